@@ -1,0 +1,1 @@
+"""A JIT-compiling tracer: eager tensors, gradients, and functions that become fused native code."""

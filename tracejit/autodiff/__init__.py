@@ -1,0 +1,1 @@
+"""Reverse and forward mode, shared by the eager tape and by graphs."""

@@ -1,0 +1,53 @@
+"""One reverse sweep over records, shared by tapes and by graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.ir.op import OPS, Op
+from tracejit.tensor import Operand, Tensor
+
+
+class Record:
+    """An operation that a tape heard: the operands as the user knows them (`keys`), their values, the results."""
+
+    __slots__ = ("op", "keys", "values", "attrs", "outs")
+
+    def __init__(self, op: Op, keys: tuple, values: tuple, attrs: dict[str, Any], outs: tuple) -> None:
+        self.op, self.keys, self.values, self.attrs, self.outs = op, keys, values, attrs, outs
+
+
+def zeros_like(t: Operand) -> Tensor:
+    return OPS["broadcast_to"](OPS["cast"](0.0, dtype=t.dtype), shape=tuple(t.shape))
+
+
+def backprop(
+    records: Sequence[Record], targets: Sequence[Tensor], seeds: Sequence[Tensor], sources: Sequence[Operand]
+) -> list[Tensor | None]:
+    """The cotangent of each source, None where no path leads to it.
+
+    Walks the records backwards and calls each op's vjp; cotangents of a value used twice are added.
+    """
+    g: dict[int, Tensor] = {}
+    for t, s in zip(targets, seeds, strict=True):
+        g[id(t)] = s if id(t) not in g else OPS["add"](g[id(t)], s)
+    wanted = {id(s) for s in sources}
+    for r in reversed(records):
+        gs = [g.get(id(y)) for y in r.outs]
+        if all(x is None for x in gs):
+            continue
+        for y in r.outs:
+            if id(y) not in wanted:
+                g.pop(id(y), None)
+        if r.op.vjp is None:
+            continue
+        if len(r.outs) == 1:
+            back = r.op.vjp(gs[0], r.outs[0], *r.values, **r.attrs)
+        else:
+            filled = tuple([zeros_like(y) if x is None else x for x, y in zip(gs, r.outs, strict=True)])
+            back = r.op.vjp(filled, r.outs, *r.values, **r.attrs)
+        for k, x in zip(r.keys, back, strict=True):
+            if x is not None and k.dtype.kind in "fc":
+                g[id(k)] = x if id(k) not in g else OPS["add"](g[id(k)], x)
+    return [g.get(id(s)) for s in sources]

@@ -1,0 +1,27 @@
+"""The few switches, each with the name of its environment variable."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "").lower() not in ("", "0", "false", "off", "no")
+
+
+@dataclass
+class Config:
+    """Process-wide settings; set them through `tracejit.config`.
+
+    `functions_run_eagerly`: run decorated functions as plain Python (TRACEJIT_EAGER).
+    `check`: verify the graph after each pass and compare results with the reference interpreter (TRACEJIT_CHECK).
+    `log`: names of stages to print: trace, passes, fuse, compile (TRACEJIT_LOG, separated by commas).
+    """
+
+    functions_run_eagerly: bool = _flag("TRACEJIT_EAGER")
+    check: bool = _flag("TRACEJIT_CHECK")
+    log: frozenset[str] = frozenset(filter(None, os.environ.get("TRACEJIT_LOG", "").split(",")))
+
+
+config = Config()

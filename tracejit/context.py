@@ -1,0 +1,71 @@
+"""Who evaluates operations now, and which tapes listen, per thread. Knows nothing of tensors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Evaluator(Protocol):
+    """Takes the place of the eager kernels while a function is traced."""
+
+    def evaluate(self, op: object, inputs: tuple, attrs: dict) -> object: ...
+
+
+class Listener(Protocol):
+    """Hears of every operation: a tape."""
+
+    def record(self, op: object, inputs: tuple, values: tuple, attrs: dict, outputs: tuple) -> None: ...
+
+
+class Activity:
+    """`busy` counts traces and tapes of all threads: while it is 0 an eager operation need not look any further."""
+
+    __slots__ = ("busy", "_lock")
+
+    def __init__(self) -> None:
+        self.busy = 0
+        self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        with self._lock:
+            self.busy += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self.busy -= 1
+
+
+class Context(threading.local):
+    def __init__(self) -> None:
+        self.trace: Evaluator | None = None
+        self.tapes: tuple[Listener, ...] = ()
+
+
+activity = Activity()
+context = Context()
+
+
+@contextmanager
+def tracing(evaluator: Evaluator | None, tapes: tuple[Listener, ...] = ()) -> Iterator[None]:
+    """Evaluate operations with `evaluator` (None: eagerly); tapes from outside do not listen inside."""
+    before = context.trace, context.tapes
+    activity.enter()
+    context.trace, context.tapes = evaluator, tapes
+    try:
+        yield
+    finally:
+        context.trace, context.tapes = before
+        activity.leave()
+
+
+def listen(tape: Listener) -> None:
+    activity.enter()
+    context.tapes = (*context.tapes, tape)
+
+
+def unlisten(tape: Listener) -> None:
+    context.tapes = tuple(t for t in context.tapes if t is not tape)
+    activity.leave()

@@ -1,0 +1,157 @@
+"""The error classes, and where in the user's code we are."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from types import CodeType, FrameType, TracebackType
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class TracejitError(Exception):
+    """What every error of tracejit derives from.
+
+    `remedy` says what to do; it is printed on a line of its own.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        self.message, self.remedy = message, remedy
+        self.where: list[Location] = []
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        for loc in self.where[:3]:
+            lines += loc.show()
+        if self.remedy:
+            lines.append(f"  remedy: {self.remedy}")
+        return "\n".join(lines)
+
+
+class ShapeError(TracejitError, ValueError):
+    """Shapes that do not fit: `tj.ones((2, 3)) @ tj.ones((4, 5))`."""
+
+
+class DTypeError(TracejitError, TypeError):
+    """Element types that do not fit, or a value that has none: `tj.constant("text")`."""
+
+
+class ArgumentError(TracejitError, ValueError):
+    """An argument outside its range, or one that does not go with another."""
+
+
+class TracedValueError(TracejitError, TypeError):
+    """A traced tensor's value was asked for while the function is being traced: `if x > 0:`, `float(x)`, `x.numpy()`."""
+
+
+class LeakedTensorError(TracejitError, RuntimeError):
+    """A traced tensor was used after its trace had ended, for example because it was stored in a list outside."""
+
+
+class GradientError(TracejitError, RuntimeError):
+    """A gradient that cannot be taken: a tape used twice, a target that is no tensor."""
+
+
+class GraphError(TracejitError, AssertionError):
+    """A graph that breaks a rule of the IR; the verifier raises it. Always a fault of a pass, never of the user."""
+
+
+class CompileWarning(UserWarning):
+    """A function could not be compiled and runs in the reference interpreter."""
+
+
+class CacheWarning(UserWarning):
+    """The disk cache could not be read or written; the work was done without it."""
+
+
+class Location:
+    """A line of the user's code: file, line number, function, and the columns of the expression where known."""
+
+    __slots__ = ("file", "line", "function", "columns")
+
+    def __init__(self, file: str, line: int, function: str, columns: tuple[int, int] | None = None) -> None:
+        self.file, self.line, self.function, self.columns = file, line, function, columns
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+    def show(self) -> list[str]:
+        """The location with its source text, and carets under the expression."""
+        text = linecache.getline(self.file, self.line).rstrip("\n")
+        head = f"  {os.path.basename(self.file)}:{self.line} in {self.function}:"
+        if not text.strip():
+            return [head]
+        indent = len(text) - len(text.lstrip())
+        lines = [f"{head}   {text.strip()}"]
+        if self.columns and self.columns[1] > self.columns[0]:
+            lines.append(" " * (len(head) + 3 + self.columns[0] - indent) + "^" * (self.columns[1] - self.columns[0]))
+        return lines
+
+
+def is_internal(filename: str) -> bool:
+    return filename.startswith(_HERE) or filename.startswith("<frozen")
+
+
+_positions: dict[tuple[CodeType, int], tuple[int | None, int | None, int | None, int | None]] = {}
+
+
+def _location(frame: FrameType) -> Location:
+    code, at = frame.f_code, frame.f_lasti
+    line, columns = frame.f_lineno, None
+    key = (code, at)
+    if key not in _positions:
+        _positions[key] = (None, None, None, None)
+        for i, p in enumerate(code.co_positions()):
+            if i * 2 == at:
+                _positions[key] = p
+                break
+    first, last, c0, c1 = _positions[key]
+    if first is not None and c0 is not None and c1 is not None and first == last:
+        columns = (c0, c1)
+    return Location(code.co_filename, line or 0, code.co_name, columns)
+
+
+def user_frame(skip: int = 1) -> Location | None:
+    """The innermost frame outside this package, or None."""
+    f: FrameType | None = sys._getframe(skip)
+    while f is not None:
+        if not is_internal(f.f_code.co_filename):
+            return _location(f)
+        f = f.f_back
+    return None
+
+
+def user_frames(skip: int = 1, limit: int = 3) -> list[Location]:
+    """The innermost frames outside this package, innermost first, up to the code that called into a trace."""
+    out: list[Location] = []
+    f: FrameType | None = sys._getframe(skip)
+    while f is not None and len(out) < limit:
+        if not is_internal(f.f_code.co_filename):
+            out.append(_location(f))
+        f = f.f_back
+    return out
+
+
+def locate(error: TracejitError) -> TracejitError:
+    """Give an error the user's lines, once."""
+    if not error.where:
+        error.where = user_frames(2)
+    return error
+
+
+def trim(tb: TracebackType | None) -> TracebackType | None:
+    """The traceback without this package's own frames; kept whole if TRACEJIT_FULL_TRACEBACK is set."""
+    if os.environ.get("TRACEJIT_FULL_TRACEBACK"):
+        return tb
+    kept = []
+    t = tb
+    while t is not None:
+        if not is_internal(t.tb_frame.f_code.co_filename):
+            kept.append(t)
+        t = t.tb_next
+    out: TracebackType | None = None
+    for t in reversed(kept):
+        out = TracebackType(out, t.tb_frame, t.tb_lasti, t.tb_lineno)
+    return out

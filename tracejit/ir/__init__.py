@@ -1,0 +1,1 @@
+"""What a program is: dimensions, types, operations, graphs."""

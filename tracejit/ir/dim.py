@@ -1,0 +1,280 @@
+"""Dimensions that may be unknown: integer polynomials in symbols, with equal, different and unknown as answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from tracejit.errors import ShapeError
+
+Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with repetition
+
+
+class Dim:
+    """A dimension whose size is not known while tracing: a polynomial with integer coefficients.
+
+    `hint` is the size seen when the trace was made; decisions that cannot be made for all sizes follow it, through
+    `on_decision`, which records a guard. Immutable. `n // k` and `n % k` become opaque terms.
+    """
+
+    __slots__ = ("terms", "hint", "opaque", "_hash")
+    on_decision: Callable[[str, Dim, int, bool], None] | None = None
+    on_freeze: Callable[[Dim], int] | None = None
+
+    def __init__(
+        self, terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Dim, int]] | None = None
+    ) -> None:
+        self.terms = {m: c for m, c in sorted(terms.items()) if c}
+        self.hint = hint
+        self.opaque = dict(opaque or {})
+        self._hash = hash(tuple(self.terms.items()))
+
+    @staticmethod
+    def symbol(name: str, hint: int) -> Dim:
+        return Dim({(name,): 1}, hint)
+
+    @property
+    def symbols(self) -> set[str]:
+        out: set[str] = set()
+        for m in self.terms:
+            for n in m:
+                out |= self.opaque[n][1].symbols if n in self.opaque else {n}
+        return out
+
+    def evaluate(self, values: Mapping[str, int]) -> int:
+        """The size for given sizes of the symbols."""
+
+        def term(n: str) -> int:
+            if n in self.opaque:
+                kind, d, k = self.opaque[n]
+                v = d.evaluate(values)
+                return v // k if kind == "//" else v % k
+            return values[n]
+
+        return sum(c * math.prod(term(n) for n in m) for m, c in self.terms.items())
+
+    # --- arithmetic: another Dim, or an int when the symbols cancel ---------------------------------------------
+    def _combine(self, other: int | Dim, sign: int) -> int | Dim:
+        o = other if isinstance(other, Dim) else Dim({(): other}, other)
+        t = dict(self.terms)
+        for m, c in o.terms.items():
+            t[m] = t.get(m, 0) + sign * c
+        return _settle(t, self.hint + sign * o.hint, self.opaque | o.opaque)
+
+    def __add__(self, other: object) -> int | Dim:
+        return self._combine(other, 1) if isinstance(other, (int, Dim)) else NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: object) -> int | Dim:
+        return self._combine(other, -1) if isinstance(other, (int, Dim)) else NotImplemented
+
+    def __rsub__(self, other: object) -> int | Dim:
+        return (-self) + other if isinstance(other, (int, Dim)) else NotImplemented
+
+    def __neg__(self) -> Dim:
+        return Dim({m: -c for m, c in self.terms.items()}, -self.hint, self.opaque)
+
+    def __mul__(self, other: object) -> int | Dim:
+        if not isinstance(other, (int, Dim)):
+            return NotImplemented
+        o = other if isinstance(other, Dim) else Dim({(): other}, other)
+        t: dict[Monomial, int] = {}
+        for m1, c1 in self.terms.items():
+            for m2, c2 in o.terms.items():
+                m = tuple(sorted(m1 + m2))
+                t[m] = t.get(m, 0) + c1 * c2
+        return _settle(t, self.hint * o.hint, self.opaque | o.opaque)
+
+    __rmul__ = __mul__
+
+    def _quotient(self, k: Dim) -> int | Dim | None:
+        """self / k where every term has the one monomial of k as a factor."""
+        if len(k.terms) != 1:
+            return 1 if k == self else None
+        ((mk, ck),) = k.terms.items()
+        t: dict[Monomial, int] = {}
+        for m, c in self.terms.items():
+            rest = list(m)
+            for n in mk:
+                if n not in rest:
+                    return None
+                rest.remove(n)
+            if c % ck:
+                return None
+            t[tuple(rest)] = c // ck
+        return _settle(t, self.hint // k.hint if k.hint else 0, self.opaque)
+
+    def __floordiv__(self, other: object) -> int | Dim:
+        if isinstance(other, Dim):
+            q = self._quotient(other)
+            return q if q is not None else int(self) // int(other)
+        if not isinstance(other, int):
+            return NotImplemented
+        if other == 1:
+            return self
+        if other > 1 and all(c % other == 0 for c in self.terms.values()):
+            return _settle({m: c // other for m, c in self.terms.items()}, self.hint // other, self.opaque)
+        return self._opaque("//", other, self.hint // other)
+
+    def __mod__(self, other: object) -> int | Dim:
+        if isinstance(other, Dim):
+            return 0 if self._quotient(other) is not None else int(self) % int(other)
+        if not isinstance(other, int):
+            return NotImplemented
+        if all(c % other == 0 for c in self.terms.values()):
+            return 0
+        return self._opaque("%", other, self.hint % other)
+
+    def _opaque(self, kind: str, k: int, hint: int) -> Dim:
+        name = f"({self}){kind}{k}"
+        return Dim({(name,): 1}, hint, {**self.opaque, name: (kind, self, k)})
+
+    def __truediv__(self, other: object) -> float:
+        return int(self) / other if isinstance(other, (int, float)) else NotImplemented
+
+    def __rtruediv__(self, other: object) -> float:
+        return other / int(self) if isinstance(other, (int, float)) else NotImplemented
+
+    # --- decisions ------------------------------------------------------------------------------------------------
+    def compare(self, other: int | Dim, relation: str) -> bool | None:
+        """`self relation other` for all sizes ≥ 0: True, False, or None when it depends."""
+        d = self - other
+        if isinstance(d, int):
+            return {"==": d == 0, "<": d < 0, "<=": d <= 0, ">": d > 0, ">=": d >= 0}[relation]
+        rest = [c for m, c in d.terms.items() if m]
+        low = d.terms.get((), 0)
+        if all(c > 0 for c in rest):  # d >= low
+            if relation == "==" and low > 0:
+                return False
+            if (relation == ">" and low > 0) or (relation == ">=" and low >= 0):
+                return True
+            if (relation == "<" and low >= 0) or (relation == "<=" and low > 0):
+                return False
+        if all(c < 0 for c in rest):  # d <= low
+            if relation == "==" and low < 0:
+                return False
+            if (relation == "<" and low < 0) or (relation == "<=" and low <= 0):
+                return True
+            if (relation == ">" and low <= 0) or (relation == ">=" and low < 0):
+                return False
+        return None
+
+    def _decide(self, other: object, relation: str) -> bool:
+        if not isinstance(other, (int, Dim)):
+            return NotImplemented
+        known = self.compare(other, relation)
+        if known is not None:
+            return known
+        d = self - other
+        assert isinstance(d, Dim)
+        answer = {
+            "==": d.hint == 0, "<": d.hint < 0, "<=": d.hint <= 0, ">": d.hint > 0, ">=": d.hint >= 0,
+        }[relation]  # fmt: skip
+        if Dim.on_decision is not None:
+            Dim.on_decision(relation, d, 0, answer)
+        return answer
+
+    def same(self, other: object) -> bool:
+        """Equal as polynomials, without deciding anything."""
+        return isinstance(other, Dim) and self.terms == other.terms
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Dim):
+            return self.terms == other.terms
+        return False  # equality with an int is a decision: see `equals`
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def equals(self, other: int | Dim) -> bool:
+        """Whether the sizes are equal; where that is not known it follows the hint and becomes a guard."""
+        return self._decide(other, "==")
+
+    def __lt__(self, other: object) -> bool:
+        return self._decide(other, "<")
+
+    def __le__(self, other: object) -> bool:
+        return self._decide(other, "<=")
+
+    def __gt__(self, other: object) -> bool:
+        return self._decide(other, ">")
+
+    def __ge__(self, other: object) -> bool:
+        return self._decide(other, ">=")
+
+    def __bool__(self) -> bool:
+        return not self._decide(0, "==")
+
+    def __int__(self) -> int:
+        """Freeze: the trace from here on holds for this size only."""
+        return Dim.on_freeze(self) if Dim.on_freeze is not None else self.hint
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return float(int(self))
+
+    def __repr__(self) -> str:
+        parts = []
+        for m, c in sorted(self.terms.items(), key=lambda t: (not t[0], t[0])):
+            factors = [*([str(c)] if c != 1 or not m else []), *m]
+            parts.append("*".join(factors))
+        return "+".join(parts).replace("+-", "-") or "0"
+
+
+def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Dim, int]]) -> int | Dim:
+    t = {m: c for m, c in terms.items() if c}
+    if not t:
+        return 0
+    if len(t) == 1 and () in t:
+        return t[()]
+    used = {n for m in t for n in m}
+    return Dim(t, hint, {k: v for k, v in opaque.items() if k in used})
+
+
+def known_equal(a: int | Dim, b: int | Dim) -> bool:
+    """Whether two sizes are equal; an undecidable question follows the hint and becomes a guard."""
+    if isinstance(a, Dim):
+        return a.same(b) or a.equals(b)
+    if isinstance(b, Dim):
+        return b.equals(a)
+    return a == b
+
+
+def is_one(d: int | Dim) -> bool:
+    """Whether a dimension is the literal 1. A symbol is never taken for 1: a trace for size 1 is another trace."""
+    return type(d) is int and d == 1
+
+
+def product(dims: tuple[int | Dim, ...]) -> int | Dim:
+    """The number of elements of a shape."""
+    out: int | Dim = 1
+    for d in dims:
+        out = out * d
+    return out
+
+
+def size_at(d: int | Dim, values: Mapping[str, int]) -> int:
+    """The size of a dimension for given sizes of the symbols."""
+    return d.evaluate(values) if isinstance(d, Dim) else int(d)
+
+
+def hint(d: int | Dim) -> int:
+    """A plausible size: the one seen when the trace was made."""
+    return d.hint if isinstance(d, Dim) else int(d)
+
+
+def divide(a: int | Dim, b: int | Dim) -> int | Dim:
+    """Exact division of element counts, for reshape. Raises `ShapeError` if it leaves a rest."""
+    if isinstance(a, int) and isinstance(b, int):
+        if b == 0 or a % b:
+            raise ShapeError(f"{a} elements cannot be divided into groups of {b}")
+        return a // b
+    if isinstance(a, Dim) and isinstance(b, Dim):
+        q = a._quotient(b)
+        if q is not None:
+            return q
+    elif isinstance(a, Dim) and isinstance(b, int) and b > 0:
+        return a // b
+    return int(a) // int(b)

@@ -1,0 +1,178 @@
+"""Value, Node and Graph, immutable, and the Builder that numbers values so that equal ones are one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import Location, user_frame
+from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.op import Op
+from tracejit.ir.types import DType, TensorType, as_dtype
+
+Attrs = tuple[tuple[str, Any], ...]
+
+
+class Value:
+    """What a node produces or a graph takes. Equality is identity. `scope` tells the builder that made it."""
+
+    __slots__ = ("node", "type", "scope", "index")
+
+    def __init__(self, node: Node | None, type: TensorType, scope: int, index: int = 0) -> None:
+        self.node, self.type, self.scope, self.index = node, type, scope, index
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> tuple[int | Dim, ...]:
+        return self.type.shape
+
+    @property
+    def op(self) -> Op | None:
+        return self.node.op if self.node is not None else None
+
+
+class Node:
+    """One operation: what it reads, its attributes, what it makes, and the user's line."""
+
+    __slots__ = ("op", "inputs", "attrs", "outs", "loc")
+
+    def __init__(
+        self, op: Op, inputs: tuple[Value, ...], attrs: Attrs, types: Sequence[TensorType], scope: int, loc: Location | None
+    ) -> None:
+        self.op, self.inputs, self.attrs, self.loc = op, inputs, attrs, loc
+        self.outs = tuple([Value(self, t, scope, i) for i, t in enumerate(types)])
+
+    @property
+    def out(self) -> Value:
+        return self.outs[0]
+
+    def attr(self, name: str) -> Any:
+        for k, v in self.attrs:
+            if k == name:
+                return v
+        raise KeyError(name)
+
+
+class Graph:
+    """Parameters, nodes in execution order, results. Never changed after it is made."""
+
+    __slots__ = ("name", "params", "nodes", "results")
+
+    def __init__(self, name: str, params: Iterable[Value], nodes: Iterable[Node], results: Iterable[Value]) -> None:
+        self.name = name
+        self.params, self.nodes, self.results = tuple(params), tuple(nodes), tuple(results)
+
+    def __str__(self) -> str:
+        from_text = Graph.printer
+        return from_text(self) if from_text else f"<graph {self.name}>"
+
+    printer: Callable[[Graph], str] | None = None
+
+
+class Const:
+    """An array as an attribute: compared by bytes when small, by identity when large, by value when all are equal."""
+
+    __slots__ = ("array", "key", "splat", "shape", "dtype")
+
+    def __init__(self, array: np.ndarray | None, splat: Any = None, shape: tuple = (), dtype: DType | None = None) -> None:
+        if array is not None:
+            dtype, shape = as_dtype(array.dtype), array.shape
+            if array.size == 1 or (0 < array.size <= 4096 and _all_same(array)):
+                splat = array.reshape(-1)[0]
+                array = None
+        assert dtype is not None
+        if array is None:
+            splat = np.asarray(splat).astype(dtype.np)[()]
+            self.key: tuple = (dtype, shape, np.asarray(splat).tobytes())
+        else:
+            self.key = (dtype, shape, array.tobytes() if array.size <= 256 else id(array))
+        self.array, self.splat, self.shape, self.dtype = array, splat, shape, dtype
+
+    def numpy(self, sizes: dict[str, int] | None = None) -> np.ndarray:
+        if self.array is not None:
+            return self.array
+        return np.full([size_at(d, sizes or {}) for d in self.shape], self.splat, self.dtype.np)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Const and self.key == other.key
+
+    def __repr__(self) -> str:
+        if self.array is None:
+            return str(self.splat)
+        return np.array2string(self.array, threshold=8, separator=",").replace("\n", "") if self.array.size <= 8 else "…"
+
+
+def _all_same(a: np.ndarray) -> bool:
+    flat = a.reshape(-1)
+    b = flat.view(np.uint8).reshape(flat.size, -1)
+    return bool((b == b[0]).all())
+
+
+_scopes = itertools.count(1)
+
+
+def next_scope() -> int:
+    return next(_scopes)
+
+
+def freeze(attrs: dict[str, Any]) -> Attrs:
+    return tuple(sorted(attrs.items())) if len(attrs) > 1 else tuple(attrs.items())
+
+
+class Builder:
+    """Emits nodes. Equal pure nodes are one; a hook may replace a node as it is born (folding, rewrite rules)."""
+
+    def __init__(self, at_birth: Callable[[Builder, Op, tuple[Value, ...], Attrs], Any] | None = None) -> None:
+        self.params: list[Value] = []
+        self.nodes: list[Node] = []
+        self.table: dict[tuple, tuple[Value, ...]] = {}
+        self.scope = next_scope()
+        self.at_birth = at_birth
+        self.loc: Location | None = None  # set by passes that keep the line of the node they rewrite
+        self.merged = 0
+
+    def param(self, type: TensorType) -> Value:
+        v = Value(None, type, self.scope, len(self.params))
+        self.params.append(v)
+        return v
+
+    def emit(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs = ()) -> tuple[Value, ...]:
+        """The node's results; those of an equal earlier node if there is one."""
+        key = (op, inputs, attrs)
+        if op.pure:
+            found = self.table.get(key)
+            if found is not None:
+                self.merged += 1
+                return found
+        if self.at_birth is not None:
+            new = self.at_birth(self, op, inputs, attrs)
+            if new is not None:
+                self.table[key] = new
+                return new
+        t = op.infer(*[v.type for v in inputs], **dict(attrs))
+        node = Node(op, inputs, attrs, t if type(t) is tuple else (t,), self.scope, self.loc or user_frame(2))
+        self.nodes.append(node)
+        if op.pure:
+            self.table[key] = node.outs
+        return node.outs
+
+    def finish(self, name: str, results: Iterable[Value]) -> Graph:
+        """The graph with only the nodes that a result or an effect needs."""
+        results = tuple(results)
+        live: set[Node] = set()
+        stack = [r.node for r in results if r.node is not None] + [n for n in self.nodes if not n.op.pure]
+        while stack:
+            n = stack.pop()
+            if n not in live:
+                live.add(n)
+                stack += [v.node for v in n.inputs if v.node is not None]
+        return Graph(name, self.params, [n for n in self.nodes if n in live], results)

@@ -1,0 +1,1 @@
+"""Kernels and the code that they become."""

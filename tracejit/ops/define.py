@@ -1,0 +1,205 @@
+"""What families of ops share: elementwise rows from partial derivatives, operators on tensors, public functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tracejit.context import activity
+from tracejit.errors import DTypeError
+from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
+from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, Operand, Tensor
+
+KIND_NAMES = {"b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floating types", "c": "complex types"}
+
+
+def check_kind(d: DType, kinds: str) -> None:
+    if d.kind not in kinds:
+        raise DTypeError(f"dtype {d.name} is not supported; it takes " + ", ".join(KIND_NAMES[k] for k in kinds))
+
+
+def sum_to(g: Tensor, like: Operand) -> Tensor:
+    """The transpose of broadcasting: sum `g` down to the shape of `like`."""
+    shape = tuple(like.shape)
+    have = tuple(g.shape)
+    if have == shape:
+        return g
+    lead = len(have) - len(shape)
+    axes = tuple(
+        i for i, d in enumerate(have) if i < lead or (_one(shape[i - lead]) and not (type(d) is int and d == 1))
+    )
+    out = OPS["reduce_sum"](g, axis=axes) if axes else g
+    return out if tuple(out.shape) == shape else OPS["reshape"](out, shape=shape)
+
+
+def _one(d: int | Dim) -> bool:
+    return type(d) is int and d == 1
+
+
+def elementwise(
+    name: str,
+    numpy: Callable[..., Any],
+    scalar: str | Callable[..., Any] | None,
+    partials: Callable[..., tuple] | None = None,
+    *,
+    arity: int = 1,
+    result: str = "same",
+    promote: str = "common",
+    dtypes: str = "biuf",
+    singular: bool = False,
+    operator: str = "",
+    np_names: str = "",
+    **row: Any,
+) -> Op:
+    """A row for an op that works element by element, with broadcasting.
+
+    `partials(y, *x)` gives dy/dx_i, each a tensor, 1.0, -1.0 or None; reverse and forward mode follow from it.
+    `singular` says that a partial may be infinite or NaN where the cotangent is zero; zero times it is then zero, so
+    that the branch which `where` did not take contributes nothing.
+    `scalar` is a method of the scalar protocol, or a function over it.
+    """
+
+    def infer(*types: TensorType, **attrs: Any) -> TensorType:
+        first = types[-1]
+        check_kind(first.dtype, dtypes)
+        for t in types[1 if promote == "select" else 0 :]:
+            if t.dtype is not first.dtype:
+                raise DTypeError(f"the operands have dtypes {', '.join(t.dtype.name for t in types)}")
+        shape = types[0].shape if len(types) == 1 else broadcast_shapes(*[t.shape for t in types])
+        weak = all(t.weak for t in types)
+        return TensorType(bool_ if result == "bool" else first.dtype, shape, weak and result != "bool")
+
+    def product(p: Any, g: Tensor) -> Tensor:
+        if type(p) is float:
+            return g if p == 1.0 else OPS["neg"](g) if p == -1.0 else OPS["mul"](g, p)
+        if p.dtype.kind == "c":
+            p = OPS["conj"](p)
+        return OPS["multiply_no_nan"](p, g) if singular else OPS["mul"](g, p)
+
+    def vjp(g: Tensor, y: Tensor, *x: Tensor, **attrs: Any) -> tuple:
+        return tuple(
+            [None if p is None else sum_to(product(p, g), v) for p, v in zip(partials(y, *x), x, strict=True)]  # type: ignore[misc]
+        )
+
+    def jvp(tangents: tuple, y: Tensor, *x: Tensor, **attrs: Any) -> Tensor | None:
+        total = None
+        for p, t in zip(partials(y, *x), tangents, strict=True):  # type: ignore[misc]
+            if p is not None and t is not None:
+                term = t if type(p) is float and p == 1.0 else OPS["neg"](t) if type(p) is float and p == -1.0 else t * p
+                total = term if total is None else OPS["add"](total, term)
+        return total
+
+    body = (lambda m, *x, **attrs: getattr(m, scalar)(*x)) if isinstance(scalar, str) else scalar
+    op = Op(
+        name, "elementwise", infer, numpy, vjp=vjp if partials else None, jvp=jvp if partials else None, scalar=body,
+        promote=promote, arity=arity, result=result, dtypes=dtypes, **row,
+    )  # fmt: skip
+    for method in operator.split():
+        install_operator(op, method)
+    for n in np_names.split():
+        NUMPY_UFUNCS[n] = op
+    return op
+
+
+_FAST = {
+    "__add__": np.add, "__sub__": np.subtract, "__mul__": np.multiply, "__truediv__": np.true_divide,
+    "__lt__": np.less, "__le__": np.less_equal, "__gt__": np.greater, "__ge__": np.greater_equal,
+}  # fmt: skip
+
+
+def install_operator(op: Op, method: str) -> None:
+    """Give Tensor and Variable a Python operator; a reflected method swaps the operands."""
+    door, ndarray, new, asarray = Op.door, np.ndarray, object.__new__, np.asarray
+    if method in _FAST:
+        ufunc = _FAST[method]
+        floats_only = method == "__truediv__"
+
+        # The common eager case, two tensors of one dtype with nobody listening, goes to NumPy at once.
+        def fast(self: Operand, other: Any) -> Any:
+            if not activity.busy and type(other) is Tensor:
+                a, b = self._a, other._a
+                if type(a) is ndarray and type(b) is ndarray and a.dtype is b.dtype and (
+                    a.dtype.kind == "f" or not floats_only
+                ):  # fmt: skip
+                    r = ufunc(a, b)
+                    t = new(Tensor)
+                    t._a = r if type(r) is ndarray else asarray(r)
+                    return t
+            elif not _operand_like(other):
+                return NotImplemented
+            return door(op, (self, other), {})
+
+        f: Callable[..., Any] = fast
+    elif method.startswith("__r") and method not in ("__rshift__", "__round__"):
+
+        def f(self: Operand, other: Any) -> Any:
+            return door(op, (other, self), {}) if _operand_like(other) else NotImplemented
+
+    elif op.arity == 1:
+
+        def f(self: Operand, *rest: Any) -> Any:
+            return door(op, (self,), {})
+
+    else:
+
+        def f(self: Operand, other: Any) -> Any:
+            return door(op, (self, other), {}) if _operand_like(other) else NotImplemented
+
+    f.__name__ = method
+    setattr(Operand, method, f)
+
+
+def _operand_like(x: Any) -> bool:
+    return (
+        isinstance(x, (Operand, int, float, complex, np.ndarray, np.generic, Dim))
+        or type(x) in (list, tuple)
+        or hasattr(x, "__array__")
+    )
+
+
+def public(op: Op, doc: str = "", np_name: str = "") -> Callable[..., Any]:
+    """The function that users call: the op with TensorFlow's `name` argument, which is taken and ignored."""
+    door = Op.door
+
+    def f(*inputs: Any, name: str | None = None) -> Any:
+        if op.arity is not None and len(inputs) != op.arity:
+            raise TypeError(f"{op.name}() takes {op.arity} tensors, {len(inputs)} were given")
+        return door(op, inputs, {})
+
+    f.__name__ = f.__qualname__ = op.name
+    f.__doc__ = doc or op.doc
+    f.op = op  # type: ignore[attr-defined]
+    if np_name:
+        NUMPY_FUNCTIONS[np_name] = f
+    return f
+
+
+def numpy_name(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make `np.<name>(tensor, …)` call the decorated function."""
+
+    def register(f: Callable[..., Any]) -> Callable[..., Any]:
+        for n in names:
+            NUMPY_FUNCTIONS[n] = f
+        return f
+
+    return register
+
+
+def same_shape(a: tuple, b: tuple) -> bool:
+    return len(a) == len(b) and all(x is y or known_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def np_dtype(d: DType) -> np.dtype:
+    return d.np
+
+
+def dtype_of(a: np.ndarray) -> DType:
+    return _by_np[a.dtype]
+
+
+cached = functools.lru_cache(maxsize=None)

@@ -1,0 +1,135 @@
+"""NumPy kernels that NumPy lacks: casts with defined results, sigmoid, erf and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tracejit.ir.types import DType, as_dtype, complex64, float32, float64
+
+
+def cast(x: np.ndarray, *, dtype: DType, weak: bool = False) -> np.ndarray:
+    """NumPy's conversion, except that floats outside an integer type's range saturate and NaN gives 0."""
+    if x.dtype == dtype.np:
+        return x
+    if dtype.kind in "iu" and x.dtype.kind == "f" or (dtype.kind in "iu" and x.dtype.kind == "V"):
+        info = np.iinfo(dtype.np)
+        wide = x.astype(np.float64)
+        out = np.nan_to_num(wide, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        low, high = out <= float(info.min), out >= float(info.max)
+        r = np.where(low | high, 0.0, out).astype(dtype.np)
+        r = np.where(low, info.min, np.where(high, info.max, r)).astype(dtype.np)
+        return r
+    if dtype.kind != "c" and x.dtype.kind == "c":
+        x = x.real
+    return x.astype(dtype.np)
+
+
+def multiply_no_nan(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.where(y == 0, np.zeros((), y.dtype), x * y)
+
+
+def truncdiv(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    q = np.floor_divide(a, b)
+    return q + ((np.mod(a, b) != 0) & ((a < 0) ^ (b < 0)) & (b != 0)).astype(a.dtype)
+
+
+def rsqrt(x: np.ndarray) -> np.ndarray:
+    return np.reciprocal(np.sqrt(x))
+
+
+def power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.kind in "iu":
+        # a negative power of an integer is 0 except for ±1, as truncation has it
+        if np.any(b < 0):
+            safe = np.power(a, np.where(b < 0, 0, b).astype(b.dtype))
+            odd = np.where(b % 2 != 0, a, 1)
+            return np.where(b < 0, np.where(a == 1, 1, np.where(a == -1, odd, 0)), safe).astype(a.dtype)
+    return np.power(a, b)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    one = np.ones((), x.dtype)
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, one / (one + e), e / (one + e)).astype(x.dtype)
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return (np.maximum(x, np.zeros((), x.dtype)) + np.log1p(np.exp(-np.abs(x)))).astype(x.dtype)
+
+
+# Rational approximations of W. J. Cody (Math. Comp. 23, 1969), relative error below 1.2e-16.
+_P1 = (3.16112374387056560e00, 1.13864154151050156e02, 3.77485237685302021e02, 3.20937758913846947e03, 1.85777706184603153e-1)
+_Q1 = (2.36012909523441209e01, 2.44024637934444173e02, 1.28261652607737228e03, 2.84423683343917062e03)
+_P2 = (
+    5.64188496988670089e-1, 8.88314979438837594e00, 6.61191906371416295e01, 2.98635138197400131e02,
+    8.81952221241769090e02, 1.71204761263407058e03, 2.05107837782607147e03, 1.23033935479799725e03, 2.15311535474403846e-8,
+)  # fmt: skip
+_Q2 = (
+    1.57449261107098347e01, 1.17693950891312499e02, 5.37181101862009858e02, 1.62138957456669019e03,
+    3.29079923573345963e03, 4.36261909014324716e03, 3.43936767414372164e03, 1.23033935480374942e03,
+)  # fmt: skip
+_P3 = (
+    3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2,
+    6.58749161529837803e-4, 1.63153871373020978e-2,
+)  # fmt: skip
+_Q3 = (2.56852019228982242e00, 1.87295284992346725e00, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3)
+
+
+def _erfc_tail(y: np.ndarray) -> np.ndarray:
+    """erfc for y > 0.46875."""
+    num, den = _P2[8] * y, y
+    for i in range(7):
+        num, den = (num + _P2[i]) * y, (den + _Q2[i]) * y
+    mid = (num + _P2[7]) / (den + _Q2[7])
+    z = 1.0 / (y * y)
+    num, den = _P3[5] * z, z
+    for i in range(4):
+        num, den = (num + _P3[i]) * z, (den + _Q3[i]) * z
+    far = z * (num + _P3[4]) / (den + _Q3[4])
+    far = (0.56418958354775628695 - far) / y
+    r = np.where(y <= 4.0, mid, far)
+    cut = np.trunc(y * 16.0) / 16.0
+    return np.exp(-cut * cut) * np.exp(-(y - cut) * (y + cut)) * r
+
+
+def _erf_small(x: np.ndarray) -> np.ndarray:
+    z = x * x
+    num, den = _P1[4] * z, z
+    for i in range(3):
+        num, den = (num + _P1[i]) * z, (den + _Q1[i]) * z
+    return x * (num + _P1[3]) / (den + _Q1[3])
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    w = x.astype(np.float64)
+    y = np.abs(w)
+    tail = np.copysign(1.0 - _erfc_tail(np.clip(y, 0.4, 30.0)), w)
+    return np.where(np.isnan(w), w, np.where(y <= 0.46875, _erf_small(np.clip(w, -0.5, 0.5)), tail)).astype(x.dtype)
+
+
+def erfc(x: np.ndarray) -> np.ndarray:
+    w = x.astype(np.float64)
+    y = np.abs(w)
+    tail = _erfc_tail(np.clip(y, 0.4, 30.0))
+    tail = np.where(w < 0, 2.0 - tail, tail)
+    return np.where(np.isnan(w), w, np.where(y <= 0.46875, 1.0 - _erf_small(np.clip(w, -0.5, 0.5)), tail)).astype(x.dtype)
+
+
+def on_integers_identity(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Rounding leaves integers as they are."""
+    return lambda x: x if x.dtype.kind in "iub" else f(x)
+
+
+def scalar_on_integers_identity(f: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda m, x, **attrs: x if x.dtype.kind in "iub" else f(m, x, **attrs)
+
+
+def real_dtype(d: DType) -> DType:
+    return float32 if d is complex64 else float64
+
+
+def result_dtype(d: DType, kind: str) -> DType:
+    return as_dtype("bool") if kind == "bool" else d

@@ -1,0 +1,114 @@
+"""Reductions over axes, and the positions of extremes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import ShapeError
+from tracejit.ir.dim import Dim
+from tracejit.ir.op import Op
+from tracejit.ir.types import TensorType, int64, show_shape
+from tracejit.ops.define import check_kind
+from tracejit.ops.elementwise import cast, equal, where
+from tracejit.ops.shape import broadcast_to, reshape
+from tracejit.tensor import Tensor
+
+
+def kept(shape: tuple, axis: tuple[int, ...]) -> tuple:
+    """The shape with the reduced axes at size 1."""
+    return tuple(1 if i in axis else d for i, d in enumerate(shape))
+
+
+def spread(g: Tensor, x: Tensor, axis: tuple[int, ...]) -> Tensor:
+    """A reduced value repeated over the reduced axes."""
+    return broadcast_to(reshape(g, shape=kept(tuple(x.shape), axis)), shape=tuple(x.shape))
+
+
+def reduction(
+    name: str, numpy: Callable[..., Any], dtypes: str, vjp: Any = None, jvp: Any = None, empty: bool = True, **row: Any
+) -> Op:
+    """A row for a reduction over `axis`, a sorted tuple of axes; the reduced axes vanish."""
+
+    def infer(x: TensorType, *, axis: tuple[int, ...]) -> TensorType:
+        check_kind(x.dtype, dtypes)
+        if any(not 0 <= a < x.rank for a in axis) or len(set(axis)) != len(axis):
+            raise ShapeError(f"axes {axis} of {show_shape(x.shape)}")
+        if not empty and any(type(x.shape[a]) is int and x.shape[a] == 0 for a in axis):
+            raise ShapeError(f"no elements along axis {axis} of {show_shape(x.shape)}")
+        return TensorType(x.dtype, [d for i, d in enumerate(x.shape) if i not in axis], x.weak)
+
+    return Op(name, "reduce", infer, numpy, vjp=vjp, jvp=jvp, dtypes=dtypes, **row)
+
+
+def _linear(op: Callable[[], Op]) -> Any:
+    return lambda t, y, x, *, axis: None if t[0] is None else op()(t[0], axis=axis)
+
+
+reduce_sum = reduction(
+    "reduce_sum", lambda x, *, axis: np.sum(x, axis=axis, dtype=x.dtype), "iufc",
+    vjp=lambda g, y, x, *, axis: (spread(g, x, axis),), jvp=_linear(lambda: reduce_sum), linear=True, doc="The sum over axes.",
+)  # fmt: skip
+
+
+def _extreme_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> tuple:
+    hit = cast(equal(x, spread(y, x, axis)), dtype=x.dtype)
+    share = spread(g / reduce_sum(hit, axis=axis), x, axis)
+    return (share * hit,)
+
+
+def _extreme_jvp(t: tuple, y: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> Any:
+    hit = cast(equal(x, spread(y, x, axis)), dtype=x.dtype)
+    return reduce_sum(t[0] * hit, axis=axis) / reduce_sum(hit, axis=axis)
+
+
+reduce_max = reduction(
+    "reduce_max", lambda x, *, axis: np.max(x, axis=axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
+    doc="The largest over axes; equal ones share the gradient.",
+)  # fmt: skip
+reduce_min = reduction(
+    "reduce_min", lambda x, *, axis: np.min(x, axis=axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
+    doc="The smallest over axes; equal ones share the gradient.",
+)  # fmt: skip
+
+
+def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
+    """For each element the product of the others, right also where there are zeros."""
+    zero = equal(x, 0.0)
+    count = spread(reduce_sum(cast(zero, dtype=x.dtype), axis=axis), x, axis)
+    safe = where(zero, 1.0, x)
+    rest = spread(reduce_prod(safe, axis=axis), x, axis)
+    none, single = equal(count, 0.0), equal(count, 1.0)
+    return where(none, rest / safe, where(single, where(zero, rest, 0.0), 0.0))
+
+
+reduce_prod = reduction(
+    "reduce_prod", lambda x, *, axis: np.prod(x, axis=axis, dtype=x.dtype), "iufc",
+    vjp=lambda g, y, x, *, axis: (spread(g, x, axis) * _others(x, axis),),
+    jvp=lambda t, y, x, *, axis: reduce_sum(t[0] * _others(x, axis), axis=axis),
+    domain=(0.5, 1.5), doc="The product over axes.",
+)  # fmt: skip
+reduce_all = reduction("reduce_all", lambda x, *, axis: np.all(x, axis=axis), "b", doc="Whether all are true.")
+reduce_any = reduction("reduce_any", lambda x, *, axis: np.any(x, axis=axis), "b", doc="Whether any is true.")
+
+
+def _arg_infer(x: TensorType, *, axis: int) -> TensorType:
+    check_kind(x.dtype, "biuf")
+    if not 0 <= axis < x.rank:
+        raise ShapeError(f"axis {axis} of {show_shape(x.shape)}")
+    n: int | Dim = x.shape[axis]
+    if type(n) is int and n == 0:
+        raise ShapeError(f"no elements along axis {axis} of {show_shape(x.shape)}")
+    return TensorType(int64, [d for i, d in enumerate(x.shape) if i != axis])
+
+
+argmax = Op(
+    "argmax", "reduce", _arg_infer, lambda x, *, axis: np.argmax(x, axis=axis), dtypes="biuf",
+    doc="The index of the first largest element along an axis, int64.",
+)  # fmt: skip
+argmin = Op(
+    "argmin", "reduce", _arg_infer, lambda x, *, axis: np.argmin(x, axis=axis), dtypes="biuf",
+    doc="The index of the first smallest element along an axis, int64.",
+)  # fmt: skip

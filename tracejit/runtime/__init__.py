@@ -1,0 +1,1 @@
+"""Threads, memory, caches, and the native program."""

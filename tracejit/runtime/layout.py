@@ -1,0 +1,138 @@
+"""Where CPython and NumPy keep what native code reads and writes: field offsets, each checked on probe objects."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import sys
+import sysconfig
+import types
+from typing import Final
+
+import numpy as np
+
+# PyObject
+REFCOUNT: Final = 0
+TYPE: Final = 8
+SIZE: Final = 16  # of tuples and lists
+# PyTypeObject
+TYPE_FLAGS: Final = 168
+HAVE_VECTORCALL: Final = 1 << 11
+# values inside objects
+FLOAT_VALUE: Final = 16
+TUPLE_ITEMS: Final = tuple.__basicsize__
+BYTES_DATA: Final = bytes.__basicsize__ - 1  # the base size counts the terminating zero
+# PyArrayObject
+ARRAY_DATA: Final = 16
+ARRAY_NDIM: Final = 24
+ARRAY_DIMS: Final = 32
+ARRAY_DESCR: Final = 56
+ARRAY_FLAGS: Final = 64
+ARRAY_HANDLER: Final = 88
+C_CONTIGUOUS: Final = 0x1
+OWNDATA: Final = 0x4
+ALIGNED: Final = 0x100
+WRITEABLE: Final = 0x400
+# positions in NumPy's table of C functions; part of its stable ABI
+API_ARRAY_TYPE: Final = 2
+API_NEW_FROM_DESCR: Final = 94
+
+# From 3.12 on some objects are immortal, and their reference counts must not be written.
+IMMORTAL: Final = sys.version_info >= (3, 12)
+
+
+def word(address: int) -> int:
+    """The eight bytes at an address."""
+    return ctypes.c_int64.from_address(address).value
+
+
+def half(address: int) -> int:
+    """The four bytes at an address."""
+    return ctypes.c_int32.from_address(address).value
+
+
+def numpy_api() -> ctypes.Array[ctypes.c_void_p]:
+    """NumPy's table of C functions and types."""
+    from numpy._core import _multiarray_umath as umath  # the module's name is private; only this place knows it
+
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+    del pointer
+    return (ctypes.c_void_p * 400).from_address(get(umath._ARRAY_API, None))
+
+
+class _Probe:
+    __slots__ = ("a", "b")
+
+
+def slot_offset(cls: type, name: str) -> int:
+    """The byte offset of a `__slots__` member in instances of `cls`.
+
+    Raises `TypeError` when `name` is no slot, or when its place in an instance cannot be told.
+    """
+    member = inspect.getattr_static(cls, name)
+    if not isinstance(member, types.MemberDescriptorType):
+        raise TypeError(f"{cls.__name__}.{name} is not a member of __slots__")
+    probe = object.__new__(cls)
+    found = set(range(SIZE, cls.__basicsize__, 8))
+    for mark in (object(), object()):
+        member.__set__(probe, mark)
+        found = {o for o in found if word(id(probe) + o) == id(mark)}
+    member.__delete__(probe)
+    found = {o for o in found if word(id(probe) + o) == 0}
+    if len(found) != 1:
+        raise TypeError(f"the slot {cls.__name__}.{name} was not found in memory")
+    return found.pop()
+
+
+def _objects_match() -> bool:
+    items = [object(), object()]
+    pair, number, text = tuple(items), 1.5, b"12345678"
+    before = half(id(items))
+    refs = [items] * 5
+    counted = half(id(items)) - before == 5 and word(id(items)) >> 32 == 0
+    del refs
+    return (
+        counted
+        and word(id(items) + TYPE) == id(list)
+        and word(id(pair) + SIZE) == 2
+        and [word(id(pair) + TUPLE_ITEMS + 8 * i) for i in (0, 1)] == [id(x) for x in items]
+        and ctypes.c_double.from_address(id(number) + FLOAT_VALUE).value == number
+        and ctypes.string_at(id(text) + BYTES_DATA, 8) == text
+        and slot_offset(_Probe, "b") == slot_offset(_Probe, "a") + 8
+        and all(half(id(t) + TYPE_FLAGS) & 0xFFFFFFFF == t.__flags__ & 0xFFFFFFFF for t in (_Probe, list, type))
+    )
+
+
+def _arrays_match() -> bool:
+    api = numpy_api()
+    if api[API_ARRAY_TYPE] != id(np.ndarray):
+        return False
+    capsule = type(inspect.getattr_static(sys.modules["numpy._core._multiarray_umath"], "_ARRAY_API"))
+    for a in (np.zeros((3, 5), np.float32), np.zeros((7, 2), np.int64)[:, :1], np.zeros(())):
+        at = id(a)
+        if (
+            word(at + ARRAY_DATA) != a.ctypes.data
+            or half(at + ARRAY_NDIM) != a.ndim
+            or tuple(word(word(at + ARRAY_DIMS) + 8 * i) for i in range(a.ndim)) != a.shape
+            or word(at + ARRAY_DESCR) != id(a.dtype)
+            or half(at + ARRAY_FLAGS) != a.flags.num
+            or (a.base is None and word(word(at + ARRAY_HANDLER) + TYPE) != id(capsule))
+        ):
+            return False
+    return True
+
+
+def unsupported() -> str | None:
+    """Why native code cannot read this interpreter's objects, or None when it can."""
+    if sys.implementation.name != "cpython" or sys.version_info < (3, 11):
+        return f"the interpreter is {sys.implementation.name} {sys.version.split()[0]}"
+    if ctypes.sizeof(ctypes.c_void_p) != 8 or sys.byteorder != "little":
+        return "the machine is not a 64-bit little-endian one"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "the interpreter is built without the GIL"
+    try:
+        known = _objects_match() and _arrays_match()
+    except (ImportError, AttributeError, TypeError) as e:
+        return f"the objects' layout could not be checked: {e}"
+    return None if known else "the objects' layout is not the known one"

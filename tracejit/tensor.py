@@ -1,0 +1,657 @@
+"""Tensor and Variable, and the door through which every operation goes: eagerly with NumPy, or into a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.context import activity, context
+from tracejit.errors import (
+    ArgumentError,
+    DTypeError,
+    LeakedTensorError,
+    ShapeError,
+    TracedValueError,
+    TracejitError,
+    locate,
+)
+from tracejit.ir.dim import Dim
+from tracejit.ir.graph import Value
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import (
+    DType,
+    TensorType,
+    _by_np,
+    as_dtype,
+    float32,
+    float64,
+    int32,
+    int64,
+    promote,
+    promote_weak,
+    show_shape,
+    weak_kind,
+)
+
+
+class TensorShape(tuple):
+    """A shape: a tuple with TensorFlow's methods."""
+
+    __slots__ = ()
+
+    def as_list(self) -> list[int | Dim]:
+        return list(self)
+
+    @property
+    def rank(self) -> int:
+        return len(self)
+
+    ndims = rank
+
+    def num_elements(self) -> int | Dim:
+        n: int | Dim = 1
+        for d in self:
+            n = n * d
+        return n
+
+
+NUMPY_UFUNCS: dict[str, Callable[..., Any]] = {}
+NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {}
+_ndarray = np.ndarray
+_asarray = np.asarray
+
+
+class Operand:
+    """What Tensor and Variable share: the payload `_a` and everything that reads it. Operators are added by the ops."""
+
+    __slots__ = ("_a", "__dict__", "__weakref__")
+    __array_priority__ = 1000
+    _a: Any
+
+    # --- what it is -------------------------------------------------------------------------------------------
+    @property
+    def type(self) -> TensorType:
+        a = self._a
+        return a.type if type(a) is Value else TensorType(as_dtype(a.dtype), a.shape)
+
+    @property
+    def dtype(self) -> DType:
+        a = self._a
+        return a.type.dtype if type(a) is Value else _by_np[a.dtype]
+
+    @property
+    def shape(self) -> TensorShape:
+        a = self._a
+        return TensorShape(a.type.shape if type(a) is Value else a.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int | Dim:
+        return self.shape.num_elements()
+
+    @property
+    def T(self) -> Tensor:
+        return OPS["transpose"](self, perm=tuple(range(self.ndim))[::-1])
+
+    def get_shape(self) -> TensorShape:
+        return self.shape
+
+    # --- its value --------------------------------------------------------------------------------------------
+    def _value(self, what: str) -> np.ndarray:
+        a = self._a
+        if type(a) is _ndarray:
+            return a
+        raise _no_value(self, what)
+
+    def numpy(self) -> np.ndarray:
+        """The value as a NumPy array that must not be written to; it shares memory with the tensor."""
+        v = self._value(".numpy()").view()
+        v.flags.writeable = False
+        return v if v.ndim else v[()]
+
+    def item(self) -> Any:
+        return self._value(".item()").item()
+
+    def tolist(self) -> Any:
+        return self._value(".tolist()").tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        a = self._value("a NumPy array")
+        if dtype is not None and np.dtype(dtype) != a.dtype:
+            return a.astype(dtype)
+        if copy:
+            return a.copy()
+        v = a.view()
+        v.flags.writeable = False
+        return v
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._value("DLPack").__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return memoryview(self.__array__())
+
+    def __float__(self) -> float:
+        return float(self._value("float()").item()) if self._one("float()") else 0.0
+
+    def __int__(self) -> int:
+        return int(self._value("int()").item()) if self._one("int()") else 0
+
+    def __complex__(self) -> complex:
+        return complex(self._value("complex()").item())
+
+    def __index__(self) -> int:
+        a = self._value("an index")
+        if a.ndim or a.dtype.kind not in "iu":
+            raise TypeError(f"only a 0-d integer tensor is an index, not {self.type}")
+        return int(a)
+
+    def _one(self, what: str) -> bool:
+        a = self._value(what)
+        if a.size != 1:
+            raise locate(ShapeError(f"{what} needs one element, the tensor is {self.type}"))
+        return True
+
+    def __bool__(self) -> bool:
+        a = self._a
+        if type(a) is not _ndarray:
+            raise _no_value(self, "bool()")
+        if a.size != 1:
+            raise locate(
+                ShapeError(f"the truth of {self.type} is ambiguous", remedy="use tj.reduce_any(x) or tj.reduce_all(x)")
+            )
+        return bool(a.item() if a.ndim else a)
+
+    def __len__(self) -> int:
+        s = self.shape
+        if not s:
+            raise TypeError("len() of a 0-d tensor")
+        return int(s[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self)))  # type: ignore[index]
+
+    def __hash__(self) -> int:
+        return id(self) >> 4
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        a = self._value(f"format {spec!r}")
+        if a.size != 1:
+            raise TypeError(f"format {spec!r} needs one element, the tensor is {self.type}")
+        return format(a.item(), spec)
+
+    def __copy__(self) -> Operand:
+        return self
+
+    # --- NumPy's protocols ------------------------------------------------------------------------------------
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        f = NUMPY_UFUNCS.get(ufunc.__name__)
+        if method == "__call__" and f is not None and not kwargs:
+            return f(*inputs)
+        return _through_numpy(f"np.{ufunc.__name__}", getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, func: Callable[..., Any], types: Any, args: tuple, kwargs: dict) -> Any:
+        f = NUMPY_FUNCTIONS.get(func.__name__)
+        if f is not None:
+            try:
+                return f(*args, **kwargs)
+            except TypeError as e:
+                if isinstance(e, TracejitError):
+                    raise
+        return _through_numpy(f"np.{func.__name__}", func, args, kwargs)
+
+
+def _through_numpy(name: str, f: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+    """Call NumPy itself on the values and wrap what comes back."""
+
+    def plain(x: Any) -> Any:
+        if isinstance(x, Operand):
+            if type(x._a) is Value:
+                raise locate(TracedValueError(f"{name} cannot be traced", remedy="use the function of tracejit's own"))
+            return x._a
+        if type(x) in (list, tuple):
+            return type(x)([plain(y) for y in x])
+        return x
+
+    r = f(*[plain(x) for x in args], **{k: plain(v) for k, v in kwargs.items()})
+    return wrap(r) if isinstance(r, (np.ndarray, np.generic)) and r.dtype in _by_np else r
+
+
+class Tensor(Operand):
+    """An array that never changes: eager, with its values, or traced, standing for a value of a graph.
+
+    Made by `tj.constant`, `tj.zeros` and the like, never by calling the class.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any) -> Tensor:
+        if args:
+            raise TypeError("Tensor is not made by calling it; use tj.constant(value)")
+        return object.__new__(cls)
+
+    @property
+    def name(self) -> str:
+        return self.__dict__.get("name", "Tensor")
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def __repr__(self) -> str:
+        a = self._a
+        if type(a) is Value:
+            return f"tj.Tensor(<traced>, shape={show_shape(a.shape)}, dtype={a.dtype.name})"
+        return f"tj.Tensor({a}, shape={a.shape}, dtype={self.dtype.name})"
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "'tracejit.Tensor' object does not support item assignment; "
+            "keep what changes in a tj.Variable: v[key].assign(value)"
+        )
+
+    def __reduce__(self) -> tuple[Any, tuple[np.ndarray]]:
+        return wrap, (self._value("pickling"),)
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        return self
+
+
+_new = object.__new__
+
+
+def wrap(a: Any) -> Tensor:
+    """A Tensor that holds this NumPy array (not copied) or this graph value."""
+    if type(a) is not _ndarray and type(a) is not Value:
+        a = _asarray(a)
+    t = _new(Tensor)
+    t._a = a
+    return t
+
+
+def _no_value(x: Operand, what: str) -> TracejitError:
+    a = x._a
+    made = f"; it was made at {a.node.loc}" if a.node is not None and a.node.loc else " (an argument)"
+    if context.trace is None:
+        return leaked(a)
+    return locate(  # type: ignore[return-value]
+        TracedValueError(
+            f"{what} asks for the value of a traced tensor {a.type}, which is known only when the function runs{made}",
+            remedy="use tj.where(condition, a, b), return the tensor, or call the function outside tj.function",
+        )
+    )
+
+
+def leaked(v: Value) -> TracejitError:
+    loc = v.node.loc if v.node is not None else None
+    line = f" made at {loc.show()[0].strip()}" if loc else " (an argument of the traced function)"
+    return locate(  # type: ignore[return-value]
+        LeakedTensorError(
+            f"a traced tensor {v.type} is used after its trace has ended;{line}",
+            remedy="return it from the function instead of storing it outside",
+        )
+    )
+
+
+_names: dict[str, int] = {}
+
+
+class Variable(Operand):
+    """State: an array that can be assigned. Its shape and dtype stay.
+
+    Parameters
+    ----------
+    initial_value : array-like, Tensor, or a callable that returns one
+    trainable : whether tapes watch it unasked
+    name : shown when it is printed
+    dtype : element type; that of the value by default
+    shape : must equal the value's if given
+
+    Raises `ShapeError` or `DTypeError` when a value does not fit; the Variable then keeps its value.
+    """
+
+    __slots__ = ("trainable", "_name")
+
+    def __init__(
+        self,
+        initial_value: Any = None,
+        trainable: bool = True,
+        name: str | None = None,
+        dtype: Any = None,
+        shape: Sequence[int] | None = None,
+        **ignored: Any,
+    ) -> None:
+        if initial_value is None:
+            raise ArgumentError("a Variable needs an initial_value")
+        value = initial_value() if callable(initial_value) else initial_value
+        if context.trace is not None:
+            value = context.trace.initial_value(value)  # type: ignore[attr-defined]
+        t = convert(value, dtype)
+        a = t._value("a Variable's initial value")
+        if shape is not None and tuple(shape) != a.shape:
+            raise locate(ShapeError(f"initial_value has shape {a.shape}, shape= asks for {tuple(shape)}"))
+        self._a = np.array(a, order="C", copy=True)
+        self.trainable = bool(trainable)
+        self._name = name or "Variable"
+
+    @property
+    def name(self) -> str:
+        return f"{self._name}:0"
+
+    def __repr__(self) -> str:
+        body = "" if type(self._a) is Value else f", numpy={self._a!r}"
+        return f"<tj.Variable '{self.name}' shape={self._a.shape} dtype={self.dtype.name}{body}>"
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "'tracejit.Variable' object does not support item assignment; write v[key].assign(value) instead"
+        )
+
+    def __deepcopy__(self, memo: dict) -> Variable:
+        return Variable(self._a, self.trainable, self._name)
+
+    def __reduce__(self) -> tuple[Any, tuple]:
+        return Variable, (self._a, self.trainable, self._name)
+
+    # --- reading ----------------------------------------------------------------------------------------------
+    def _value(self, what: str) -> np.ndarray:
+        if context.trace is not None:
+            raise _no_value(context.trace.read(self), what)  # type: ignore[attr-defined]
+        return self._a
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the value."""
+        return self._value(".numpy()").copy() if self._a.ndim else self._value(".numpy()")[()]
+
+    def read_value(self) -> Tensor:
+        """The value now, as a Tensor that later assignments do not touch."""
+        return OPS["identity"](self)
+
+    value = read_value
+
+    # --- assigning --------------------------------------------------------------------------------------------
+    def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Variable:
+        """Set the value. Returns the Variable. Raises `ShapeError` or `DTypeError` and changes nothing."""
+        t = self._fitting(value)
+        if context.trace is not None:
+            context.trace.assign(self, t)  # type: ignore[attr-defined]
+        else:
+            a = t._a
+            # a view's memory may be part of something larger, and in-place updates need a plain block
+            self._a = a if a.flags.c_contiguous and a.flags.owndata else np.array(a, order="C", copy=True)
+        return self
+
+    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Variable:
+        """`v += delta`."""
+        return self.assign(OPS["add"](self, self._fitting(delta, broadcast=True)))
+
+    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Variable:
+        """`v -= delta`."""
+        return self.assign(OPS["sub"](self, self._fitting(delta, broadcast=True)))
+
+    def _fitting(self, value: Any, broadcast: bool = False) -> Tensor:
+        mine = self._a.dtype
+        own = _by_np[mine]
+        if isinstance(value, Operand):
+            t = value if type(value) is Tensor else OPS["identity"](value)
+            if t.dtype is not own:
+                if promote(own, t.dtype) is not own and not (type(t._a) is Value and t._a.type.weak):
+                    raise locate(
+                        DTypeError(
+                            f"cannot assign {t.type} to {self._label()}: it would lose precision",
+                            remedy=f"tj.cast(value, tj.{own.name})",
+                        )
+                    )
+                t = OPS["cast"](t, dtype=own)
+        else:
+            t = convert(value, own)
+        if t.shape != self._a.shape:
+            fits = broadcast and len(t.shape) <= self._a.ndim
+            if fits:
+                try:
+                    fits = np.broadcast_shapes(tuple(map(int, t.shape)), self._a.shape) == self._a.shape
+                except ValueError:
+                    fits = False
+            if not fits:
+                raise locate(ShapeError(f"cannot assign {t.type} to {self._label()}: the shapes differ"))
+        return t
+
+    def _label(self) -> str:
+        return f"Variable '{self._name}' {TensorType(_by_np[self._a.dtype], self._a.shape)}"
+
+
+# --- conversion ---------------------------------------------------------------------------------------------------
+def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
+    """A NumPy array from a Python value: floats become float32 and integers int32 unless they are too large for it.
+
+    NumPy arrays keep their dtype. Nothing is narrowed silently: an integer that fits no type raises `DTypeError`.
+    """
+    if isinstance(x, (np.ndarray, np.generic)):
+        a = _asarray(x)
+        if dtype is not None and a.dtype != dtype.np:
+            return a.astype(dtype.np)
+        as_dtype(a.dtype)
+        return a
+    try:
+        a = _asarray(x)
+    except ValueError as e:
+        raise locate(ShapeError(f"the nested lists have no regular shape: {e}")) from None
+    if dtype is not None:
+        if a.dtype.kind in "biufcV":
+            if dtype.kind in "iu" and a.dtype.kind == "f":
+                raise locate(DTypeError(f"cannot make {dtype.name} from floating-point values", remedy="tj.cast(x, dtype)"))
+            if dtype.kind in "iu" and a.dtype.kind in "iu" and a.size:
+                lo, hi = np.iinfo(dtype.np).min, np.iinfo(dtype.np).max
+                if int(a.min()) < lo or int(a.max()) > hi:
+                    raise locate(DTypeError(f"a value is outside {dtype.name}'s range {lo} … {hi}"))
+            return a.astype(dtype.np)
+    elif a.dtype == np.float64:
+        return a.astype(np.float32) if _only_python(x) else a
+    elif a.dtype == np.int64 and _only_python(x):
+        fits = not a.size or (int(a.min()) >= -(2**31) and int(a.max()) < 2**31)
+        return a.astype(np.int32) if fits else a
+    elif a.dtype == np.complex128 and _only_python(x):
+        return a
+    elif a.dtype in _by_np:
+        return a
+    raise locate(DTypeError(f"a value of type {type(x).__name__} ({a.dtype}) cannot become a tensor"))
+
+
+def _only_python(x: Any) -> bool:
+    """Whether a nest holds Python numbers only (their dtype is our choice) and no NumPy ones."""
+    while type(x) in (list, tuple) and x:
+        if any(isinstance(y, (np.ndarray, np.generic)) for y in x):
+            return False
+        x = x[0]
+    return not isinstance(x, (np.ndarray, np.generic))
+
+
+def convert(x: Any, dtype: Any = None) -> Tensor:
+    """A Tensor from a Tensor, Variable, array, Python number or nest of them. The public `convert_to_tensor`."""
+    d = None if dtype is None else as_dtype(dtype)
+    if isinstance(x, Operand):
+        t = x if type(x) is Tensor else OPS["identity"](x)
+        return t if d is None or t.dtype is d else OPS["cast"](t, dtype=d)
+    if type(x) in (list, tuple) and _holds_tensors(x):
+        parts = [convert(y, d) for y in x]
+        return OPS["concat"](*[OPS["reshape"](p, shape=(1, *p.shape)) for p in parts], axis=0)
+    trace = context.trace
+    if isinstance(x, Dim) and trace is not None:
+        t = OPS["dim"](size=x)
+        return t if d is None or d is t.dtype else OPS["cast"](t, dtype=d)
+    if hasattr(x, "__tensor__"):
+        return convert(x.__tensor__(), d)
+    a = to_array(x, d)
+    if trace is not None:
+        return trace.lift(a, x)  # type: ignore[attr-defined]
+    if a is x or a.base is not None:
+        a = a.copy()
+    return wrap(a)
+
+
+def _holds_tensors(x: Any) -> bool:
+    return any(isinstance(y, Operand) or (type(y) in (list, tuple) and _holds_tensors(y)) for y in x)
+
+
+# --- the door -----------------------------------------------------------------------------------------------------
+def _strong(x: Any) -> DType | None:
+    """The dtype that counts in promotion, None for Python scalars and weak traced values."""
+    if isinstance(x, Operand):
+        a = x._a
+        if type(a) is Value:
+            return None if a.type.weak else a.type.dtype
+        return _by_np[a.dtype]
+    if isinstance(x, (np.ndarray, np.generic)):
+        return as_dtype(x.dtype)
+    return None
+
+
+def _weak_of(x: Any) -> str | None:
+    if isinstance(x, Operand) and type(x._a) is Value and x._a.type.weak:
+        k = x._a.type.dtype.kind
+        return "i" if k in "iu" else k
+    return "i" if isinstance(x, Dim) else weak_kind(x)
+
+
+def common_dtype(xs: Sequence[Any]) -> tuple[DType, bool]:
+    """The promoted dtype of the operands, and whether it is weak (all operands are Python scalars)."""
+    strong: DType | None = None
+    kinds = ""
+    for x in xs:
+        d = _strong(x)
+        if d is None and (w := _weak_of(x)) is not None:
+            kinds += w
+            continue
+        if d is None:
+            d = convert(x).dtype
+        strong = d if strong is None else promote(strong, d)
+    if not kinds:
+        assert strong is not None
+        return strong, False
+    weak = max(kinds, key="bifc".index)
+    return promote_weak(strong, weak), strong is None
+
+
+def _floating(d: DType, weak: bool) -> DType:
+    """The floating type that an integer operand of a floating function becomes: NumPy's rule without float16."""
+    if d.kind in "fc":
+        return d
+    return float32 if weak or d.bits <= 16 else float64
+
+
+def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
+    """Operands as the op takes them: (what tapes know them by, tensors)."""
+    mode = op.promote
+    if mode == "none":
+        keys = tuple([x if isinstance(x, Operand) else convert(x) for x in inputs])
+    else:
+        head: tuple = ()
+        rest = inputs
+        if mode == "select":
+            c = inputs[0] if isinstance(inputs[0], Operand) else convert(inputs[0])
+            head, rest = (c if c.dtype.kind == "b" else OPS["cast"](c, dtype=as_dtype("bool")),), inputs[1:]
+        d, weak = common_dtype(rest)
+        if mode == "float":
+            d = _floating(d, weak)
+        keys = head + tuple([_bring(x, d, weak) for x in rest])
+    trace = context.trace
+    values = tuple(
+        [k if type(k) is Tensor else trace.read(k) if trace is not None else wrap(k._a) for k in keys]  # type: ignore
+    )
+    return keys, values
+
+
+def _bring(x: Any, d: DType, weak: bool) -> Operand:
+    if isinstance(x, Operand):
+        a = x._a
+        if type(a) is Value:
+            same = a.type.dtype is d and (not a.type.weak or weak)
+        else:
+            same = a.dtype is d.np or a.dtype == d.np
+        return x if same else OPS["cast"](x, dtype=d)
+    if weak_kind(x) is not None:
+        if weak and context.trace is not None:
+            return context.trace.scalar(x, d, True)  # type: ignore[attr-defined]
+        if type(x) is int and d.kind in "iu" and not _fits(x, d):
+            raise locate(DTypeError(f"the Python integer {x} does not fit {d.name}", remedy="cast the tensor first"))
+        if context.trace is not None:
+            return context.trace.scalar(x, d, False)  # type: ignore[attr-defined]
+        return wrap(_asarray(x, d.np))
+    return convert(x, d)
+
+
+def _fits(x: int, d: DType) -> bool:
+    return d.min <= x <= d.max
+
+
+def door(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
+    """Bring the operands together, evaluate, tell the tapes."""
+    keys, values = _prepare(op, inputs)
+    if not activity.busy:
+        return _eager(op, values, attrs)
+    trace = context.trace
+    out = _eager(op, values, attrs) if trace is None else trace.evaluate(op, values, attrs)  # type: ignore[arg-type]
+    if context.tapes:
+        outs = out if type(out) is tuple else (out,)
+        for tape in context.tapes:
+            tape.record(op, keys, values, attrs, outs)  # type: ignore[arg-type]
+    return out
+
+
+Op.door = staticmethod(door)
+
+
+def _eager(op: Op, values: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            r = op.numpy(*[v._a for v in values], **attrs)
+    except TracejitError as e:
+        raise locate(e) from None
+    except Exception as e:
+        for v in values:
+            if type(v._a) is Value:
+                raise leaked(v._a) from None
+        raise _explained(op, values, attrs, e) from None
+    return tuple([wrap(x) for x in r]) if type(r) is tuple else wrap(r)
+
+
+def check(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Any:
+    """The op's result type, with its name and the operands in any error."""
+    try:
+        return op.infer(*types, **attrs)
+    except TracejitError as e:
+        shown = ", ".join(map(str, types))
+        if not e.message.startswith(op.name):
+            e.message = f"{op.name}({shown}): {e.message}"
+        raise locate(e)  # noqa: B904
+
+
+def _explained(op: Op, values: Sequence[Tensor], attrs: dict[str, Any], error: Exception) -> Exception:
+    """What the shape rule says of operands that the kernel refused; the kernel's own words if it finds no fault."""
+    try:
+        check(op, [v.type for v in values], attrs)
+    except TracejitError as e:
+        return e
+    shown = ", ".join(str(v.type) for v in values)
+    return locate(ArgumentError(f"{op.name}({shown}): {error}"))
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether `x` is a Tensor or a Variable."""
+    return isinstance(x, Operand)
+
+
+def default_dtypes() -> tuple[DType, DType, DType]:
+    return float32, int32, int64

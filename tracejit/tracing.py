@@ -1,0 +1,175 @@
+"""The evaluator that emits nodes instead of computing: captures, Variables as values, and the replay of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit import context as _context
+from tracejit.context import context
+from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.graph import Attrs, Builder, Const, Graph, Value, freeze
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64
+from tracejit.tensor import Operand, Tensor, Variable, check, leaked, wrap
+
+constant = Op(
+    "constant",
+    "source",
+    lambda *, value, weak=False: TensorType(value.dtype, value.shape, weak),
+    lambda *, value, weak=False: value.numpy(),
+    arity=0,
+    doc="An array known when the function is traced.",
+)
+dim = Op(
+    "dim",
+    "source",
+    lambda *, size: TensorType(int32, (), True),
+    lambda *, size: np.asarray(int(size), np.int32),
+    arity=0,
+    doc="The size of a symbolic dimension as a 0-d tensor.",
+)
+
+SMALL = 16  # elements up to which a captured array becomes part of the graph
+
+
+class Trace:
+    """Stands where NumPy stood while a function is traced.
+
+    `captures` maps what the function reads from outside (tensors, arrays) to a parameter; `reads` does so for
+    Variables, `env` holds each Variable's current value. `parent` is the trace around this one.
+    """
+
+    def __init__(self, parent: Trace | None = None, at_birth: Callable[..., Any] | None = None) -> None:
+        self.builder = Builder(at_birth)
+        self.captures: dict[int, tuple[Any, Tensor]] = {}
+        self.reads: dict[int, tuple[Variable, Tensor]] = {}
+        self.env: dict[int, Tensor] = {}
+        self.parent = parent
+
+    # --- values -------------------------------------------------------------------------------------------------
+    def param(self, type: TensorType) -> Tensor:
+        return wrap(self.builder.param(type))
+
+    def emit(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs = ()) -> Tensor:
+        return wrap(self.builder.emit(op, inputs, attrs)[0])
+
+    def value(self, t: Tensor) -> Value:
+        """The graph value that a tensor stands for in this trace."""
+        a = t._a
+        if type(a) is Value:
+            if a.scope == self.builder.scope:
+                return a
+            if not self.within(a.scope):
+                raise leaked(a)
+            return self.capture(t, a, a.type)
+        if a.size <= SMALL:
+            return self.emit(constant, (), (("value", Const(a)),))._a
+        return self.capture(t, a, TensorType(as_dtype(a.dtype), a.shape))
+
+    def within(self, scope: int) -> bool:
+        """Whether a scope belongs to a trace around this one."""
+        t = self.parent
+        while t is not None:
+            if t.builder.scope == scope:
+                return True
+            t = t.parent
+        return False
+
+    def capture(self, owner: Any, key: Any, type: TensorType) -> Value:
+        if id(key) not in self.captures:
+            self.captures[id(key)] = (owner, self.param(type))
+        return self.captures[id(key)][1]._a
+
+    def lift(self, a: np.ndarray, original: Any) -> Tensor:
+        """An array or Python value met while tracing. An array of the user's stays an input: later edits are seen."""
+        if isinstance(original, np.ndarray) and original is a and a.flags.c_contiguous:
+            return wrap(self.capture(a, a, TensorType(as_dtype(a.dtype), a.shape)))
+        return self.emit(constant, (), (("value", Const(a)),))
+
+    def scalar(self, x: Any, d: DType, weak: bool) -> Tensor:
+        """A Python scalar as a constant of dtype `d`."""
+        attrs: Attrs = (("value", Const(None, x, (), d)),)
+        return self.emit(constant, (), (*attrs, ("weak", True)) if weak else attrs)
+
+    def initial_value(self, value: Any) -> Any:
+        """A new Variable's first value has to be known now."""
+        return value
+
+    # --- operations ---------------------------------------------------------------------------------------------
+    def evaluate(self, op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
+        values = tuple([self.value(t) for t in inputs])
+        frozen = freeze(attrs)
+        if not op.pure or (op, values, frozen) not in self.builder.table:
+            check(op, [v.type for v in values], attrs)
+        outs = self.builder.emit(op, values, frozen)
+        return wrap(outs[0]) if len(outs) == 1 else tuple([wrap(v) for v in outs])
+
+    # --- Variables ----------------------------------------------------------------------------------------------
+    def read(self, v: Variable) -> Tensor:
+        """The Variable's current value in this trace."""
+        k = id(v)
+        if k not in self.env:
+            t = self.param(TensorType(as_dtype(v._a.dtype), v._a.shape))
+            self.reads[k] = (v, t)
+            self.env[k] = t
+        return self.env[k]
+
+    def assign(self, v: Variable, t: Tensor) -> None:
+        self.read(v)
+        x = t
+        if tuple(t.shape) != tuple(v._a.shape):
+            x = Op.door(_op("broadcast_to"), (t,), {"shape": tuple(v._a.shape)})
+        self.env[id(v)] = x
+
+    def written(self) -> list[Variable]:
+        return [v for k, (v, t) in self.reads.items() if self.env[k] is not t]
+
+
+def _op(name: str) -> Op:
+
+    return OPS[name]
+
+
+def run(trace: Trace, f: Callable[..., Any], args: Sequence[Any], keep_tapes: bool = False) -> Any:
+    """Call `f` with operations going into `trace`."""
+    with _context.tracing(trace, context.tapes if keep_tapes else ()):  # type: ignore[arg-type]
+        return f(*args)
+
+
+def trace_graph(f: Callable[..., Any], types: Sequence[TensorType], name: str = "graph") -> Graph:
+    """The graph of a function of tensors that touches no Variables. It returns a tensor or a tuple of tensors."""
+    t = Trace()
+    args = [t.param(x) for x in types]
+    out = run(t, f, args)
+    outs = out if isinstance(out, (tuple, list)) else (out,)
+    with _context.tracing(t):  # type: ignore[arg-type]
+        results = [t.value(o) for o in outs]
+    return t.builder.finish(name, results)
+
+
+def at_sizes(attrs: Attrs, sizes: dict[str, int]) -> dict[str, Any]:
+    """Attributes with the symbols replaced by sizes."""
+
+    def plain(x: Any) -> Any:
+        if isinstance(x, Dim):
+            return size_at(x, sizes)
+        if type(x) is tuple:
+            return tuple([plain(y) for y in x])
+        return x
+
+    return {k: plain(v) for k, v in attrs}
+
+
+def replay(graph: Graph, args: Sequence[Operand]) -> tuple[Tensor, ...]:
+    """Call every op of the graph again: it runs, is inlined, or is differentiated, as the context has it."""
+    env: dict[Value, Tensor] = dict(zip(graph.params, args, strict=True))  # type: ignore[arg-type]
+    for n in graph.nodes:
+        y = n.op(*[env[v] for v in n.inputs], **dict(n.attrs))
+        env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
+    return tuple([env[r] for r in graph.results])
+
+
+__all__ = ["Trace", "at_sizes", "constant", "dim", "int64", "replay", "run", "trace_graph"]

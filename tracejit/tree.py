@@ -1,0 +1,118 @@
+"""Nested tuples, lists, dicts, named tuples and dataclasses as flat leaves and a hashable structure, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+
+class Structure:
+    """The shape of a nest without its leaves: hashable, comparable, printable."""
+
+    __slots__ = ("kind", "keys", "children", "_hash", "leaves")
+
+    def __init__(self, kind: Any, keys: tuple, children: tuple[Structure, ...]) -> None:
+        self.kind, self.keys, self.children = kind, keys, children
+        self.leaves = 1 if kind is None else sum(c.leaves for c in children)
+        self._hash = hash((kind, keys, children))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Structure)
+            and (self.kind, self.keys, self.children) == (other.kind, other.keys, other.children)
+        )
+
+    def __repr__(self) -> str:
+        if self.kind is None:
+            return "*"
+        parts = [f"{k}={c}" if isinstance(k, str) else str(c) for k, c in zip(self.keys, self.children, strict=True)]
+        return f"{self.kind.__name__}({', '.join(parts)})"
+
+    def paths(self, prefix: str = "") -> Iterator[str]:
+        """The name of each leaf, such as `batch["x"]` or `params[0].w`."""
+        if self.kind is None:
+            yield prefix
+            return
+        for k, c in zip(self.keys, self.children, strict=True):
+            if issubclass(self.kind, (tuple, list)) and isinstance(k, int):
+                yield from c.paths(f"{prefix}[{k}]")
+            elif issubclass(self.kind, Mapping):
+                yield from c.paths(f"{prefix}[{k!r}]")
+            else:
+                yield from c.paths(f"{prefix}.{k}")
+
+
+LEAF = Structure(None, (), ())
+
+
+def _fields(x: Any) -> tuple[tuple, Iterable[Any]] | None:
+    """Keys and values of a container, None for a leaf."""
+    t = type(x)
+    if t is tuple or t is list or isinstance(x, list):
+        return tuple(range(len(x))), x
+    if isinstance(x, tuple):
+        return (x._fields if hasattr(x, "_fields") else tuple(range(len(x)))), x
+    if isinstance(x, dict):
+        try:
+            keys = tuple(sorted(x))
+        except TypeError:
+            keys = tuple(x)
+        return keys, [x[k] for k in keys]
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        keys = tuple(f.name for f in dataclasses.fields(x))
+        return keys, [getattr(x, k) for k in keys]
+    return None
+
+
+def flatten(x: Any, leaves: list | None = None) -> tuple[list, Structure]:
+    """The leaves from left to right (dicts by sorted key) and the structure. Anything unknown is a leaf."""
+    out: list = [] if leaves is None else leaves
+    parts = _fields(x)
+    if parts is None:
+        out.append(x)
+        return out, LEAF
+    keys, values = parts
+    children = tuple(flatten(v, out)[1] for v in values)
+    return out, Structure(type(x), keys, children)
+
+
+def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
+    """The nest with these leaves."""
+    it = iter(leaves)
+    return _build(structure, it)
+
+
+def _build(s: Structure, it: Iterator[Any]) -> Any:
+    if s.kind is None:
+        return next(it)
+    values = [_build(c, it) for c in s.children]
+    if issubclass(s.kind, tuple):
+        return s.kind(*values) if s.keys and isinstance(s.keys[0], str) else s.kind(values)
+    if issubclass(s.kind, dict):
+        made = s.kind.__new__(s.kind)
+        made.update(zip(s.keys, values, strict=True))
+        return made
+    if issubclass(s.kind, list):
+        return s.kind(values)
+    made = object.__new__(s.kind)
+    for k, v in zip(s.keys, values, strict=True):
+        object.__setattr__(made, k, v)
+    return made
+
+
+def map_structure(f: Callable[..., Any], *trees: Any) -> Any:
+    """Apply `f` to corresponding leaves of nests of one structure. Raises ValueError if the structures differ."""
+    flat: Sequence[list] = []
+    structure = None
+    for t in trees:
+        leaves, s = flatten(t)
+        if structure is not None and s != structure:
+            raise ValueError(f"the structures differ: {structure} and {s}")
+        structure = s
+        flat = [*flat, leaves]
+    assert structure is not None
+    return unflatten(structure, [f(*x) for x in zip(*flat, strict=True)])

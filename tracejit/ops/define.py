@@ -13,7 +13,7 @@ from tracejit.errors import DTypeError
 from tracejit.ir.dim import Dim, known_equal
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
-from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, Operand, Tensor
+from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, Operand, Tensor, run_silently
 
 KIND_NAMES = {"b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floating types", "c": "complex types"}
 
@@ -106,49 +106,78 @@ def elementwise(
     return op
 
 
-_FAST = {
-    "__add__": np.add, "__sub__": np.subtract, "__mul__": np.multiply, "__truediv__": np.true_divide,
-    "__lt__": np.less, "__le__": np.less_equal, "__gt__": np.greater, "__ge__": np.greater_equal,
-}  # fmt: skip
+def _fast_unary(op: Op) -> Callable[[Any], Any]:
+    """The op on one operand; an eager tensor with nobody listening goes to the kernel at once."""
+    door, kernel, floats = Op.door, op.numpy, op.promote == "float"
+    ndarray, new, asarray = np.ndarray, object.__new__, np.asarray
+
+    def f(x: Any) -> Any:
+        if not activity.busy and type(x) is Tensor:
+            a = x._a
+            if type(a) is ndarray and (not floats or a.dtype.kind in "fc"):
+                try:
+                    r = run_silently(kernel, a)
+                except Exception:
+                    return door(op, (x,), {})
+                t = new(Tensor)
+                t._a = r if type(r) is ndarray else asarray(r)
+                return t
+        return door(op, (x,), {})
+
+    return f
+
+
+def _fast_binary(op: Op) -> Callable[[Any, Any], Any]:
+    """The op on two operands; eager tensors of one dtype with nobody listening go to the kernel at once."""
+    door, kernel, floats = Op.door, op.numpy, op.promote == "float"
+    ndarray, new, asarray = np.ndarray, object.__new__, np.asarray
+    # NumPy's treatment of a Python number beside a floating array is ours
+    weak = isinstance(kernel, np.ufunc) and op.promote != "none"
+
+    def f(x: Any, y: Any) -> Any:
+        if not activity.busy and type(x) is Tensor:
+            a = x._a
+            if type(y) is Tensor:
+                b = y._a
+                fits = type(b) is ndarray and type(a) is ndarray and a.dtype is b.dtype
+                fits = fits and (not floats or a.dtype.kind in "fc")
+            else:
+                b = y
+                fits = weak and (type(y) is float or type(y) is int) and type(a) is ndarray and a.dtype.kind == "f"
+            if fits:
+                try:
+                    r = run_silently(kernel, a, b)
+                except Exception:
+                    return door(op, (x, y), {})
+                t = new(Tensor)
+                t._a = r if type(r) is ndarray else asarray(r)
+                return t
+        return door(op, (x, y), {})
+
+    return f
 
 
 def install_operator(op: Op, method: str) -> None:
     """Give Tensor and Variable a Python operator; a reflected method swaps the operands."""
-    door, ndarray, new, asarray = Op.door, np.ndarray, object.__new__, np.asarray
-    if method in _FAST:
-        ufunc = _FAST[method]
-        floats_only = method == "__truediv__"
-
-        # The common eager case, two tensors of one dtype with nobody listening, goes to NumPy at once.
-        def fast(self: Operand, other: Any) -> Any:
-            if not activity.busy and type(other) is Tensor:
-                a, b = self._a, other._a
-                if type(a) is ndarray and type(b) is ndarray and a.dtype is b.dtype and (
-                    a.dtype.kind == "f" or not floats_only
-                ):  # fmt: skip
-                    r = ufunc(a, b)
-                    t = new(Tensor)
-                    t._a = r if type(r) is ndarray else asarray(r)
-                    return t
-            elif not _operand_like(other):
-                return NotImplemented
-            return door(op, (self, other), {})
-
-        f: Callable[..., Any] = fast
-    elif method.startswith("__r") and method not in ("__rshift__", "__round__"):
-
-        def f(self: Operand, other: Any) -> Any:
-            return door(op, (other, self), {}) if _operand_like(other) else NotImplemented
-
-    elif op.arity == 1:
+    if op.arity == 1:
+        unary = _fast_unary(op)
 
         def f(self: Operand, *rest: Any) -> Any:
-            return door(op, (self,), {})
+            return unary(self)
 
     else:
+        binary = _fast_binary(op)
+        if method.startswith("__r") and method != "__rshift__":
 
-        def f(self: Operand, other: Any) -> Any:
-            return door(op, (self, other), {}) if _operand_like(other) else NotImplemented
+            def f(self: Operand, other: Any) -> Any:
+                return binary(other, self) if _operand_like(other) else NotImplemented
+
+        else:
+
+            def f(self: Operand, other: Any) -> Any:
+                if type(other) is Tensor or _operand_like(other):
+                    return binary(self, other)
+                return NotImplemented
 
     f.__name__ = method
     setattr(Operand, method, f)
@@ -159,23 +188,29 @@ def _operand_like(x: Any) -> bool:
         isinstance(x, (Operand, int, float, complex, np.ndarray, np.generic, Dim))
         or type(x) in (list, tuple)
         or hasattr(x, "__array__")
+        or hasattr(x, "__tensor__")
     )
 
 
-def public(op: Op, doc: str = "", np_name: str = "") -> Callable[..., Any]:
+def public(op: Op, doc: str = "") -> Callable[..., Any]:
     """The function that users call: the op with TensorFlow's `name` argument, which is taken and ignored."""
-    door = Op.door
+    if op.arity == 1:
+        unary = _fast_unary(op)
 
-    def f(*inputs: Any, name: str | None = None) -> Any:
-        if op.arity is not None and len(inputs) != op.arity:
-            raise TypeError(f"{op.name}() takes {op.arity} tensors, {len(inputs)} were given")
-        return door(op, inputs, {})
+        def f(x: Any, name: str | None = None) -> Tensor:
+            return unary(x)
 
+    elif op.arity == 2:
+        binary = _fast_binary(op)
+
+        def f(x: Any, y: Any, name: str | None = None) -> Tensor:  # type: ignore[misc]
+            return binary(x, y)
+
+    else:
+        raise ValueError(f"{op.name} takes {op.arity} operands")
     f.__name__ = f.__qualname__ = op.name
     f.__doc__ = doc or op.doc
     f.op = op  # type: ignore[attr-defined]
-    if np_name:
-        NUMPY_FUNCTIONS[np_name] = f
     return f
 
 

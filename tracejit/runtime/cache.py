@@ -331,7 +331,7 @@ class DiskCache:
         sizes = [s.st_size for p, s in self._files() if p.endswith(".o")]
         name = str(self.folder) if self.folder else "memory" if self.enabled else "off"
         if self.folder is None:
-            sizes = [len(self._memory.get(k) or b"") for k in self._memory.keys()]  # noqa: SIM118
+            sizes = [len(self._memory.get(k) or b"") for k in self._memory.keys()]
         return CacheInfo(name, len(sizes), sum(sizes), self.limit, self._hits, self._misses, self._evicted)
 
     def clear(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 import sys
 import sysconfig
@@ -55,9 +56,7 @@ def numpy_api() -> ctypes.Array[ctypes.c_void_p]:
     """NumPy's table of C functions and types."""
     from numpy._core import _multiarray_umath as umath  # the module's name is private; only this place knows it
 
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
-    del pointer
     return (ctypes.c_void_p * 400).from_address(get(umath._ARRAY_API, None))
 
 
@@ -123,6 +122,7 @@ def _arrays_match() -> bool:
     return True
 
 
+@functools.cache
 def unsupported() -> str | None:
     """Why native code cannot read this interpreter's objects, or None when it can."""
     if sys.implementation.name != "cpython" or sys.version_info < (3, 11):

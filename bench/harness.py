@@ -1,0 +1,178 @@
+"""What a workload is, what its bar is, and how several frameworks are timed in turns."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+import numpy as np
+from peers import Call, Peer, leaves
+
+Opened = Mapping[str, Peer]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What tracejit has to reach: `limit` in the row's unit, or times the figure of `against` ("best": any peer)."""
+
+    text: str
+    limit: float
+    against: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure of one framework. `value` is what is compared, in `unit`; smaller is better."""
+
+    workload: str
+    framework: str
+    value: float
+    unit: str = "µs"
+    median: float | None = None
+    quartiles: tuple[float, float] | None = None
+    rounds: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`make(peer)` returns a call to time, None where the framework has no such thing."""
+
+    name: str
+    title: str
+    bar: Bar
+    make: Callable[[Peer], Call | None]
+    tolerance: float | None = 1e-3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A workload that measures itself, in processes of its own."""
+
+    name: str
+    title: str
+    bar: Bar
+    measure: Callable[[list[str], bool], list[Row]]
+
+
+@dataclass
+class Effort:
+    """How long to measure."""
+
+    rounds: int = 15
+    batch: float = 20e-3
+    pause: float = 5e-3
+
+    @classmethod
+    def quick(cls) -> Effort:
+        return cls(rounds=5, batch=5e-3, pause=3e-3)
+
+
+@dataclass
+class Timed:
+    call: Call
+    calls: int
+    seconds: list[float] = field(default_factory=list)
+
+
+def measure(workload: Workload, peers: Opened, effort: Effort, log: Callable[[str], None] = print) -> list[Row]:
+    """Check that all frameworks compute the same, then time them in turns."""
+    timed: dict[str, Timed] = {}
+    results: dict[str, list[np.ndarray]] = {}
+    for name, peer in peers.items():
+        try:
+            call = workload.make(peer)
+            if call is None:
+                continue
+            results[name] = [np.array(a) for a in leaves(call())]
+            timed[name] = Timed(call, _calls(call, effort.batch))
+        except Exception as error:
+            log(f"  {name} left out: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    _check_equal(workload, results)
+    names = list(timed)
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(effort.rounds):
+            for i in range(len(names)):
+                _round(timed[names[(turn + i) % len(names)]], effort.pause)
+    finally:
+        gc.enable()
+    return [_row(workload.name, name, timed[name].seconds) for name in names]
+
+
+def _round(t: Timed, pause: float) -> None:
+    """Let the other frameworks' threads go to sleep and wake up this one's, then time a batch of calls."""
+    time.sleep(pause)
+    for _ in range(max(1, t.calls // 4)):
+        t.call()
+    start = time.perf_counter()
+    for _ in range(t.calls):
+        t.call()
+    t.seconds.append((time.perf_counter() - start) / t.calls)
+
+
+def _calls(call: Call, batch: float) -> int:
+    """How many calls fill a batch, after warming up."""
+    for _ in range(3):
+        call()
+    best, n = math.inf, 1
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(n):
+            call()
+        best = min(best, (time.perf_counter() - start) / n)
+        n = max(1, min(100_000, int(batch / 8 / best)))
+    return max(1, min(100_000, int(batch / best)))
+
+
+def _row(workload: str, name: str, seconds: list[float]) -> Row:
+    micro = sorted(s * 1e6 for s in seconds)
+    low, high = np.percentile(micro, (25, 75))
+    return Row(workload, name, micro[0], "µs", statistics.median(micro), (float(low), float(high)), len(micro))
+
+
+def _check_equal(workload: Workload, results: Mapping[str, list[np.ndarray]]) -> None:
+    """All frameworks must have computed the same thing: float32 rounding apart."""
+    if workload.tolerance is None or not results:
+        return
+    names = list(results)
+    first = results[names[0]]
+    for name in names[1:]:
+        other = results[name]
+        if len(first) != len(other):
+            raise AssertionError(f"{workload.name}: {names[0]} returns {len(first)} arrays, {name} {len(other)}")
+        for i, (a, b) in enumerate(zip(first, other)):
+            scale = max(1e-30, float(np.max(np.abs(a))))
+            if a.size != b.size or not np.allclose(
+                a.reshape(-1) / scale, b.reshape(-1) / scale, rtol=workload.tolerance, atol=workload.tolerance
+            ):
+                raise AssertionError(f"{workload.name}: result {i} of {names[0]} and {name} differ")
+
+
+def best_peer(rows: list[Row], against: str | None) -> Row | None:
+    """The fastest other framework, or the one that is named."""
+    others = [r for r in rows if r.framework != "tracejit"]
+    if against not in (None, "best"):
+        others = [r for r in others if r.framework == against]
+    return min(others, key=lambda r: r.value, default=None)
+
+
+def verdict(bar: Bar, rows: list[Row]) -> tuple[float | None, bool | None]:
+    """Tracejit's figure relative to the bar's measure, and whether it is reached; None where it was not measured."""
+    mine = next((r for r in rows if r.framework == "tracejit"), None)
+    if mine is None:
+        return None, None
+    if bar.against is None:
+        peer = best_peer(rows, "best")
+        return (mine.value / peer.value if peer else None), mine.value <= bar.limit
+    peer = best_peer(rows, bar.against)
+    if peer is None:
+        return None, None
+    ratio = mine.value / peer.value
+    return ratio, ratio <= bar.limit

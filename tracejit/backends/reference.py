@@ -1,0 +1,95 @@
+"""Runs any graph with the rows' NumPy functions: the truth that everything else is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import ArgumentError, ShapeError
+from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.graph import Attrs, Const, Graph, Node, Value, next_scope
+from tracejit.ir.text import solve
+from tracejit.ir.types import TensorType
+from tracejit.tracing import at_sizes, constant
+
+
+def bind(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
+    """The sizes of the symbols, read from the parameters' shapes. Raises `ShapeError` for arrays that do not fit."""
+    sizes: dict[str, int] = {}
+    pairs = [(d, n) for p, a in zip(graph.params, arrays, strict=True) for d, n in zip(p.shape, a.shape, strict=False)]
+    for d, n in pairs:
+        if isinstance(d, Dim):
+            known = solve(d, n)
+            if known is not None:
+                sizes.setdefault(*d.symbols, known)
+    for i, (p, a) in enumerate(zip(graph.params, arrays, strict=True)):
+        if a.ndim != p.type.rank or any(_differs(d, n, sizes) for d, n in zip(p.shape, a.shape, strict=True)):
+            raise ShapeError(f"argument {i} of graph {graph.name} has shape {a.shape}, it takes {p.type}")
+    return sizes
+
+
+def _differs(d: int | Dim, n: int, sizes: Mapping[str, int]) -> bool:
+    return isinstance(d, Dim) and d.symbols <= sizes.keys() and size_at(d, sizes) != n or (type(d) is int and d != n)
+
+
+def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[str, int] | None = None) -> tuple[np.ndarray, ...]:
+    """The results for these arguments.
+
+    Parameters
+    ----------
+    graph : any graph, traced or optimized
+    arrays : one per parameter; cast to the parameter's dtype
+    sizes : of the symbols; read from the shapes where not given
+    """
+    if len(arrays) != len(graph.params):
+        raise ArgumentError(f"graph {graph.name} takes {len(graph.params)} arrays, {len(arrays)} were given")
+    args = [np.asarray(a, p.dtype.np) for a, p in zip(arrays, graph.params, strict=True)]
+    known = {**bind(graph, args), **(sizes or {})}
+    env: dict[Value, np.ndarray] = dict(zip(graph.params, args, strict=True))
+    last = {v: n for n in graph.nodes for v in n.inputs}
+    kept = set(graph.results)
+    with np.errstate(all="ignore"):
+        for n in graph.nodes:
+            env.update(zip(n.outs, _evaluate(n, [env[v] for v in n.inputs], known), strict=True))
+            for v in n.inputs:
+                if last[v] is n and v not in kept:
+                    env.pop(v, None)
+    return tuple([env[r] for r in graph.results])
+
+
+def _evaluate(n: Node, xs: list[np.ndarray], sizes: dict[str, int]) -> list[np.ndarray]:
+    if n.op is constant:
+        return [n.attr("value").numpy(sizes)]
+    y = n.op.numpy(*xs, **_attrs_at(n.attrs, sizes))
+    ys = y if type(y) is tuple else (y,)
+    return [np.asarray(a) for a in ys]
+
+
+def _attrs_at(attrs: Attrs, sizes: dict[str, int]) -> dict[str, Any]:
+    plain = at_sizes(attrs, sizes)
+    return {k: graph_at(v, sizes) if isinstance(v, Graph) else v for k, v in plain.items()}
+
+
+def graph_at(graph: Graph, sizes: dict[str, int]) -> Graph:
+    """The graph with sizes in the place of symbols: what a region's own NumPy function is given."""
+
+    def at(t: TensorType) -> TensorType:
+        return TensorType(t.dtype, [size_at(d, sizes) for d in t.shape], t.weak)
+
+    if not sizes:
+        return graph
+    scope = next_scope()
+    env = {p: Value(None, at(p.type), scope, i) for i, p in enumerate(graph.params)}
+    nodes = []
+    for n in graph.nodes:
+        attrs = {k: _const_at(v, sizes) if isinstance(v, Const) else v for k, v in _attrs_at(n.attrs, sizes).items()}
+        types = [at(v.type) for v in n.outs]
+        nodes.append(Node(n.op, tuple([env[v] for v in n.inputs]), tuple(attrs.items()), types, scope, n.loc))
+        env.update(zip(n.outs, nodes[-1].outs, strict=True))
+    return Graph(graph.name, [env[p] for p in graph.params], nodes, [env[r] for r in graph.results])
+
+
+def _const_at(c: Const, sizes: dict[str, int]) -> Const:
+    return c if c.array is not None else Const(None, c.splat, tuple([size_at(d, sizes) for d in c.shape]), c.dtype)

@@ -1,0 +1,495 @@
+"""Kernel → vectorised LLVM IR: rows in parallel, vector loops with masked tails, partial results per chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tracejit.ir.types import DType, int64
+from tracejit.lower.kernel import FULL, HEAVY, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride
+from tracejit.lower.llvm import Fn, Module, Val, const, i64, vec
+from tracejit.lower.scalar import S
+from tracejit.lower.scalarmath import LLVMScalar
+
+BLOCK = 2048  # elements of a task of a kernel with one axis
+ROW_BUFFER = 1 << 20  # bytes of kept row values above which a kernel must recompute instead
+
+Mask = Val | None
+
+
+def emit(module: Module, name: str, kernel: Kernel) -> None:
+    """Add the kernel to a module as `void name(ptr frame, ptr idx, i64 lo, i64 hi)`."""
+    _Emitter(module, name, kernel).run()
+
+
+def lanes_for(kernel: Kernel) -> int:
+    """16 lanes; 8 where 64-bit values are computed, which then fill whole registers two at a time."""
+    return 8 if any(s.level == FULL and s.dtype.bits == 64 for s in kernel.stmts) else 16
+
+
+class _Emitter:
+    def __init__(self, module: Module, name: str, kernel: Kernel) -> None:
+        self.k = kernel
+        self.fn: Fn = module.function(
+            name, [("frame", "ptr noalias readonly"), ("idx", "ptr noalias readonly"), ("lo", "i64"), ("hi", "i64")]
+        )
+        self.width = lanes_for(kernel)
+        self.m1 = LLVMScalar(self.fn, 1)
+        self.mv = LLVMScalar(self.fn, self.width)
+        self.ops: dict[int, Val] = {}
+        self.env: dict[int, S] = {}  # scalar and row statements
+        self.kept: dict[int, Val] = {}  # row buffers of values that a later phase needs again
+        self.last = kernel.phases()
+        w = kernel.weight()
+        self.unroll = 4 if w <= 4 else 2 if w <= 14 else 1
+
+    # --- operands -----------------------------------------------------------------------------------------------------
+    def operand(self, i: int, ty: str) -> Val:
+        if i == Stride.ZERO:
+            return i64(0)
+        if i == Stride.UNIT:
+            return i64(1)
+        if i not in self.ops:
+            f = self.fn
+            frame, idx = f.args[:2]
+            slot = f.cast("zext", f.load("i32", f.gep(idx, i, "i32"), invariant=True), "i64")
+            self.ops[i] = f.load(ty, f.gep(frame, slot, "i64"), invariant=True)
+        return self.ops[i]
+
+    def load_operands(self) -> None:
+        """All operands at the top, where they dominate everything."""
+        accesses = [s.access for s in self.k.stmts if s.access] + [a for _, a in self.k.stores]
+        for a in accesses:
+            if a.operand >= 0:
+                self.operand(a.operand, "ptr")
+            for i in (a.offset, *a.strides):
+                if i >= 0:
+                    self.operand(i, "i64")
+        for i in self.k.axes:
+            self.operand(i, "i64")
+        for x in self.k.lates:
+            self.operand(x.partial, "ptr")
+        if self.k.chunk >= 0:
+            self.operand(self.k.chunk, "i64")
+
+    def size(self, axis: int) -> Val:
+        return self.operand(self.k.axes[axis], "i64")
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+    def address(self, a: Access, dtype: DType, index: list[Val | None]) -> Val:
+        """Pointer to the element at the loop indices; None stands for 0."""
+        f = self.fn
+        at = self.operand(a.offset, "i64") if a.offset >= 0 else None
+        for s, i in zip(a.strides, index, strict=True):
+            if s == Stride.ZERO or i is None:
+                continue
+            step = i if s == Stride.UNIT else f.mul(i, self.operand(s, "i64"))
+            at = step if at is None else f.add(at, step)
+        p = self.operand(a.operand, "ptr")
+        return p if at is None else f.gep(p, at, self.m1.memory(dtype))
+
+    def position(self, a: Access, index: list[Val | None]) -> Val:
+        f = self.fn
+        at: Val = i64(0)
+        for s, i in zip(a.strides, index, strict=True):
+            if s != Stride.ZERO and i is not None:
+                at = f.add(at, i if s == Stride.UNIT else f.mul(i, self.operand(s, "i64")))
+        return at
+
+    def apply(self, s: Stmt, m: LLVMScalar, get: Callable[[int], S]) -> S:
+        assert s.op is not None and s.op.scalar is not None
+        return s.op.scalar(m, *[get(a) for a in s.args], **dict(s.attrs))
+
+    def outer_statements(self, level: int, phase: int, index: list[Val | None]) -> None:
+        """Statements that run once (`SCALAR`) or once per row and phase (`ROW`)."""
+        for s in self.k.stmts:
+            if s.level != level or s.phase != phase or s.id in self.env:
+                continue
+            if s.kind == "load":
+                assert s.access is not None
+                self.env[s.id] = self.m1.load(self.address(s.access, s.dtype, index), s.dtype)
+            elif s.kind == "const":
+                self.env[s.id] = self.m1.const(s.value, s.dtype)
+            elif s.kind == "index":
+                self.env[s.id] = self._index(s, self.m1, index, None)
+            elif s.kind == "op":
+                self.env[s.id] = self.apply(s, self.m1, self.env.__getitem__)
+
+    def _index(self, s: Stmt, m: LLVMScalar, index: list[Val | None], inner: Val | None) -> S:
+        """The value of a position: an iota's, or what an op makes of the linear index."""
+        assert s.access is not None and s.op is not None
+        f = self.fn
+        at = self.position(s.access, index)
+        if inner is not None:
+            step = s.access.strides[-1]
+            line = f.iota(vec("i64", self.width))
+            if step != Stride.UNIT:
+                line = f.mul(line, f.splat(self.operand(step, "i64"), self.width))
+            at = f.add(f.splat(at, self.width), line) if m.width > 1 else at
+        x = S(at, int64)
+        if s.op.scalar is None:
+            return m.cast(x, s.dtype)
+        return s.op.scalar(m, x, **dict(s.attrs))
+
+    # --- inner loops --------------------------------------------------------------------------------------------------
+    def element(self, sid: int, memo: dict[int, S], index: list[Val | None], mask: Mask, phase: int) -> S:
+        """A statement's value for `width` elements from the innermost index on."""
+        if sid in memo:
+            return memo[sid]
+        s = self.k.stmts[sid]
+        if s.level < FULL:
+            return self.env[sid]
+        m = self.mv
+        if sid in self.kept and s.phase < phase:
+            p = self.fn.gep(self.kept[sid], index[-1], m.memory(s.dtype))  # type: ignore[arg-type]
+            out = m.load(p, s.dtype)
+        elif s.kind == "load":
+            assert s.access is not None
+            p = self.address(s.access, s.dtype, index)
+            step = s.access.strides[-1]
+            if step == Stride.UNIT:
+                out = m.load(p, s.dtype, mask)
+            elif step == Stride.ZERO:
+                out = m.broadcast(self.m1.load(p, s.dtype))
+            else:
+                out = m.gather(p, self.operand(step, "i64"), s.dtype, mask)
+        elif s.kind == "index":
+            out = self._index(s, m, index, index[-1])
+        else:
+            out = self.apply(s, m, lambda a: self.element(a, memo, index, mask, phase))
+            if sid in self.kept:
+                p = self.fn.gep(self.kept[sid], index[-1], m.memory(s.dtype))  # type: ignore[arg-type]
+                m.store(out, p)
+        memo[sid] = out
+        return out
+
+    def store(self, value: S, a: Access, index: list[Val | None], mask: Mask) -> None:
+        p = self.address(a, value.dtype, index)
+        value = self.mv.broadcast(value)
+        step = a.strides[-1]
+        if step == Stride.UNIT:
+            self.mv.store(value, p, mask)
+        else:
+            self.mv.scatter(value, p, self.operand(step, "i64"), mask)
+
+    def reductions_of(self, phase: int) -> list[Stmt]:
+        return [s for s in self.k.stmts if s.kind == "reduce" and s.phase == phase + 1]
+
+    def stores_of(self, phase: int) -> list[tuple[int, Access]]:
+        return [(i, a) for i, a in self.k.stores if self._store_level(i, a) == FULL and self.k.stmts[i].phase == phase]
+
+    def _store_level(self, i: int, a: Access) -> int:
+        if any(s != Stride.ZERO for s in a.strides[self.k.outer :]):
+            return FULL
+        return ROW if any(s != Stride.ZERO for s in a.strides) or self.k.outer or self._has_rows() else SCALAR
+
+    def _has_rows(self) -> bool:
+        return any(s.level == ROW for s in self.k.stmts)
+
+    def lates_of(self, phase: int, over: str) -> list[Late]:
+        return [x for x in self.k.lates if x.over == over and self.k.stmts[x.stmt].phase == phase]
+
+    def phase_loop(
+        self, phase: int, outer: list[Val | None], carried: list[S], column: Callable[[Late], Val] | None, span: tuple[Val, Val] | None
+    ) -> tuple[list[S], list[S]]:
+        """One pass over a row. Returns the row reductions of this phase and the carried late accumulators (vectors)."""
+        reds = self.reductions_of(phase)
+        lates = self.lates_of(phase, "rows")
+        columns = self.lates_of(phase, "columns")
+        stores = self.stores_of(phase)
+        if not (reds or lates or columns or stores):
+            return [], carried
+        kinds = [s.value for s in reds] + [x.kind for x in lates]
+        dtypes = [s.dtype for s in reds] + [self.k.stmts[x.stmt].dtype for x in lates]
+        args = [s.args[0] for s in reds] + [x.stmt for x in lates]
+        start = [self.mv.neutral(k, d) for k, d in zip(kinds[: len(reds)], dtypes, strict=False)] + carried
+        u = self.unroll
+        inner_axes = list(range(self.k.outer, len(self.k.axes)))
+
+        def body(index: list[Val | None], copies: int, mask: Mask, accs: list[S]) -> list[S]:
+            """`copies` vectors; accumulators are laid out copy by copy."""
+            out: list[S] = []
+            pending: list[tuple[S, Access, list[Val | None]]] = []
+            for c in range(copies):
+                at = list(index)
+                assert at[-1] is not None
+                at[-1] = self.fn.add(at[-1], i64(c * self.width)) if c else at[-1]
+                memo: dict[int, S] = {}
+                for j, (kind, arg) in enumerate(zip(kinds, args, strict=True)):
+                    x = self.mv.broadcast(self.element(arg, memo, at, mask, phase))
+                    if mask is not None:
+                        x = self.mv.select(S(mask, x.dtype), x, self.mv.neutral(kind, x.dtype))
+                    out.append(self.mv.combiner(kind)(accs[c * len(kinds) + j], x))
+                for i, a in stores:
+                    pending.append((self.element(i, memo, at, mask, phase), a, at))
+                for x in columns:
+                    v = self.mv.broadcast(self.element(x.stmt, memo, at, mask, phase))
+                    self._accumulate(x, v, column, at, mask)  # type: ignore[arg-type]
+            for v, a, at in pending:
+                self.store(v, a, at, mask)
+            return out
+
+        total = self._nest(inner_axes, list(outer), start, kinds, dtypes, body, u, span)
+        n = len(reds)
+        return [self.mv.reduce(k, a) for k, a in zip(kinds[:n], total[:n], strict=True)], total[n:]
+
+    def _accumulate(self, x: Late, v: S, column: Callable[[Late], Val], index: list[Val | None], mask: Mask) -> None:
+        f = self.fn
+        at: Val = i64(0)
+        for axis in range(self.k.outer, len(self.k.axes)):
+            i = index[axis]
+            at = f.mul(at, self.size(axis)) if at != "0" else at
+            at = f.add(at, i) if i is not None else at
+        p = f.gep(column(x), at, self.m1.memory(v.dtype))
+        old = self.mv.load(p, v.dtype, mask)
+        self.mv.store(self.mv.combiner(x.kind)(old, v), p, mask)
+
+    def _nest(
+        self, axes: list[int], index: list[Val | None], accs: list[S], kinds: list[str], dtypes: list[DType],
+        body: Callable[..., list[S]], unroll: int, span: tuple[Val, Val] | None,
+    ) -> list[S]:  # fmt: skip
+        """Loops over the row's axes, the last one in vectors."""
+        if not axes:
+            one = self.fn.mask(i64(1), self.width)
+            return body([*index, i64(0)], 1, one, accs)
+        if len(axes) > 1:
+
+            def step(i: Val, *carried: Val) -> list[Val]:
+                inner = [S(v, d) for v, d in zip(carried, dtypes, strict=True)]
+                out = self._nest(axes[1:], [*index, i], inner, kinds, dtypes, body, unroll, None)
+                return [s.v for s in out]
+
+            got = self.fn.loop(0, self.size(axes[0]), step, [a.v for a in accs])
+            return [S(v, d) for v, d in zip(got, dtypes, strict=True)]
+        return self._vectors(axes[0], index, accs, kinds, dtypes, body, unroll, span)
+
+    def _vectors(
+        self, axis: int, index: list[Val | None], accs: list[S], kinds: list[str], dtypes: list[DType],
+        body: Callable[..., list[S]], unroll: int, span: tuple[Val, Val] | None,
+    ) -> list[S]:  # fmt: skip
+        f, w = self.fn, self.width
+        lo, hi = span or (i64(0), self.size(axis))
+        n = len(kinds)
+        count = f.sub(hi, lo) if lo != "0" else hi
+        stride = w * unroll
+        main_end = f.add(lo, f.and_(count, i64(-stride))) if lo != "0" else f.and_(count, i64(-stride))
+        neutral = [self.mv.neutral(k, d) for k, d in zip(kinds, dtypes, strict=True)]
+        init = accs + neutral * (unroll - 1)
+
+        def wrap(vals: tuple[Val, ...]) -> list[S]:
+            return [S(v, dtypes[j % n]) for j, v in enumerate(vals)]
+
+        def main(i: Val, *carried: Val) -> list[Val]:
+            return [s.v for s in body([*index, i], unroll, None, wrap(carried))]
+
+        got = wrap(tuple(f.loop(lo, main_end, main, [a.v for a in init], step=stride)))
+        for c in range(1, unroll):
+            for j in range(n):
+                got[j] = self.mv.combiner(kinds[j])(got[j], got[c * n + j])
+        got = got[:n]
+
+        def tail(i: Val, *carried: Val) -> list[Val]:
+            mask = f.mask(f.sub(hi, i), w)
+            return [s.v for s in body([*index, i], 1, mask, wrap(carried))]
+
+        return wrap(tuple(f.loop(main_end, hi, tail, [a.v for a in got], step=w)))
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+    def outer_index(self, p: Val) -> list[Val | None]:
+        """The outer loop indices of a flat row number."""
+        f = self.fn
+        out: list[Val | None] = []
+        rest = p
+        for axis in reversed(range(self.k.outer)):
+            if axis == 0:
+                out.append(rest)
+            else:
+                n = self.size(axis)
+                q = f.op("udiv", rest, n)
+                out.append(f.sub(rest, f.mul(q, n)))
+                rest = q
+        return out[::-1]
+
+    def row(self, p: Val, accs: list[S], column: Callable[[Late], Val] | None, span: tuple[Val, Val] | None) -> list[S]:
+        """All phases of one row. `accs`: late accumulators, those over rows as vectors, those over outer as scalars."""
+        before = dict(self.env)
+        self.fn.scopes.append({})
+        index = self.outer_index(p)
+        inner = [None] * (len(self.k.axes) - self.k.outer)
+        rows = [x for x in self.k.lates if x.over == "rows"]
+        state = {id(x): a for x, a in zip(self._late_order(), accs, strict=True)}
+        for phase in range(self.last + 1):
+            self.outer_statements(ROW, phase, [*index, *inner])
+            mine = [x for x in rows if self.k.stmts[x.stmt].phase == phase]
+            reds, out = self.phase_loop(phase, index, [state[id(x)] for x in mine], column, span)
+            for x, a in zip(mine, out, strict=True):
+                state[id(x)] = a
+            for s, v in zip(self.reductions_of(phase), reds, strict=True):
+                self.env[s.id] = v
+        for x in self.k.lates:
+            if x.over == "outer":
+                state[id(x)] = self.m1.combiner(x.kind)(state[id(x)], self.env[x.stmt])
+        for i, a in self.k.stores:
+            if self._store_level(i, a) == ROW:
+                self.m1.store(self.env[i], self.address(a, self.k.stmts[i].dtype, [*index, *inner]))
+        self.fn.scopes.pop()
+        self.env = before
+        return [state[id(x)] for x in self._late_order()]
+
+    def _late_order(self) -> list[Late]:
+        return [x for x in self.k.lates if x.over != "columns"]
+
+    def _keep_rows(self) -> None:
+        """Room for heavy values of a row that a later phase reads again."""
+        if not self.k.keep or self.last == 0 or len(self.k.axes) - self.k.outer != 1:
+            return
+        f = self.fn
+        for s in kept_values(self.k):
+            count = f.add(self.size(len(self.k.axes) - 1), i64(self.width * self.unroll))
+            bytes_ = f.mul(count, i64(max(s.dtype.bits // 8, 1)))
+            self.kept[s.id] = f.emit(f"alloca i8, i64 {bytes_}, align 64", "ptr")
+
+    # --- the function -------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        f, k = self.fn, self.k
+        lo, hi = f.args[2:]
+        self.load_operands()
+        self._keep_rows()
+        self.outer_statements(SCALAR, 0, [None] * len(k.axes))
+        if not k.axes and not self._has_rows():
+            self._scalar_kernel()
+        elif k.lates:
+            self._chunks(lo, hi)
+        elif k.flat:
+            start = f.mul(lo, i64(BLOCK))
+            end = f.intrinsic("smin", f.mul(hi, i64(BLOCK)), self.size(0))
+            self.row(i64(0), [], None, (start, end))
+        else:
+
+            def one(p: Val) -> None:
+                self.row(p, [], None, None)
+
+            f.loop(lo, hi, one)
+        f.ret_()
+
+    def _scalar_kernel(self) -> None:
+        for i, a in self.k.stores:
+            self.m1.store(self.env[i], self.operand(a.operand, "ptr"))
+        for x in self.k.lates:
+            self.m1.store(self.env[x.stmt], self.operand(x.partial, "ptr"))
+
+    def _chunks(self, lo: Val, hi: Val) -> None:
+        """Tasks are chunks: of rows, or of the one axis."""
+        f, k = self.fn, self.k
+        chunk = self.operand(k.chunk, "i64")
+
+        def task(c: Val) -> None:
+            first = f.mul(c, chunk)
+            order = self._late_order()
+            init = [
+                (self.mv if x.over == "rows" else self.m1).neutral(x.kind, k.stmts[x.stmt].dtype) for x in order
+            ]
+            column = self._columns(c)
+            if k.flat or k.outer == 0:
+                whole = self.size(0) if k.axes else i64(1)
+                span = (first, f.intrinsic("smin", f.add(first, chunk), whole)) if k.flat and k.axes else None
+                accs = self.row(i64(0), init, column, span)
+            else:
+                count = self.size(0)
+                for a in range(1, k.outer):
+                    count = f.mul(count, self.size(a))
+                end = f.intrinsic("smin", f.add(first, chunk), count)
+
+                def one(p: Val, *carried: Val) -> list[Val]:
+                    given = [S(v, k.stmts[x.stmt].dtype) for v, x in zip(carried, order, strict=True)]
+                    return [s.v for s in self.row(p, given, column, None)]
+
+                got = f.loop(first, end, one, [a.v for a in init])
+                accs = [S(v, k.stmts[x.stmt].dtype) for v, x in zip(got, order, strict=True)]
+            for x, a in zip(order, accs, strict=True):
+                value = self.mv.reduce(x.kind, a) if x.over == "rows" else a
+                self.m1.store(value, f.gep(self.operand(x.partial, "ptr"), c, self.m1.memory(value.dtype)))
+
+        f.loop(lo, hi, task)
+
+    def _columns(self, c: Val) -> Callable[[Late], Val]:
+        """Pointers to this chunk's column sums, set to the neutral value."""
+        f, k = self.fn, self.k
+        length: Val = i64(1)
+        for a in range(k.outer, len(k.axes)):
+            length = self.size(a) if length == "1" else f.mul(length, self.size(a))
+        at: dict[int, Val] = {}
+        for x in k.lates:
+            if x.over != "columns":
+                continue
+            d = k.stmts[x.stmt].dtype
+            p = f.gep(self.operand(x.partial, "ptr"), f.mul(c, length), self.m1.memory(d))
+            at[id(x)] = p
+            zero = self.mv.neutral(x.kind, d)
+
+            def clear(i: Val, p: Val = p, zero: S = zero, d: DType = d) -> None:
+                self.mv.store(zero, f.gep(p, i, self.m1.memory(d)), f.mask(f.sub(length, i), self.width))
+
+            f.loop(0, length, clear, step=self.width)
+        return lambda x: at[id(x)]
+
+
+def kept_values(k: Kernel) -> list[Stmt]:
+    """Heavy full statements that a later phase reads again."""
+    need: dict[int, int] = {}
+
+    def visit(i: int, phase: int) -> None:
+        s = k.stmts[i]
+        if s.level < FULL:
+            return
+        if need.get(i, -1) >= phase:
+            return
+        need[i] = phase
+        if s.phase < phase and s.op is not None and s.op.name in HEAVY:
+            return
+        for a in s.args:
+            visit(a, phase)
+
+    for s in k.stmts:
+        if s.kind == "reduce":
+            visit(s.args[0], s.phase - 1)
+    for i, _ in k.stores:
+        visit(i, k.stmts[i].phase)
+    for x in k.lates:
+        visit(x.stmt, k.stmts[x.stmt].phase)
+    return [
+        s for s in k.stmts
+        if s.kind == "op" and s.level == FULL and s.op is not None and s.op.name in HEAVY and need.get(s.id, -1) > s.phase
+    ]  # fmt: skip
+
+
+def emit_combine(module: Module, name: str, kind: str, dtype: DType) -> None:
+    """`out[i] = combination over c of partial[c, i]`. Operands: partial, out, chunks, length. Tasks: blocks of i."""
+    f = module.function(
+        name, [("frame", "ptr noalias readonly"), ("idx", "ptr noalias readonly"), ("lo", "i64"), ("hi", "i64")]
+    )
+    frame, idx, lo, hi = f.args
+    m = LLVMScalar(f, 8 if dtype.bits == 64 else 16)
+
+    def operand(i: int, ty: str) -> Val:
+        slot = f.cast("zext", f.load("i32", f.gep(idx, i, "i32"), invariant=True), "i64")
+        return f.load(ty, f.gep(frame, slot, "i64"), invariant=True)
+
+    partial, out, chunks, length = operand(0, "ptr"), operand(1, "ptr"), operand(2, "i64"), operand(3, "i64")
+    mem = m.memory(dtype)
+    end = f.intrinsic("smin", f.mul(hi, i64(BLOCK)), length)
+
+    def block(i: Val) -> None:
+        mask = f.mask(f.sub(end, i), m.width)
+
+        def add(c: Val, acc: Val) -> list[Val]:
+            x = m.load(f.gep(partial, f.add(f.mul(c, length), i), mem), dtype, mask)
+            return [m.combiner(kind)(S(acc, dtype), x).v]
+
+        got = f.loop(0, chunks, add, [m.neutral(kind, dtype).v])
+        m.store(S(got[0], dtype), f.gep(out, i, mem), mask)
+
+    f.loop(f.mul(lo, i64(BLOCK)), end, block, step=m.width)
+    f.ret_()
+
+
+__all__ = ["BLOCK", "const", "emit", "emit_combine", "kept_values"]

@@ -1,0 +1,291 @@
+"""The library behind matrix products: packing, multiplying and adding up, for any sizes and strides of one type."""
+
+from __future__ import annotations
+
+from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, FnInts, packed_bytes, part_bytes, plan
+from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
+from tracejit.lower.microkernel import Tiles, accumulate, kernel_name, multiply_kernel, packing, void
+
+OPERANDS = ("a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch")
+PANELS = 2097152
+
+
+def library(t: Tiles) -> tuple[str, list[str]]:
+    """The text of the library for `t`, and the functions that it exports."""
+    module = Module()
+    shapes = {(r, v) for r in t.rows for v in (1, t.vectors)} | {(r, t.thin_vectors) for r in t.thin}
+    for rows, vectors in sorted(shapes):
+        multiply_kernel(module, t, rows, vectors)
+    accumulate(module, t)
+    packing(module, t)
+    _pack_step(module, t)
+    _Compute(module, t)
+    _combine_step(module, t)
+    return module.text(), [f"{t.prefix}_{s}" for s in ("pack_step", "compute", "combine")]
+
+
+def operand(fn: Fn, frame: Val, idx: Val, k: int, ty: str = "i64") -> Val:
+    """The kernel's k-th operand: `frame[idx[k]]`."""
+    slot = fn.load("i32", fn.gep(idx, 4 * k), 4, invariant=True)
+    return fn.load(ty, fn.gep(frame, fn.cast("zext", slot, "i64"), "i64"), 8, invariant=True)
+
+
+def _operands(fn: Fn, t: Tiles) -> dict[str, Val]:
+    """The product's operands by name; strides in bytes."""
+    frame, own = fn.args[:2]
+    out = {n: operand(fn, frame, own, i, "ptr" if n in ("a", "b", "scratch") else "i64") for i, n in enumerate(OPERANDS)}
+    return out | {n: fn.mul(x, i64(t.dtype.size)) for n, x in out.items() if "_" in n}
+
+
+def _pack_step(module: Module, t: Tiles) -> None:
+    """Task i packs row tile i of A: `height` rows side by side, k after k."""
+    fn = module.function(f"{t.prefix}_pack_step", [("frame", "ptr"), ("own", "ptr"), ("lo", "i64"), ("hi", "i64")])
+    v, o = _operands(fn, t), FnInts(fn)
+    high = i64(t.rows[0])
+    blocks, depth = o.ceil(v["m"], high), o.up(v["k"], t.width)
+
+    def task(i: Val) -> None:
+        batch, block = fn.op("udiv", i, blocks), fn.op("urem", i, blocks)
+        row = fn.mul(block, high)
+        src = fn.gep(v["a"], fn.add(fn.mul(batch, v["a_batch"]), fn.mul(row, v["a_m"])))
+        dst = fn.gep(v["scratch"], fn.mul(fn.mul(i, depth), i64(t.rows[0] * t.size)))
+        rows = o.min(fn.sub(v["m"], row), high)
+        fn.call(f"{t.prefix}_pack", [src, v["a_m"], v["a_k"], rows, v["k"], dst, high])
+
+    fn.loop(fn.args[2], fn.args[3], task)
+    fn.ret_()
+
+
+def _combine_step(module: Module, t: Tiles) -> None:
+    """Task i adds up the parts of k of one group of row tiles, in their order, and finishes the tiles."""
+    params = [("frame", "ptr"), ("own", "ptr"), ("lo", "i64"), ("hi", "i64"), ("finish", "ptr"), ("idx", "ptr")]
+    fn = module.function(f"{t.prefix}_combine", params)
+    frame, _, lo, hi, finish, idx = fn.args
+    v, o = _operands(fn, t), FnInts(fn)
+    p = plan(o, t, v["m"], v["n"], v["k"], v["batch"])
+    sums = fn.gep(v["scratch"], packed_bytes(o, t, p, v["batch"]))
+    part = part_bytes(o, t, p, v["batch"])
+    high, tile_row = i64(t.rows[0]), fn.mul(p.panel, i64(t.size))
+    tile = fn.mul(high, tile_row)
+    vectors = fn.op("udiv", tile, i64(t.vector_bytes))
+
+    def task(i: Val) -> None:
+        square = o.div(i, p.groups)
+        panel, batch = fn.op("urem", square, p.panels), o.div(square, p.panels)
+        col = fn.mul(panel, p.panel)
+        first = fn.mul(fn.op("urem", i, p.groups), p.group)
+        last = o.min(p.blocks, fn.add(first, p.group))
+
+        def block(j: Val) -> None:
+            at = fn.gep(sums, fn.mul(fn.add(fn.mul(square, p.blocks), j), tile))
+
+            def add(c: Val) -> None:
+                fn.call(f"{t.prefix}_accumulate", [at, fn.gep(at, fn.mul(c, part)), vectors])
+
+            fn.loop(1, p.parts, add)
+            row = fn.mul(j, high)
+            rows, cols = o.min(high, fn.sub(v["m"], row)), o.min(p.panel, fn.sub(v["n"], col))
+            fn.call(finish, [frame, idx, at, tile_row, rows, cols, batch, row, col])
+
+        fn.loop(first, last, block)
+
+    fn.loop(lo, hi, task)
+    fn.ret_()
+
+
+def _dispatch(module: Module, t: Tiles) -> tuple[Val, Val]:
+    """Tables of multiply kernels and their heights, by panel (wide, thin, and both narrow) and rows left."""
+    pointers, heights = [], []
+    narrow = [(t.rows, 1), (t.thin, 1)]
+    for shapes, vectors in ((t.rows, t.vectors), (t.thin, t.thin_vectors), *narrow):
+        for left in range(t.rows[0] + 1):
+            height = next((r for r in shapes if r <= left), shapes[-1])
+            pointers.append(f"ptr @{kernel_name(t, height, vectors)}")
+            heights.append(f"i64 {height}")
+    n = len(heights)
+    kernels = module.global_(f"{t.prefix}_kernels", f"internal constant [{n} x ptr] [{', '.join(pointers)}], align 16")
+    return kernels, module.global_(f"{t.prefix}_heights", f"internal constant [{n} x i64] [{', '.join(heights)}], align 16")
+
+
+class _Compute:
+    """Generates the step that multiplies. Its tasks are (batch, bundle of column panels, part of k, group of row tiles).
+
+    The sums of a tile go straight into the result if `dest` gives one, else to `finish`; where k is divided they are
+    kept and added up first, in the task's own store or, for the last step, in `scratch`.
+    """
+
+    def __init__(self, module: Module, t: Tiles) -> None:
+        params = [("frame", "ptr"), ("own", "ptr"), ("lo", "i64"), ("hi", "i64"), ("finish", "ptr"), ("idx", "ptr")]
+        params += [("dest", "ptr"), ("dest_row", "i64"), ("dest_batch", "i64")]
+        self.t = t
+        self.fn = fn = module.function(f"{t.prefix}_compute", params)
+        self.frame, _, lo, hi, self.finish, self.idx, self.dest, self.dest_row, self.dest_batch = fn.args
+        self.v = v = _operands(fn, t)
+        self.o = FnInts(fn)
+        self.p = plan(self.o, t, v["m"], v["n"], v["k"], v["batch"])
+        self.kernels, self.heights = _dispatch(module, t)
+        widest = max(t.vectors, t.thin_vectors) * t.vector_bytes
+        self.tile = fn.alloca(t.rows[0] * widest)
+        self.task_sums = fn.alloca(t.rows[0] * max(GROUP_TILES * widest, BUNDLE_TILES * BUNDLE * t.vectors * t.vector_bytes))
+        self.packed, self.packed_id = fn.alloca(PANELS), fn.alloca(8)
+        self.tile_row = fn.mul(self.p.panel, i64(t.size))
+        self.sums = fn.gep(v["scratch"], packed_bytes(self.o, t, self.p, v["batch"]))
+        self.part_bytes = part_bytes(self.o, t, self.p, v["batch"])
+        fn.store(i64(-1), self.packed_id, 8)
+        fn.loop(lo, hi, self.task)
+        fn.ret_()
+
+    def task(self, i: Val) -> None:
+        fn, p, v, o = self.fn, self.p, self.v, self.o
+        group, self.bundle_id = fn.op("urem", i, p.groups), o.div(i, p.groups)
+        self.part, square = fn.op("urem", self.bundle_id, p.parts), o.div(self.bundle_id, p.parts)
+        self.batch = o.div(square, p.bundles)
+        self.panel0 = fn.mul(fn.op("urem", square, p.bundles), p.bundle)
+        self.panel1 = o.min(p.panels, fn.add(self.panel0, p.bundle))
+        height = fn.mul(p.group, i64(self.t.rows[0]))
+        self.row0 = fn.mul(group, height)
+        self.row1 = o.min(v["m"], fn.add(self.row0, height))
+        start = fn.mul(self.part, p.part)
+        length = o.min(p.part, fn.sub(v["k"], start))
+        self.pack = self.wants_packing()
+        most = o.div(i64(PANELS // self.t.size), fn.mul(p.panel, p.bundle))
+        even = o.up(o.ceil(length, o.max(o.ceil(length, most), i64(1))), self.t.width)
+        step = o.max(fn.select(self.pack, even, length), i64(1))
+        self.count = o.max(o.ceil(length, step), i64(1))
+        self.split = fn.cmp("sgt", p.parts, i64(1))
+        self.kept = fn.or_(fn.cmp("sgt", self.count, i64(1)), self.split)
+
+        def block(j: Val) -> None:
+            done = fn.mul(j, step)
+            k, depth = fn.add(start, done), o.min(step, fn.sub(length, done))
+            fn.if_(self.pack, lambda: self.pack_panels(k, depth))
+            self.row_tiles(j, k, depth)
+
+        fn.loop(0, self.count, block)
+
+    def wants_packing(self) -> Val:
+        """B is packed if its rows are no vectors, or if enough row tiles read a panel whose rows lie far apart."""
+        fn, v, t = self.fn, self.v, self.t
+        if t.converts:
+            return Val("true", "i1")
+        strided = fn.and_(fn.cmp("ne", v["b_n"], i64(t.dtype.size)), fn.cmp("ne", v["n"], i64(1)))
+        often = fn.cmp("sgt", fn.sub(self.row1, self.row0), i64(2 * t.rows[0]))
+        pack = fn.or_(strided, fn.and_(often, fn.cmp("sgt", v["b_k"], i64(512))))
+        return pack if t.masks else fn.or_(pack, fn.cmp("ne", fn.op("urem", v["n"], self.p.panel), i64(0)))
+
+    def b_at(self, k: Val, col: Val) -> Val:
+        fn, v = self.fn, self.v
+        at = fn.add(fn.mul(self.batch, v["b_batch"]), fn.mul(k, v["b_k"]))
+        return fn.gep(v["b"], fn.add(at, fn.mul(col, v["b_n"])))
+
+    def packed_at(self, panel: Val, depth: Val) -> Val:
+        size = self.fn.mul(self.o.up(depth, self.t.width), self.tile_row)
+        return self.fn.gep(self.packed, self.fn.mul(self.fn.sub(panel, self.panel0), size))
+
+    def cols_of(self, panel: Val) -> list[Val]:
+        """The panel's first column, and how many columns it has."""
+        col = self.fn.mul(panel, self.p.panel)
+        return [col, self.o.min(self.p.panel, self.fn.sub(self.v["n"], col))]
+
+    def pack_panels(self, k: Val, depth: Val) -> None:
+        """Pack the bundle's block of k, unless the task before this one has left it there."""
+        fn, v = self.fn, self.v
+        same = fn.cmp("eq", fn.load("i64", self.packed_id, 8), self.bundle_id)
+        there = fn.and_(same, fn.cmp("eq", self.count, i64(1)))
+
+        def pack(panel: Val) -> None:
+            col, cols = self.cols_of(panel)
+            self.call("pack", self.b_at(k, col), v["b_n"], v["b_k"], cols, depth, self.packed_at(panel, depth), self.p.panel)
+
+        def pack_all() -> None:
+            fn.loop(self.panel0, self.panel1, pack)
+            fn.store(self.bundle_id, self.packed_id, 8)
+
+        fn.if_(there, lambda: None, pack_all)
+
+    def a_at(self, row: Val, k: Val) -> list[Val]:
+        """Where a row tile of A starts, and its strides by row and by k."""
+        fn, v, t = self.fn, self.v, self.t
+        high = i64(t.rows[0])
+
+        def packed() -> list[Val]:
+            block = fn.add(fn.mul(self.batch, self.p.blocks), fn.op("udiv", row, high))
+            at = fn.add(fn.mul(fn.add(fn.mul(block, self.p.depth), k), high), fn.op("urem", row, high))
+            return [fn.gep(v["scratch"], at, t.compute), i64(t.size), i64(t.size * t.rows[0])]
+
+        def direct() -> list[Val]:
+            at = fn.add(fn.mul(self.batch, v["a_batch"]), fn.add(fn.mul(row, v["a_m"]), fn.mul(k, v["a_k"])))
+            return [fn.gep(v["a"], at), v["a_m"], v["a_k"]]
+
+        return packed() if t.converts else fn.if_(fn.cmp("ne", self.p.pack, i64(0)), packed, direct)
+
+    def row_tiles(self, j: Val, k: Val, depth: Val) -> None:
+        """Multiply the j-th block of k for every row tile and panel of the task."""
+        fn = self.fn
+        first = fn.cmp("eq", j, i64(0))
+        last = fn.and_(fn.not_(self.split), fn.cmp("eq", j, fn.sub(self.count, i64(1))))
+
+        def row_tile(row: Val) -> list[Val]:
+            left = self.o.min(fn.sub(self.row1, row), i64(self.t.rows[0]))
+            a = self.a_at(row, k)
+            height = fn.load("i64", fn.gep(self.heights, fn.add(self.line(self.p.thin), left), "i64"), 8)
+
+            def panel(index: Val) -> None:
+                col, cols = self.cols_of(index)
+                b = fn.select(self.pack, self.packed_at(index, depth), self.b_at(k, col))
+                b_k = fn.select(self.pack, self.tile_row, self.v["b_k"])
+                self.tile_of(row, left, height, index, col, cols, [*a, b, b_k, depth], first, last)
+
+            fn.loop(self.panel0, self.panel1, panel, nonempty=True)
+            return [fn.add(row, height)]
+
+        fn.while_([self.row0], lambda row: fn.cmp("slt", row, self.row1), row_tile)
+
+    def line(self, form: Val) -> Val:
+        return self.fn.mul(form, i64(self.t.rows[0] + 1))
+
+    def tile_of(
+        self, row: Val, left: Val, height: Val, panel: Val, col: Val, cols: Val, args: list[Val], first: Val, last: Val
+    ) -> None:
+        """Run a multiply kernel, and see to its sums."""
+        fn, t, o, p = self.fn, self.t, self.o, self.p
+        narrow = o.ge(i64(t.width), cols)
+        form = o.add(p.thin, o.mul(narrow, i64(2)))
+        kernel = fn.load("ptr", fn.gep(self.kernels, fn.add(self.line(form), left), "ptr"), 8)
+        fits = fn.cmp("eq", cols, o.pick(narrow, i64(t.width), p.panel))
+        direct = fn.and_(fn.cmp("ne", self.dest, NULL), fn.not_(self.kept))
+        if not t.masks:
+            direct = fn.and_(direct, fits)
+        whole = fn.cast("zext", fn.or_(fits, fn.not_(direct)), "i64")
+        sums = self.sums_at(row, panel)
+        out = fn.select(fn.and_(self.kept, first), sums, self.tile)
+        out = fn.select(direct, self.result_at(row, col), out)
+        fn.call(kernel, [*args, out, fn.select(direct, self.dest_row, self.tile_row), cols, whole])
+
+        def keep() -> None:
+            vectors = fn.op("udiv", fn.mul(height, self.tile_row), i64(t.vector_bytes))
+            fn.if_(first, lambda: None, lambda: self.call("accumulate", sums, self.tile, vectors))
+            fn.if_(last, lambda: finish(sums))
+
+        def finish(tile: Val) -> None:
+            fn.call(self.finish, [self.frame, self.idx, tile, self.tile_row, height, cols, self.batch, row, col])
+
+        fn.if_(self.kept, keep, lambda: void(fn.if_(direct, lambda: None, lambda: finish(self.tile))))
+
+    def sums_at(self, row: Val, panel: Val) -> Val:
+        """Where the sums of a tile are kept: in the task's own store, or for the last step by part, panel and row."""
+        fn, p, high = self.fn, self.p, i64(self.t.rows[0])
+        own = fn.add(fn.mul(fn.sub(panel, self.panel0), fn.mul(p.group, high)), fn.sub(row, self.row0))
+        square = fn.add(fn.mul(self.batch, p.panels), panel)
+        shared = fn.add(fn.mul(square, fn.mul(p.blocks, high)), row)
+        shared = fn.add(fn.mul(self.part, self.part_bytes), fn.mul(shared, self.tile_row))
+        own_at, shared_at = fn.gep(self.task_sums, fn.mul(own, self.tile_row)), fn.gep(self.sums, shared)
+        return fn.select(self.split, shared_at, own_at)
+
+    def result_at(self, row: Val, col: Val) -> Val:
+        fn = self.fn
+        at = fn.add(fn.mul(self.batch, self.dest_batch), fn.mul(row, self.dest_row))
+        return fn.gep(self.dest, fn.add(at, fn.mul(col, i64(self.t.size))))
+
+    def call(self, name: str, *args: Val) -> None:
+        self.fn.call(f"{self.t.prefix}_{name}", args)

@@ -1,0 +1,175 @@
+"""How a matrix product is divided into tasks, from its sizes alone: one set of formulas for Python and generated code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tracejit.lower.llvm import Fn, Val, i64
+from tracejit.lower.microkernel import Tiles
+
+TASK = 1 << 16  # multiply-adds that make a task worth handing to another thread
+TASKS = 16  # tasks aimed at when there is work for them
+GROUP_TILES = 32  # most row tiles of a task
+BUNDLE = 8  # most column panels of a task
+BUNDLE_TILES = 16  # most row tiles of a task with several panels
+SPLIT = 1024  # shortest part of a divided k
+WIDE_A = 1 << 17  # elements of A from which tasks take several panels
+PACK_A = 1 << 19  # elements of A from which it is packed, once, before everything else
+
+
+class Ints:
+    """Arithmetic on Python integers."""
+
+    def const(self, a: int) -> Any:
+        return a
+
+    def add(self, a: Any, b: Any) -> Any:
+        return a + b
+
+    def mul(self, a: Any, b: Any) -> Any:
+        return a * b
+
+    def div(self, a: Any, b: Any) -> Any:
+        return a // b
+
+    def ge(self, a: Any, b: Any) -> Any:
+        return int(a >= b)
+
+    def max(self, a: Any, b: Any) -> Any:
+        return max(a, b)
+
+    def min(self, a: Any, b: Any) -> Any:
+        return min(a, b)
+
+    def ceil(self, a: Any, b: Any) -> Any:
+        """The quotient rounded up."""
+        return self.div(self.add(a, self.add(b, self.const(-1))), b)
+
+    def up(self, a: Any, b: int) -> Any:
+        """`a` rounded up to a multiple of `b`."""
+        return self.mul(self.ceil(a, self.const(b)), self.const(b))
+
+    def pick(self, flag: Any, a: Any, b: Any) -> Any:
+        """`a` if the flag is 1, `b` if it is 0."""
+        return a if flag else b
+
+
+class FnInts(Ints):
+    """The same on values of a function under construction."""
+
+    def __init__(self, fn: Fn) -> None:
+        self.fn = fn
+
+    def const(self, a: int) -> Val:
+        return i64(a)
+
+    def add(self, a: Val, b: Val) -> Val:
+        return self.fn.add(a, b)
+
+    def mul(self, a: Val, b: Val) -> Val:
+        return self.fn.mul(a, b)
+
+    def div(self, a: Val, b: Val) -> Val:
+        return self.fn.op("udiv", a, b)
+
+    def ge(self, a: Val, b: Val) -> Val:
+        return self.fn.cast("zext", self.fn.cmp("sge", a, b), "i64")
+
+    def max(self, a: Val, b: Val) -> Val:
+        return self.fn.intrinsic("smax", a, b)
+
+    def min(self, a: Val, b: Val) -> Val:
+        return self.fn.intrinsic("smin", a, b)
+
+    def pick(self, flag: Val, a: Val, b: Val) -> Val:
+        return self.fn.select(self.fn.cmp("ne", flag, i64(0)), a, b)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a product is divided. It depends on the sizes only, so results never depend on the number of threads."""
+
+    thin: Any  # 1: few rows, so wider panels and lower tiles
+    panel: Any  # columns of a panel
+    panels: Any
+    bundle: Any  # panels of a task, side by side
+    bundles: Any
+    blocks: Any  # row tiles of full height, the last one perhaps lower
+    group: Any  # row tiles of a task
+    groups: Any
+    part: Any  # length of a part of k
+    parts: Any  # more than one: a second step adds the parts up
+    pack: Any  # 1: A is packed first
+    depth: Any  # k rounded up, as packed
+    tasks: Any
+    grain: Any  # tasks that are together enough work for a thread
+
+
+def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any) -> Plan:
+    c, one = o.const, o.const(1)
+    high = c(t.rows[0])
+    thin = o.ge(c(t.thin[0]), m)
+    panel = o.pick(thin, c(t.thin_vectors * t.width), c(t.vectors * t.width))
+    panels, blocks = o.ceil(n, panel), o.ceil(m, high)
+    elements = o.mul(m, k)
+    # Many panels at once read a large A less often, if there is work enough to divide it another way.
+    bundle = o.mul(o.ge(elements, c(WIDE_A)), o.div(o.mul(panels, blocks), c(TASKS * BUNDLE_TILES)))
+    bundle = o.max(o.min(bundle, c(BUNDLE)), one)
+    bundles = o.ceil(panels, bundle)
+    squares = o.max(o.mul(batch, bundles), one)
+    cols = o.min(n, o.mul(panel, bundle))
+    work = o.max(o.mul(o.mul(o.min(m, high), cols), k), one)
+    most = o.pick(o.ge(bundle, c(2)), c(BUNDLE_TILES), c(GROUP_TILES))
+    group = o.max(o.ceil(blocks, o.ceil(c(TASKS), squares)), o.ceil(c(TASK), work))
+    groups = o.ceil(blocks, o.max(o.min(o.min(group, blocks), most), one))
+    group = o.ceil(blocks, o.max(groups, one))
+    cells = o.max(o.mul(squares, groups), one)
+    area = o.max(o.mul(o.min(m, o.mul(group, high)), cols), one)
+    parts = o.min(o.div(k, o.max(c(SPLIT), o.ceil(c(4 * TASK), area))), o.ceil(c(TASKS // 2), cells))
+    part = o.max(o.up(o.ceil(k, o.max(parts, one)), t.width), one)
+    parts = o.max(o.ceil(k, part), one)
+    pack = one if t.converts else o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(256))))
+    tasks = o.mul(o.mul(o.mul(batch, bundles), groups), parts)
+    grain = o.max(o.div(c(TASK), o.max(o.mul(area, o.min(part, k)), one)), one)
+    return Plan(
+        thin, panel, panels, bundle, bundles, blocks, group, groups, part, parts, pack, o.up(k, t.width), tasks, grain
+    )
+
+
+def packed_bytes(o: Ints, t: Tiles, p: Plan, batch: Any) -> Any:
+    """Bytes of the packed A."""
+    rows = o.mul(o.mul(batch, p.blocks), o.const(t.rows[0] * t.size))
+    return o.mul(p.pack, o.up(o.mul(rows, p.depth), 64))
+
+
+def part_bytes(o: Ints, t: Tiles, p: Plan, batch: Any) -> Any:
+    """Bytes of the sums over one part of k."""
+    rows = o.mul(p.blocks, o.const(t.rows[0] * t.size))
+    return o.mul(o.mul(rows, o.mul(p.panel, p.panels)), batch)
+
+
+def scratch_bytes(t: Tiles, m: Any, n: Any, k: Any, batch: Any, o: Ints | None = None) -> Any:
+    o = o or Ints()
+    p = plan(o, t, m, n, k, batch)
+    parts = o.mul(p.parts, o.ge(p.parts, o.const(2)))
+    return o.add(packed_bytes(o, t, p, batch), o.mul(parts, part_bytes(o, t, p, batch)))
+
+
+def tasks(t: Tiles, kind: str, m: Any, n: Any, k: Any, batch: Any, o: Ints | None = None) -> Any:
+    """The number of tasks of a step."""
+    o = o or Ints()
+    p = plan(o, t, m, n, k, batch)
+    if kind == "pack_step":
+        return o.mul(p.pack, o.mul(batch, p.blocks))
+    if kind == "combine":
+        return o.mul(o.ge(p.parts, o.const(2)), o.mul(o.mul(batch, p.panels), p.groups))
+    return p.tasks
+
+
+def grain(t: Tiles, kind: str, m: Any, n: Any, k: Any, batch: Any, o: Ints | None = None) -> Any:
+    """How many tasks of a step together are enough work for a thread."""
+    o = o or Ints()
+    if kind == "pack_step":
+        return o.max(o.div(o.const(TASK // 4), o.max(o.mul(k, o.const(t.rows[0])), o.const(1))), o.const(1))
+    return plan(o, t, m, n, k, batch).grain if kind == "compute" else o.const(1)

@@ -1,0 +1,355 @@
+"""Kernel: loop axes, affine accesses and a scalar body, generic in all sizes; built from a fusion group.
+
+The text of a kernel is its identity: two groups with the same text share machine code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.ir.dim import Dim, hint
+from tracejit.ir.graph import Attrs, Node, Value
+from tracejit.ir.op import Op
+from tracejit.ir.types import DType
+from tracejit.passes.fuse import Group, is_scalar_constant, kind_of
+from tracejit.passes.layout import Layouts, contiguous
+
+Size = int | Dim
+SCALAR, ROW, FULL = 0, 1, 2  # a statement runs once, once per row, or once per element
+KINDS = {
+    "reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
+    "reduce_all": "and", "reduce_any": "or",
+}  # fmt: skip
+HEAVY = frozenset(
+    """exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh sigmoid
+    softplus erf erfc pow random_bits""".split()
+)
+
+
+class Stride:
+    """A stride along a loop axis: 0, 1, or the number of the operand that holds it."""
+
+    ZERO, UNIT = -2, -1
+
+
+class Access:
+    """An operand's elements as a function of the loop indices. `offset` is an operand too, or −2 for none."""
+
+    __slots__ = ("operand", "offset", "strides")
+
+    def __init__(self, operand: int, offset: int, strides: tuple[int, ...]) -> None:
+        self.operand, self.offset, self.strides = operand, offset, strides
+
+    def __str__(self) -> str:
+        s = ",".join({-2: "0", -1: "1"}.get(k, f"${k}") for k in self.strides)
+        return f"${self.operand}{'' if self.offset == -2 else f'+${self.offset}'}[{s}]"
+
+
+class Stmt:
+    """One scalar value: `load`, `const`, `index`, `op` or `reduce`. `phase` counts the row reductions before it."""
+
+    __slots__ = ("id", "kind", "op", "args", "attrs", "dtype", "access", "value", "level", "phase", "source")
+
+    def __init__(self, id: int, kind: str, dtype: DType, **fields: Any) -> None:
+        self.id, self.kind, self.dtype = id, kind, dtype
+        self.op: Op | None = fields.get("op")
+        self.args: tuple[int, ...] = fields.get("args", ())
+        self.attrs: Attrs = fields.get("attrs", ())
+        self.access: Access | None = fields.get("access")
+        self.value: Any = fields.get("value")
+        self.level: int = fields.get("level", SCALAR)
+        self.phase: int = fields.get("phase", 0)
+        self.source: Node | None = fields.get("source")
+
+    def __str__(self) -> str:
+        head = f"%{self.id}:{self.dtype.short} = "
+        if self.kind == "const":
+            return head + repr(self.value)
+        if self.kind in ("load", "index"):
+            return head + f"{self.kind} {self.access}"
+        attrs = "".join(f" {k}={v}" for k, v in self.attrs if self.kind != "reduce")
+        return head + f"{self.value or (self.op and self.op.name)}({', '.join(f'%{a}' for a in self.args)}){attrs}"
+
+
+class Late:
+    """A reduction whose result is known after the loop: one partial result per chunk of rows, combined afterwards.
+
+    over   "rows" (the elements of rows too), "outer" (one value of each row), or "columns" (rows onto each other)
+    """
+
+    __slots__ = ("stmt", "kind", "over", "partial", "out")
+
+    def __init__(self, stmt: int, kind: str, over: str, partial: int, out: Value) -> None:
+        self.stmt, self.kind, self.over, self.partial, self.out = stmt, kind, over, partial, out
+
+
+class Kernel:
+    """A loop nest. Tasks are blocks (one axis), rows (no late reductions) or chunks of rows.
+
+    axes      operand numbers of the loop sizes, outer axes first
+    outer     how many of them are outer
+    stmts     the body, in order
+    stores    (statement, access)
+    lates     reductions over the rows of a chunk
+    """
+
+    def __init__(self) -> None:
+        self.axes: list[int] = []
+        self.outer = 0
+        self.stmts: list[Stmt] = []
+        self.stores: list[tuple[int, Access]] = []
+        self.lates: list[Late] = []
+        self.operands = 0
+        self.chunk = -2  # operand with the rows of a chunk
+        self.keep = True  # heavy values that a later phase needs again are kept in a row buffer
+
+    @property
+    def flat(self) -> bool:
+        """One loop axis only: tasks are blocks of it."""
+        return self.outer == 0 and len(self.axes) <= 1 and not any(s.kind == "reduce" for s in self.stmts)
+
+    def text(self) -> str:
+        """Everything that decides the machine code."""
+        lines = [f"kernel axes {self.axes} outer {self.outer} chunk {self.chunk}{'' if self.keep else ' recompute'}"]
+        names = ("scalar", "row", "full")
+        lines += [f"  {s}  @{names[s.level]}{s.phase}" for s in self.stmts]
+        lines += [f"  store %{i} -> {a}" for i, a in self.stores]
+        lines += [
+            f"  late {x.kind} %{x.stmt} over {x.over} -> ${x.partial}" for x in self.lates
+        ]
+        return "\n".join(lines)
+
+    def weight(self) -> int:
+        """Rough cost of one element, in cheap operations."""
+        return sum(
+            10 if s.op is not None and s.op.name in HEAVY else 1 for s in self.stmts if s.level == FULL and s.kind != "const"
+        )
+
+    def phases(self) -> int:
+        return max([s.phase for s in self.stmts], default=0)
+
+
+class Instance:
+    """A kernel with what its operands are in one program: buffers (Value) and sizes (int | Dim)."""
+
+    __slots__ = ("kernel", "operands", "domain", "outputs", "reads", "nodes")
+
+    def __init__(self, kernel: Kernel, operands: list[Any], domain: list[Size], outputs: list[Value], nodes: list[Node]) -> None:
+        self.kernel, self.operands, self.domain, self.outputs, self.nodes = kernel, operands, domain, outputs, nodes
+        self.reads = [v for v in operands if isinstance(v, Value) and v not in outputs]
+
+
+class _Operands:
+    """Numbers operands; equal ones share a number."""
+
+    def __init__(self) -> None:
+        self.list: list[Any] = []
+        self.number: dict[Any, int] = {}
+
+    def add(self, x: Any) -> int:
+        key = ("value", x) if isinstance(x, Value) else ("size", x)
+        if key not in self.number:
+            self.number[key] = len(self.list)
+            self.list.append(x)
+        return self.number[key]
+
+    def fresh(self, x: Any) -> int:
+        self.list.append(x)
+        return len(self.list) - 1
+
+
+class _Raw:
+    """An access before axes are merged: strides as sizes, one per loop axis."""
+
+    __slots__ = ("owner", "base", "offset", "strides")
+
+    def __init__(self, owner: Any, base: Value | None, offset: Size, strides: list[Size]) -> None:
+        self.owner, self.base, self.offset, self.strides = owner, base, offset, strides
+
+
+class Lowering:
+    """Builds the kernel of one group. `outputs` are the values that others read."""
+
+    def __init__(self, group: Group, outputs: Sequence[Value], layouts: Layouts, keep: bool = True) -> None:
+        self.g, self.layouts = group, layouts
+        rows = list(group.rows or ())
+        self.order = [i for i in range(len(group.domain)) if i not in rows] + sorted(rows)
+        self.sizes: list[Size] = [group.domain[i] for i in self.order]
+        self.n_rows = len(rows)
+        self.kernel = Kernel()
+        self.kernel.keep = keep
+        self.stmts: list[Stmt] = []
+        self.of_value: dict[Value, int] = {}
+        self.loads: dict[Any, int] = {}
+        self.raws: list[_Raw] = []
+        self.outputs = list(outputs)
+        self.members = set(group.nodes)
+
+    # --- statements -----------------------------------------------------------------------------------------------
+    def _stmt(self, kind: str, dtype: DType, **fields: Any) -> int:
+        s = Stmt(len(self.stmts), kind, dtype, **fields)
+        self.stmts.append(s)
+        return s.id
+
+    def operand(self, n: Node, i: int) -> int:
+        """The statement that gives the i-th operand of a node."""
+        u = n.inputs[i]
+        base = u
+        while base.node is not None and base not in self.of_value and base.node not in self.members and _is_tag(base.node):
+            base = base.node.inputs[0]
+        if is_scalar_constant(base):
+            return self._constant(base)
+        inside = self._inside(u)
+        if inside is not None:
+            return inside
+        lay = self.layouts.of(u)
+        assert lay is not None
+        tags = self.g.operand_tags(n, i)
+        strides: list[Size] = [0] * len(self.order)
+        for t, s in zip(tags, lay.strides, strict=True):
+            if t is not None:
+                k = self.order.index(t)
+                strides[k] = strides[k] + s
+        key = (lay.base, lay.offset, tuple(strides))
+        if key not in self.loads:
+            raw = _Raw(None, lay.base, lay.offset, strides)
+            self.raws.append(raw)
+            self.loads[key] = self._stmt("load", u.dtype, value=raw)
+        return self.loads[key]
+
+    def _constant(self, v: Value) -> int:
+        c = v.node.attr("value") if v.node else None
+        key = ("const", c.dtype, c.key)
+        if key not in self.loads:
+            self.loads[key] = self._stmt("const", c.dtype, value=c.splat.item())
+        return self.loads[key]
+
+    def _inside(self, u: Value) -> int | None:
+        """The statement of a value computed in this group, seen through views that are tags."""
+        v = u
+        while v not in self.of_value:
+            if v.node is None or v.node in self.members or not _is_tag(v.node):
+                return None
+            v = v.node.inputs[0]
+        return self.of_value[v]
+
+    def build(self) -> Instance:
+        g = self.g
+        lates: list[tuple[Node, int]] = []
+        for n in g.nodes:
+            if n.op.family == "source":
+                self.of_value[n.out] = self._source(n)
+                continue
+            args = tuple([self.operand(n, i) for i in range(len(n.inputs))])
+            if n.op.family == "reduce":
+                if kind_of(g, n) == "row":
+                    self.of_value[n.out] = self._stmt(
+                        "reduce", n.out.dtype, op=n.op, args=args, value=KINDS[n.op.name], source=n
+                    )
+                else:
+                    lates.append((n, args[0]))
+            else:
+                self.of_value[n.out] = self._stmt("op", n.out.dtype, op=n.op, args=args, attrs=n.attrs, source=n)
+        stores = []
+        for v in self.outputs:
+            if v in self.of_value:
+                raw = self._output(v)
+                stores.append((self.of_value[v], raw))
+        self._merge_axes()
+        return self._finish(stores, lates)
+
+    def _source(self, n: Node) -> int:
+        """A value that follows from the position: its strides say how."""
+        tags = self.g.tags[n.out]
+        shape = n.out.shape
+        if n.op.name == "iota":
+            axis = n.attr("axis")
+            own: list[Size] = [1 if i == axis else 0 for i in range(len(shape))]
+        else:
+            own = list(contiguous(shape))
+        strides: list[Size] = [0] * len(self.order)
+        for t, s in zip(tags, own, strict=True):
+            if t is not None:
+                strides[self.order.index(t)] = s
+        raw = _Raw(None, None, 0, strides)
+        self.raws.append(raw)
+        return self._stmt("index", n.out.dtype, value=raw, op=n.op, attrs=n.attrs, source=n)
+
+    def _output(self, v: Value) -> _Raw:
+        strides: list[Size] = [0] * len(self.order)
+        for t, s in zip(self.g.tags[v], contiguous(v.shape), strict=True):
+            if t is not None:
+                strides[self.order.index(t)] = s
+        raw = _Raw(v, v, 0, strides)
+        self.raws.append(raw)
+        return raw
+
+    # --- axes -----------------------------------------------------------------------------------------------------
+    def _merge_axes(self) -> None:
+        """Make two neighbouring axes one where every access steps through them evenly."""
+        outer = len(self.order) - self.n_rows if self.n_rows else len(self.order)
+        i = len(self.sizes) - 2
+        while i >= 0:
+            split = self.n_rows and i == outer - 1
+            if not split and all(r.strides[i] == r.strides[i + 1] * self.sizes[i + 1] for r in self.raws):
+                for r in self.raws:
+                    del r.strides[i]
+                self.sizes[i : i + 2] = [self.sizes[i] * self.sizes[i + 1]]
+                if i < outer:
+                    outer -= 1
+            i -= 1
+        if not self.n_rows:
+            outer = max(len(self.sizes) - 1, 0)
+        self.outer = outer
+
+    def _finish(self, stores: list[tuple[int, _Raw]], lates: list[tuple[Node, int]]) -> Instance:
+        k, ops = self.kernel, _Operands()
+        k.outer = self.outer
+        k.axes = [ops.add(s) for s in self.sizes]
+
+        def access(r: _Raw) -> Access:
+            def code(s: Size) -> int:
+                return Stride.ZERO if s == 0 else Stride.UNIT if s == 1 else ops.add(s)
+
+            o = -1 if r.base is None else ops.add(r.base)
+            return Access(o, -2 if r.offset == 0 else ops.add(r.offset), tuple([code(s) for s in r.strides]))
+
+        for s in self.stmts:
+            if s.kind in ("load", "index"):
+                s.access, s.value = access(s.value), None
+                s.level = self._level(s.access.strides)
+            else:
+                s.level = max([self.stmts[a].level for a in s.args], default=SCALAR)
+                s.phase = max([self.stmts[a].phase for a in s.args], default=0)
+                if s.kind == "reduce":
+                    s.level, s.phase = ROW, s.phase + 1
+        k.stmts = self.stmts
+        k.stores = [(i, access(r)) for i, r in stores]
+        for n, arg in lates:
+            tags = {t for j, t in enumerate(self.g.inner[n]) if j in n.attr("axis") and t is not None}
+            rows = set(self.g.rows or ())
+            within = any(t in rows for t in self.g.inner[n] if t is not None)
+            over = "rows" if rows <= tags else "columns" if within else "outer"
+            k.lates.append(Late(arg, KINDS[n.op.name], over, ops.fresh(("partial", n.out)), n.out))
+        if k.lates:
+            k.chunk = ops.fresh(("chunk", self))
+        k.operands = len(ops.list)
+        return Instance(k, ops.list, list(self.sizes), self.outputs, self.g.nodes)
+
+    def _level(self, strides: tuple[int, ...]) -> int:
+        if any(s != Stride.ZERO for s in strides[self.outer :]):
+            return FULL
+        return ROW if any(s != Stride.ZERO for s in strides) else SCALAR
+
+
+def _is_tag(n: Node) -> bool:
+    return n.op.name in ("transpose", "broadcast_to", "reshape", "identity", "stop_gradient")
+
+
+def row_length(sizes: Sequence[Size], outer: int) -> int:
+    """A plausible number of elements of a row."""
+    n = 1
+    for s in sizes[outer:]:
+        n *= max(hint(s), 1)
+    return n

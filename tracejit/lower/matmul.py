@@ -1,0 +1,147 @@
+"""Matrix products with epilogues: C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n] for any sizes and strides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Protocol
+
+from tracejit.ir.types import DType
+from tracejit.lower import engine, gemmplan
+from tracejit.lower.gemm import OPERANDS, library, operand
+from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
+from tracejit.lower.microkernel import Tiles, column_mask, tiles
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """A kernel of a product; the steps run one after another, and one without tasks is skipped.
+
+    `tasks` and `grain` take (m, n, k, batch) as Python integers, or as `Val`s with `o=FnInts(fn)`; `grain` tasks
+    together are enough work for a thread.
+    """
+
+    name: str
+    tasks: Callable[..., Any]
+    grain: Callable[..., Any]
+
+
+class Epilogue(Protocol):
+    """What becomes of the sums; it is called while the function that finishes tiles is generated.
+
+    `fn.args[0]` and `fn.args[1]` are the kernel's frame and idx. `prepare` is called once at the start of a function.
+    `emit` gets the complete sums of C[batch, row, col : col + width]; of a ragged end only the lanes in `mask` count.
+    `destination` gives (pointer, row stride, batch stride), strides in elements, if all that the epilogue does is
+    storing rows of the product's own type: tiles are then written there without calling it. Else it gives None.
+    """
+
+    def prepare(self, fn: Fn) -> None: ...
+
+    def emit(self, fn: Fn, acc: Val, batch: Val, row: Val, col: Val, mask: Val | None, width: int) -> None: ...
+
+    def destination(self, fn: Fn) -> tuple[Val, Val, Val] | None: ...
+
+
+class StoreEpilogue:
+    """Stores the product. Its operands, from `first` on: pointer, row stride, batch stride (in elements)."""
+
+    def __init__(self, dtype: DType, first: int = len(OPERANDS)) -> None:
+        self.dtype, self.first = dtype, first
+
+    def prepare(self, fn: Fn) -> None:
+        self.out, self.row, self.batch = self._load(fn)
+
+    def _load(self, fn: Fn) -> tuple[Val, Val, Val]:
+        frame, idx = fn.args[:2]
+        out = operand(fn, frame, idx, self.first, "ptr")
+        return out, operand(fn, frame, idx, self.first + 1), operand(fn, frame, idx, self.first + 2)
+
+    def emit(self, fn: Fn, acc: Val, batch: Val, row: Val, col: Val, mask: Val | None, width: int) -> None:
+        at = fn.add(fn.add(fn.mul(batch, self.batch), fn.mul(row, self.row)), col)
+        p = fn.gep(self.out, at, self.dtype.llvm)
+        if self.dtype.bits == 16:
+            acc = fn.cast("fptrunc", acc, f"<{width} x {self.dtype.llvm}>")
+        if mask is None:
+            fn.store(acc, p, self.dtype.size)
+        else:
+            fn.masked_store(acc, p, mask, self.dtype.size)
+
+    def destination(self, fn: Fn) -> tuple[Val, Val, Val] | None:
+        return None if self.dtype.bits == 16 else self._load(fn)
+
+
+def emit(
+    module: Module, name: str, dtype: DType, epilogue: Epilogue, first_operand: int = 0, level: str | None = None
+) -> list[StepInfo]:
+    """Add the kernels of a product of `dtype` to `module`. The module must be linked with `symbols(dtype, level)`.
+
+    Operands from `first_operand` on: see `OPERANDS`; strides in elements, `scratch` of `scratch_bytes(…)`.
+    """
+    t = tiles(dtype, level)
+    _finish(module, f"{name}_finish", t, epilogue)
+    for kind in ("pack_step", "compute", "combine"):
+        _entry(module, name, kind, t, epilogue, first_operand)
+    return [
+        StepInfo(f"{name}_{kind}", partial(gemmplan.tasks, t, kind), partial(gemmplan.grain, t, kind))
+        for kind in ("pack_step", "compute", "combine")
+    ]
+
+
+def scratch_bytes(dtype: DType, m: Any, n: Any, k: Any, batch: Any, level: str | None = None, o: Any = None) -> Any:
+    """Bytes that the operand `scratch` must have, aligned to 64; 0 for most sizes. `o` as for `StepInfo.tasks`."""
+    return gemmplan.scratch_bytes(tiles(dtype, level), m, n, k, batch, o)
+
+
+def source(dtype: DType, level: str | None = None) -> tuple[str, list[str]]:
+    """The library that kernels of `dtype` call, as LLVM IR, with the names that it exports."""
+    return library(tiles(dtype, level))
+
+
+@cache
+def symbols(dtype: DType, level: str | None = None) -> dict[str, int]:
+    """Addresses for linking the kernels of `dtype`; compiles the library at the first call in a process."""
+    return _load(dtype, level).addresses
+
+
+@cache
+def _load(dtype: DType, level: str | None) -> engine.Library:
+    text, exports = source(dtype, level)
+    return engine.load(text, exports)
+
+
+def _entry(module: Module, name: str, kind: str, t: Tiles, epilogue: Epilogue, first: int) -> None:
+    """A kernel that hands its tasks to the library's step, with the function that finishes tiles."""
+    fn = module.function(f"{name}_{kind}", [("frame", "ptr"), ("idx", "ptr"), ("lo", "i64"), ("hi", "i64")])
+    frame, idx, lo, hi = fn.args
+    args = [frame, fn.gep(idx, 4 * first), lo, hi]
+    if kind != "pack_step":
+        args += [Val(f"@{name}_finish", "ptr"), idx]
+    if kind == "compute":
+        out, row, batch = epilogue.destination(fn) or (NULL, i64(0), i64(0))
+        size = i64(t.size)
+        args += [out, fn.mul(row, size), fn.mul(batch, size)]
+    fn.call(f"{t.prefix}_{kind}", args, declare=True)
+    fn.ret_()
+
+
+def _finish(module: Module, name: str, t: Tiles, epilogue: Epilogue) -> None:
+    """The function that runs the epilogue over a tile of complete sums."""
+    names = ("frame", "idx", "tile", "tile_row", "rows", "cols", "batch", "row", "col")
+    pointers = ("frame", "idx", "tile")
+    fn = module.function(name, [(n, "ptr" if n in pointers else "i64") for n in names], internal=True)
+    _, _, tile, tile_row, rows, cols, batch, row, col = fn.args
+    epilogue.prepare(fn)
+
+    def column(j: Val, mask: Val | None) -> None:
+        def body(r: Val, p: Val) -> list[Val]:
+            acc = fn.load(t.vector, p, t.size)
+            epilogue.emit(fn, acc, batch, fn.add(row, r), fn.add(col, j), mask, t.width)
+            return [fn.gep(p, tile_row)]
+
+        fn.loop(0, rows, body, [fn.gep(tile, j, t.compute)])
+
+    whole = fn.and_(cols, i64(-t.width))
+    fn.loop(0, whole, lambda j: column(j, None), step=t.width)
+    fn.if_(fn.cmp("slt", whole, cols), lambda: column(whole, column_mask(fn, fn.sub(cols, whole), 0, t.width)))
+    fn.ret_()

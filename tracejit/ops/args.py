@@ -1,0 +1,154 @@
+"""Arguments that are shapes, sizes and axes: Python ints, symbolic sizes, and tensors whose value is known."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
+from tracejit.ir.dim import Dim
+from tracejit.ir.graph import Value
+from tracejit.ir.types import DType, as_dtype, show_shape
+from tracejit.tensor import Operand, Tensor, convert, wrap
+
+Size = int | Dim
+LARGEST = 64  # elements up to which a traced integer tensor's value is worked out
+
+_KNOWN = {
+    "cast", "identity", "stop_gradient", "reshape", "transpose", "slice", "concat", "broadcast_to", "gather",
+    "add", "sub", "mul", "floordiv", "floormod", "neg", "maximum", "minimum", "reduce_sum", "reduce_prod",
+}  # fmt: skip
+
+
+def known(v: Value) -> np.ndarray | None:
+    """The value of a traced integer tensor as an array of ints and Dims, None where it depends on the arguments."""
+    n = v.node
+    if n is None or v.dtype.kind not in "iu" or any(isinstance(d, Dim) for d in v.shape):
+        return None
+    if int(np.prod(v.shape)) > LARGEST:
+        return None
+    attrs = dict(n.attrs)
+    if n.op.name == "constant":
+        return attrs["value"].numpy().astype(object)
+    if n.op.name == "dim":
+        return _boxed(attrs["size"])
+    if n.op.name not in _KNOWN:
+        return None
+    inputs = [known(i) for i in n.inputs]
+    if any(i is None for i in inputs):
+        return None
+    if n.op.name in ("cast", "identity", "stop_gradient"):
+        return inputs[0]
+    if n.op.name == "gather":
+        inputs[1] = inputs[1].astype(np.int64)  # type: ignore[union-attr]
+    if n.op.name in ("floordiv", "floormod"):
+        f = np.frompyfunc(operator.floordiv if n.op.name == "floordiv" else operator.mod, 2, 1)
+        return np.asarray(f(*inputs), object)
+    return np.asarray(n.op.numpy(*inputs, **attrs), object)
+
+
+def _boxed(x: Any) -> np.ndarray:
+    a = np.empty((), object)
+    a[()] = x
+    return a
+
+
+def as_size(x: Any, what: str = "a size") -> Size:
+    """An int or a Dim from a Python or NumPy integer, a Dim, or a 0-d integer tensor whose value is known."""
+    if type(x) is int or isinstance(x, Dim):
+        return x
+    if isinstance(x, Operand):
+        out = as_sizes(x, what)
+        if len(out) != 1:
+            raise locate(ShapeError(f"{what} is one integer, not a tensor {x.type}"))
+        return out[0]
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise locate(DTypeError(f"{what} must be an integer, not {x!r}")) from None
+
+
+def as_sizes(x: Any, what: str = "shape") -> tuple[Size, ...]:
+    """A tuple of ints and Dims from a shape in any form: a number, a sequence, an array, a tensor."""
+    if type(x) is tuple and all(type(d) is int for d in x):
+        return x
+    if isinstance(x, Operand):
+        if x.dtype.kind not in "iu":
+            raise locate(DTypeError(f"{what} must hold integers, not {x.dtype.name}"))
+        if type(x._a) is Value:
+            a = known(x._a)
+            if a is None:
+                raise locate(
+                    TracedValueError(
+                        f"{what} is a traced tensor whose value is known only when the function runs",
+                        remedy="use Python integers or x.shape",
+                    )
+                )
+        else:
+            a = x._value(what)
+        return tuple([d if isinstance(d, Dim) else int(d) for d in a.reshape(-1).tolist()])
+    if isinstance(x, np.ndarray):
+        return tuple(int(d) for d in x.reshape(-1))
+    if isinstance(x, Sequence):
+        return tuple([as_size(d, what) for d in x])
+    return (as_size(x, what),)
+
+
+def as_axis(axis: Any, rank: int, what: str = "axis") -> int:
+    """An axis counted from the front. Raises `ShapeError` outside −rank … rank − 1."""
+    a = int(as_size(axis, what))
+    if not -rank <= a < rank:
+        raise locate(ShapeError(f"{what} {a} is outside a tensor of {rank} axes"))
+    return a + rank if a < 0 else a
+
+
+def as_axes(axis: Any, rank: int) -> tuple[int, ...]:
+    """Sorted axes from None (all of them), an int or a sequence."""
+    if axis is None:
+        return tuple(range(rank))
+    axes = tuple([as_axis(a, rank) for a in as_sizes(axis, "axis")])
+    if len(set(axes)) != len(axes):
+        raise locate(ShapeError(f"axis {axis} names an axis twice"))
+    return tuple(sorted(axes))
+
+
+def operand(x: Any, dtype: Any = None) -> Operand:
+    """A Tensor or Variable as it is, anything else as a Tensor; `dtype` casts."""
+    if isinstance(x, Operand) and (dtype is None or x.dtype is as_dtype(dtype)):
+        return x
+    return convert(x, dtype)
+
+
+def floating(x: Any) -> Operand:
+    """The operand, integers as floating numbers: float32 for up to 16 bits, float64 for more."""
+    t = operand(x)
+    if t.dtype.kind in "fc":
+        return t
+    return convert(t, "float32" if t.dtype.bits <= 16 else "float64")
+
+
+def eager_only(x: Operand, what: str) -> np.ndarray:
+    """The array of a tensor on whose values the shape of a result depends."""
+    if type(x._a) is Value:
+        raise locate(
+            TracedValueError(
+                f"{what}: the shape of the result depends on the values of a traced tensor {x._a.type}",
+                remedy="use tj.where(condition, a, b), or multiply by the mask, which keep the shape",
+            )
+        )
+    return x._value(what)
+
+
+def require(condition: bool, message: str, remedy: str | None = None) -> None:
+    """Raise `ArgumentError` with the user's line unless the condition holds."""
+    if not condition:
+        raise locate(ArgumentError(message, remedy))
+
+
+__all__ = [
+    "DType", "Size", "Tensor", "as_axes", "as_axis", "as_dtype", "as_size", "as_sizes", "eager_only", "floating", "known",
+    "operand", "require", "show_shape", "wrap",
+]  # fmt: skip

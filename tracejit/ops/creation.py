@@ -1,0 +1,236 @@
+"""Tensors made from values and shapes; while tracing they are splats and counters, never arrays."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import ArgumentError, ShapeError, TracedValueError, locate
+from tracejit.ir.dim import Dim, product
+from tracejit.ir.graph import Const, Value
+from tracejit.ir.op import OPS
+from tracejit.ir.types import DType, as_dtype, float32, int32, int64, show_shape
+from tracejit.ops import elementwise as E
+from tracejit.ops.args import Size, as_axis, as_size, as_sizes, known, operand, require
+from tracejit.ops.define import numpy_name
+from tracejit.ops.shape import broadcast_to, iota, reshape
+from tracejit.tensor import Operand, Tensor, common_dtype, convert
+
+
+def splat(shape: tuple[Size, ...], value: Any, dtype: DType) -> Tensor:
+    """One Python value everywhere."""
+    if any(type(d) is int and d < 0 for d in shape):
+        raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
+    return OPS["constant"](value=Const(None, value, shape, dtype))
+
+
+def counter(n: Size, rank: int = 1, axis: int = 0, dtype: DType = int32) -> Tensor:
+    """0, 1, 2 … n − 1 along one of `rank` axes, the others of size 1."""
+    return iota(shape=tuple(n if i == axis else 1 for i in builtins.range(rank)), axis=axis, dtype=dtype)
+
+
+def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, name: str | None = None) -> Tensor:
+    """A Tensor from a Tensor, Variable, NumPy array, Python number, or nested lists of these.
+
+    Python floats become float32, ints int32 (int64 if they need it). A tensor of another dtype is cast if `dtype` is
+    given. Raises `DTypeError` for what is no number and for integers outside the dtype's range, `ShapeError` for
+    ragged lists.
+    """
+    return convert(value, dtype)
+
+
+def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Tensor:
+    """A Tensor with this value; `shape` reshapes it, or repeats a single element."""
+    t = convert(value, dtype)
+    if shape is None:
+        return t
+    want = as_sizes(shape)
+    return broadcast_to(reshape(t, shape=()), shape=want) if product(tuple(t.shape)) == 1 else reshape(t, shape=want)
+
+
+def zeros(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any = None) -> Tensor:
+    """Zeros (False for bool) of a shape."""
+    return splat(as_sizes(shape), 0, as_dtype(dtype))
+
+
+def ones(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any = None) -> Tensor:
+    """Ones (True for bool) of a shape."""
+    return splat(as_sizes(shape), 1, as_dtype(dtype))
+
+
+def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> Tensor:
+    """One value, a number or a 0-d tensor, in every element of shape `dims`."""
+    t = convert(value)
+    if t.ndim:
+        raise locate(ShapeError(f"fill repeats one element, the value has shape {show_shape(t.shape)}"))
+    return broadcast_to(t, shape=as_sizes(dims))
+
+
+def _like(x: Any, value: int, dtype: Any) -> Tensor:
+    t = operand(x)
+    return splat(tuple(t.shape), value, t.dtype if dtype is None else as_dtype(dtype))
+
+
+@numpy_name("zeros_like")
+def zeros_like(input: Any, dtype: Any = None, name: str | None = None, layout: Any = None) -> Tensor:
+    """Zeros with the shape, and by default the dtype, of `input`."""
+    return _like(input, 0, dtype)
+
+
+@numpy_name("ones_like")
+def ones_like(input: Any, dtype: Any = None, name: str | None = None, layout: Any = None) -> Tensor:
+    """Ones with the shape, and by default the dtype, of `input`."""
+    return _like(input, 1, dtype)
+
+
+@numpy_name("full_like")
+def full_like(input: Any, fill_value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
+    """One value with the shape, and by default the dtype, of `input`."""
+    t = operand(input)
+    return broadcast_to(convert(fill_value, t.dtype if dtype is None else dtype), shape=tuple(t.shape))
+
+
+def eye(
+    num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: Any = float32, name: str | None = None
+) -> Tensor:
+    """The identity matrix, or a matrix with ones on the main diagonal, repeated over `batch_shape`."""
+    rows = as_size(num_rows)
+    columns = rows if num_columns is None else as_size(num_columns)
+    m = E.cast(E.equal(counter(rows, 2, 0), counter(columns, 2, 1)), dtype=as_dtype(dtype))
+    return m if batch_shape is None else broadcast_to(m, shape=(*as_sizes(batch_shape), rows, columns))
+
+
+def _end(x: Any) -> Any:
+    """A bound of a range as a Python number or Dim; other tensors as they are."""
+    if isinstance(x, Operand):
+        if type(x._a) is not Value:
+            return x._value("a bound of a range").item()
+        a = known(x._a)
+        return x if a is None else a.item()
+    return x.item() if isinstance(x, (np.ndarray, np.generic)) else x
+
+
+def _count(start: Any, limit: Any, delta: Any) -> Size:
+    """How many elements a range has."""
+    if isinstance(limit, Operand) or isinstance(start, Operand) or isinstance(delta, Operand):
+        raise locate(
+            TracedValueError(
+                "the length of a range depends on the value of a traced tensor", remedy="use Python integers or x.shape"
+            )
+        )
+    if delta == 0:
+        raise locate(ArgumentError("a range needs a delta that is not 0"))
+    if isinstance(start, Dim) or isinstance(limit, Dim):
+        delta = int(delta)
+        n = limit - start if delta > 0 else start - limit
+        n = n if abs(delta) == 1 else (n + abs(delta) - 1) // abs(delta)
+        return n if isinstance(n, Dim) else max(n, 0)
+    if all(type(x) is int for x in (start, limit, delta)):
+        return max(0, -((start - limit) // delta))
+    return max(0, int(np.ceil((limit - start) / delta)))
+
+
+def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:
+    """start, start + delta, … up to but without limit; `range(n)` starts at 0.
+
+    int32 for Python ints, float32 for Python floats; the dtype of the bounds if they are tensors.
+    """
+    if limit is None:
+        start, limit = 0, start
+    if dtype is not None:
+        d = as_dtype(dtype)
+    elif any(isinstance(x, Dim) for x in (start, limit, delta)):
+        d = int32
+    else:
+        d = common_dtype((start, limit, delta))[0]
+        if d is int32 and any(type(x) is int and not -(2**31) <= x <= 2**31 for x in (start, limit)):
+            d = int64
+    require(d.kind in "iuf", f"a range has no dtype {d.name}")
+    start, limit, delta = _end(start), _end(limit), _end(delta)
+    steps = counter(_count(start, limit, delta), dtype=d)
+    if not (type(delta) is int and delta == 1):
+        steps = E.mul(steps, convert(delta, d))
+    return steps if type(start) is int and start == 0 else E.add(steps, convert(start, d))
+
+
+def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any = 0) -> Tensor:
+    """`num` values at equal distances from start to stop, both included, along a new axis."""
+    n = as_size(num)
+    require(n > 0, f"linspace needs one value or more, not {n}")
+    d, weak = common_dtype((start, stop))
+    d = d if d.kind in "fc" else float32 if weak or d.bits <= 16 else as_dtype("float64")
+    a, b = operand(start, d), operand(stop, d)
+    if n == 1:
+        return reshape(a, shape=_with_axis(tuple(a.shape), axis))
+    at = as_axis(axis, a.ndim + 1)
+    a, b = (reshape(x, shape=_with_axis(tuple(x.shape), at)) for x in (a, b))
+    last = n - 1
+    step = E.div(E.sub(b, a), E.cast(convert(last), dtype=d) if isinstance(last, Dim) else float(last))
+    i = counter(n, a.ndim, at)
+    return E.where(E.equal(i, last), b, E.add(a, E.mul(E.cast(i, dtype=d), step)))
+
+
+def _with_axis(shape: tuple, axis: Any) -> tuple:
+    at = as_axis(axis, len(shape) + 1)
+    return (*shape[:at], 1, *shape[at:])
+
+
+def one_hot(
+    indices: Any,
+    depth: Any,
+    on_value: Any = None,
+    off_value: Any = None,
+    axis: Any = None,
+    dtype: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """`on_value` (1) where the position along the new axis equals the index, `off_value` (0) elsewhere.
+
+    The new axis is the last unless `axis` says otherwise. An index outside 0 … depth − 1 gives only `off_value`.
+    float32 unless `dtype` or the values say otherwise.
+    """
+    i = operand(indices)
+    if i.dtype.kind not in "iu":
+        raise locate(ArgumentError(f"one_hot takes integer indices, not {i.dtype.name}"))
+    at = as_axis(-1 if axis is None else axis, i.ndim + 1)
+    n = as_size(depth, "depth")
+    kind = int64 if i.dtype.bits == 64 or i.dtype.name == "uint32" else int32
+    hit = E.equal(
+        reshape(E.cast(i, dtype=kind), shape=_with_axis(tuple(i.shape), at)), counter(n, i.ndim + 1, at, kind)
+    )
+    given = [v for v in (on_value, off_value) if v is not None]
+    d = as_dtype(dtype) if dtype is not None else common_dtype(given)[0] if given else float32
+    if not given:
+        return E.cast(hit, dtype=d)
+    on, off = (operand(default if v is None else v, d) for v, default in ((on_value, 1), (off_value, 0)))
+    return E.where(hit, on, off)
+
+
+def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
+    """x with another element type. Floats become integers by dropping the fraction; what is outside the range
+    becomes the nearest integer in it, NaN becomes 0. Integers wrap around. Complex numbers lose the imaginary part.
+    """
+    return E.cast(x, dtype=as_dtype(dtype))
+
+
+def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:
+    """x with another element type, values outside its range replaced by the nearest in it."""
+    t, d = operand(value), as_dtype(dtype)
+    if d.kind in "iu" and t.dtype.kind in "iu":
+        low, high = max(d.min, t.dtype.min), min(d.max, t.dtype.max)
+        t = E.minimum(E.maximum(t, low), high)
+    elif d.kind == "f" and t.dtype.kind == "f" and d.bits < t.dtype.bits:
+        t = E.minimum(E.maximum(t, float(d.min)), float(d.max))
+    return E.cast(t, dtype=d)
+
+
+def identity(input: Any, name: str | None = None) -> Tensor:
+    """The same value as a Tensor; of a Variable, its value now."""
+    return E.identity(input)
+
+
+def stop_gradient(input: Any, name: str | None = None) -> Tensor:
+    """The same value, through which no gradient flows."""
+    return E.stop_gradient(input)

@@ -1,0 +1,211 @@
+"""The public functions that work element by element, under TensorFlow's names."""
+
+from __future__ import annotations
+
+import math as _math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import ArgumentError, ShapeError, locate
+from tracejit.ir.types import show_shape
+from tracejit.ops import elementwise as E
+from tracejit.ops.args import floating, operand, require
+from tracejit.ops.define import public
+from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor
+
+add = public(E.add)
+subtract = sub = public(E.sub)
+multiply = mul = public(E.mul)
+divide = truediv = div = public(E.div)
+floordiv = public(E.floordiv)
+mod = floormod = public(E.floormod)
+truncatediv = public(E.truncdiv)
+truncatemod = public(E.truncmod)
+multiply_no_nan = public(E.multiply_no_nan)
+maximum, minimum = public(E.maximum), public(E.minimum)
+atan2 = public(E.atan2)
+negative = neg = public(E.neg)
+abs = public(E.abs_)
+sign = public(E.sign)
+square, reciprocal = public(E.square), public(E.reciprocal)
+sqrt, rsqrt = public(E.sqrt), public(E.rsqrt)
+exp, exp2, expm1 = public(E.exp), public(E.exp2), public(E.expm1)
+log, log2, log10, log1p = public(E.log), public(E.log2), public(E.log10), public(E.log1p)
+sin, cos, tan = public(E.sin), public(E.cos), public(E.tan)
+asin, acos, atan = public(E.asin), public(E.acos), public(E.atan)
+sinh, cosh, tanh = public(E.sinh), public(E.cosh), public(E.tanh)
+asinh, acosh, atanh = public(E.asinh), public(E.acosh), public(E.atanh)
+sigmoid, softplus = public(E.sigmoid), public(E.softplus)
+erf, erfc, erfinv = public(E.erf), public(E.erfc), public(E.erfinv)
+floor, ceil, trunc = public(E.floor), public(E.ceil), public(E.trunc)
+round = rint = public(E.round_)
+is_nan, is_inf, is_finite = public(E.isnan), public(E.isinf), public(E.isfinite)
+equal, not_equal = public(E.equal), public(E.not_equal)
+less, less_equal = public(E.less), public(E.less_equal)
+greater, greater_equal = public(E.greater), public(E.greater_equal)
+logical_and, logical_or = public(E.logical_and), public(E.logical_or)
+logical_xor, logical_not = public(E.logical_xor), public(E.logical_not)
+bitwise_and, bitwise_or = public(E.bit_and), public(E.bit_or)
+bitwise_xor, invert = public(E.bit_xor), public(E.bit_not)
+left_shift, right_shift = public(E.shift_left), public(E.shift_right)
+real, imag, conj = public(E.real), public(E.imag), public(E.conj)
+
+_POWERS = {1: E.identity, 2: E.square, 0.5: E.sqrt, -1: E.reciprocal, -0.5: E.rsqrt}
+
+
+def pow(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x to the power y, with broadcasting."""
+    if (type(y) is int or type(y) is float) and y in _POWERS and isinstance(x, Operand):
+        if x.dtype.kind == "f" or (y in (1, 2) and type(y) is int and x.dtype.kind in "iuc"):
+            return _POWERS[y](x)
+    return E.pow_(x, y)
+
+
+def _rpow(self: Operand, other: Any) -> Tensor:
+    return pow(other, self)
+
+
+Operand.__pow__ = pow  # type: ignore[attr-defined]
+Operand.__rpow__ = _rpow  # type: ignore[attr-defined]
+NUMPY_UFUNCS["power"] = NUMPY_UFUNCS["float_power"] = pow
+
+
+def divide_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x / y, and 0 where y is 0."""
+    x, y = _pair(x, y)
+    zero = E.equal(y, 0)
+    return E.where(zero, 0, E.div(x, E.where(zero, 1, y)))
+
+
+def _pair(x: Any, y: Any) -> tuple[Any, Any]:
+    """Two operands of which at least one is a tensor."""
+    return (x if isinstance(x, Operand) or isinstance(y, Operand) else operand(x)), y
+
+
+def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x / y, and 0 where x is 0 even if y is 0."""
+    zero = E.equal(x, 0)
+    return E.where(zero, 0.0, E.div(x, E.where(zero, 1, y)))
+
+
+def xlogy(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x · log y, and 0 where x is 0."""
+    x = floating(x)
+    return E.multiply_no_nan(E.log(y), x)
+
+
+def xlog1py(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x · log(1 + y), and 0 where x is 0."""
+    x = floating(x)
+    return E.multiply_no_nan(E.log1p(y), x)
+
+
+def squared_difference(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """(x − y)²."""
+    return E.square(E.sub(x, y))
+
+
+def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Tensor:
+    """t where it is between the two values, else the nearer of them; NaN stays. The gradient passes where
+    min ≤ t ≤ max.
+    """
+    t = operand(t)
+    if clip_value_min is not None:
+        t = E.where(E.less(t, clip_value_min), clip_value_min, t)
+    if clip_value_max is not None:
+        t = E.where(E.greater(t, clip_value_max), clip_value_max, t)
+    return t if type(t) is Tensor else E.identity(t)
+
+
+def add_n(inputs: Any, name: str | None = None) -> Tensor:
+    """The sum of a list of tensors of one shape."""
+    parts = [operand(x) for x in ([inputs] if isinstance(inputs, Operand) else inputs)]
+    require(bool(parts), "add_n needs one tensor or more")
+    if any(tuple(p.shape) != tuple(parts[0].shape) for p in parts):
+        shapes = ", ".join(show_shape(p.shape) for p in parts)
+        raise locate(ShapeError(f"add_n adds tensors of one shape, not of {shapes}"))
+    total: Any = parts[0]
+    for p in parts[1:]:
+        total = E.add(total, p)
+    return total if type(total) is Tensor else E.identity(total)
+
+
+def lerp(start: Any, stop: Any, weight: Any) -> Tensor:
+    """start + weight · (stop − start)."""
+    return E.add(start, E.mul(weight, E.sub(stop, start)))
+
+
+def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
+    """The polynomial with these coefficients, the highest power first, by Horner's scheme."""
+    if not coeffs:
+        raise locate(ArgumentError("polyval needs one coefficient or more"))
+    x = operand(x)
+    p = E.add(E.mul(x, 0), coeffs[0])
+    for c in coeffs[1:]:
+        p = E.add(E.mul(p, x), c)
+    return p
+
+
+def logaddexp(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """log(eˣ + eʸ) without overflow."""
+    high, low = E.maximum(x, y), E.minimum(x, y)
+    return E.add(high, E.softplus(E.where(E.equal(high, low), 0.0, E.sub(low, high))))
+
+
+def log_sigmoid(x: Any, name: str | None = None) -> Tensor:
+    """log(1 / (1 + e⁻ˣ)) without underflow."""
+    return E.neg(E.softplus(E.neg(floating(x))))
+
+
+def ndtri(p: Any, name: str | None = None) -> Tensor:
+    """The quantile function of the standard normal distribution."""
+    return E.mul(E.erfinv(E.sub(E.mul(floating(p), 2.0), 1.0)), _math.sqrt(2.0))
+
+
+def angle(input: Any, name: str | None = None) -> Tensor:
+    """The argument of a complex number in radians; 0 or π for a real one."""
+    x = operand(input)
+    if x.dtype.kind == "c":
+        return E.atan2(E.imag(x), E.real(x))
+    x = floating(x)
+    return E.where(E.less(x, 0), _math.pi, 0.0 * x)
+
+
+def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:
+    """real + i·imag."""
+    re, im = floating(real), floating(imag)
+    d = "complex64" if re.dtype.bits <= 32 and im.dtype.bits <= 32 else "complex128"
+    j = np.asarray(1j, d)
+    return E.add(operand(re, d), E.mul(operand(im, d), j))
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
+def _divmod(self: Operand, other: Any) -> tuple[Tensor, Tensor]:
+    return E.floordiv(self, other), E.floormod(self, other)
+
+
+def _rdivmod(self: Operand, other: Any) -> tuple[Tensor, Tensor]:
+    return E.floordiv(other, self), E.floormod(other, self)
+
+
+def _round(self: Operand, ndigits: int | None = None) -> Tensor:
+    if not ndigits:
+        return E.round_(self)
+    scale = 10.0**ndigits
+    return E.div(E.round_(E.mul(self, scale)), scale)
+
+
+def _pos(self: Operand) -> Operand:
+    return self
+
+
+Operand.__divmod__ = _divmod  # type: ignore[attr-defined]
+Operand.__rdivmod__ = _rdivmod  # type: ignore[attr-defined]
+Operand.__round__ = _round  # type: ignore[attr-defined]
+Operand.__pos__ = _pos  # type: ignore[attr-defined]
+Operand.__floor__ = lambda self: E.floor(self)  # type: ignore[attr-defined]
+Operand.__ceil__ = lambda self: E.ceil(self)  # type: ignore[attr-defined]
+Operand.__trunc__ = lambda self: E.trunc(self)  # type: ignore[attr-defined]
+NUMPY_UFUNCS |= {"divmod": _divmod, "logaddexp": logaddexp, "positive": lambda x: x}

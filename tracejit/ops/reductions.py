@@ -1,0 +1,186 @@
+"""The public reductions, cumulative sums and orders, under TensorFlow's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.errors import DTypeError, locate
+from tracejit.ir.dim import Dim, product
+from tracejit.ir.op import Op
+from tracejit.ir.types import as_dtype, float32, int32, int64
+from tracejit.ops import elementwise as E
+from tracejit.ops import reduce as R
+from tracejit.ops.args import Size, as_axes, as_axis, floating, operand
+from tracejit.ops.shape import reshape
+from tracejit.tensor import Operand, Tensor, convert
+
+
+def _over(op: Op, x: Operand, axis: Any, keepdims: bool) -> Tensor:
+    """A reduction row over axes in any form."""
+    axes = as_axes(axis, x.ndim)
+    if not axes:
+        return E.identity(x)
+    y = op(x, axis=axes)
+    return reshape(y, shape=R.kept(tuple(x.shape), axes)) if keepdims else y
+
+
+def _kept(x: Operand, y: Tensor, axis: Any) -> Tensor:
+    """A reduced tensor with the reduced axes at size 1."""
+    return reshape(y, shape=R.kept(tuple(x.shape), as_axes(axis, x.ndim)))
+
+
+def count(x: Operand, axis: Any) -> Size:
+    """How many elements are reduced to one."""
+    axes = as_axes(axis, x.ndim)
+    return product(tuple([d for i, d in enumerate(x.shape) if i in axes]))
+
+
+def _divided(total: Any, n: Size) -> Tensor:
+    return E.div(total, convert(n, total.dtype) if isinstance(n, Dim) else float(n))
+
+
+def reduce_sum(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The sum over axes (None: all). The dtype stays, also for integers; booleans are counted as int32."""
+    x = operand(input_tensor)
+    return _over(R.reduce_sum, E.cast(x, dtype=int32) if x.dtype.kind == "b" else x, axis, keepdims)
+
+
+def _accurate(x: Operand) -> Operand:
+    """16-bit floats are summed as float32."""
+    return E.cast(x, dtype=float32) if x.dtype.kind == "f" and x.dtype.bits == 16 else x
+
+
+def reduce_mean(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The mean over axes. Of integers it is a floating number, as in NumPy: float64, or float32 for up to 16 bits
+    (TensorFlow rounds it down to an integer).
+    """
+    x = floating(input_tensor)
+    wide = _accurate(x)
+    y = _divided(_over(R.reduce_sum, wide, axis, keepdims), count(x, axis))
+    return y if wide is x else E.cast(y, dtype=x.dtype)
+
+
+def reduce_max(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The largest element over axes, NaN if there is one. Equal ones share the gradient."""
+    return _extreme(R.reduce_max, R.reduce_any, input_tensor, axis, keepdims)
+
+
+def reduce_min(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The smallest element over axes, NaN if there is one. Equal ones share the gradient."""
+    return _extreme(R.reduce_min, R.reduce_all, input_tensor, axis, keepdims)
+
+
+def _extreme(op: Op, of_bools: Op, x: Any, axis: Any, keepdims: bool) -> Tensor:
+    x = operand(x)
+    return _over(of_bools if x.dtype.kind == "b" else op, x, axis, keepdims)
+
+
+def reduce_prod(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The product over axes; the dtype stays."""
+    x = operand(input_tensor)
+    return _over(R.reduce_prod, E.cast(x, dtype=int32) if x.dtype.kind == "b" else x, axis, keepdims)
+
+
+def _boolean(x: Any) -> Operand:
+    x = operand(x)
+    return x if x.dtype.kind == "b" else E.not_equal(x, 0)
+
+
+def reduce_all(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """Whether all elements over axes are true; numbers are true if they are not 0."""
+    return _over(R.reduce_all, _boolean(input_tensor), axis, keepdims)
+
+
+def reduce_any(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """Whether any element over axes is true; numbers are true if they are not 0."""
+    return _over(R.reduce_any, _boolean(input_tensor), axis, keepdims)
+
+
+def count_nonzero(input: Any, axis: Any = None, keepdims: bool = False, dtype: Any = int64, name: Any = None) -> Tensor:
+    """How many elements over axes are not 0."""
+    return _over(R.reduce_sum, E.cast(_boolean(input), dtype=as_dtype(dtype)), axis, keepdims)
+
+
+def peak(x: Operand, axis: Any) -> Tensor:
+    """The largest element over axes as a constant that exponents may be shifted by: axes kept, 0 where infinite."""
+    m = E.stop_gradient(_over(R.reduce_max, x, axis, True))
+    return E.where(E.isfinite(m), m, 0.0)
+
+
+def reduce_logsumexp(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """log Σ eˣ over axes without overflow. Its gradient is the softmax."""
+    x = floating(input_tensor)
+    axes = as_axes(axis, x.ndim)
+    m = peak(x, axes)
+    y = E.add(E.log(_over(R.reduce_sum, E.exp(E.sub(x, m)), axes, True)), m)
+    return y if keepdims else reshape(y, shape=tuple([d for i, d in enumerate(x.shape) if i not in axes]))
+
+
+def reduce_variance(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The mean squared distance from the mean over axes (divided by n, not n − 1)."""
+    x = floating(input_tensor)
+    wide = _accurate(x)
+    away = E.sub(wide, reduce_mean(wide, axis, True))
+    squares = E.real(E.mul(away, E.conj(away))) if x.dtype.kind == "c" else E.square(away)
+    y = reduce_mean(squares, axis, keepdims)
+    return y if wide is x else E.cast(y, dtype=x.dtype)
+
+
+def reduce_std(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The square root of the variance over axes."""
+    return E.sqrt(reduce_variance(input_tensor, axis, keepdims))
+
+
+def reduce_euclidean_norm(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+    """√Σx² over axes."""
+    return E.sqrt(reduce_sum(E.square(floating(input_tensor)), axis, keepdims))
+
+
+def _position(op: Op) -> Callable[..., Tensor]:
+    def f(input: Any, axis: Any = None, output_type: Any = int64, name: str | None = None) -> Tensor:
+        x = operand(input)
+        y = op(x, axis=as_axis(0 if axis is None else axis, x.ndim))
+        d = as_dtype(output_type)
+        if d.kind not in "iu":
+            raise locate(DTypeError(f"output_type must be an integer type, not {d.name}"))
+        return y if d is int64 else E.cast(y, dtype=d)
+
+    f.__name__ = f.__qualname__ = op.name
+    f.__doc__ = op.doc + " axis 0 unless given, as in TensorFlow."
+    return f
+
+
+argmax, argmin = _position(R.argmax), _position(R.argmin)
+
+
+def _cumulative(op: Op) -> Callable[..., Tensor]:
+    def f(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
+        x = operand(x)
+        if x.dtype.kind == "b":
+            x = E.cast(x, dtype=int32)
+        return op(x, axis=as_axis(axis, x.ndim), exclusive=bool(exclusive), reverse=bool(reverse))
+
+    f.__name__ = f.__qualname__ = op.name
+    f.__doc__ = op.doc
+    return f
+
+
+cumsum, cumprod = _cumulative(R.cumsum), _cumulative(R.cumprod)
+
+
+def moments(
+    x: Any, axes: Any = None, shift: Any = None, keepdims: bool = False, name: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """The mean and the variance over axes."""
+    x = floating(x)
+    mean = reduce_mean(x, axes, True)
+    variance = reduce_mean(E.square(E.sub(x, mean)), axes, keepdims)
+    if keepdims:
+        return mean, variance
+    return reshape(mean, shape=tuple(variance.shape)), variance
+
+
+def reduce_kept(f: Callable[..., Tensor], x: Operand, axis: Any) -> Tensor:
+    """`f(x, axis)` with the reduced axes at size 1."""
+    return _kept(x, f(x, axis), axis)

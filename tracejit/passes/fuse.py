@@ -1,0 +1,532 @@
+"""Which nodes share a loop: the graph's nodes as groups, each of which becomes one kernel.
+
+Walks the nodes from the results backwards. A node joins the group of its consumers when they all lie in one group (or in
+groups that can be merged), so that it never reaches memory; cheap nodes are repeated in every group that reads them.
+
+Inside a group each value carries *tags*: for each of its axes the loop axis it runs along, or None where it has size 1.
+Movement ops that only permute, insert or repeat axes are tags too and cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tracejit.ir.dim import Dim, hint
+from tracejit.ir.graph import Graph, Node, Value
+
+Tags = tuple["int | None", ...]
+VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "slice", "identity", "stop_gradient"})
+CHEAP = frozenset(
+    """cast neg abs sign square relu less less_equal greater greater_equal equal not_equal logical_not logical_and
+    logical_or bit_not identity floor ceil round trunc isnan isfinite isinf""".split()
+)
+UNLOWERED = frozenset({"c"})
+REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_all", "reduce_any"})
+
+
+def is_unit(d: int | Dim) -> bool:
+    return type(d) is int and d == 1
+
+
+def fusible(n: Node) -> bool:
+    """Whether a node can be part of a loop: an elementwise op with a scalar form, or a plain reduction."""
+    if any(v.dtype.kind in UNLOWERED for v in (*n.inputs, *n.outs)):
+        return False
+    if n.op.family == "elementwise":
+        return n.op.scalar is not None
+    return n.op.name in REDUCTIONS or is_index_source(n)
+
+
+def is_index_source(n: Node) -> bool:
+    """Sources whose elements follow from their position."""
+    return n.op.family == "source" and (n.op.name == "iota" or (n.op.scalar is not None))
+
+
+def is_view(n: Node) -> bool:
+    return n.op.name in VIEWS
+
+
+def is_scalar_constant(v: Value) -> bool:
+    return v.node is not None and v.node.op.name == "constant" and v.node.attr("value").array is None
+
+
+def strip_units(shape: Iterable[int | Dim]) -> list[int | Dim]:
+    return [d for d in shape if not is_unit(d)]
+
+
+def back_through(v: Value, tags: Tags) -> tuple[Value, Tags] | None:
+    """The value behind a chain of tag-like views, with its own tags; None if a view is more than tags."""
+    while v.node is not None and is_view(v.node):
+        n = v.node
+        x = n.inputs[0]
+        name = n.op.name
+        if name in ("identity", "stop_gradient"):
+            pass
+        elif name == "transpose":
+            perm = n.attr("perm")
+            new: list[int | None] = [None] * len(perm)
+            for i, p in enumerate(perm):
+                new[p] = tags[i]
+            tags = tuple(new)
+        elif name == "broadcast_to":
+            lead = len(tags) - len(x.shape)
+            tags = tuple(None if is_unit(d) else tags[lead + i] for i, d in enumerate(x.shape))
+        elif name == "reshape":
+            if strip_units(x.shape) != strip_units(v.shape):
+                return None
+            kept = [t for t, d in zip(tags, v.shape, strict=True) if not is_unit(d)]
+            it = iter(kept)
+            tags = tuple(None if is_unit(d) else next(it) for d in x.shape)
+        else:
+            return None
+        v = x
+    return v, tags
+
+
+def _along_rows(n: Node) -> bool:
+    """Whether a reduction runs along the axis that is contiguous in memory."""
+    shape = n.inputs[0].shape
+    real = [i for i, d in enumerate(shape) if not is_unit(d)]
+    return not real or real[-1] in n.attr("axis")
+
+
+class Group:
+    """Nodes that run in one kernel.
+
+    domain   sizes of the loop axes
+    rows     the axes that row reductions run along, or None while there are none
+    tags     of each node's result
+    inner    for a reduction, the tags of its operand
+    anchor   the matmul whose tiles the loop follows, if any
+    """
+
+    __slots__ = ("domain", "rows", "tags", "inner", "nodes", "anchor", "id", "bits")
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.domain: list[int | Dim] = []
+        self.rows: tuple[int, ...] | None = None
+        self.tags: dict[Value, Tags] = {}
+        self.inner: dict[Node, Tags] = {}
+        self.nodes: list[Node] = []
+        self.anchor: Node | None = None
+        self.bits = 0
+
+    def operand_tags(self, n: Node, i: int) -> Tags:
+        """Tags of the i-th operand of a member."""
+        if n in self.inner:
+            return self.inner[n]
+        out = self.tags[n.out]
+        x = n.inputs[i]
+        lead = len(out) - len(x.shape)
+        return tuple(None if is_unit(d) else out[lead + k] for k, d in enumerate(x.shape))
+
+    def copy(self) -> Group:
+        g = Group(self.id)
+        g.domain, g.rows, g.tags = list(self.domain), self.rows, dict(self.tags)
+        g.inner, g.nodes, g.anchor, g.bits = dict(self.inner), list(self.nodes), self.anchor, self.bits
+        return g
+
+    def reductions(self) -> list[Node]:
+        return list(self.inner)
+
+
+def kind_of(g: Group, n: Node) -> str | None:
+    """How a reduction fits the group: "row" (its result is used within a row), "late" (known after the loop), or None."""
+    s = {t for t in g.inner[n] if t is not None}
+    axis = set(n.attr("axis"))
+    over = {t for i, t in enumerate(g.inner[n]) if i in axis and t is not None}
+    everything = set(range(len(g.domain)))
+    rows = set(g.rows or ())
+    outer = everything - rows
+    if g.rows is not None and over == rows:
+        return "row"
+    if over == everything:
+        return "late"
+    if over == outer and g.rows is not None and s >= outer:
+        left = [t for t in g.tags[n.out] if t is not None]
+        return "late" if left == sorted(left) and set(left) in (set(), rows) else None
+    return None
+
+
+class Fuser:
+    """The state of one run over a graph. Bit i of a set of nodes stands for the i-th node."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.nodes = graph.nodes
+        self.index = {n: i for i, n in enumerate(self.nodes)}
+        self.results = set(graph.results)
+        self.users: dict[Value, list[Node]] = {}
+        for n in self.nodes:
+            for v in dict.fromkeys(n.inputs):
+                self.users.setdefault(v, []).append(n)
+        self.uses_of: dict[Value, list[tuple[Node, Value]]] = {}
+        self.groups: dict[int, Group] = {}
+        self.member: dict[Node, list[int]] = {}  # groups that compute the node
+        self.single: list[Node] = []
+        self.counter = 0
+        self.after: dict[Node, int] = {}
+        self.next: dict[Node, int] = {}
+        for n in reversed(self.nodes):
+            near = far = 0
+            if not is_view(n):
+                for o in n.outs:
+                    for u, _ in self.uses(o):
+                        near |= 1 << self.index[u]
+                        far |= self.after[u]
+            self.next[n], self.after[n] = near, near | far
+
+    # --- uses, seen through views -------------------------------------------------------------------------------------
+    def uses(self, v: Value) -> list[tuple[Node, Value]]:
+        """Nodes other than views that read `v`, each with the operand by which it does."""
+        found = self.uses_of.get(v)
+        if found is None:
+            found = []
+            for u in self.users.get(v, ()):
+                found += self.uses(u.out) if is_view(u) else [(u, v)]
+            self.uses_of[v] = found
+        return found
+
+    def is_result(self, v: Value) -> bool:
+        """Whether `v`, or a view of it, leaves the graph."""
+        return v in self.results or any(self.is_result(u.out) for u in self.users.get(v, ()) if is_view(u))
+
+    def tags_from(self, g: Group, v: Value) -> Tags | None:
+        """The tags of `v` that its uses in the group demand; None if they disagree or a view is in the way."""
+        found: Tags | None = None
+        for u, x in self.uses(v):
+            if g.id not in self.member.get(u, ()):
+                continue
+            if u is g.anchor:
+                return None
+            for i, y in enumerate(u.inputs):
+                if y is x:
+                    r = back_through(x, g.operand_tags(u, i))
+                    if r is None or r[0] is not v or (found is not None and r[1] != found):
+                        return None
+                    found = r[1]
+        if found is not None:
+            real = [t for t in found if t is not None]
+            if len(set(real)) != len(real):
+                return None
+        return found
+
+    # --- dependences --------------------------------------------------------------------------------------------------
+    def cyclic(self, bits: int) -> bool:
+        """Whether a path leaves this set of nodes and comes back, so that the set cannot run as one."""
+        todo = 0
+        for n in self._members(bits):
+            todo |= self.next[n]
+        todo &= ~bits
+        seen = 0
+        pending = [g for g in self.groups.values() if not g.bits & bits]
+        while todo & ~seen:
+            new = todo & ~seen
+            seen |= new
+            for n in self._members(new):
+                todo |= self.after[n]
+            rest = []
+            for g in pending:
+                if g.bits & todo:
+                    for n in g.nodes:
+                        todo |= self.after[n]
+                else:
+                    rest.append(g)
+            pending = rest
+            if todo & bits:
+                return True
+        return False
+
+    def _members(self, bits: int) -> Iterable[Node]:
+        while bits:
+            low = bits & -bits
+            yield self.nodes[low.bit_length() - 1]
+            bits ^= low
+
+    # --- joining ------------------------------------------------------------------------------------------------------
+    def _admit(self, g: Group, n: Node, own: bool = True) -> None:
+        g.nodes.append(n)
+        self.member.setdefault(n, []).append(g.id)
+        if own:
+            g.bits |= 1 << self.index[n]
+
+    def _commit(self, g: Group, trial: Group, n: Node, own: bool = True) -> bool:
+        if any(kind_of(trial, r) is None for r in trial.inner) or self._late_inside(trial, n):
+            return False
+        if own and self.cyclic(trial.bits | (1 << self.index[n])):
+            return False
+        g.domain, g.rows, g.tags, g.inner = trial.domain, trial.rows, trial.tags, trial.inner
+        self._admit(g, n, own)
+        return True
+
+    def _late_inside(self, g: Group, extra: Node | None = None) -> bool:
+        """Whether a value known only after the loop is read inside it."""
+        inside = {*g.nodes, extra}
+        return any(kind_of(g, r) == "late" and any(u in inside for u, _ in self.uses(r.out)) for r in g.inner)
+
+    def join(self, g: Group, n: Node, own: bool = True) -> bool:
+        """Make a producer part of a group that reads it."""
+        tags = self.tags_from(g, n.out)
+        if tags is None:
+            return False
+        trial = g.copy()
+        trial.tags[n.out] = tags
+        if n.op.family == "reduce":
+            if g.anchor is not None or not _along_rows(n):
+                return False
+            inner = self._inner_tags(trial, n, tags)
+            if inner is None:
+                return False
+            trial.inner[n] = inner
+            if kind_of(trial, n) != "row":
+                return False
+        return self._commit(g, trial, n, own)
+
+    def _inner_tags(self, g: Group, n: Node, out: Tags) -> Tags | None:
+        """Tags of a reduction's operand, given those of its result: the reduced axes are the group's rows."""
+        axis, shape = n.attr("axis"), n.inputs[0].shape
+        over = [i for i in axis if not is_unit(shape[i])]
+        real = {t for t in out if t is not None}
+        if g.rows is None:
+            rest = [i for i in range(len(g.domain)) if i not in real]
+            if not rest:
+                rest = list(range(len(g.domain), len(g.domain) + len(over)))
+                g.domain += [shape[i] for i in over]
+            g.rows = tuple(rest)
+        if len(over) != len(g.rows) or any(g.domain[r] != shape[i] for r, i in zip(g.rows, over, strict=True)):
+            return None
+        if real & set(g.rows) or (not real and not self._small(g)):
+            return None
+        it, rows = iter(out), iter(g.rows)
+        return tuple((next(rows) if i in over else None) if i in axis else next(it) for i in range(len(shape)))
+
+    @staticmethod
+    def _small(g: Group) -> bool:
+        n = 1
+        for d in g.domain:
+            n *= max(hint(d), 1)
+        return n <= 4096
+
+    def join_beside(self, g: Group, n: Node) -> bool:
+        """Make a node part of a group with the same loop that reads some of the same operands."""
+        if g.anchor is not None:
+            return False
+        shape = n.inputs[0].shape if n.op.family == "reduce" else n.out.shape
+        if strip_units(shape) != g.domain:
+            return False
+        if g.domain and not self._shares(g, n):
+            return False
+        if any(g.id in self.member.get(u, ()) for u, _ in self.uses(n.out)):
+            return False
+        trial = g.copy()
+        it = iter(range(len(g.domain)))
+        tags = tuple(None if is_unit(d) else next(it) for d in shape)
+        if n.op.family == "reduce":
+            self._add_reduction(trial, n, tags)
+        else:
+            trial.tags[n.out] = tags
+        return self._commit(g, trial, n)
+
+    def _shares(self, g: Group, n: Node) -> bool:
+        mine = {self.base(v) for v in n.inputs}
+        return any(self.base(v) in mine for m in g.nodes for v in m.inputs if v.shape)
+
+    def base(self, v: Value) -> Value:
+        while v.node is not None and is_view(v.node):
+            v = v.node.inputs[0]
+        return v
+
+    @staticmethod
+    def _add_reduction(g: Group, n: Node, tags: Tags) -> None:
+        axis = n.attr("axis")
+        g.inner[n] = tags
+        g.tags[n.out] = tuple(t for i, t in enumerate(tags) if i not in axis)
+        over = tuple(t for i, t in enumerate(tags) if i in axis and t is not None)
+        if g.rows is None and over and len(over) < len(g.domain):
+            last = len(g.domain) - 1
+            g.rows = over if last in over else tuple(i for i in range(len(g.domain)) if i not in over)
+
+    def start(self, n: Node) -> Group:
+        self.counter += 1
+        g = self.groups[self.counter] = Group(self.counter)
+        shape = n.inputs[0].shape if n.op.family == "reduce" else n.out.shape
+        g.domain = strip_units(shape)
+        it = iter(range(len(g.domain)))
+        tags = tuple(None if is_unit(d) else next(it) for d in shape)
+        if n.op.family == "reduce":
+            self._add_reduction(g, n, tags)
+            if kind_of(g, n) is None:
+                g.rows = tuple(t for i, t in enumerate(tags) if i in n.attr("axis") and t is not None)
+        else:
+            g.tags[n.out] = tags
+        self._admit(g, n)
+        return g
+
+    def merge(self, a: Group, b: Group, v: Value) -> bool:
+        """Make two groups that read `v` one."""
+        if a.anchor or b.anchor:
+            return False
+        if len(b.domain) > len(a.domain):
+            a, b = b, a
+        ta, tb = self.tags_from(a, v), self.tags_from(b, v)
+        if ta is None or tb is None:
+            return False
+        if not any(t is not None for t in ta) and a.domain != b.domain:
+            return False
+        to: dict[int, int] = {}
+        for x, y in zip(tb, ta, strict=True):
+            if (x is None) != (y is None):
+                return False
+            if x is not None and y is not None:
+                to[x] = y
+        free = [i for i in range(len(a.domain)) if i not in to.values()]
+        for i, d in enumerate(b.domain):
+            if i not in to:
+                match = next((f for f in free if a.domain[f] == d), None)
+                if match is None:
+                    return False
+                free.remove(match)
+                to[i] = match
+        trial = a.copy()
+        if b.rows is not None:
+            rows = tuple(sorted(to[r] for r in b.rows))
+            if trial.rows is not None and tuple(sorted(trial.rows)) != rows:
+                return False
+            trial.rows = trial.rows or rows
+        put = lambda tags: tuple(None if t is None else to[t] for t in tags)  # noqa: E731
+        for w, t in b.tags.items():
+            if w in trial.tags and trial.tags[w] != put(t):
+                return False
+            trial.tags[w] = put(t)
+        trial.inner.update({r: put(t) for r, t in b.inner.items()})
+        trial.nodes = [*a.nodes, *[n for n in b.nodes if n not in a.nodes]]
+        trial.bits = a.bits | b.bits
+        if any(kind_of(trial, r) is None for r in trial.inner) or self._late_inside(trial):
+            return False
+        if self.cyclic(trial.bits):
+            return False
+        a.domain, a.rows, a.tags, a.inner = trial.domain, trial.rows, trial.tags, trial.inner
+        a.nodes, a.bits = trial.nodes, trial.bits
+        for n in b.nodes:
+            ids = [i for i in self.member[n] if i != b.id]
+            self.member[n] = ids if a.id in ids else [*ids, a.id]
+        del self.groups[b.id]
+        return True
+
+    def anchor(self, n: Node) -> bool:
+        """Let a matmul's tiles run through the loop that is the only reader of its result."""
+        v = n.out
+        ids = {i for u, _ in self.uses(v) for i in self.member.get(u, ())}
+        if len(ids) != 1 or self.is_result(v) or any(u not in self.member for u, _ in self.uses(v)):
+            return False
+        g = self.groups[ids.pop()]
+        tags = self.tags_from(g, v)
+        rank = len(v.shape)
+        if g.anchor or g.inner or rank != 2 or tags != tuple(range(rank)) or len(g.domain) != rank:
+            return False
+        if self.cyclic(g.bits | (1 << self.index[n])):
+            return False
+        g.anchor = n
+        g.bits |= 1 << self.index[n]
+        self.member[n] = [g.id]
+        return True
+
+    # --- the walk -----------------------------------------------------------------------------------------------------
+    def run(self) -> list[Group | Node]:
+        for n in reversed(self.nodes):
+            if is_view(n) or (n.op.family == "source" and not is_index_source(n)):
+                continue
+            if fusible(n):
+                self.place(n)
+            elif n.op.name != "matmul" or not self.anchor(n):
+                self.single.append(n)
+        return self.order()
+
+    def place(self, n: Node) -> None:
+        users = self.uses(n.out)
+        ids = list(dict.fromkeys(i for u, _ in users for i in self.member.get(u, ())))
+        stays = self.is_result(n.out) or any(u not in self.member or self._anchored(u) for u, _ in users)
+        if is_index_source(n) and not stays and all(self.join(self.groups[i], n, own=False) for i in ids):
+            return
+        from_matmul = any(self._is_matmul(v) for v in n.inputs)
+        if not stays:
+            if len(ids) > 1 and not from_matmul:
+                self._merge_all(ids, n.out)
+                ids = list(dict.fromkeys(i for u, _ in users for i in self.member.get(u, ())))
+            if len(ids) == 1 and not (from_matmul and self.groups[ids[0]].inner) and self.join(self.groups[ids[0]], n):
+                return
+            if len(ids) > 1 and self._cheap(n) and self._everywhere(ids, n):
+                return
+        for g in [self.groups[i] for i in ids]:
+            if not (from_matmul and g.inner) and self.join(g, n):
+                return
+        if not from_matmul:
+            for g in list(self.groups.values()):
+                if g.id not in ids and self.join_beside(g, n):
+                    return
+        self.start(n)
+
+    def _everywhere(self, ids: list[int], n: Node) -> bool:
+        """Repeat a cheap node in each group that reads it."""
+        kept = {i: self.groups[i].copy() for i in ids}
+        done = []
+        for i in ids:
+            if not self.join(self.groups[i], n, own=False):
+                for j in done:
+                    self.groups[j] = kept[j]
+                self.member.pop(n, None)
+                return False
+            done.append(i)
+        return True
+
+    def _merge_all(self, ids: list[int], v: Value) -> None:
+        first = self.groups[ids[0]]
+        for i in ids[1:]:
+            b = self.groups[i]
+            if self.merge(first, b, v) and first.id not in self.groups:
+                first = b
+
+    def _anchored(self, n: Node) -> bool:
+        return any(self.groups[i].anchor is n for i in self.member.get(n, ()))
+
+    def _is_matmul(self, v: Value) -> bool:
+        b = self.base(v)
+        return b.node is not None and b.node.op.name == "matmul" and len(b.shape) == 2
+
+    def _cheap(self, n: Node) -> bool:
+        data = [v for v in n.inputs if not is_scalar_constant(self.base(v))]
+        return n.op.name in CHEAP and len(data) <= 1
+
+    def order(self) -> list[Group | Node]:
+        """Groups and single nodes so that each comes after what it reads; where free, in program order."""
+        units: dict[Node, Group | Node] = {n: n for n in self.single}
+        for g in self.groups.values():
+            g.nodes.sort(key=self.index.__getitem__)
+            for n in self._members(g.bits):
+                units[n] = g
+        needs: dict[Group | Node, set[Group | Node]] = {}
+        for u in dict.fromkeys(units.values()):
+            members = [u] if isinstance(u, Node) else [*u.nodes, *([u.anchor] if u.anchor else [])]
+            needs[u] = set()
+            for m in members:
+                for v in m.inputs:
+                    b = self.base(v)
+                    if b.node is not None and b.node in units and units[b.node] is not u:
+                        needs[u].add(units[b.node])
+        position = {u: min(i for n, w in units.items() if w is u for i in [self.index[n]]) for u in needs}
+        out: list[Group | Node] = []
+        done: set[Group | Node] = set()
+        todo = sorted(needs, key=position.__getitem__)
+        while todo:
+            ready = next((u for u in todo if needs[u] <= done), None)
+            if ready is None:
+                raise RuntimeError("fusion made a cycle")
+            todo.remove(ready)
+            done.add(ready)
+            out.append(ready)
+        return out
+
+
+def fuse(graph: Graph) -> list[Group | Node]:
+    """Groups and single nodes in an order in which they can run."""
+    return Fuser(graph).run()

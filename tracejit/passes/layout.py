@@ -1,0 +1,127 @@
+"""Where a value lies in memory: a base buffer, an offset and a stride for each axis, seen through movement ops."""
+
+from __future__ import annotations
+
+from tracejit.ir.dim import Dim
+from tracejit.ir.graph import Graph, Node, Value
+from tracejit.passes.fuse import is_unit, is_view
+
+Size = int | Dim
+
+
+class Layout:
+    """`base` is contiguous; element (i, j, …) of the value is `base[offset + i*strides[0] + j*strides[1] + …]`."""
+
+    __slots__ = ("base", "offset", "strides")
+
+    def __init__(self, base: Value, offset: Size, strides: tuple[Size, ...]) -> None:
+        self.base, self.offset, self.strides = base, offset, strides
+
+
+def contiguous(shape: tuple[Size, ...]) -> tuple[Size, ...]:
+    """Row-major strides in elements."""
+    out: list[Size] = []
+    n: Size = 1
+    for d in reversed(shape):
+        out.append(n)
+        n = n * d
+    return tuple(reversed(out))
+
+
+def _reshaped(shape: tuple[Size, ...], strides: tuple[Size, ...], new: tuple[Size, ...]) -> tuple[Size, ...] | None:
+    """Strides under another shape, None if the elements are not evenly spaced there."""
+    old = [(d, s) for d, s in zip(shape, strides, strict=True) if not is_unit(d)]
+    want = [d for d in new if not is_unit(d)]
+    if [d for d, _ in old] == want:
+        it = iter(s for _, s in old)
+        return tuple(0 if is_unit(d) else next(it) for d in new)
+    runs: list[tuple[Size, Size]] = []  # maximal runs of axes that are contiguous with each other
+    for d, s in old:
+        if runs and runs[-1][1] == s * d:
+            runs[-1] = (runs[-1][0] * d, s)
+        else:
+            runs.append((d, s))
+    out: list[Size] = [0] * len(new)
+    axis = len(new) - 1
+    for size, stride in reversed(runs):
+        n: Size = 1
+        while axis >= 0 and n != size:
+            if not is_unit(new[axis]):
+                out[axis] = stride * n
+                n = n * new[axis]
+            axis -= 1
+        if n != size:
+            return None
+    if any(not is_unit(d) for d in new[: axis + 1]):
+        return None
+    return tuple(out)
+
+
+class Layouts:
+    """Layouts of all values of a graph, worked out on demand."""
+
+    def __init__(self) -> None:
+        self.known: dict[Value, Layout | None] = {}
+
+    def of(self, v: Value) -> Layout | None:
+        """The layout, None if a reshape in the chain would need a copy."""
+        if v not in self.known:
+            self.known[v] = self._through(v)
+        return self.known[v]
+
+    def _through(self, v: Value) -> Layout | None:
+        n = v.node
+        if n is None or not is_view(n):
+            return Layout(v, 0, contiguous(v.shape))
+        x = n.inputs[0]
+        below = self.of(x)
+        if below is None:
+            return None
+        s, offset = below.strides, below.offset
+        name = n.op.name
+        if name == "transpose":
+            s = tuple(s[p] for p in n.attr("perm"))
+        elif name == "broadcast_to":
+            lead = len(v.shape) - len(x.shape)
+            s = (0,) * lead + tuple(0 if is_unit(d) else t for d, t in zip(x.shape, s, strict=True))
+        elif name == "slice":
+            for b, t in zip(n.attr("start"), s, strict=True):
+                offset = offset + b * t
+            s = tuple(t * k for t, k in zip(s, n.attr("step"), strict=True))
+        elif name == "reshape":
+            r = _reshaped(x.shape, s, v.shape)
+            if r is None:
+                return None
+            s = r
+        return Layout(below.base, offset, s)
+
+    def plain(self, v: Value) -> bool:
+        """Whether the value is its base buffer as it stands, under another shape at most."""
+        lay = self.of(v)
+        return lay is not None and lay.offset == 0 and dense(v.shape, lay.strides) and _whole(v, lay.base)
+
+
+def dense(shape: tuple[Size, ...], strides: tuple[Size, ...]) -> bool:
+    """Whether the strides are row-major for the shape (those of unit axes do not matter)."""
+    return all(is_unit(d) or s == t for d, s, t in zip(shape, strides, contiguous(shape), strict=True))
+
+
+def _whole(v: Value, base: Value) -> bool:
+    a: Size = 1
+    for d in v.shape:
+        a = a * d
+    b: Size = 1
+    for d in base.shape:
+        b = b * d
+    return a == b
+
+
+def needs_copy(graph: Graph) -> list[Node]:
+    """Reshapes whose input is not evenly spaced: their input has to be copied first."""
+    layouts = Layouts()
+    out = []
+    for n in graph.nodes:
+        if is_view(n) and layouts.of(n.out) is None:
+            out.append(n)
+            layouts.known[n.out] = Layout(n.out, 0, contiguous(n.out.shape))
+    return out

@@ -1,0 +1,329 @@
+"""The native code at the boundary: Python's arguments into a frame, and new arrays into Python's results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
+from tracejit.runtime import layout
+from tracejit.runtime.table import Arg, Array, Format, Head, Item, Out, Result, Scalar
+
+
+# --- small pieces -----------------------------------------------------------------------------------------------
+def sym(name: str) -> Val:
+    return Val(f"@{name}", "ptr")
+
+
+def word(f: Fn, record: Val, index: int, ty: str = "i64") -> Val:
+    """A word of the table; the table never changes."""
+    return f.load(ty, f.gep(record, 8 * index), invariant=True)
+
+
+def inside(f: Fn, table: Val, record: Val, index: int) -> Val:
+    """The place in the table that an "at" word of a record names."""
+    return f.gep(table, word(f, record, index))
+
+
+def field(f: Fn, obj: Val, offset: int, ty: str = "ptr") -> Val:
+    return f.load(ty, f.gep(obj, offset))
+
+
+def slot(f: Fn, frame: Val, index: Val) -> Val:
+    return f.gep(frame, index, "i64")
+
+
+def nonzero(f: Fn, v: Val) -> Val:
+    return f.cmp("ne", v, const(v.ty, 0))
+
+
+def _is_exact(f: Fn, obj: Val, cls: str) -> Val:
+    return f.cmp("eq", field(f, obj, layout.TYPE), sym(cls))
+
+
+def _is_array(f: Fn, obj: Val) -> Val:
+    """Whether a pointer taken from an object's slot is an exact ndarray; an unset slot is null."""
+    r = f.if_(nonzero(f, obj), lambda: [_is_exact(f, obj, "tj_ndarray")], lambda: [const("i1", 0)])
+    return r[0]
+
+
+def incref(f: Fn, obj: Val) -> None:
+    if layout.IMMORTAL:
+        f.call("Py_IncRef", [obj])
+        return
+    n = field(f, obj, layout.REFCOUNT, "i64")
+    f.store(f.emit(f"add i64 {n}, 1", "i64"), f.gep(obj, layout.REFCOUNT))
+
+
+def decref(f: Fn, obj: Val) -> None:
+    if layout.IMMORTAL:
+        f.call("Py_DecRef", [obj])
+        return
+    n = f.emit(f"sub i64 {field(f, obj, layout.REFCOUNT, 'i64')}, 1", "i64")
+    f.store(n, f.gep(obj, layout.REFCOUNT))
+    f.if_(f.cmp("eq", n, i64(0)), lambda: f.call("_Py_Dealloc", [obj]) and None)
+
+
+def switch(f: Fn, value: Val, arms: Mapping[int, Callable[[], None]], other: str) -> None:
+    """Go on after one of the arms; an arm may also jump away. `other` is the block for values that have no arm."""
+    names = {k: f.fresh("arm") for k in arms}
+    done = f.fresh("done")
+    cases = " ".join(f"{value.ty} {int(k)}, label %{n}" for k, n in names.items())
+    f.line(f"switch {value.ty} {value}, label %{other} [ {cases} ]")
+    for k, arm in arms.items():
+        f.label(names[k])
+        f.scopes.append({})
+        arm()
+        f.scopes.pop()
+        f.br(done)
+    f.label(done)
+
+
+def records(f: Fn, table: Val, count: Head, at: Head, words: int, body: Callable[[Val, Val], None]) -> None:
+    """`body(i, record)` for the records of one section of the table."""
+    start = inside(f, table, table, at)
+
+    def one(i: Val) -> None:
+        body(i, f.gep(start, f.mul(i, i64(8 * words))))
+
+    f.loop(0, word(f, table, count), one)
+
+
+# --- binding arguments ------------------------------------------------------------------------------------------
+def _bind_array(f: Fn, table: Val, frame: Val, rec: Val, array: Val) -> Val:
+    """Check an ndarray against its record, hold it, and put its data in the frame. Returns its flags."""
+    flags = field(f, array, layout.ARRAY_FLAGS, "i32")
+    plain = const("i32", layout.C_CONTIGUOUS | layout.ALIGNED)
+    ndim = word(f, rec, Array.NDIM)
+    ok = f.cmp("eq", field(f, array, layout.ARRAY_DESCR), word(f, rec, Array.DESCR, "ptr"))
+    ok = f.and_(ok, f.cmp("eq", f.cast("sext", field(f, array, layout.ARRAY_NDIM, "i32"), "i64"), ndim))
+    f.guard(f.and_(ok, f.cmp("eq", f.and_(flags, plain), plain)), "miss")
+    dims = field(f, array, layout.ARRAY_DIMS)
+    expected = inside(f, table, rec, Array.DIMS_AT)
+
+    def same(i: Val) -> None:
+        want = f.load("i64", f.gep(expected, i, "i64"), invariant=True)
+        f.guard(f.cmp("eq", f.load("i64", f.gep(dims, i, "i64")), want), "miss")
+
+    f.loop(0, ndim, same)
+    f.store(array, slot(f, frame, word(f, rec, Array.REF)))
+    incref(f, array)
+    f.store(field(f, array, layout.ARRAY_DATA), slot(f, frame, word(f, rec, Array.SLOT)))
+    return flags
+
+
+def _bind_scalar(f: Fn, frame: Val, rec: Val, formats: Mapping[int, Callable[[Val], None]]) -> None:
+    """Store a value where the record says, in one of `formats`, and its address in the frame's slot."""
+    place = slot(f, frame, word(f, rec, Scalar.VALUE))
+    f.store(place, slot(f, frame, word(f, rec, Scalar.SLOT)))
+    arms = {k: (lambda put=put: put(place)) for k, put in formats.items()}
+    switch(f, word(f, rec, Scalar.FORMAT), arms, "miss")
+
+
+def _bind_float(f: Fn, frame: Val, rec: Val, obj: Val) -> None:
+    f.guard(_is_exact(f, obj, "tj_float"), "miss")
+    x = field(f, obj, layout.FLOAT_VALUE, "double")
+    _bind_scalar(
+        f,
+        frame,
+        rec,
+        {
+            Format.F32: lambda p: f.store(f.cast("fptrunc", x, "float"), p),
+            Format.F64: lambda p: f.store(x, p),
+        },
+    )
+
+
+def _bind_int(f: Fn, frame: Val, rec: Val, obj: Val) -> None:
+    f.guard(_is_exact(f, obj, "tj_int"), "miss")
+    too_large = f.alloca(4, 4)
+    n = f.call("PyLong_AsLongLongAndOverflow", [obj, too_large], "i64")
+    f.guard(f.cmp("eq", f.load("i32", too_large), const("i32", 0)), "miss")
+
+    def small(p: Val) -> None:
+        low = f.cast("trunc", n, "i32")
+        f.guard(f.cmp("eq", f.cast("sext", low, "i64"), n), "miss")
+        f.store(low, p)
+
+    x = f.cast("sitofp", n, "double")  # by way of double, as NumPy converts
+    _bind_scalar(
+        f,
+        frame,
+        rec,
+        {
+            Format.I32: small,
+            Format.I64: lambda p: f.store(n, p),
+            Format.F32: lambda p: f.store(f.cast("fptrunc", x, "float"), p),
+            Format.F64: lambda p: f.store(x, p),
+        },
+    )
+
+
+def _bind_bool(f: Fn, frame: Val, rec: Val, obj: Val) -> None:
+    true = f.cmp("eq", obj, sym("tj_true"))
+    f.guard(f.or_(true, f.cmp("eq", obj, sym("tj_false"))), "miss")
+    place = slot(f, frame, word(f, rec, Scalar.VALUE))
+    f.store(place, slot(f, frame, word(f, rec, Scalar.SLOT)))
+    f.store(f.cast("zext", true, "i8"), place)
+
+
+def define_bind(m: Module) -> None:
+    """`i32 bind(table, args, frame)`: 0 when every guard holds, 1 when one does not, 2 when a variable is shared."""
+    f = m.function("bind", [("table", "ptr"), ("args", "ptr"), ("frame", "ptr")], "i32", internal=True)
+    table, args, frame = f.args
+    tensor, payload = word(f, table, Head.TENSOR, "ptr"), word(f, table, Head.TENSOR_SLOT)
+
+    def argument(i: Val, rec: Val) -> None:
+        obj = f.load("ptr", f.gep(args, i, "ptr"))
+
+        def array() -> None:
+            wrapped = f.cmp("eq", field(f, obj, layout.TYPE), tensor)
+            a = f.if_(wrapped, lambda: [f.load("ptr", f.gep(obj, payload))], lambda: [obj])[0]
+            f.guard(_is_array(f, a), "miss")
+            _bind_array(f, table, frame, rec, a)
+
+        arms = {
+            Arg.ARRAY: array,
+            Arg.FLOAT: lambda: _bind_float(f, frame, rec, obj),
+            Arg.INT: lambda: _bind_int(f, frame, rec, obj),
+            Arg.BOOL: lambda: _bind_bool(f, frame, rec, obj),
+            Arg.STATIC: lambda: f.guard(f.cmp("eq", obj, word(f, rec, Array.DESCR, "ptr")), "miss"),
+        }
+        switch(f, word(f, rec, Array.ARG), arms, "miss")
+
+    records(f, table, Head.ARGS, Head.ARGS_AT, Array.WORDS, argument)
+    start = inside(f, table, table, Head.CAPTURES_AT)
+
+    def capture(i: Val, shared: Val) -> list[Val]:
+        rec = f.gep(start, f.mul(i, i64(8 * Array.WORDS)))
+        a = f.load("ptr", word(f, rec, Array.ADDRESS, "ptr"))
+        f.guard(_is_array(f, a), "miss")
+        alone = f.cmp("eq", field(f, a, layout.REFCOUNT, "i32"), const("i32", 1))
+        flags = _bind_array(f, table, frame, rec, a)
+        written = nonzero(f, word(f, rec, Array.WRITTEN))
+        return [f.or_(shared, f.and_(written, f.not_(f.and_(alone, _is_own(f, flags)))))]
+
+    shared = f.loop(0, word(f, table, Head.CAPTURES), capture, [const("i1", 0)])[0]
+    f.ret_(f.select(shared, const("i32", 2), const("i32", 0)))
+    f.label("miss")
+    f.ret_(const("i32", 1))
+
+
+def _is_own(f: Fn, flags: Val) -> Val:
+    """Whether an array with these flags may be written in place: its memory is its own and not read-only."""
+    own = const("i32", layout.OWNDATA | layout.WRITEABLE)
+    return f.cmp("eq", f.and_(flags, own), own)
+
+
+def define_unshare(m: Module) -> None:
+    """`i32 unshare(table)`: give each written variable whose array others see (the frame holds it once) a new one."""
+    f = m.function("unshare", [("table", "ptr")], "i32", internal=True)
+    (table,) = f.args
+
+    def variable(_: Val, rec: Val) -> None:
+        a = f.load("ptr", word(f, rec, Array.ADDRESS, "ptr"))
+        f.guard(nonzero(f, a), "next")
+        alone = f.cmp("ule", field(f, a, layout.REFCOUNT, "i32"), const("i32", 2))
+        mine = f.and_(alone, _is_own(f, field(f, a, layout.ARRAY_FLAGS, "i32")))
+        f.guard(f.and_(nonzero(f, word(f, rec, Array.WRITTEN)), f.not_(mine)), "next")
+        owner = word(f, rec, Array.OWNER, "ptr")
+        r = f.call("PyObject_CallOneArg", [word(f, table, Head.UNSHARE, "ptr"), owner], "ptr")
+        f.guard(nonzero(f, r), "error")
+        decref(f, r)
+        f.br("next")
+        f.label("next")
+
+    records(f, table, Head.CAPTURES, Head.CAPTURES_AT, Array.WORDS, variable)
+    f.ret_(const("i32", 0))
+    f.label("error")
+    f.ret_(const("i32", -1))
+
+
+# --- results ----------------------------------------------------------------------------------------------------
+def define_allocate(m: Module) -> None:
+    """`i32 allocate(table, frame)`: the arena and the outputs; -1 with MemoryError set."""
+    f = m.function("allocate", [("table", "ptr"), ("frame", "ptr")], "i32", internal=True)
+    table, frame = f.args
+    size = word(f, table, Head.ARENA_BYTES)
+
+    def arena() -> None:
+        p = f.call("tj_alloc", [size], "ptr")
+        f.guard(nonzero(f, p), "memory")
+        f.store(p, slot(f, frame, word(f, table, Head.ARENA_WORD)))
+
+        def place(_: Val, rec: Val) -> None:
+            f.store(f.gep(p, word(f, rec, 1)), slot(f, frame, word(f, rec, 0)))
+
+        records(f, table, Head.ARENA_SLOTS, Head.ARENA_AT, 2, place)
+
+    f.if_(nonzero(f, size), arena)
+    tensor, payload = word(f, table, Head.TENSOR, "ptr"), word(f, table, Head.TENSOR_SLOT)
+
+    def output(_: Val, rec: Val) -> None:
+        ndim = f.cast("trunc", word(f, rec, Out.NDIM), "i32")
+        shape = inside(f, table, rec, Out.DIMS_AT)
+        a = f.call("tj_array", [word(f, rec, Out.DESCR, "ptr"), ndim, shape, word(f, rec, Out.BYTES)], "ptr")
+        f.guard(nonzero(f, a), "error")
+        ref = slot(f, frame, word(f, rec, Out.REF))
+        f.store(a, ref)
+        f.store(field(f, a, layout.ARRAY_DATA), slot(f, frame, word(f, rec, Out.SLOT)))
+
+        def wrap() -> None:
+            t = f.call("PyType_GenericAlloc", [tensor, i64(0)], "ptr")
+            f.guard(nonzero(f, t), "error")
+            f.store(a, f.gep(t, payload))
+            f.store(t, ref)
+
+        f.if_(nonzero(f, word(f, rec, Out.WRAP)), wrap)
+
+    records(f, table, Head.OUTPUTS, Head.OUTPUTS_AT, Out.WORDS, output)
+    f.ret_(const("i32", 0))
+    f.label("memory")
+    f.call("PyErr_NoMemory", [], "ptr")
+    f.ret_(const("i32", -1))
+    f.label("error")
+    f.ret_(const("i32", -1))
+
+
+def define_result(m: Module) -> None:
+    """`ptr result(table, frame)`: a new reference to what the call returns (to `finish`, if there is one)."""
+    f = m.function("result", [("table", "ptr"), ("frame", "ptr")], "ptr", internal=True)
+    table, frame = f.args
+    out = f.alloca(8, 8)
+    items, count = inside(f, table, table, Head.ITEMS_AT), word(f, table, Head.ITEMS)
+
+    def item(i: Val) -> Val:
+        rec = f.gep(items, f.mul(i, i64(8 * Item.WORDS)))
+        known = word(f, rec, Item.OBJECT, "ptr")
+        made = f.load("ptr", slot(f, frame, word(f, rec, Item.REF)))
+        obj = f.select(nonzero(f, known), known, made)
+        incref(f, obj)
+        return obj
+
+    def none() -> None:
+        incref(f, sym("tj_none"))
+        f.store(sym("tj_none"), out)
+
+    def fill_tuple() -> None:
+        t = f.call("PyTuple_New", [count], "ptr")
+        f.guard(nonzero(f, t), "error")
+        start = f.gep(t, layout.TUPLE_ITEMS)
+        f.loop(0, count, lambda i: f.store(item(i), f.gep(start, i, "ptr")))
+        f.store(t, out)
+
+    def fill_list() -> None:
+        t = f.call("PyList_New", [count], "ptr")
+        f.guard(nonzero(f, t), "error")
+        f.loop(0, count, lambda i: f.call("PyList_SetItem", [t, i, item(i)], "i32") and None)
+        f.store(t, out)
+
+    arms = {
+        Result.NONE: none,
+        Result.SINGLE: lambda: f.store(item(i64(0)), out),
+        Result.TUPLE: fill_tuple,
+        Result.LIST: fill_list,
+        Result.CALL: fill_tuple,
+    }
+    switch(f, word(f, table, Head.RESULT), arms, "error")
+    f.ret_(f.load("ptr", out))
+    f.label("error")
+    f.ret_(NULL)

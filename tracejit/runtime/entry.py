@@ -1,0 +1,75 @@
+"""The callable that reaches native code without a Python frame: the base class of compiled functions."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from typing import Any
+
+from tracejit.context import activity
+from tracejit.runtime import layout
+from tracejit.runtime.executor import native
+from tracejit.runtime.program import Plan
+from tracejit.runtime.table import ENTRY_OFFSET, Chain
+
+_native_layout = layout.unsupported() is None
+_set_plans = Chain._native_plans.__set__  # type: ignore[attr-defined]
+_get_plans = Chain._native_plans.__get__  # type: ignore[attr-defined]
+
+
+def _accelerate(cls: type) -> None:
+    """Let instances be called through their entry. Python gives this flag to classes that have no `__call__` only;
+    here `__call__` does the same as the entry, so calls through either agree."""
+    if not _native_layout or layout.half(id(cls) + layout.TYPE_FLAGS) & 0xFFFFFFFF != cls.__flags__ & 0xFFFFFFFF:
+        return
+    flags = ctypes.c_uint32.from_address(id(cls) + layout.TYPE_FLAGS)
+    flags.value |= layout.HAVE_VECTORCALL
+
+
+class NativeCallable(Chain):
+    """Calls the first of its plans that fits the arguments, else `self._slow(*args, **kwargs)`.
+
+    Calls with keyword arguments, and all calls while something is traced or a tape listens in any thread, go to
+    `_slow`, which a subclass defines. A subclass may define `__call__`, which then is what a call reaches.
+    """
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__call__ is NativeCallable.__call__:
+            _accelerate(cls)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs and not activity.busy:
+            for plan in self.plans:
+                r = plan.run(args)
+                if r is not NotImplemented:
+                    return r
+        return self._slow(*args, **kwargs)
+
+    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+        """What is called when no plan fits."""
+        raise TypeError(f"no plan of this {type(self).__name__} fits the arguments")
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        try:
+            return _get_plans(self)  # type: ignore[no-any-return]
+        except AttributeError:
+            return ()
+
+    def set_plans(self, plans: Iterable[Plan]) -> None:
+        """Replace the plans, which are tried in this order. Calls that are running keep theirs."""
+        new = tuple(plans)
+        for p in new:
+            if not isinstance(p, Plan):
+                raise TypeError(f"{p!r} is not a Plan")
+        _set_plans(self, new)
+        if new and _native_layout:
+            module = native()
+            if module is not None:
+                ctypes.c_uint64.from_address(id(self) + ENTRY_OFFSET).value = module.vectorcall
+
+
+_accelerate(NativeCallable)

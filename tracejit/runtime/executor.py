@@ -1,0 +1,415 @@
+"""The native module that runs plans: it finds the plan for a call, binds the arguments and takes the steps.
+
+The module is the same for every plan, so it is compiled once per machine. It knows functions and objects of the process
+by name only; their addresses are given when it is loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from tracejit.context import activity
+from tracejit.errors import CompileWarning
+from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
+from tracejit.runtime import layout, memory
+from tracejit.runtime.boundary import (
+    decref, define_allocate, define_bind, define_result, define_unshare, field, incref, inside, nonzero, slot, switch, sym,
+    word,
+)  # fmt: skip
+from tracejit.runtime.cache import load_library
+from tracejit.runtime.table import Chain, Head, Op, Result, Step, Table
+
+# What `run` returns besides an object: no object lies at these addresses.
+MISS: Final = const("ptr", 1)
+RETRY: Final = const("ptr", 2)
+ATTEMPTS: Final = 16
+_STAYS_SHARED: Final = "a variable that is to be updated in place stays shared"
+# Frames up to this size live on the stack.
+STACK_BYTES: Final = 8192
+
+_OBJECTS: Final[dict[str, object]] = {
+    "tj_ndarray": np.ndarray,
+    "tj_float": float,
+    "tj_int": int,
+    "tj_true": True,
+    "tj_false": False,
+    "tj_none": None,
+    "tj_not_implemented": NotImplemented,
+    "tj_runtime_error": RuntimeError,
+    "tj_slow": "_slow",
+    "tj_zero": 0,
+}
+_DATA: Final = (*_OBJECTS, "tj_busy")
+
+
+# --- steps ------------------------------------------------------------------------------------------------------
+def _define_steps(m: Module) -> None:
+    """`i32 steps(table, frame)`: take the steps; -1 with an exception set, and always with the GIL held at the end."""
+    f = m.function("steps", [("table", "ptr"), ("frame", "ptr")], "i32", internal=True)
+    table, frame = f.args
+    thread, second, turns, pc = (f.alloca(8, 8) for _ in range(4))
+    release = nonzero(f, word(f, table, Head.RELEASE_GIL))
+    start, count = inside(f, table, table, Head.STEPS_AT), word(f, table, Head.STEPS)
+    parallel = word(f, table, Head.PARALLEL, "ptr")
+    for v in (second, turns, pc):
+        f.store(i64(0), v)
+
+    def save() -> None:
+        f.store(f.call("PyEval_SaveThread", [], "ptr"), thread)
+
+    def restore() -> None:
+        f.call("PyEval_RestoreThread", [f.load("ptr", thread)])
+
+    def jump(i: Val, target: Val) -> None:
+        f.store(target, pc)
+        f.if_(f.cmp("sle", target, i), turn)
+
+    def turn() -> None:
+        """Loops see to signals about once a second, so that an endless one can be interrupted."""
+        n = f.emit(f"add i64 {f.load('i64', turns)}, 1", "i64")
+        f.store(n, turns)
+        f.if_(f.cmp("eq", f.and_(n, i64(15)), i64(0)), look_at_clock)
+
+    def look_at_clock() -> None:
+        now = f.call("tj_time", [NULL], "i64")
+        last = f.load("i64", second)
+        f.store(now, second)
+        f.if_(f.cmp("ne", now, last), check_signals)
+
+    def check_signals() -> None:
+        f.if_(release, restore)
+        r = f.call("PyErr_CheckSignals", [], "i32")
+        f.guard(f.cmp("eq", r, const("i32", 0)), "error")
+        f.if_(release, save)
+
+    f.if_(release, save)
+    f.br("head")
+    f.label("head")
+    f.scopes.append({})
+    i = f.load("i64", pc)
+    f.guard(f.cmp("slt", i, count), "end")
+    f.store(f.add(i, i64(1)), pc)
+    rec = f.gep(start, f.mul(i, i64(8 * Step.WORDS)))
+    a, b, c, d = (word(f, rec, w) for w in (Step.A, Step.B, Step.C, Step.D))
+    entry = f.cast("inttoptr", a, "ptr")
+
+    def host() -> None:
+        f.if_(release, restore)
+        address = f.call("PyLong_FromVoidPtr", [frame], "ptr")
+        f.guard(nonzero(f, address), "error")
+        r = f.call("PyObject_CallOneArg", [entry, address], "ptr")
+        decref(f, address)
+        f.guard(nonzero(f, r), "error")
+        decref(f, r)
+        f.if_(release, save)
+
+    def branch() -> None:
+        taken = f.cmp("eq", f.load("i8", f.load("ptr", slot(f, frame, a))), const("i8", 0))
+        f.if_(taken, lambda: jump(i, b))
+
+    def copy() -> None:
+        name = m.declare("llvm.memmove.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+        to, source = (f.load("ptr", slot(f, frame, s)) for s in (a, b))
+        f.call(name, [to, source, c, const("i1", 0)])
+
+    def swap() -> None:
+        x, y = slot(f, frame, a), slot(f, frame, b)
+        old = f.load("ptr", x)
+        f.store(f.load("ptr", y), x)
+        f.store(old, y)
+
+    arms = {
+        Op.KERNEL: lambda: f.call(entry, [frame, f.gep(table, b), i64(0), c]) and None,
+        Op.PARALLEL: lambda: f.call(parallel, [entry, frame, f.gep(table, b), c, d]) and None,
+        Op.HOST: host,
+        Op.JUMP: lambda: jump(i, a),
+        Op.JUMP_IF_FALSE: branch,
+        Op.COPY: copy,
+        Op.SWAP: swap,
+    }
+    switch(f, word(f, rec, Step.KIND), arms, "head")
+    f.br("head")
+    f.scopes.pop()
+    f.label("end")
+    f.if_(release, restore)
+    f.ret_(const("i32", 0))
+    f.label("error")
+    f.ret_(const("i32", -1))
+
+
+# --- one call ---------------------------------------------------------------------------------------------------
+def _open_frame(f: Fn, table: Val) -> tuple[Val, Val]:
+    """A frame with the plan's initial contents, and whether it lies on the heap."""
+    size = word(f, table, Head.FRAME_BYTES)
+    large = f.cmp("sgt", size, i64(STACK_BYTES))
+    f.br_if(large, "heap", "stack")
+    f.label("heap")
+    far = f.call("tj_alloc", [size], "ptr")
+    f.br_if(nonzero(f, far), "framed", "memory")
+    f.label("stack")
+    near = f.emit(f"alloca i8, i64 {size}, align 64", "ptr")
+    f.br("framed")
+    f.label("framed")
+    frame = f.emit(f"phi ptr [ {far}, %heap ], [ {near}, %stack ]", "ptr")
+    name = f.module.declare("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+    f.call(name, [frame, inside(f, table, table, Head.FRAME_AT), size, const("i1", 0)])
+    return frame, large
+
+
+def _close_frame(f: Fn, table: Val, frame: Val, large: Val) -> None:
+    refs = slot(f, frame, word(f, table, Head.REFS_AT))
+
+    def drop(i: Val) -> None:
+        obj = f.load("ptr", f.gep(refs, i, "ptr"))
+        f.if_(nonzero(f, obj), lambda: decref(f, obj))
+
+    f.loop(0, word(f, table, Head.REFS), drop)
+    arena = f.load("ptr", slot(f, frame, word(f, table, Head.ARENA_WORD)))
+    f.if_(nonzero(f, arena), lambda: f.call("tj_free", [arena]) and None)
+    f.if_(large, lambda: f.call("tj_free", [frame]) and None)
+
+
+def _define_run(m: Module, table_offset: int) -> None:
+    """`ptr run(plan, args)`: one call of a plan whose number of arguments is known to fit."""
+    f = m.function("run", [("plan", "ptr"), ("args", "ptr")], "ptr", internal=True, attrs="noinline")
+    plan, args = f.args
+    table = f.gep(field(f, plan, table_offset), layout.BYTES_DATA)
+    incref(f, plan)
+    out = f.alloca(8, 8)
+    frame, large = _open_frame(f, table)
+
+    def shared() -> None:
+        failed = f.cmp("ne", f.call("unshare", [table], "i32"), const("i32", 0))
+        f.store(f.select(failed, NULL, RETRY), out)
+
+    def matched() -> None:
+        f.store(NULL, out)
+        made = f.call("allocate", [table, frame], "i32")
+        f.if_(f.cmp("eq", made, const("i32", 0)), execute)
+
+    def execute() -> None:
+        result = f.call("result", [table, frame], "ptr")
+        f.if_(nonzero(f, result), lambda: take_steps(result))
+
+    def take_steps(result: Val) -> None:
+        f.store(result, out)
+        r = f.call("steps", [table, frame], "i32")
+
+        def failed() -> None:
+            f.store(NULL, out)
+            decref(f, result)
+
+        f.if_(f.cmp("ne", r, const("i32", 0)), failed)
+
+    def finish() -> None:
+        flat = f.load("ptr", out)
+        f.store(f.call("PyObject_CallOneArg", [word(f, table, Head.FINISH, "ptr"), flat], "ptr"), out)
+        decref(f, flat)
+
+    f.store(MISS, out)
+    arms = {0: matched, 1: lambda: None, 2: shared}
+    switch(f, f.call("bind", [table, args, frame], "i32"), arms, "memory")
+    _close_frame(f, table, frame, large)
+    got = f.cast("ptrtoint", f.load("ptr", out), "i64")
+    ends = f.and_(f.cmp("ugt", got, i64(2)), f.cmp("eq", word(f, table, Head.RESULT), i64(Result.CALL)))
+    f.if_(ends, finish)
+    decref(f, plan)
+    f.ret_(f.load("ptr", out))
+    f.label("memory")
+    f.call("PyErr_NoMemory", [], "ptr")
+    decref(f, plan)
+    f.ret_(NULL)
+
+
+def _repeat(f: Fn, once: Callable[[], Val]) -> Val:
+    """`once`, again while it says RETRY; if variables do not become free, null with RuntimeError set."""
+
+    def more(k: Val, r: Val) -> Val:
+        return f.and_(f.cmp("eq", r, RETRY), f.cmp("slt", k, i64(ATTEMPTS)))
+
+    _, r = f.while_([i64(0), RETRY], more, lambda k, _: [f.add(k, i64(1)), once()])
+
+    def give_up() -> list[Val]:
+        f.call("PyErr_SetString", [sym("tj_runtime_error"), sym("stays_shared")])
+        return [NULL]
+
+    return f.if_(f.cmp("eq", r, RETRY), give_up, lambda: [r])[0]
+
+
+def _define_vectorcall(m: Module, plans_offset: int, table_offset: int) -> None:
+    """`ptr vectorcall(self, args, nargsf, names)`: the first plan that matches, else `self._slow(...)`."""
+    params = [("self", "ptr"), ("args", "ptr"), ("nargsf", "i64"), ("names", "ptr")]
+    f = m.function("vectorcall", params, "ptr")
+    self, args, nargsf, names = f.args
+    nargs = f.and_(nargsf, i64((1 << 63) - 1))
+    named = f.if_(nonzero(f, names), lambda: [field(f, names, layout.SIZE, "i64")], lambda: [i64(0)])[0]
+    f.guard(f.cmp("eq", named, i64(0)), "slow")
+    f.guard(f.cmp("eq", f.load("ptr", sym("tj_busy")), sym("tj_zero")), "slow")
+
+    def chain() -> Val:
+        plans = field(f, self, plans_offset)
+        count = f.if_(nonzero(f, plans), lambda: [field(f, plans, layout.SIZE, "i64")], lambda: [i64(0)])[0]
+
+        def attempt(i: Val, _: Val) -> list[Val]:
+            plan = f.load("ptr", f.gep(f.gep(plans, layout.TUPLE_ITEMS), i, "ptr"))
+            table = f.gep(field(f, plan, table_offset), layout.BYTES_DATA)
+            fits = f.cmp("eq", word(f, table, Head.ARGS), nargs)
+            r = f.if_(fits, lambda: [f.call("run", [plan, args], "ptr")], lambda: [MISS])[0]
+            return [f.add(i, i64(1)), r]
+
+        missed = [i64(0), MISS]
+        return f.while_(
+            missed, lambda i, r: f.and_(f.cmp("slt", i, count), f.cmp("eq", r, MISS)), attempt
+        )[1]
+
+    r = _repeat(f, chain)
+    f.guard(f.cmp("ne", r, MISS), "slow")
+    f.ret_(r)
+    f.label("slow")
+    slow = f.call("PyObject_GetAttr", [self, sym("tj_slow")], "ptr")
+    f.guard(f.emit(f"icmp ne ptr {slow}, null", "i1"), "error")
+    r = f.call("PyObject_Vectorcall", [slow, args, nargsf, names], "ptr")
+    decref(f, slow)
+    f.ret_(r)
+    f.label("error")
+    f.ret_(NULL)
+
+
+def _define_execute(m: Module, table_offset: int) -> None:
+    """`ptr execute(_, args, 2)`, a C function for Python: `args` are a plan and the sequence of its arguments."""
+    f = m.function("execute", [("self", "ptr"), ("args", "ptr"), ("nargs", "i64")], "ptr")
+    plan, sequence = f.load("ptr", f.args[1]), f.load("ptr", f.gep(f.args[1], 8))
+    leaves = f.call("PySequence_Tuple", [sequence], "ptr")
+    f.guard(nonzero(f, leaves), "error")
+    table = f.gep(field(f, plan, table_offset), layout.BYTES_DATA)
+    fits = f.cmp("eq", word(f, table, Head.ARGS), field(f, leaves, layout.SIZE, "i64"))
+    items = f.gep(leaves, layout.TUPLE_ITEMS)
+    r = f.if_(fits, lambda: [_repeat(f, lambda: f.call("run", [plan, items], "ptr"))], lambda: [MISS])[0]
+    decref(f, leaves)
+
+    def missed() -> list[Val]:
+        incref(f, sym("tj_not_implemented"))
+        return [sym("tj_not_implemented")]
+
+    f.ret_(f.if_(f.cmp("eq", r, MISS), missed, lambda: [r])[0])
+    f.label("error")
+    f.ret_(NULL)
+
+
+_SIGNATURES: Final[dict[str, tuple[str, Sequence[str]]]] = {
+    "PyErr_CheckSignals": ("i32", []),
+    "PyErr_NoMemory": ("ptr", []),
+    "PyErr_SetString": ("void", ["ptr", "ptr"]),
+    "PyEval_RestoreThread": ("void", ["ptr"]),
+    "PyEval_SaveThread": ("ptr", []),
+    "PyList_New": ("ptr", ["i64"]),
+    "PyList_SetItem": ("i32", ["ptr", "i64", "ptr"]),
+    "PyLong_AsLongLongAndOverflow": ("i64", ["ptr", "ptr"]),
+    "PyLong_FromVoidPtr": ("ptr", ["ptr"]),
+    "PyObject_CallOneArg": ("ptr", ["ptr", "ptr"]),
+    "PyObject_GetAttr": ("ptr", ["ptr", "ptr"]),
+    "PyObject_Vectorcall": ("ptr", ["ptr", "ptr", "i64", "ptr"]),
+    "PySequence_Tuple": ("ptr", ["ptr"]),
+    "PyTuple_New": ("ptr", ["i64"]),
+    "PyType_GenericAlloc": ("ptr", ["ptr", "i64"]),
+    "Py_DecRef": ("void", ["ptr"]),
+    "Py_IncRef": ("void", ["ptr"]),
+    "_Py_Dealloc": ("void", ["ptr"]),
+    "tj_array": ("ptr", ["ptr", "i32", "ptr", "i64"]),
+    "tj_alloc": ("ptr", ["i64"]),
+    "tj_free": ("void", ["ptr"]),
+    "tj_time": ("i64", ["ptr"]),
+}
+
+
+def module_text(plans_offset: int, table_offset: int) -> str:
+    """The module's LLVM IR for objects that hold their plans and tables at these offsets."""
+    m = Module()
+    for name, (ret, params) in _SIGNATURES.items():
+        m.declare(name, ret, params)
+    for name in _DATA:
+        m.global_(name, "external global i8")
+    m.global_("stays_shared", f'internal constant [{len(_STAYS_SHARED) + 1} x i8] c"{_STAYS_SHARED}\\00"')
+    define_bind(m)
+    define_unshare(m)
+    define_allocate(m)
+    define_result(m)
+    _define_steps(m)
+    _define_run(m, table_offset)
+    _define_vectorcall(m, plans_offset, table_offset)
+    _define_execute(m, table_offset)
+    return m.text()
+
+
+# --- loading ----------------------------------------------------------------------------------------------------
+class Native:
+    """The loaded module: `vectorcall` is an address, `execute(plan, arguments)` a Python function."""
+
+    def __init__(self) -> None:
+        offsets = layout.slot_offset(Chain, "_native_plans"), layout.slot_offset(Table, "_table")
+        text = module_text(*offsets)
+        self._library = load_library(text, ["vectorcall", "execute"], _addresses(), optimize=2)
+        self.vectorcall = self._library["vectorcall"]
+        fastcall = 0x80
+        self._definition = _MethodDef(b"execute", self._library["execute"], fastcall, None)
+        make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
+            ("PyCFunction_NewEx", ctypes.pythonapi)
+        )
+        self.execute: Callable[[Table, Sequence[object]], Any] = make(ctypes.addressof(self._definition), None, None)
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
+
+
+def _addresses() -> dict[str, int]:
+    """Where the functions and objects that the module names are in this process."""
+
+    def address(function: object) -> int:
+        return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+    found = {n: address(getattr(ctypes.pythonapi, n)) for n in _SIGNATURES if not n.startswith("tj_")}
+    found |= {n: id(o) for n, o in _OBJECTS.items()}
+    found["tj_alloc"], found["tj_free"] = memory.address_alloc(), memory.address_free()
+    found["tj_array"] = memory.address_array()
+    found["tj_time"] = address(ctypes.CDLL(None).time if os.name == "posix" else ctypes.CDLL("ucrtbase")._time64)
+    found["tj_busy"] = id(activity) + layout.slot_offset(type(activity), "busy")
+    if not all(found.values()):
+        raise RuntimeError(f"not found: {', '.join(n for n, a in found.items() if not a)}")
+    return found
+
+
+_lock = threading.Lock()
+_loaded: list[Native | None] = []
+
+
+def native() -> Native | None:
+    """The native module, loaded once; None, after a warning, where it cannot be used."""
+    if not _loaded:
+        with _lock:
+            if not _loaded:
+                _loaded.append(_load())
+    return _loaded[0]
+
+
+def _load() -> Native | None:
+    reason = layout.unsupported()
+    if reason is None:
+        try:
+            return Native()
+        except (RuntimeError, OSError) as e:
+            reason = str(e)
+    warnings.warn(f"calls go through Python, which is slower: {reason}", CompileWarning, stacklevel=3)
+    return None

@@ -1,0 +1,172 @@
+"""Carries out a plan step by step in Python: for debugging, and where native code cannot read Python's objects."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracejit.runtime.records import (
+    Argument, Capture, Constant, Copy, Host, Jump, JumpIfFalse, Kernel, ParallelKernel, ScalarArg, Shape, StaticArg,
+    StepRecord, Swap, TensorArg,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from tracejit.runtime.program import Plan
+
+_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_ALIGNMENT = 64
+
+
+class _Owner:
+    """An object with one slot, like a variable."""
+
+    __slots__ = ("_a",)
+
+
+def _references(owner: Any) -> int:
+    return sys.getrefcount(owner._a)
+
+
+def _references_when_alone() -> int:
+    owner = _Owner()
+    owner._a = np.zeros(1)  # type: ignore[attr-defined]
+    return _references(owner)
+
+
+_ALONE = _references_when_alone()
+
+
+def run(plan: Plan, leaves: Sequence[Any]) -> Any:
+    """What the plan returns for these arguments; NotImplemented if a guard does not hold."""
+    return _Call(plan).run(leaves)
+
+
+def fits(a: object, dtype: np.dtype[Any], shape: Shape) -> bool:
+    """Whether `a` is an ndarray that a kernel for this dtype and shape may read."""
+    return (
+        type(a) is np.ndarray
+        and a.dtype is dtype
+        and a.shape == shape
+        and a.flags.c_contiguous
+        and a.flags.aligned
+    )
+
+
+def _scalar(value: object, a: ScalarArg) -> npt.NDArray[Any] | None:
+    """A Python number as an array of the wanted dtype, or None if it does not match."""
+    if type(value) is not a.python:
+        return None
+    if a.python is int:
+        bits = 32 if a.dtype.name == "int32" else 64
+        if not -(1 << bits - 1) <= value < 1 << bits - 1:  # type: ignore[operator]
+            return None
+    with np.errstate(over="ignore"):
+        return np.array(float(value) if a.dtype.kind == "f" else value, a.dtype)  # type: ignore[arg-type]
+
+
+class _Call:
+    """One call of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.frame = (ctypes.c_int64 * max(1, len(plan.frame)))(*plan.frame)
+        self.held: list[object] = []  # arrays the frame points to
+        self.pc = 0
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        p = self.plan
+        if len(leaves) != len(p.args):
+            return NotImplemented
+        if not all(map(self.bind, leaves, p.args)) or not all(map(self.capture, p.captures)):
+            return NotImplemented
+        shared = [c for c in p.captures if c.written and self.is_shared(c)]
+        for c in shared:
+            if p.unshare is not None:
+                p.unshare(c.variable)
+        if not all(map(self.capture, shared)):
+            return NotImplemented
+        made = list(self.allocate())
+        while self.pc < len(p.steps):
+            step = p.steps[self.pc]
+            self.pc += 1
+            self.step(step)
+        return self.result(made)
+
+    def point(self, slot: int, a: npt.NDArray[Any]) -> None:
+        self.held.append(a)
+        self.frame[slot] = a.ctypes.data
+
+    def bind(self, value: Any, a: Argument) -> bool:
+        if isinstance(a, StaticArg):
+            return value is a.value
+        if isinstance(a, TensorArg):
+            array = getattr(value, "_a", None) if type(value) is self.plan.tensor else value
+            ok = fits(array, a.dtype, a.shape)
+        else:
+            array = _scalar(value, a)
+            ok = array is not None
+        if ok:
+            self.point(a.slot, array)
+        return ok
+
+    def capture(self, c: Capture) -> bool:
+        # not held: whether a written variable's array is shared is told by its references
+        array = getattr(c.variable, "_a", None)
+        if not fits(array, c.dtype, c.shape):
+            return False
+        self.frame[c.slot] = array.ctypes.data  # type: ignore[union-attr]
+        return True
+
+    def is_shared(self, c: Capture) -> bool:
+        flags = c.variable._a.flags
+        return _references(c.variable) > _ALONE or not (flags.owndata and flags.writeable)
+
+    def allocate(self) -> Iterator[object]:
+        p = self.plan
+        if p.arena_bytes:
+            arena = np.empty(p.arena_bytes + _ALIGNMENT, np.uint8)
+            start = -(-arena.ctypes.data // _ALIGNMENT) * _ALIGNMENT
+            self.held.append(arena)
+            for slot, at in p.arena:
+                self.frame[slot] = start + at
+        self.held += [c.variable._a for c in p.captures]
+        for o in p.outputs:
+            a = np.empty(o.shape, o.dtype)
+            self.point(o.slot, a)
+            if o.wrap:
+                t = object.__new__(p.tensor)
+                t._a = a  # type: ignore[attr-defined]
+                yield t
+            else:
+                yield a
+
+    def step(self, s: StepRecord) -> None:
+        frame = self.frame
+        match s:
+            case Kernel() | ParallelKernel():
+                operands = (ctypes.c_int32 * max(1, len(s.operands)))(*s.operands)
+                _KERNEL(s.function)(ctypes.addressof(frame), ctypes.addressof(operands), 0, s.n)
+            case Host():
+                s.function(ctypes.addressof(frame))
+            case Jump():
+                self.pc = s.target
+            case JumpIfFalse():
+                if not ctypes.c_bool.from_address(frame[s.slot]).value:
+                    self.pc = s.target
+            case Copy():
+                ctypes.memmove(frame[s.target], frame[s.source], s.nbytes)
+            case Swap():
+                frame[s.a], frame[s.b] = frame[s.b], frame[s.a]
+
+    def result(self, made: list[object]) -> Any:
+        r = self.plan.returns
+        items = tuple(i.value if isinstance(i, Constant) else made[i] for i in r.items)
+        if r.finish is not None:
+            self.held.clear()
+            return r.finish(items)
+        return {"none": None, "single": items[0] if items else None, "tuple": items, "list": list(items)}[r.kind]

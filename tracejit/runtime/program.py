@@ -1,0 +1,183 @@
+"""The plan: what one concrete function does at one set of sizes, as plain data that native code or Python carries out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import ArgumentError
+from tracejit.runtime import interpreter, layout
+from tracejit.runtime.encoder import FORMATS, encode
+from tracejit.runtime.executor import native
+from tracejit.runtime.records import (
+    Argument, Capture, Constant, Copy, Host, Jump, JumpIfFalse, Kernel, Output, ParallelKernel, Returns, ScalarArg,
+    StaticArg, StepRecord, Swap, TensorArg,
+)  # fmt: skip
+from tracejit.runtime.table import Table
+
+
+class Plan(Table):
+    """A straight-line program with its guards, memory and result. Immutable; keeps what it refers to alive.
+
+    Parameters
+    ----------
+    tensor : the Tensor class, whose slot `_a` holds the array
+    args : one record for each positional argument
+    frame : the initial contents of the slots: addresses of constants, sizes, strides; 0 where something is filled in
+    arena_bytes, arena : memory for one call, and the (slot, offset) pairs that point into it
+    keep : what must live as long as the plan: constants, libraries that own the kernels
+    unshare : called with a written variable whose array is shared; must give it an array of its own
+    release_gil : let other Python threads run during the steps
+    parallel : the address of `tj_parallel`
+
+    Everything is checked and allocated before the first step: a call that does not match, or for which memory is
+    lacking, changes nothing. Two calls may run the same plan at the same time; each has its own frame.
+    """
+
+    __slots__ = (
+        "tensor", "args", "captures", "frame", "arena_bytes", "arena", "outputs", "steps", "returns",
+        "keep", "unshare", "release_gil", "parallel", "_referred",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        tensor: type,
+        *,
+        args: Iterable[Argument] = (),
+        captures: Iterable[Capture] = (),
+        frame: Iterable[int] = (),
+        arena_bytes: int = 0,
+        arena: Iterable[tuple[int, int]] = (),
+        outputs: Iterable[Output] = (),
+        steps: Iterable[StepRecord] = (),
+        returns: Returns = Returns(),  # noqa: B008  (immutable)
+        keep: object = None,
+        unshare: Callable[[Any], object] | None = None,
+        release_gil: bool = False,
+        parallel: int = 0,
+    ) -> None:
+        self.tensor, self.args, self.captures = tensor, tuple(args), tuple(captures)
+        self.frame, self.arena_bytes, self.arena = tuple(frame), arena_bytes, tuple(arena)
+        self.outputs, self.steps, self.returns = tuple(outputs), tuple(steps), returns
+        self.keep, self.unshare, self.release_gil, self.parallel = keep, unshare, release_gil, parallel
+        _check(self)
+        self._referred = (tensor, self.args, self.captures, self.outputs, self.steps, returns, unshare, keep)
+        if layout.unsupported() is None:
+            self._table = encode(self)
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """Carry out the plan on these arguments; NotImplemented if a guard does not hold."""
+        module = native()
+        return module.execute(self, leaves) if module is not None else self.run_python(leaves)
+
+    def run_python(self, leaves: Sequence[Any]) -> Any:
+        """The same as `run` step by step in Python, for debugging and where native code cannot be used."""
+        return interpreter.run(self, leaves)
+
+    def describe(self) -> str:
+        """The plan as text: guards, memory, steps, result."""
+        return "\n".join(_lines(self))
+
+    def __repr__(self) -> str:
+        return f"<Plan: {len(self.args)} arguments, {len(self.steps)} steps, {len(self.outputs)} outputs>"
+
+
+# --- checking ---------------------------------------------------------------------------------------------------
+def _slots_of(step: StepRecord) -> Sequence[int]:
+    match step:
+        case Kernel(operands=operands) | ParallelKernel(operands=operands):
+            return operands
+        case JumpIfFalse(slot=slot):
+            return (slot,)
+        case Copy(target=a, source=b) | Swap(a=a, b=b):
+            return (a, b)
+    return ()
+
+
+def _check(p: Plan) -> None:
+    slots = [r.slot for r in (*p.captures, *p.outputs)] + [a.slot for a in p.args if not isinstance(a, StaticArg)]
+    slots += [s for s, _ in p.arena] + [s for step in p.steps for s in _slots_of(step)]
+    if any(not 0 <= s < len(p.frame) for s in slots):
+        raise ArgumentError(f"a plan with {len(p.frame)} slots refers to slot {max(slots, key=abs)}")
+    if any(not 0 <= at <= p.arena_bytes for _, at in p.arena):
+        raise ArgumentError("an arena offset lies outside the arena")
+    if len({id(c.variable) for c in p.captures}) < len(p.captures):
+        raise ArgumentError("a variable is captured twice")
+    if any(c.written for c in p.captures) and p.unshare is None:
+        raise ArgumentError("a plan that writes variables needs `unshare`")
+    for a in p.args:
+        if isinstance(a, ScalarArg) and (a.python, a.dtype.name) not in FORMATS:
+            raise ArgumentError(f"a Python {a.python.__name__} cannot be given as {a.dtype}")
+    for s in p.steps:
+        if isinstance(s, Jump | JumpIfFalse) and not 0 <= s.target <= len(p.steps):
+            raise ArgumentError(f"a jump to step {s.target} of {len(p.steps)}")
+        if isinstance(s, Kernel | ParallelKernel) and not s.function:
+            raise ArgumentError(f"{s.name} has no address")
+        if isinstance(s, ParallelKernel) and not p.parallel:
+            raise ArgumentError("a plan with parallel kernels needs `parallel`")
+    r = p.returns
+    if r.kind not in ("none", "single", "tuple", "list", "call") or (r.kind == "single" and len(r.items) != 1):
+        raise ArgumentError(f"a result of kind {r.kind!r} with {len(r.items)} items")
+    if (r.finish is not None) != (r.kind == "call"):
+        raise ArgumentError("`finish` goes with results of kind 'call'")
+    if any(isinstance(i, int) and not 0 <= i < len(p.outputs) for i in r.items):
+        raise ArgumentError("the result refers to an output that does not exist")
+
+
+# --- text -------------------------------------------------------------------------------------------------------
+def _array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    return f"{dtype.name}[{', '.join(map(str, shape))}]"
+
+
+def _argument_text(a: Argument) -> str:
+    if isinstance(a, TensorArg):
+        return f"{_array(a.dtype, a.shape)} -> %{a.slot}"
+    if isinstance(a, ScalarArg):
+        return f"{a.python.__name__} as {a.dtype.name} -> %{a.slot}"
+    return f"is {a.value!r}"
+
+
+def _step_text(s: StepRecord) -> str:
+    def slots(numbers: Sequence[int]) -> str:
+        return ", ".join(f"%{n}" for n in numbers)
+
+    match s:
+        case Kernel():
+            return f"{s.name}({slots(s.operands)}) x {s.n}"
+        case ParallelKernel():
+            return f"{s.name}({slots(s.operands)}) x {s.n} in parallel, {s.chunk} at a time"
+        case Host():
+            return f"host {getattr(s.function, '__qualname__', s.function)}"
+        case Jump():
+            return f"jump to {s.target}"
+        case JumpIfFalse():
+            return f"if not %{s.slot} jump to {s.target}"
+        case Copy():
+            return f"copy %{s.source} to %{s.target}, {s.nbytes} bytes"
+        case Swap():
+            return f"swap %{s.a} and %{s.b}"
+
+
+def _lines(p: Plan) -> Iterator[str]:
+    for i, a in enumerate(p.args):
+        yield f"argument {i}: {_argument_text(a)}"
+    for c in p.captures:
+        name = getattr(c.variable, "name", type(c.variable).__name__)
+        yield f"variable {name}: {_array(c.dtype, c.shape)} -> %{c.slot}{', updated in place' if c.written else ''}"
+    yield f"frame: {len(p.frame)} slots" + (", GIL released" if p.release_gil else "")
+    filled = {s for s, _ in p.arena} | {r.slot for r in (*p.captures, *p.outputs)}
+    filled |= {a.slot for a in p.args if not isinstance(a, StaticArg)}
+    yield from (f"  %{i} = {v:#x}" for i, v in enumerate(p.frame) if i not in filled)
+    if p.arena_bytes:
+        yield f"arena: {p.arena_bytes} bytes"
+        yield from (f"  %{s} at {at}" for s, at in p.arena)
+    for i, o in enumerate(p.outputs):
+        yield f"output {i}: {_array(o.dtype, o.shape)} -> %{o.slot}{'' if o.wrap else ', as an ndarray'}"
+    for i, s in enumerate(p.steps):
+        yield f"{i:3d}: {_step_text(s)}"
+    r = p.returns
+    items = ", ".join(repr(i.value) if isinstance(i, Constant) else f"output {i}" for i in r.items)
+    finish = f", then {getattr(r.finish, '__qualname__', r.finish)}" if r.finish is not None else ""
+    yield f"returns {r.kind}" + (f" ({items})" if r.items else "") + finish

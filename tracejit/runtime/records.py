@@ -1,0 +1,149 @@
+"""The records that make up a plan: its arguments, state, outputs, steps and result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+# --- arguments and state ----------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class TensorArg:
+    """A Tensor or ndarray of this dtype and shape, contiguous and aligned: its data pointer goes to `slot`."""
+
+    slot: int
+    dtype: np.dtype[Any]
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarArg:
+    """A number of exactly the Python type `python` (bool, int, float): `slot` points to it, converted to `dtype`.
+
+    An int that `dtype` cannot hold does not match. dtypes: bool for bool; int32, int64, float32, float64 for int;
+    float32, float64 for float.
+    """
+
+    slot: int
+    python: type
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StaticArg:
+    """This very object."""
+
+    value: object
+
+
+Argument = TensorArg | ScalarArg | StaticArg
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A variable, whose array (in its slot `_a`) is looked up at every call. `written`: steps write to the array.
+
+    If anything else can see a written variable's array, `Plan.unshare` is called first to give the variable a new one.
+    """
+
+    slot: int
+    variable: Any
+    dtype: np.dtype[Any]
+    shape: Shape
+    written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A new array; `slot` gets its data pointer. `wrap`: the result holds it as a Tensor, else as it is."""
+
+    slot: int
+    dtype: np.dtype[Any]
+    shape: Shape
+    wrap: bool = True
+
+
+# --- steps ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Tasks 0 … n-1 of the kernel at address `function`, on operands in the slots `operands`."""
+
+    function: int
+    operands: Sequence[int]
+    n: int = 1
+    name: str = "kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelKernel:
+    """Like Kernel, on all threads, `chunk` tasks at a time, by the function at `Plan.parallel`."""
+
+    function: int
+    operands: Sequence[int]
+    n: int
+    chunk: int
+    name: str = "kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """`function(address of the frame)`, with the GIL held; an exception ends the call."""
+
+    function: Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Go on at step `target`; the number of steps means the end."""
+
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class JumpIfFalse:
+    """Go on at step `target` if the bool that `slot` points to is false."""
+
+    slot: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy bytes between the buffers that two slots point to."""
+
+    target: int
+    source: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Exchange the pointers in two slots."""
+
+    a: int
+    b: int
+
+
+StepRecord = Kernel | ParallelKernel | Host | Jump | JumpIfFalse | Copy | Swap
+
+
+# --- results ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A position of the result that holds this object; the other positions are indices of outputs."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """What a call returns: `kind` is "none", "single", "tuple", "list", or "call" for `finish(tuple of the items)`."""
+
+    kind: str = "none"
+    items: Sequence[int | Constant] = ()
+    finish: Callable[[tuple[Any, ...]], Any] | None = None

@@ -22,7 +22,7 @@ _CACHES = ("TRACEJIT_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CAC
 
 def child(task: str, framework: str, cache: str) -> dict[str, float]:
     """Run one measurement with this cache directory."""
-    env = {**os.environ, **{name: cache for name in _CACHES}}
+    env = {**os.environ, **dict.fromkeys(_CACHES, cache)}
     env["TRITON_CACHE_DIR"] = cache
     # timed from before NumPy, which the child script itself needs
     what = ["-c", _IMPORT.format(PACKAGES[framework])] if task == "import" else [str(CHILD), task, framework]
@@ -74,19 +74,29 @@ def _measured(
 
 _COMPILERS = "tracejit jax tf torch.compile"
 _ALL = _COMPILERS + " torch"
+_FIRST = "first call of a 10-op function, {} cache"
 MAKERS = {
     "first_cold": lambda: _measured(
-        "first_cold", "first call of a 10-op function, empty cache", Bar("≤ 40 ms", 40.0), "first_call", only=_COMPILERS
+        "first_cold", _FIRST.format("empty"), Bar("≤ 40 ms", 40.0), "first_call", only=_COMPILERS
     ),
     "first_warm": lambda: _measured(
-        "first_warm", "the same in a second process", Bar("≤ 20 ms", 20.0), "first_call", warm=True, only=_COMPILERS
+        "first_warm", _FIRST.format("filled"), Bar("≤ 20 ms", 20.0), "first_call", warm=True, only=_COMPILERS
     ),
     "mlp_first": lambda: _measured(
-        "mlp_first", "MLP step, batch 128: trace, compile, first run", Bar("≤ 0.6x jax", 0.6, "jax"), "mlp_first",
+        "mlp_first",
+        "MLP step, batch 128: trace, compile, first run",
+        Bar("≤ 0.6x jax", 0.6, "jax"),
+        "mlp_first",
         only=_COMPILERS,
     ),
     "memory": lambda: _measured(
-        "memory", "MLP step, batch 128: peak memory", Bar("≤ jax", 1.0, "jax"), "memory", key="mb", unit="MiB", only=_ALL
+        "memory",
+        "MLP step, batch 128: peak memory",
+        Bar("≤ jax", 1.0, "jax"),
+        "memory",
+        key="mb",
+        unit="MiB",
+        only=_ALL,
     ),
-    "import": lambda: _measured("import", "import", Bar("≤ 200 ms", 200.0), "import", only=_ALL + " numpy"),
-}  # fmt: skip
+    "import": lambda: _measured("import", "import", Bar("≤ 200 ms", 200.0), "import", only=_ALL),
+}

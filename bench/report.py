@@ -47,7 +47,8 @@ def _commit() -> str:
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
 
-    return (git("rev-parse", "--short", "HEAD") or "none") + ("+" if git("status", "--porcelain", "../tracejit") else "")
+    changed = "+" if git("status", "--porcelain", "../tracejit") else ""
+    return (git("rev-parse", "--short", "HEAD") or "none") + changed
 
 
 def _processor() -> str:
@@ -112,8 +113,8 @@ def summary(done: Done) -> list[str]:
 
 
 def details(done: Done) -> list[str]:
-    """Every figure: the best round, the median and the quartiles."""
-    lines = ["| work | framework | best | median | quartiles | rounds | |", "|---|---|---:|---:|---:|---:|---|"]
+    """Every figure: the best time, the median and the quartiles."""
+    lines = ["| work | framework | best | median | quartiles | timings | |", "|---|---|---:|---:|---:|---:|---|"]
     for work, rows in done:
         for r in rows:
             median = number(r.median, r.unit) if r.median is not None else ""
@@ -129,11 +130,11 @@ def results(env: Mapping[str, Any], done: Done, command: str) -> str:
         [
             "# Measured speed",
             "",
-            f"Written by `{command}`. Commit {env['commit']}, {env['date']}, {env['machine']}, {env['threads']} threads.",
-            f"{versions}.",
+            f"Written by `{command}`. Commit {env['commit']}, {env['date']}.",
+            f"{env['machine']}, {env['threads']} threads; {versions}.",
             "",
-            "All frameworks run in one process and take turns, round by round; the best round counts, because other work",
-            "on the machine only ever adds time. Their results are compared before they are timed. The ratio is",
+            "All frameworks run in one process and take turns, round by round; the best time counts, because other",
+            "work on the machine only ever adds to it. Results are compared before they are timed. The ratio is",
             "tracejit's figure over that of the best other framework, or of the one that the bar names.",
             "",
             *summary(done),
@@ -152,7 +153,8 @@ def update_readme(path: Path, env: Mapping[str, Any], done: Done) -> None:
     head, rest = text.split(START, 1)
     _, tail = rest.split(END, 1)
     note = f"{env['machine']}; {env['date'].split()[0]}, commit {env['commit']}"
-    block = "\n".join([START, *summary(done), "", f"{note}.", END])
+    headlines = [(work, rows) for work, rows in done if work.headline]
+    block = "\n".join([START, *summary(headlines), "", f"{note}.", END])
     path.write_text(head + block + tail)
 
 

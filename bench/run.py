@@ -92,7 +92,7 @@ def main() -> None:
     done = [(MAKERS[n](), rows[n]) for n in MAKERS if rows.get(n)]
     print("\n".join(report.summary(done)))
     if opts.results or opts.readme:
-        text = report.results(env, done, "python bench/run.py " + " ".join(sys.argv[1:]))
+        text = report.results(env, done, " ".join(["python bench/run.py", *opts.names, "--quick" * opts.quick]).strip())
         (HERE / "RESULTS.md").write_text(text)
     if opts.readme:
         report.update_readme(HERE.parent / "README.md", env, done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ def initial(sizes: Sequence[int]) -> list[np.ndarray]:
     """Weights and biases, the same for every framework."""
     rng = np.random.default_rng(3)
     params = []
-    for i, o in zip(sizes, sizes[1:]):
+    for i, o in itertools.pairwise(sizes):
         params += [(rng.standard_normal((i, o)) * np.sqrt(2 / i)).astype(np.float32), np.zeros(o, np.float32)]
     return params
 
@@ -142,7 +143,7 @@ def mlp_torch(peer: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray
     return lambda: compiled(params, means, squares, count, xs, ys)
 
 
-# --- the linear classifier ---------------------------------------------------------------------------------------------
+# --- the linear classifier --------------------------------------------------------------------------------------------
 def linear_step(peer: Peer) -> Call | None:
     rng = np.random.default_rng(5)
     x = rng.standard_normal((2000, 2)).astype(np.float32)

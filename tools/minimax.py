@@ -203,6 +203,11 @@ def _odd1(f: Func, top: float | Real, degree: int) -> Task:
     return Task(tail_even(f, 3), 0, top, degree, lambda z: max(z, mp.mpf("1e-5")))
 
 
+def _erf(p: int, q: int, top: float) -> Task:
+    """erf(x) = x*P(z)/Q(z) up to where it rounds to 1."""
+    return Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, mp.mpf(top) ** 2, p, None, q)
+
+
 def _erf_small(degree: int) -> Task:
     """erf(x) = x*P(z) on [0, 0.5]."""
     return Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, 0.26, degree)
@@ -226,8 +231,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "exp2 double": lambda: _exp2(10),
     "log float": lambda: _log(7),
     "log double": lambda: _atanh(6),
-    "pow float": lambda: _log_table(3),
-    "pow double": lambda: _log_table(9),
+    "pow float": lambda: _log_table(4),
+    "pow double": lambda: _log_table(10),
     "sin float": lambda: _sin(2),
     "sin double": lambda: _sin(5),
     "cos float": lambda: _cos(2),
@@ -236,17 +241,12 @@ TASKS: dict[str, Callable[[], Task]] = {
     "asin double": lambda: _odd1(mp.asin, 0.25, 11),
     "atan float": lambda: _odd1(mp.atan, 1, 7),
     "atan double": lambda: _odd1(mp.atan, mp.tan(mp.pi / 8) ** 2 * mp.mpf("1.001"), 10),
-    "erf float": lambda: _erf_small(4),
-    "erf double": lambda: _erf_small(9),
+    "erf float": lambda: _erf(5, 5, 3.925),
+    "erf double": lambda: _erf(12, 12, 5.93),
+    "erf_small float": lambda: _erf_small(4),
+    "erf_small double": lambda: _erf_small(8),
     "erfcx float": lambda: _erfcx(4, 4, 10.1),
-    "erfcx3 float": lambda: _erfcx(3, 4, 10.1),
     "erfcx double": lambda: _erfcx(9, 10, 27.3),
-    "erfcx9 double": lambda: _erfcx(8, 9, 27.3),
-    "erfcx11 double": lambda: _erfcx(10, 11, 27.3),
-    "erfr float": lambda: Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, mp.mpf(3.925) ** 2, 6, None, 5),
-    "erfr5 float": lambda: Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, mp.mpf(3.925) ** 2, 5, None, 5),
-    "erfr6 float": lambda: Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, mp.mpf(3.925) ** 2, 5, None, 6),
-    "erfr double": lambda: Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, mp.mpf(5.93) ** 2, 12, None, 12),
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, FnInts, packed_bytes, part_bytes, plan
+from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, SLAB, FnInts, packed_bytes, part_bytes, plan
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, accumulate, kernel_name, multiply_kernel, packing, void
 
 OPERANDS = ("a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch")
-PANELS = 2097152
+PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
+BLOCK = 2 << 20  # most bytes of B, packed before, that a task reads again and again
 
 
 def library(t: Tiles) -> tuple[str, list[str]]:
@@ -38,19 +39,37 @@ def _operands(fn: Fn, t: Tiles) -> dict[str, Val]:
 
 
 def _pack_step(module: Module, t: Tiles) -> None:
-    """Task i packs row tile i of A: `height` rows side by side, k after k."""
+    """Pack all of A in row tiles, a tile by task, then all of B in column panels, a block of k of a bundle by task."""
     fn = module.function(f"{t.prefix}_pack_step", [("frame", "ptr"), ("own", "ptr"), ("lo", "i64"), ("hi", "i64")])
     v, o = _operands(fn, t), FnInts(fn)
-    high = i64(t.rows[0])
-    blocks, depth = o.ceil(v["m"], high), o.up(v["k"], t.width)
+    p = plan(o, t, v["m"], v["n"], v["k"], v["batch"])
+    high, a_tasks = i64(t.rows[0]), fn.mul(v["batch"], p.blocks)
+    a_tile = fn.mul(p.depth, i64(t.rows[0] * t.size))
+    b_start = fn.gep(v["scratch"], fn.mul(a_tasks, a_tile))
+    b_row = fn.mul(p.panel, i64(t.size))
+
+    def row_tile(i: Val) -> None:
+        batch, row = fn.op("udiv", i, p.blocks), fn.mul(fn.op("urem", i, p.blocks), high)
+        src = fn.gep(v["a"], fn.add(fn.mul(batch, v["a_batch"]), fn.mul(row, v["a_m"])))
+        rows = o.min(fn.sub(v["m"], row), high)
+        dst = fn.gep(v["scratch"], fn.mul(i, a_tile))
+        fn.call(f"{t.prefix}_pack", [src, v["a_m"], v["a_k"], rows, v["k"], dst, high])
+
+    def panels(i: Val) -> None:
+        k, rest = fn.mul(fn.op("urem", i, p.slabs), i64(SLAB)), o.div(i, p.slabs)
+        bundle, batch = fn.op("urem", rest, p.sheaves), o.div(rest, p.sheaves)
+        first = fn.mul(bundle, i64(BUNDLE))
+        col = fn.mul(first, p.panel)
+        src = fn.add(fn.mul(batch, v["b_batch"]), fn.add(fn.mul(k, v["b_k"]), fn.mul(col, v["b_n"])))
+        dst = fn.mul(fn.add(fn.mul(batch, p.panels), first), fn.mul(p.depth, b_row))
+        cols = o.min(fn.mul(p.panel, i64(BUNDLE)), fn.sub(v["n"], col))
+        depth = o.min(i64(SLAB), fn.sub(v["k"], k))
+        dst = fn.gep(b_start, fn.add(dst, fn.mul(k, b_row)))
+        args = [fn.gep(v["b"], src), v["b_n"], v["b_k"], cols, depth, dst, p.panel, fn.mul(p.depth, b_row)]
+        fn.call(f"{t.prefix}_pack_many", args)
 
     def task(i: Val) -> None:
-        batch, block = fn.op("udiv", i, blocks), fn.op("urem", i, blocks)
-        row = fn.mul(block, high)
-        src = fn.gep(v["a"], fn.add(fn.mul(batch, v["a_batch"]), fn.mul(row, v["a_m"])))
-        dst = fn.gep(v["scratch"], fn.mul(fn.mul(i, depth), i64(t.rows[0] * t.size)))
-        rows = o.min(fn.sub(v["m"], row), high)
-        fn.call(f"{t.prefix}_pack", [src, v["a_m"], v["a_k"], rows, v["k"], dst, high])
+        fn.if_(fn.cmp("slt", i, a_tasks), lambda: row_tile(i), lambda: panels(fn.sub(i, a_tasks)))
 
     fn.loop(fn.args[2], fn.args[3], task)
     fn.ret_()
@@ -130,6 +149,9 @@ class _Compute:
         self.packed, self.packed_id = fn.alloca(PANELS), fn.alloca(8)
         self.tile_row = fn.mul(self.p.panel, i64(t.size))
         self.sums = fn.gep(v["scratch"], packed_bytes(self.o, t, self.p, v["batch"]))
+        a_rows = fn.mul(fn.mul(v["batch"], self.p.blocks), i64(t.rows[0]))
+        self.b_packed = fn.gep(v["scratch"], fn.mul(fn.mul(a_rows, self.p.depth), i64(t.size)))
+        self.packed_before = fn.cmp("ne", self.p.pack, i64(0))
         self.part_bytes = part_bytes(self.o, t, self.p, v["batch"])
         fn.store(i64(-1), self.packed_id, 8)
         fn.loop(lo, hi, self.task)
@@ -148,9 +170,10 @@ class _Compute:
         start = fn.mul(self.part, p.part)
         length = o.min(p.part, fn.sub(v["k"], start))
         self.pack = self.wants_packing()
-        most = o.div(i64(PANELS // self.t.size), fn.mul(p.panel, p.bundle))
-        even = o.up(o.ceil(length, o.max(o.ceil(length, most), i64(1))), self.t.width)
-        step = o.max(fn.select(self.pack, even, length), i64(1))
+        room = fn.select(self.packed_before, i64(BLOCK // self.t.size), i64(PANELS // self.t.size))
+        most = o.div(room, fn.mul(p.panel, p.bundle))
+        blocks = o.up(o.ceil(length, o.max(o.ceil(length, most), i64(1))), self.t.width)
+        step = o.max(fn.select(fn.or_(self.pack, self.packed_before), blocks, length), i64(1))
         self.count = o.max(o.ceil(length, step), i64(1))
         self.split = fn.cmp("sgt", p.parts, i64(1))
         self.kept = fn.or_(fn.cmp("sgt", self.count, i64(1)), self.split)
@@ -164,23 +187,30 @@ class _Compute:
         fn.loop(0, self.count, block)
 
     def wants_packing(self) -> Val:
-        """B is packed if its rows are no vectors, or if enough row tiles read a panel whose rows lie far apart."""
+        """B is packed here if its rows are no vectors, or if enough row tiles read a panel whose rows lie far apart."""
         fn, v, t = self.fn, self.v, self.t
-        if t.converts:
-            return Val("true", "i1")
         strided = fn.and_(fn.cmp("ne", v["b_n"], i64(t.dtype.size)), fn.cmp("ne", v["n"], i64(1)))
         often = fn.cmp("sgt", fn.sub(self.row1, self.row0), i64(2 * t.rows[0]))
         pack = fn.or_(strided, fn.and_(often, fn.cmp("sgt", v["b_k"], i64(512))))
-        return pack if t.masks else fn.or_(pack, fn.cmp("ne", fn.op("urem", v["n"], self.p.panel), i64(0)))
+        if not t.masks:
+            pack = fn.or_(pack, fn.cmp("ne", fn.op("urem", v["n"], self.p.panel), i64(0)))
+        return fn.and_(pack, fn.not_(self.packed_before))
 
     def b_at(self, k: Val, col: Val) -> Val:
         fn, v = self.fn, self.v
         at = fn.add(fn.mul(self.batch, v["b_batch"]), fn.mul(k, v["b_k"]))
         return fn.gep(v["b"], fn.add(at, fn.mul(col, v["b_n"])))
 
-    def packed_at(self, panel: Val, depth: Val) -> Val:
-        size = self.fn.mul(self.o.up(depth, self.t.width), self.tile_row)
-        return self.fn.gep(self.packed, self.fn.mul(self.fn.sub(panel, self.panel0), size))
+    def b_of(self, panel: Val, col: Val, k: Val, depth: Val) -> list[Val]:
+        """Where a panel's block of k starts, and its stride by k."""
+        fn, p = self.fn, self.p
+        size = fn.mul(self.o.up(depth, self.t.width), self.tile_row)
+        here = fn.gep(self.packed, fn.mul(fn.sub(panel, self.panel0), size))
+        row = fn.add(fn.mul(fn.add(fn.mul(self.batch, p.panels), panel), p.depth), k)
+        before = fn.gep(self.b_packed, fn.mul(row, self.tile_row))
+        step = fn.select(fn.or_(self.pack, self.packed_before), self.tile_row, self.v["b_k"])
+        direct = self.b_at(k, col)
+        return [fn.select(self.packed_before, before, fn.select(self.pack, here, direct)), step]
 
     def cols_of(self, panel: Val) -> list[Val]:
         """The panel's first column, and how many columns it has."""
@@ -189,16 +219,15 @@ class _Compute:
 
     def pack_panels(self, k: Val, depth: Val) -> None:
         """Pack the bundle's block of k, unless the task before this one has left it there."""
-        fn, v = self.fn, self.v
+        fn, v, o = self.fn, self.v, self.o
         same = fn.cmp("eq", fn.load("i64", self.packed_id, 8), self.bundle_id)
         there = fn.and_(same, fn.cmp("eq", self.count, i64(1)))
 
-        def pack(panel: Val) -> None:
-            col, cols = self.cols_of(panel)
-            self.call("pack", self.b_at(k, col), v["b_n"], v["b_k"], cols, depth, self.packed_at(panel, depth), self.p.panel)
-
         def pack_all() -> None:
-            fn.loop(self.panel0, self.panel1, pack)
+            col = fn.mul(self.panel0, self.p.panel)
+            cols = fn.sub(o.min(fn.mul(self.panel1, self.p.panel), v["n"]), col)
+            size = fn.mul(o.up(depth, self.t.width), self.tile_row)
+            self.call("pack_many", self.b_at(k, col), v["b_n"], v["b_k"], cols, depth, self.packed, self.p.panel, size)
             fn.store(self.bundle_id, self.packed_id, 8)
 
         fn.if_(there, lambda: None, pack_all)
@@ -217,7 +246,7 @@ class _Compute:
             at = fn.add(fn.mul(self.batch, v["a_batch"]), fn.add(fn.mul(row, v["a_m"]), fn.mul(k, v["a_k"])))
             return [fn.gep(v["a"], at), v["a_m"], v["a_k"]]
 
-        return packed() if t.converts else fn.if_(fn.cmp("ne", self.p.pack, i64(0)), packed, direct)
+        return packed() if t.converts else fn.if_(self.packed_before, packed, direct)
 
     def row_tiles(self, j: Val, k: Val, depth: Val) -> None:
         """Multiply the j-th block of k for every row tile and panel of the task."""
@@ -232,8 +261,7 @@ class _Compute:
 
             def panel(index: Val) -> None:
                 col, cols = self.cols_of(index)
-                b = fn.select(self.pack, self.packed_at(index, depth), self.b_at(k, col))
-                b_k = fn.select(self.pack, self.tile_row, self.v["b_k"])
+                b, b_k = self.b_of(index, col, k, depth)
                 self.tile_of(row, left, height, index, col, cols, [*a, b, b_k, depth], first, last)
 
             fn.loop(self.panel0, self.panel1, panel, nonempty=True)

@@ -12,10 +12,11 @@ TASK = 1 << 16  # multiply-adds that make a task worth handing to another thread
 TASKS = 16  # tasks aimed at when there is work for them
 GROUP_TILES = 32  # most row tiles of a task
 BUNDLE = 8  # most column panels of a task
+SLAB = 256  # rows of B packed in one task
 BUNDLE_TILES = 16  # most row tiles of a task with several panels
 SPLIT = 1024  # shortest part of a divided k
 WIDE_A = 1 << 17  # elements of A from which tasks take several panels
-PACK_A = 1 << 19  # elements of A from which it is packed, once, before everything else
+PACK_A = 1 << 19  # elements of A from which A and B are packed, once, before everything else
 
 
 class Ints:
@@ -100,7 +101,9 @@ class Plan:
     groups: Any
     part: Any  # length of a part of k
     parts: Any  # more than one: a second step adds the parts up
-    pack: Any  # 1: A is packed first
+    pack: Any  # 1: A and B are packed first
+    slabs: Any  # blocks of k in which B is then packed
+    sheaves: Any  # bundles in which B is then packed
     depth: Any  # k rounded up, as packed
     tasks: Any
     grain: Any  # tasks that are together enough work for a thread
@@ -113,9 +116,9 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any) -> Plan:
     panel = o.pick(thin, c(t.thin_vectors * t.width), c(t.vectors * t.width))
     panels, blocks = o.ceil(n, panel), o.ceil(m, high)
     elements = o.mul(m, k)
-    # Many panels at once read a large A less often, if there is work enough to divide it another way.
+    # Several panels at once read a large A less often and B in longer pieces, if tasks enough are left.
     bundle = o.mul(o.ge(elements, c(WIDE_A)), o.div(o.mul(panels, blocks), c(TASKS * BUNDLE_TILES)))
-    bundle = o.max(o.min(bundle, c(BUNDLE)), one)
+    bundle = o.max(o.min(o.max(bundle, o.div(panels, c(TASKS))), c(BUNDLE)), one)
     bundles = o.ceil(panels, bundle)
     squares = o.max(o.mul(batch, bundles), one)
     cols = o.min(n, o.mul(panel, bundle))
@@ -132,15 +135,17 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any) -> Plan:
     pack = one if t.converts else o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(256))))
     tasks = o.mul(o.mul(o.mul(batch, bundles), groups), parts)
     grain = o.max(o.div(c(TASK), o.max(o.mul(area, o.min(part, k)), one)), one)
+    slabs, sheaves = o.max(o.ceil(k, c(SLAB)), one), o.ceil(panels, c(BUNDLE))
     return Plan(
-        thin, panel, panels, bundle, bundles, blocks, group, groups, part, parts, pack, o.up(k, t.width), tasks, grain
-    )
+        thin, panel, panels, bundle, bundles, blocks, group, groups, part, parts, pack, slabs, sheaves,
+        o.up(k, t.width), tasks, grain,
+    )  # fmt: skip
 
 
 def packed_bytes(o: Ints, t: Tiles, p: Plan, batch: Any) -> Any:
-    """Bytes of the packed A."""
-    rows = o.mul(o.mul(batch, p.blocks), o.const(t.rows[0] * t.size))
-    return o.mul(p.pack, o.up(o.mul(rows, p.depth), 64))
+    """Bytes of the packed A, and of the packed B behind it."""
+    rows = o.add(o.mul(p.blocks, o.const(t.rows[0])), o.mul(p.panels, p.panel))
+    return o.mul(p.pack, o.up(o.mul(o.mul(batch, rows), o.mul(p.depth, o.const(t.size))), 64))
 
 
 def part_bytes(o: Ints, t: Tiles, p: Plan, batch: Any) -> Any:
@@ -161,7 +166,7 @@ def tasks(t: Tiles, kind: str, m: Any, n: Any, k: Any, batch: Any, o: Ints | Non
     o = o or Ints()
     p = plan(o, t, m, n, k, batch)
     if kind == "pack_step":
-        return o.mul(p.pack, o.mul(batch, p.blocks))
+        return o.mul(p.pack, o.mul(batch, o.add(p.blocks, o.mul(p.sheaves, p.slabs))))
     if kind == "combine":
         return o.mul(o.ge(p.parts, o.const(2)), o.mul(o.mul(batch, p.panels), p.groups))
     return p.tasks

@@ -66,8 +66,9 @@ class Stmt:
         head = f"%{self.id}:{self.dtype.short} = "
         if self.kind == "const":
             return head + repr(self.value)
-        if self.kind in ("load", "index"):
-            return head + f"{self.kind} {self.access}"
+        if self.kind in ("load", "index", "acc"):
+            name = f" {self.op.name}{''.join(f' {k}={v}' for k, v in self.attrs)}" if self.op else ""
+            return head + f"{self.kind}{name} {self.access or ''}"
         attrs = "".join(f" {k}={v}" for k, v in self.attrs if self.kind != "reduce")
         return head + f"{self.value or (self.op and self.op.name)}({', '.join(f'%{a}' for a in self.args)}){attrs}"
 
@@ -237,6 +238,9 @@ class Lowering:
     def build(self) -> Instance:
         g = self.g
         lates: list[tuple[Node, int]] = []
+        if g.anchor is not None:
+            v = g.anchor.out
+            self.of_value[v] = self._stmt("acc", v.dtype, level=FULL)
         for n in g.nodes:
             if n.op.family == "source":
                 self.of_value[n.out] = self._source(n)
@@ -288,6 +292,9 @@ class Lowering:
     # --- axes -----------------------------------------------------------------------------------------------------
     def _merge_axes(self) -> None:
         """Make two neighbouring axes one where every access steps through them evenly."""
+        if self.g.anchor is not None:
+            self.outer = 1
+            return
         outer = len(self.order) - self.n_rows if self.n_rows else len(self.order)
         i = len(self.sizes) - 2
         while i >= 0:
@@ -319,7 +326,7 @@ class Lowering:
             if s.kind in ("load", "index"):
                 s.access, s.value = access(s.value), None
                 s.level = self._level(s.access.strides)
-            else:
+            elif s.kind != "acc":
                 s.level = max([self.stmts[a].level for a in s.args], default=SCALAR)
                 s.phase = max([self.stmts[a].phase for a in s.args], default=0)
                 if s.kind == "reduce":

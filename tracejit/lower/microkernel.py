@@ -102,6 +102,7 @@ def multiply_kernel(module: Module, t: Tiles, rows: int, vectors: int) -> None:
         column_mask(fn, cols, v, t.width) if t.masks and (v or vectors == 1) else None for v in range(vectors)
     ]
     unroll = max(1, 8 // (rows * vectors))
+    strides = [fn.mul(a_row, i64(q)) for q in range(min(GROUP, rows))]
     bases = [a]
     for _ in range(1, -(-rows // GROUP)):
         bases.append(fn.gep(bases[-1], fn.mul(a_row, i64(GROUP))))
@@ -110,8 +111,10 @@ def multiply_kernel(module: Module, t: Tiles, rows: int, vectors: int) -> None:
         def body(_: Val, *carried: Val) -> list[Val]:
             pointers, acc = list(carried[: len(bases) + 1]), list(carried[len(bases) + 1 :])
             for u in range(count):
-                _step(fn, t, pointers, a_row, masks, rows, acc, u * rows * vectors)
-                pointers = [*(fn.gep(p, a_k) for p in pointers[:-1]), fn.gep(pointers[-1], b_k)]
+                _step(fn, t, pointers, strides, masks, rows, acc, u * rows * vectors)
+                # LLVM would step one pointer through all rows, a chain of additions longer than the products take;
+                # it leaves frozen values alone.
+                pointers = [*(frozen(fn, fn.gep(p, a_k)) for p in pointers[:-1]), frozen(fn, fn.gep(pointers[-1], b_k))]
             return [*pointers, *acc]
 
         return body
@@ -130,8 +133,12 @@ def multiply_kernel(module: Module, t: Tiles, rows: int, vectors: int) -> None:
     fn.ret_()
 
 
+def frozen(fn: Fn, v: Val) -> Val:
+    return fn.emit(f"freeze {v.ty} {v}", v.ty)
+
+
 def _step(
-    fn: Fn, t: Tiles, pointers: list[Val], a_row: Val, masks: list[Val | None], rows: int, acc: list[Val], first: int
+    fn: Fn, t: Tiles, pointers: list[Val], strides: list[Val], masks: list[Val | None], rows: int, acc: list[Val], first: int
 ) -> None:
     """Add one value of k to the accumulators from `first` on."""
     bs = []
@@ -139,8 +146,7 @@ def _step(
         p = fn.gep(pointers[-1], v * t.vector_bytes)
         bs.append(fn.load(t.vector, p, t.size) if mask is None else fn.masked_load(t.vector, p, mask, t.size))
     for r in range(rows):
-        base, q = pointers[r // GROUP], r % GROUP
-        p = fn.gep(base, fn.mul(a_row, i64(3))) if q == 3 else fn.gep(base, a_row, f"[{q} x i8]") if q else base
+        p = fn.gep(pointers[r // GROUP], strides[r % GROUP]) if r % GROUP else pointers[r // GROUP]
         x = fn.splat(fn.load(t.compute, p, t.size), t.width)
         for v, y in enumerate(bs):
             at = first + r * len(bs) + v
@@ -201,6 +207,29 @@ def packing(module: Module, t: Tiles) -> None:
         return lambda: void(fn.call(f"{t.prefix}_pack_{kind}", fn.args))
 
     fn.if_(along, call("along"), lambda: void(fn.if_(across, call("transposed"), call("any"))))
+    fn.ret_()
+    _pack_many(module, t)
+
+
+def _pack_many(module: Module, t: Tiles) -> None:
+    """Pack panel after panel of `width` columns, `size` bytes apart; rows of neighbours are read as they lie."""
+    fn = module.function(f"{t.prefix}_pack_many", [*_pack_params(), ("size", "i64")], internal=True)
+    src, s, s_k, cols, depth, dst, width, size = fn.args
+    step = fn.select(fn.cmp("eq", s, i64(t.dtype.size)), i64(16), fn.intrinsic("smax", depth, i64(1)))
+
+    def rows(k: Val) -> None:
+        count = fn.intrinsic("smin", step, fn.sub(depth, k))
+        row = fn.gep(dst, fn.mul(k, fn.mul(width, i64(t.size))))
+
+        def panel(j: Val, to: Val) -> list[Val]:
+            at = fn.gep(src, fn.add(fn.mul(k, s_k), fn.mul(j, s)))
+            left = fn.intrinsic("smin", fn.sub(cols, j), width)
+            fn.call(f"{t.prefix}_pack", [at, s, s_k, left, count, to, width])
+            return [fn.gep(to, size)]
+
+        fn.loop(0, cols, panel, [row], step=width)
+
+    fn.loop(0, depth, rows, step=step)
     fn.ret_()
 
 

@@ -34,14 +34,14 @@ def register(dtype: DType) -> str:
 class Scalar:
     """The part of the scalar protocol that needs no polynomials. Widths follow the operands' registers.
 
-    `scalef` says whether vectors can be scaled by powers of two in one instruction, `half` whether float16 can be
-    converted in one; both default to what the host can do.
+    `avx512` allows that extension's special instructions, `half` conversions of float16 in one instruction; both
+    default to what the host can do.
     """
 
-    def __init__(self, fn: Fn, width: int, scalef: bool | None = None, half: bool | None = None) -> None:
+    def __init__(self, fn: Fn, width: int, avx512: bool | None = None, half: bool | None = None) -> None:
         self.fn, self.width = fn, width
-        features = engine.host()[1] if scalef is None or half is None else ""
-        self.scalef = "+avx512f" in features and "+avx512vl" in features if scalef is None else scalef
+        features = engine.host()[1] if avx512 is None or half is None else ""
+        self.avx512 = "+avx512f" in features and "+avx512vl" in features if avx512 is None else avx512
         self.half = ("+f16c" in features or "+sse2" not in features) if half is None else half
 
     # --- values -----------------------------------------------------------------------------------------------

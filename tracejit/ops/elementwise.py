@@ -287,3 +287,9 @@ imag = _complex_part("imag", np.imag, lambda g, y, x: (cast(g, dtype=x.dtype) * 
 conj = Op(
     "conj", "opaque", lambda x: x, np.conj, vjp=lambda g, y, x: (conj(g),), dtypes="fc", doc="The complex conjugate."
 )
+
+# --- copies that must happen --------------------------------------------------------------------------------------------
+copy = elementwise(
+    "copy", lambda x: x.copy(), lambda m, x: x, lambda y, x: (1.0,), promote="none", dtypes="biufc",
+    doc="x in a buffer of its own; put in where a value must lie in memory of its own.",
+)  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
+from tracejit.ops import special
 from tracejit.ops.args import floating, operand, require
 from tracejit.ops.define import public
 from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor
@@ -38,7 +39,7 @@ asin, acos, atan = public(E.asin), public(E.acos), public(E.atan)
 sinh, cosh, tanh = public(E.sinh), public(E.cosh), public(E.tanh)
 asinh, acosh, atanh = public(E.asinh), public(E.acosh), public(E.atanh)
 sigmoid, softplus = public(E.sigmoid), public(E.softplus)
-erf, erfc, erfinv = public(E.erf), public(E.erfc), public(E.erfinv)
+erf, erfc, erfinv = public(E.erf), public(E.erfc), public(special.erfinv)
 floor, ceil, trunc = public(E.floor), public(E.ceil), public(E.trunc)
 round = rint = public(E.round_)
 is_nan, is_inf, is_finite = public(E.isnan), public(E.isinf), public(E.isfinite)
@@ -50,7 +51,25 @@ logical_xor, logical_not = public(E.logical_xor), public(E.logical_not)
 bitwise_and, bitwise_or = public(E.bit_and), public(E.bit_or)
 bitwise_xor, invert = public(E.bit_xor), public(E.bit_not)
 left_shift, right_shift = public(E.shift_left), public(E.shift_right)
-real, imag, conj = public(E.real), public(E.imag), public(E.conj)
+
+
+def real(input: Any, name: str | None = None) -> Tensor:
+    """The real part; a real tensor itself."""
+    x = operand(input)
+    return E.real(x) if x.dtype.kind == "c" else E.identity(x)
+
+
+def imag(input: Any, name: str | None = None) -> Tensor:
+    """The imaginary part; zeros for a real tensor."""
+    x = operand(input)
+    return E.imag(x) if x.dtype.kind == "c" else E.mul(x, 0)
+
+
+def conj(x: Any, name: str | None = None) -> Tensor:
+    """The complex conjugate; a real tensor itself."""
+    x = operand(x)
+    return E.conj(x) if x.dtype.kind == "c" else E.identity(x)
+
 
 _POWERS = {1: E.identity, 2: E.square, 0.5: E.sqrt, -1: E.reciprocal, -0.5: E.rsqrt}
 
@@ -161,7 +180,7 @@ def log_sigmoid(x: Any, name: str | None = None) -> Tensor:
 
 def ndtri(p: Any, name: str | None = None) -> Tensor:
     """The quantile function of the standard normal distribution."""
-    return E.mul(E.erfinv(E.sub(E.mul(floating(p), 2.0), 1.0)), _math.sqrt(2.0))
+    return E.mul(special.erfinv(E.sub(E.mul(floating(p), 2.0), 1.0)), _math.sqrt(2.0))
 
 
 def angle(input: Any, name: str | None = None) -> Tensor:

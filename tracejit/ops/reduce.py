@@ -112,3 +112,74 @@ argmin = Op(
     "argmin", "reduce", _arg_infer, lambda x, *, axis: np.argmin(x, axis=axis), dtypes="biuf",
     doc="The index of the first smallest element along an axis, int64.",
 )  # fmt: skip
+
+
+# --- running sums and products ----------------------------------------------------------------------------------------
+def _scan_infer(x: TensorType, *, axis: int, exclusive: bool, reverse: bool) -> TensorType:
+    check_kind(x.dtype, "iufc")
+    if not 0 <= axis < x.rank:
+        raise ShapeError(f"axis {axis} of {show_shape(x.shape)}")
+    return TensorType(x.dtype, x.shape)
+
+
+def _scan(ufunc: np.ufunc, neutral: int) -> Callable[..., np.ndarray]:
+    def run(x: np.ndarray, *, axis: int, exclusive: bool, reverse: bool) -> np.ndarray:
+        y = np.flip(x, axis) if reverse else x
+        if exclusive and x.shape[axis]:
+            rest = y[(slice(None),) * axis + (slice(0, -1),)]
+            first = np.full([1 if i == axis else n for i, n in enumerate(x.shape)], neutral, x.dtype)
+            y = np.concatenate([first, rest], axis)
+        y = ufunc.accumulate(y, axis=axis, dtype=x.dtype)
+        return np.flip(y, axis) if reverse else y
+
+    return run
+
+
+def _cumprod_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: int, exclusive: bool, reverse: bool) -> tuple:
+    def after(t: Tensor) -> Tensor:
+        return cumsum(t, axis=axis, exclusive=exclusive, reverse=not reverse)
+
+    # the products after the first zero contain it, so its own derivative takes them with a one in its place
+    zero = equal(x, 0)
+    counted = cumsum(cast(zero, dtype=int64), axis=axis, exclusive=False, reverse=reverse)
+    first = where(zero, equal(counted, 1), False)
+    without = cumprod(where(first, 1, x), axis=axis, exclusive=exclusive, reverse=reverse)
+    return (where(zero, where(first, after(g * without), 0), after(g * y) / where(zero, 1, x)),)
+
+
+def _cumprod_jvp(t: tuple, y: Tensor, x: Tensor, **attrs: Any) -> Any:
+    safe = where(equal(x, 0), 1, x)
+    return cumsum(t[0] / safe, **attrs) * y
+
+
+cumsum = Op(
+    "cumsum", "opaque", _scan_infer, _scan(np.add, 0), dtypes="iufc", linear=True,
+    vjp=lambda g, y, x, *, axis, exclusive, reverse: (cumsum(g, axis=axis, exclusive=exclusive, reverse=not reverse),),
+    jvp=lambda t, y, x, **attrs: None if t[0] is None else cumsum(t[0], **attrs),
+    doc="Running sums along an axis; `exclusive` leaves out the element itself, `reverse` starts at the end.",
+)  # fmt: skip
+cumprod = Op(
+    "cumprod", "opaque", _scan_infer, _scan(np.multiply, 1), vjp=_cumprod_vjp, jvp=_cumprod_jvp, dtypes="iufc",
+    domain=(0.5, 1.5), doc="Running products along an axis, with the options of cumsum.",
+)  # fmt: skip
+
+
+def _argsort_infer(x: TensorType, *, axis: int, descending: bool) -> TensorType:
+    check_kind(x.dtype, "biuf")
+    if not 0 <= axis < x.rank:
+        raise ShapeError(f"axis {axis} of {show_shape(x.shape)}")
+    return TensorType(int64, x.shape)
+
+
+def _argsort(x: np.ndarray, *, axis: int, descending: bool) -> np.ndarray:
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable")
+    # ascending order of the reversed array, read backwards, keeps equal elements in their order
+    back = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+    return x.shape[axis] - 1 - back
+
+
+argsort = Op(
+    "argsort", "opaque", _argsort_infer, _argsort, dtypes="biuf",
+    doc="The positions that sort along an axis, int64; equal elements keep their order.",
+)  # fmt: skip

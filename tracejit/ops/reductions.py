@@ -25,11 +25,6 @@ def _over(op: Op, x: Operand, axis: Any, keepdims: bool) -> Tensor:
     return reshape(y, shape=R.kept(tuple(x.shape), axes)) if keepdims else y
 
 
-def _kept(x: Operand, y: Tensor, axis: Any) -> Tensor:
-    """A reduced tensor with the reduced axes at size 1."""
-    return reshape(y, shape=R.kept(tuple(x.shape), as_axes(axis, x.ndim)))
-
-
 def count(x: Operand, axis: Any) -> Size:
     """How many elements are reduced to one."""
     axes = as_axes(axis, x.ndim)
@@ -179,8 +174,3 @@ def moments(
     if keepdims:
         return mean, variance
     return reshape(mean, shape=tuple(variance.shape)), variance
-
-
-def reduce_kept(f: Callable[..., Tensor], x: Operand, axis: Any) -> Tensor:
-    """`f(x, axis)` with the reduced axes at size 1."""
-    return _kept(x, f(x, axis), axis)

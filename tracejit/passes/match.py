@@ -12,7 +12,8 @@ import numpy as np
 
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Value, freeze
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import DType, TensorType, bool_, float32
+from tracejit.ir.types import DType, TensorType, bool_, float32, limits
+from tracejit.tensor import convert
 from tracejit.tracing import constant, trace_graph
 
 
@@ -63,12 +64,12 @@ def make(b: Builder, name: str, *inputs: Value, **attrs: Any) -> Value:
 
 
 def power_of_two(v: Value) -> bool:
-    """Whether v is a constant power of two whose reciprocal its dtype holds exactly."""
+    """Whether v is ±2ⁿ, and its reciprocal a normal number of its dtype."""
     s = splat_of(v)
     if s is None or v.dtype.kind != "f" or not math.isfinite(s) or s == 0:
         return False
-    back = v.dtype.np.type(1.0 / float(s))
-    return math.frexp(abs(float(s)))[0] == 0.5 and math.isfinite(back) and back != 0
+    size, smallest = abs(float(s)), float(limits(v.dtype).smallest_normal)
+    return math.frexp(size)[0] == 0.5 and smallest <= size <= 1 / smallest
 
 
 def constants(*names: str) -> Callable[..., bool]:
@@ -78,7 +79,7 @@ def constants(*names: str) -> Callable[..., bool]:
 
 # --- rules --------------------------------------------------------------------------------------------------------
 class Rewrite:
-    """A rule written as a function `(builder, inputs, attrs) -> Value or None`, tried on every new `root` node.
+    """A rule written as a function `(builder, op, inputs, attrs) -> Value or None`, tried on every new `root` node.
 
     `root` is an op's name, or a family's as in `@elementwise`. `needs` tells the ops that must have made the first
     inputs, None for any.
@@ -91,7 +92,7 @@ class Rewrite:
         self.name, self.root, self.level, self.needs, self.function, self.late = name, root, level, needs, function, late
 
     def variants(self) -> list[tuple[tuple[str | None, ...], Callable[..., Value | None]]]:
-        return [(self.needs, lambda b, op, inputs, attrs: self.function(b, inputs, dict(attrs)))]
+        return [(self.needs, lambda b, op, inputs, attrs: self.function(b, op, inputs, dict(attrs)))]
 
 
 def rewrite(
@@ -132,7 +133,7 @@ class Pattern:
         rhs: Callable[..., Any],
         level: Level,
         where: Callable[..., bool] | None = None,
-        kinds: str = "iufc",
+        kinds: str = "iuf",
         domain: tuple[float, float] = (-4.0, 4.0),
         ulp: int = 0,
     ) -> None:
@@ -144,7 +145,7 @@ class Pattern:
 
     def trace(self, side: Callable[..., Any]) -> Graph:
         types = [TensorType(bool_ if v in "pqr" else float32, ()) for v in self.variables]
-        return trace_graph(side, types, self.name)
+        return trace_graph(lambda *x: convert(side(*x)), types, self.name)
 
     def variants(self) -> list[tuple[tuple[str | None, ...], Callable[..., Value | None]]]:
         """A matcher for each order of the operands of commutative ops, with the ops that its first inputs need."""

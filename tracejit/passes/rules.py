@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tracejit.ir.graph import Builder, Value
-from tracejit.ir.op import OPS
+from tracejit.ir.op import Op
 from tracejit.ir.types import DType
 from tracejit.ops.elementwise import (
     abs_,
-    cast,
     equal,
     exp,
     greater,
     greater_equal,
-    identity,
     less,
     less_equal,
     log,
@@ -25,17 +22,13 @@ from tracejit.ops.elementwise import (
     logical_xor,
     maximum,
     minimum,
-    mul,
     multiply_no_nan,
-    neg,
     not_equal,
-    pow_,
     reciprocal,
     relu,
     rsqrt,
     sqrt,
     square,
-    sub,
     where,
 )
 from tracejit.passes.match import (
@@ -47,115 +40,173 @@ from tracejit.passes.match import (
     const_of,
     constants,
     is_finite,
-    literal,
     make,
     power_of_two,
-    producer,
     rewrite,
-    same_literal,
     splat_of,
 )
 
-# --- sums and differences -----------------------------------------------------------------------------------------
-SUMS = [
-    Pattern("add", "x + -0", lambda x: x + -0.0, lambda x: x, EXACT),
-    Pattern("add", "x + 0", lambda x: x + 0.0, lambda x: x, FINITE, kinds="biufc"),
-    Pattern("sub", "x - 0", lambda x: x - 0.0, lambda x: x, EXACT),
-    Pattern("sub", "x - -0", lambda x: x - -0.0, lambda x: x, FINITE),
-    Pattern("sub", "0 - x", lambda x: 0.0 - x, lambda x: -x, FINITE),
-    Pattern("sub", "-0 - x", lambda x: -0.0 - x, lambda x: -x, EXACT),
-    Pattern("add", "x + -y", lambda x, y: x + -y, lambda x, y: x - y, EXACT),
-    Pattern("sub", "x - -y", lambda x, y: x - -y, lambda x, y: x + y, EXACT),
-    Pattern("neg", "-(x - y)", lambda x, y: -(x - y), lambda x, y: y - x, FINITE),
-    Pattern("neg", "--x", lambda x: -(-x), lambda x: x, EXACT),
-    Pattern("add", "x + x", lambda x: x + x, lambda x: x * 2.0, EXACT, kinds="iuf"),
-    Pattern("sub", "x - x", lambda x: x - x, lambda x: x * 0.0, FINITE),
-    Pattern("add", "x + c + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), EXACT, constants("c", "d"), "iu"),
-    Pattern("add", "x + c + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), FAST, constants("c", "d")),
-    Pattern("add", "x*y + x*z", lambda x, y, z: x * y + x * z, lambda x, y, z: x * (y + z), EXACT, kinds="iu"),
-    Pattern("add", "x*y + x*z", lambda x, y, z: x * y + x * z, lambda x, y, z: x * (y + z), FAST),
-]
+P = Pattern
+POSITIVE = (0.25, 4.0)
 
 
-def _grows(c: Value, d: Value, **rest: Value) -> bool:
-    """Two powers of two of which the first loses no bits of a subnormal."""
+def _growing(c: Value, d: Value, **rest: Value) -> bool:
+    """Powers of two, the first of which loses no bits of a subnormal."""
     return power_of_two(c) and power_of_two(d) and abs(float(splat_of(c))) >= 1
 
 
-# --- products and quotients ---------------------------------------------------------------------------------------
+def _never_zero(x: Value, y: Value) -> bool:
+    c = const_of(y)
+    return c is not None and bool((c.splat != 0) if c.array is None else (c.array != 0).all())
+
+
+# fmt: off
+SUMS = [
+    P("add", "x + -0", lambda x: x + -0.0, lambda x: x, EXACT),
+    P("add", "x + 0", lambda x: x + 0.0, lambda x: x, FINITE),
+    P("sub", "x - 0", lambda x: x - 0.0, lambda x: x, EXACT),
+    P("sub", "x - -0", lambda x: x - -0.0, lambda x: x, FINITE),
+    P("sub", "-0 - x", lambda x: -0.0 - x, lambda x: -x, EXACT),
+    P("sub", "0 - x", lambda x: 0.0 - x, lambda x: -x, FINITE),
+    P("add", "x + -y", lambda x, y: x + -y, lambda x, y: x - y, EXACT),
+    P("sub", "x - -y", lambda x, y: x - -y, lambda x, y: x + y, EXACT),
+    P("neg", "--x", lambda x: -(-x), lambda x: x, EXACT),
+    P("neg", "-(x - y)", lambda x, y: -(x - y), lambda x, y: y - x, FINITE),
+    P("add", "x + x", lambda x: x + x, lambda x: x * 2.0, EXACT),
+    P("sub", "int x - x", lambda x: x - x, lambda x: 0, EXACT, kinds="iu"),
+    P("sub", "x - x", lambda x: x - x, lambda x: 0.0, FAST),
+    P("add", "int (x + c) + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), EXACT, constants("c", "d"), "iu"),
+    P("add", "(x + c) + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), FAST, constants("c", "d")),
+    P("add", "int x·y + x·z", lambda x, y, z: x * y + x * z, lambda x, y, z: x * (y + z), EXACT, kinds="iu"),
+    P("add", "x·y + x·z", lambda x, y, z: x * y + x * z, lambda x, y, z: x * (y + z), FAST),
+]
 PRODUCTS = [
-    Pattern("mul", "x * 1", lambda x: x * 1.0, lambda x: x, EXACT, kinds="biufc"),
-    Pattern("mul", "x * -1", lambda x: x * -1.0, lambda x: -x, EXACT, kinds="if"),
-    Pattern("mul", "x * 0", lambda x: x * 0.0, lambda x: x - x, EXACT, kinds="iu"),
-    Pattern("mul", "x * 0", lambda x: x * 0.0, lambda x: where(False, x, 0.0), FAST),
-    Pattern("mul", "-x * -y", lambda x, y: -x * -y, lambda x, y: x * y, EXACT, kinds="iuf"),
-    Pattern("mul", "-x * c", lambda x, c: -x * c, lambda x, c: x * -c, EXACT, constants("c"), "if"),
-    Pattern("mul", "x * x", lambda x: x * x, lambda x: square(x), EXACT, kinds="iuf"),
-    Pattern("mul", "x * c * d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), EXACT, constants("c", "d"), "iu"),
-    Pattern("mul", "x * 2ⁿ * 2ᵐ", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FINITE, _grows, "f"),
-    Pattern("mul", "x * c * d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FAST, constants("c", "d")),
-    Pattern("mul", "x * c * y", lambda x, y, c: x * c * y, lambda x, y, c: x * y * c, FAST, constants("c"), "f"),
-    Pattern("mul", "x / y * z", lambda x, y: reciprocal(x) * y, lambda x, y: y / x, FAST, kinds="f", domain=(0.5, 4.0)),
-    Pattern("mul", "√x * √x", lambda x: square(sqrt(x)), lambda x: x, FAST, kinds="f", domain=(0.1, 4.0))
-    if False
-    else Pattern("square", "square √x", lambda x: square(sqrt(x)), lambda x: x, FAST, kinds="f", domain=(0.1, 4.0)),
-    Pattern("square", "square -x", lambda x: square(-x), lambda x: square(x), EXACT),
-    Pattern("square", "square |x|", lambda x: square(abs_(x)), lambda x: square(x), EXACT),
-    Pattern("abs", "|-x|", lambda x: abs_(-x), lambda x: abs_(x), EXACT),
-    Pattern("abs", "||x||", lambda x: abs_(abs_(x)), lambda x: abs_(x), EXACT),
-    Pattern("abs", "|x²|", lambda x: abs_(square(x)), lambda x: square(x), EXACT, kinds="f"),
-    Pattern("div", "x / 1", lambda x: x / 1.0, lambda x: x, EXACT, kinds="fc"),
-    Pattern("div", "x / -1", lambda x: x / -1.0, lambda x: -x, EXACT, kinds="f"),
-    Pattern("div", "1 / x", lambda x: 1.0 / x, lambda x: reciprocal(x), EXACT, kinds="f"),
-    Pattern(
-        "div", "x / 2ⁿ", lambda x, c: x / c, lambda x, c: x * (1.0 / c), EXACT, lambda x, c: power_of_two(c), "f"
-    ),
-    Pattern("div", "x / c", lambda x, c: x / c, lambda x, c: x * (1.0 / c), FAST, constants("c"), "f", (0.5, 4.0)),
-    Pattern("div", "x / x", lambda x: x / x, lambda x: where(True, 1.0, x), FAST, kinds="f", domain=(0.5, 4.0)),
-    Pattern("div", "x / √y", lambda x, y: x / sqrt(y), lambda x, y: x * rsqrt(y), FAST, kinds="f", domain=(0.5, 4.0)),
-    Pattern("reciprocal", "1 / (1 / x)", lambda x: reciprocal(reciprocal(x)), lambda x: x, FAST, kinds="f", domain=(0.5, 4.0)),
-    Pattern("reciprocal", "1 / √x", lambda x: reciprocal(sqrt(x)), lambda x: rsqrt(x), FINITE, kinds="f", domain=(0.1, 4.0)),
-    Pattern("multiply_no_nan", "x ·₀ 0", lambda x: multiply_no_nan(x, 0.0), lambda x: where(False, x, 0.0), EXACT, kinds="f"),
-    Pattern("multiply_no_nan", "1 ·₀ x", lambda x: multiply_no_nan(1.0, x), lambda x: x, FINITE, kinds="f"),
+    P("mul", "x · 1", lambda x: x * 1.0, lambda x: x, EXACT),
+    P("mul", "x · -1", lambda x: x * -1.0, lambda x: -x, EXACT),
+    P("mul", "int x · 0", lambda x: x * 0.0, lambda x: 0.0, EXACT, kinds="iu"),
+    P("mul", "x · 0", lambda x: x * 0.0, lambda x: 0.0, FAST),
+    P("mul", "-x · -y", lambda x, y: -x * -y, lambda x, y: x * y, EXACT),
+    P("mul", "-x · c", lambda x, c: -x * c, lambda x, c: x * -c, EXACT, constants("c")),
+    P("neg", "-(x · c)", lambda x, c: -(x * c), lambda x, c: x * -c, EXACT, constants("c")),
+    P("mul", "-x · y", lambda x, y: -x * y, lambda x, y: -(x * y), EXACT),
+    P("mul", "x · x", lambda x: x * x, lambda x: square(x), EXACT),
+    P("mul", "int (x · c) · d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), EXACT, constants("c", "d"), "iu"),
+    P("mul", "(x · 2ⁿ) · 2ᵐ", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FINITE, _growing, "f"),
+    P("mul", "(x · c) · d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FAST, constants("c", "d")),
+    P("mul", "y · 1/x", lambda x, y: reciprocal(x) * y, lambda x, y: y / x, FAST, kinds="f", domain=POSITIVE),
+    P("div", "x / 1", lambda x: x / 1.0, lambda x: x, EXACT, kinds="f"),
+    P("div", "x / -1", lambda x: x / -1.0, lambda x: -x, EXACT, kinds="f"),
+    P("div", "1 / x", lambda x: 1.0 / x, lambda x: reciprocal(x), EXACT, kinds="f"),
+    P("div", "x / 2ⁿ", lambda x, c: x / c, lambda x, c: x * (1.0 / c), EXACT, lambda x, c: power_of_two(c), "f"),
+    P("div", "x / c", lambda x, c: x / c, lambda x, c: x * (1.0 / c), FAST, constants("c"), "f", POSITIVE),
+    P("div", "-x / y", lambda x, y: -x / y, lambda x, y: -(x / y), EXACT, kinds="f"),
+    P("div", "x / -y", lambda x, y: x / -y, lambda x, y: -(x / y), EXACT, kinds="f"),
+    P("div", "x / x", lambda x: x / x, lambda x: 1.0, FAST, kinds="f", domain=POSITIVE),
+    P("div", "x / √y", lambda x, y: x / sqrt(y), lambda x, y: x * rsqrt(y), FAST, kinds="f", domain=POSITIVE),
+    P("reciprocal", "1 / √x", lambda x: reciprocal(sqrt(x)), lambda x: rsqrt(x), FINITE, kinds="f", domain=POSITIVE),
+    P("reciprocal", "1 / (1 / x)", lambda x: reciprocal(reciprocal(x)), lambda x: x, FAST, kinds="f", domain=POSITIVE),
+    P("multiply_no_nan", "x ·₀ 0", lambda x: multiply_no_nan(x, 0.0), lambda x: 0.0, EXACT, kinds="f"),
+    P("multiply_no_nan", "x ·₀ c", lambda x, y: multiply_no_nan(x, y), lambda x, y: x * y, EXACT, _never_zero, "f"),
+    P("multiply_no_nan", "finite x ·₀ y", lambda x, y: multiply_no_nan(x, y), lambda x, y: x * y, FINITE,
+      lambda x, y: is_finite(x), "f"),
 ]
-
-# --- powers, exponentials and logarithms --------------------------------------------------------------------------
 POWERS = [
-    Pattern("pow", "x ** 1", lambda x: x**1.0, lambda x: x, EXACT, kinds="iuf"),
-    Pattern("pow", "x ** 0", lambda x: x**0.0, lambda x: where(False, x, 1.0), EXACT, kinds="iuf"),
-    Pattern("pow", "x ** 2", lambda x: x**2.0, lambda x: square(x), FINITE, kinds="iuf", ulp=4),
-    Pattern("pow", "x ** 3", lambda x: x**3.0, lambda x: square(x) * x, FINITE, kinds="iuf", ulp=4),
-    Pattern("pow", "x ** 4", lambda x: x**4.0, lambda x: square(square(x)), FINITE, kinds="iuf", ulp=4),
-    Pattern("pow", "x ** -1", lambda x: x**-1.0, lambda x: reciprocal(x), FINITE, kinds="f", ulp=4),
-    Pattern("pow", "x ** 0.5", lambda x: x**0.5, lambda x: sqrt(x), FINITE, kinds="f", domain=(0.0, 9.0), ulp=4),
-    Pattern("pow", "x ** -0.5", lambda x: x**-0.5, lambda x: rsqrt(x), FINITE, kinds="f", domain=(0.1, 9.0), ulp=4),
-    Pattern("log", "log exp x", lambda x: log(exp(x)), lambda x: x, FAST, kinds="f"),
-    Pattern("exp", "exp log x", lambda x: exp(log(x)), lambda x: x, FAST, kinds="f", domain=(0.1, 4.0)),
-    Pattern("mul", "exp x * exp y", lambda x, y: exp(x) * exp(y), lambda x, y: exp(x + y), FAST, kinds="f"),
-    Pattern("sqrt", "√x²", lambda x: sqrt(square(x)), lambda x: abs_(x), FAST, kinds="f"),
+    P("square", "(-x)²", lambda x: square(-x), lambda x: square(x), EXACT),
+    P("square", "|x|²", lambda x: square(abs_(x)), lambda x: square(x), EXACT),
+    P("square", "(√x)²", lambda x: square(sqrt(x)), lambda x: x, FAST, kinds="f", domain=POSITIVE),
+    P("sqrt", "√x²", lambda x: sqrt(square(x)), lambda x: abs_(x), FAST, kinds="f"),
+    P("abs", "|-x|", lambda x: abs_(-x), lambda x: abs_(x), EXACT, kinds="if"),
+    P("abs", "||x||", lambda x: abs_(abs_(x)), lambda x: abs_(x), EXACT),
+    P("abs", "|x²|", lambda x: abs_(square(x)), lambda x: square(x), EXACT, kinds="f"),
+    P("pow", "x ** 0", lambda x: x**0.0, lambda x: 1.0, EXACT),
+    P("pow", "x ** 1", lambda x: x**1.0, lambda x: x, EXACT),
+    P("pow", "x ** 2", lambda x: x**2.0, lambda x: square(x), FINITE, ulp=4),
+    P("pow", "x ** 3", lambda x: x**3.0, lambda x: square(x) * x, FINITE, ulp=4),
+    P("pow", "x ** 4", lambda x: x**4.0, lambda x: square(square(x)), FINITE, ulp=4),
+    P("pow", "x ** -1", lambda x: x**-1.0, lambda x: reciprocal(x), FINITE, kinds="f", domain=POSITIVE, ulp=4),
+    P("pow", "x ** 0.5", lambda x: x**0.5, lambda x: sqrt(x), FINITE, kinds="f", domain=POSITIVE, ulp=4),
+    P("pow", "x ** -0.5", lambda x: x**-0.5, lambda x: rsqrt(x), FINITE, kinds="f", domain=POSITIVE, ulp=4),
+    P("log", "log exp x", lambda x: log(exp(x)), lambda x: x, FAST, kinds="f"),
+    P("exp", "exp log x", lambda x: exp(log(x)), lambda x: x, FAST, kinds="f", domain=POSITIVE),
+    P("mul", "exp x · exp y", lambda x, y: exp(x) * exp(y), lambda x, y: exp(x + y), FAST, kinds="f"),
 ]
-
-# --- order and selection ------------------------------------------------------------------------------------------
+ANY = "biufc"
 CHOICES = [
-    Pattern("maximum", "max(x, x)", lambda x: maximum(x, x), lambda x: x, EXACT, kinds="biuf"),
-    Pattern("minimum", "min(x, x)", lambda x: minimum(x, x), lambda x: x, EXACT, kinds="biuf"),
-    Pattern("maximum", "max(max(x, y), y)", lambda x, y: maximum(maximum(x, y), y), lambda x, y: maximum(x, y), EXACT, kinds="iu"),
-    Pattern("minimum", "min(min(x, y), y)", lambda x, y: minimum(minimum(x, y), y), lambda x, y: minimum(x, y), EXACT, kinds="iu"),
-    Pattern("relu", "relu relu x", lambda x: relu(relu(x)), lambda x: relu(x), EXACT, kinds="iuf"),
-    Pattern("where", "where(p, x, x)", lambda p, x: where(p, x, x), lambda p, x: where(True, x, p_free(p, x)), EXACT)
-    if False
-    else Pattern("where", "where(!p, x, y)", lambda p, x, y: where(logical_not(p), x, y), lambda p, x, y: where(p, y, x), EXACT),
-    Pattern(
-        "where", "where(p, where(p, x, y), z)", lambda p, x, y, z: where(p, where(p, x, y), z),
-        lambda p, x, y, z: where(p, x, z), EXACT,
-    ),
-    Pattern("logical_not", "!!p", lambda p: logical_not(logical_not(p)), lambda p: p, EXACT),
-    Pattern("logical_and", "p & p", lambda p: logical_and(p, p), lambda p: p, EXACT),
-    Pattern("logical_or", "p | p", lambda p: logical_or(p, p), lambda p: p, EXACT),
-    Pattern("logical_not", "!(x = y)", lambda x, y: logical_not(equal(x, y)), lambda x, y: not_equal(x, y), EXACT),
-    Pattern("logical_not", "!(x ≠ y)", lambda x, y: logical_not(not_equal(x, y)), lambda x, y: equal(x, y), EXACT),
-    Pattern("logical_not", "!(x < y)", lambda x, y: logical_not(less(x, y)), lambda x, y: greater_equal(x, y), EXACT, kinds="biu"),
-    Pattern("logical_not", "!(x ≤ y)", lambda x, y: logical_not(less_equal(x, y)), lambda x, y: greater(x, y), EXACT, kinds="biu"),
-    Pattern("logical_not", "!(x > y)", lambda x, y: logical_not(greater(x, y)), lambda x, y: less_equal(x, y), EXACT, kinds="biu"),
-    Pattern("logical_not", "!(x ≥ y)", lambda x, y: logical_not(greater_equal(x, y)), lambda x, y: less(x, y), EXACT, kinds="biu"),
+    P("maximum", "max(x, x)", lambda x: maximum(x, x), lambda x: x, EXACT, kinds="biuf"),
+    P("minimum", "min(x, x)", lambda x: minimum(x, x), lambda x: x, EXACT, kinds="biuf"),
+    P("maximum", "max(max(x, y), y)", lambda x, y: maximum(maximum(x, y), y), lambda x, y: maximum(x, y), FINITE),
+    P("minimum", "min(min(x, y), y)", lambda x, y: minimum(minimum(x, y), y), lambda x, y: minimum(x, y), FINITE),
+    P("relu", "relu relu x", lambda x: relu(relu(x)), lambda x: relu(x), EXACT),
+    P("where", "where(true, x, y)", lambda x, y: where(True, x, y), lambda x, y: x, EXACT, kinds=ANY),
+    P("where", "where(false, x, y)", lambda x, y: where(False, x, y), lambda x, y: y, EXACT, kinds=ANY),
+    P("where", "where(p, x, x)", lambda p, x: where(p, x, x), lambda p, x: x, EXACT, kinds=ANY),
+    P("where", "where(!p, x, y)", lambda p, x, y: where(logical_not(p), x, y), lambda p, x, y: where(p, y, x), EXACT, kinds=ANY),
+    P("where", "where(p, where(p, x, y), z)", lambda p, x, y, z: where(p, where(p, x, y), z),
+      lambda p, x, y, z: where(p, x, z), EXACT, kinds=ANY),
+    P("where", "where(p, x, where(p, y, z))", lambda p, x, y, z: where(p, x, where(p, y, z)),
+      lambda p, x, y, z: where(p, x, z), EXACT, kinds=ANY),
+    P("logical_not", "!!p", lambda p: logical_not(logical_not(p)), lambda p: p, EXACT),
+    P("logical_and", "p & p", lambda p: logical_and(p, p), lambda p: p, EXACT),
+    P("logical_and", "p & true", lambda p: logical_and(p, True), lambda p: p, EXACT),
+    P("logical_and", "p & false", lambda p: logical_and(p, False), lambda p: False, EXACT),
+    P("logical_or", "p | p", lambda p: logical_or(p, p), lambda p: p, EXACT),
+    P("logical_or", "p | false", lambda p: logical_or(p, False), lambda p: p, EXACT),
+    P("logical_or", "p | true", lambda p: logical_or(p, True), lambda p: True, EXACT),
+    P("logical_xor", "p ^ p", lambda p: logical_xor(p, p), lambda p: False, EXACT),
+    P("logical_xor", "p ^ false", lambda p: logical_xor(p, False), lambda p: p, EXACT),
+    P("logical_xor", "p ^ true", lambda p: logical_xor(p, True), lambda p: logical_not(p), EXACT),
+    P("logical_not", "!(x = y)", lambda x, y: logical_not(equal(x, y)), lambda x, y: not_equal(x, y), EXACT, kinds=ANY),
+    P("logical_not", "!(x ≠ y)", lambda x, y: logical_not(not_equal(x, y)), lambda x, y: equal(x, y), EXACT, kinds=ANY),
+    P("logical_not", "!(x < y)", lambda x, y: logical_not(less(x, y)), lambda x, y: greater_equal(x, y), EXACT, kinds="biu"),
+    P("logical_not", "!(x ≤ y)", lambda x, y: logical_not(less_equal(x, y)), lambda x, y: greater(x, y), EXACT, kinds="biu"),
+    P("logical_not", "!(x > y)", lambda x, y: logical_not(greater(x, y)), lambda x, y: less_equal(x, y), EXACT, kinds="biu"),
+    P("logical_not", "!(x ≥ y)", lambda x, y: logical_not(greater_equal(x, y)), lambda x, y: less(x, y), EXACT, kinds="biu"),
 ]
+# fmt: on
+PATTERNS: list[Pattern | Rewrite] = [*SUMS, *PRODUCTS, *POWERS, *CHOICES]
+
+# --- what two sides of code cannot say: attributes and the order of operands --------------------------------------
+Attributes = dict[str, Any]
+
+
+@rewrite(PATTERNS, "copy", "identity", EXACT)
+def _identity(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
+    return inputs[0]
+
+
+@rewrite(PATTERNS, "stop_gradient", "stop_gradient", EXACT, late=True)
+def _stop_gradient(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
+    return inputs[0]
+
+
+@rewrite(PATTERNS, "cast to the same dtype", "cast", EXACT)
+def _same_cast(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
+    return inputs[0] if inputs[0].dtype is attrs["dtype"] else None
+
+
+@rewrite(PATTERNS, "cast of cast", "cast", EXACT, "cast")
+def _cast_of_cast(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
+    (x,) = inputs[0].node.inputs  # type: ignore[union-attr]
+    a, via, to = x.dtype, inputs[0].dtype, attrs["dtype"]
+    # integers wrap among themselves, but saturate on the way back from a floating type
+    saturates = a.kind in "iu" and via.kind in "fc" and to.kind in "iu" and not lossless(a, to)
+    return make(b, "cast", x, dtype=to) if lossless(a, via) and not saturates else None
+
+
+_DIGITS = {"bfloat16": (8, 128), "float16": (11, 16), "float32": (24, 128), "float64": (53, 1024)}
+_PART = {"complex64": "float32", "complex128": "float64"}
+
+
+def lossless(a: DType, b: DType) -> bool:
+    """Whether every value of dtype a is one of dtype b."""
+    if a is b or a.kind == "b":
+        return True
+    if b.kind == "b" or (a.kind == "c" and b.kind != "c"):
+        return False
+    if b.kind in "iu":
+        return a.kind in "iu" and b.min <= a.min and a.max <= b.max
+    digits, exponent = _DIGITS[_PART.get(b.name, b.name)]
+    if a.kind in "iu":
+        return a.bits - (a.kind == "i") <= digits
+    have, reach = _DIGITS[_PART.get(a.name, a.name)]
+    return have <= digits and reach <= exponent

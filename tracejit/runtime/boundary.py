@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
-from tracejit.runtime.table import Arg, Array, Format, Head, Item, Out, Result, Scalar
+from tracejit.runtime.table import Arg, Array, Format, Head, Item, Node, Out, Result, Scalar, Static
 
 
 # --- small pieces -----------------------------------------------------------------------------------------------
@@ -46,6 +47,11 @@ def _is_array(f: Fn, obj: Val) -> Val:
     return r[0]
 
 
+def call(f: Fn, target: str | Val, *args: Val, ret: str = "void") -> None:
+    """A call whose result is not looked at."""
+    f.call(target, args, ret)
+
+
 def incref(f: Fn, obj: Val) -> None:
     if layout.IMMORTAL:
         f.call("Py_IncRef", [obj])
@@ -60,10 +66,10 @@ def decref(f: Fn, obj: Val) -> None:
         return
     n = f.emit(f"sub i64 {field(f, obj, layout.REFCOUNT, 'i64')}, 1", "i64")
     f.store(n, f.gep(obj, layout.REFCOUNT))
-    f.if_(f.cmp("eq", n, i64(0)), lambda: f.call("_Py_Dealloc", [obj]) and None)
+    f.if_(f.cmp("eq", n, i64(0)), lambda: call(f, "_Py_Dealloc", obj))
 
 
-def switch(f: Fn, value: Val, arms: Mapping[int, Callable[[], None]], other: str) -> None:
+def switch(f: Fn, value: Val, arms: Mapping[Any, Callable[[], None]], other: str) -> None:
     """Go on after one of the arms; an arm may also jump away. `other` is the block for values that have no arm."""
     names = {k: f.fresh("arm") for k in arms}
     done = f.fresh("done")
@@ -111,7 +117,7 @@ def _bind_array(f: Fn, table: Val, frame: Val, rec: Val, array: Val) -> Val:
     return flags
 
 
-def _bind_scalar(f: Fn, frame: Val, rec: Val, formats: Mapping[int, Callable[[Val], None]]) -> None:
+def _bind_scalar(f: Fn, frame: Val, rec: Val, formats: Mapping[Format, Callable[[Val], None]]) -> None:
     """Store a value where the record says, in one of `formats`, and its address in the frame's slot."""
     place = slot(f, frame, word(f, rec, Scalar.VALUE))
     f.store(place, slot(f, frame, word(f, rec, Scalar.SLOT)))
@@ -166,6 +172,20 @@ def _bind_bool(f: Fn, frame: Val, rec: Val, obj: Val) -> None:
     f.store(f.cast("zext", true, "i8"), place)
 
 
+def _bind_static(f: Fn, rec: Val, obj: Val) -> None:
+    """Go on if the object is the plan's, or an equal one of its type where that is asked for."""
+    mine = word(f, rec, Static.OBJECT, "ptr")
+
+    def compare() -> None:
+        f.guard(nonzero(f, word(f, rec, Static.BY_VALUE)), "miss")
+        f.guard(f.cmp("eq", field(f, obj, layout.TYPE), field(f, mine, layout.TYPE)), "miss")
+        equal = 2  # Py_EQ; comparing two exact ints or strs runs no other code
+        r = f.call("PyObject_RichCompareBool", [obj, mine, const("i32", equal)], "i32")
+        f.guard(f.cmp("eq", r, const("i32", 1)), "miss")
+
+    f.if_(f.cmp("ne", obj, mine), compare)
+
+
 def define_bind(m: Module) -> None:
     """`i32 bind(table, args, frame)`: 0 when every guard holds, 1 when one does not, 2 when a variable is shared."""
     f = m.function("bind", [("table", "ptr"), ("args", "ptr"), ("frame", "ptr")], "i32", internal=True)
@@ -186,7 +206,7 @@ def define_bind(m: Module) -> None:
             Arg.FLOAT: lambda: _bind_float(f, frame, rec, obj),
             Arg.INT: lambda: _bind_int(f, frame, rec, obj),
             Arg.BOOL: lambda: _bind_bool(f, frame, rec, obj),
-            Arg.STATIC: lambda: f.guard(f.cmp("eq", obj, word(f, rec, Array.DESCR, "ptr")), "miss"),
+            Arg.STATIC: lambda: _bind_static(f, rec, obj),
         }
         switch(f, word(f, rec, Array.ARG), arms, "miss")
 
@@ -236,6 +256,67 @@ def define_unshare(m: Module) -> None:
     f.ret_(const("i32", 0))
     f.label("error")
     f.ret_(const("i32", -1))
+
+
+# --- nested arguments -------------------------------------------------------------------------------------------
+def define_flatten(m: Module) -> None:
+    """`ptr flatten(form, items, count, leaves)`: collect the leaves of `count` items as the form says.
+
+    The result is where the form goes on, null if the items are not as it says. No Python code runs meanwhile, so the
+    leaves, which are not counted, stay alive.
+    """
+    params = [("form", "ptr"), ("items", "ptr"), ("count", "i64"), ("leaves", "ptr")]
+    f = m.function("flatten", params, "ptr", internal=True)
+    form, items, count, leaves = f.args
+    after, position, key, value = (f.alloca(8, 8) for _ in range(4))
+    f.store(form, after)
+
+    def one(i: Val) -> None:
+        obj = f.load("ptr", f.gep(items, i, "ptr"))
+        node = f.load("ptr", after)
+        kind, n = word(f, node, 0), word(f, node, 1)
+        rest = f.gep(node, 16)
+
+        def into(start: Val, place: Val, count: Val) -> None:
+            r = f.call("flatten", [start, place, count, leaves], "ptr")
+            f.guard(nonzero(f, r), "miss")
+            f.store(r, after)
+
+        def leaf() -> None:
+            f.store(obj, f.gep(leaves, n, "ptr"))
+            f.store(rest, after)
+
+        def sequence(cls: str, start: Callable[[], Val]) -> None:
+            same = f.and_(_is_exact(f, obj, cls), f.cmp("eq", field(f, obj, layout.SIZE, "i64"), n))
+            f.guard(same, "miss")
+            into(rest, start(), n)
+
+        def mapping() -> None:
+            same = f.and_(_is_exact(f, obj, "tj_dict"), f.cmp("eq", field(f, obj, layout.SIZE, "i64"), n))
+            f.guard(same, "miss")
+            f.store(i64(0), position)
+            f.store(f.gep(rest, n, "ptr"), after)
+
+            def item(j: Val) -> None:
+                more = f.call("PyDict_Next", [obj, position, key, value], "i32")
+                f.guard(nonzero(f, more), "miss")
+                f.guard(f.cmp("eq", f.load("ptr", key), f.load("ptr", f.gep(rest, j, "ptr"))), "miss")
+                into(f.load("ptr", after), value, i64(1))
+
+            f.loop(0, n, item)
+
+        arms: dict[Node, Callable[[], None]] = {
+            Node.LEAF: leaf,
+            Node.TUPLE: lambda: sequence("tj_tuple", lambda: f.gep(obj, layout.TUPLE_ITEMS)),
+            Node.LIST: lambda: sequence("tj_list", lambda: field(f, obj, layout.LIST_ITEMS)),
+            Node.DICT: mapping,
+        }
+        switch(f, kind, arms, "miss")
+
+    f.loop(0, count, one)
+    f.ret_(f.load("ptr", after))
+    f.label("miss")
+    f.ret_(NULL)
 
 
 # --- results ----------------------------------------------------------------------------------------------------
@@ -313,7 +394,7 @@ def define_result(m: Module) -> None:
     def fill_list() -> None:
         t = f.call("PyList_New", [count], "ptr")
         f.guard(nonzero(f, t), "error")
-        f.loop(0, count, lambda i: f.call("PyList_SetItem", [t, i, item(i)], "i32") and None)
+        f.loop(0, count, lambda i: call(f, "PyList_SetItem", t, i, item(i), ret="i32"))
         f.store(t, out)
 
     arms = {

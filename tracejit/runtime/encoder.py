@@ -6,16 +6,30 @@ import functools
 import itertools
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracejit.runtime import layout
 from tracejit.runtime.records import (
-    Argument, Capture, Constant, Copy, Host, Jump, JumpIfFalse, Kernel, Output, ParallelKernel, ScalarArg, Shape,
-    StaticArg, StepRecord, Swap,
-)  # fmt: skip
-from tracejit.runtime.table import Arg, Array, Format, Head, Item, Op, Out, Result, Step
+    Argument,
+    Capture,
+    Constant,
+    Copy,
+    Form,
+    Host,
+    Jump,
+    JumpIfFalse,
+    Kernel,
+    Output,
+    ParallelKernel,
+    ScalarArg,
+    Shape,
+    StaticArg,
+    StepRecord,
+    Swap,
+)
+from tracejit.runtime.table import Arg, Array, Format, Head, Item, Node, Op, Out, Result, Step
 
 if TYPE_CHECKING:
     from tracejit.runtime.program import Plan
@@ -84,10 +98,36 @@ class _Encoder:
         w[Head.UNSHARE], w[Head.RELEASE_GIL], w[Head.PARALLEL] = id(p.unshare), p.release_gil, p.parallel
         w[Head.TENSOR], w[Head.TENSOR_SLOT] = id(p.tensor), payload_offset(p.tensor)
         w[Head.REFS], w[Head.REFS_AT], w[Head.ARENA_WORD] = self.refs, self.refs_at, self.refs_at + self.refs
+        w[Head.POSITIONAL], w[Head.KEYWORDS] = len(p.args), 0
+        if p.form is not None:
+            self.form(p.form)
         w[Head.FRAME_AT] = self.here()
         frame = [*p.frame, *[0] * (w[Head.ARENA_WORD] + 1 - len(p.frame))]
         w[Head.FRAME_BYTES] = 8 * len(frame)
         return struct.pack(f"<{len(w) + len(frame)}q", *w, *frame)
+
+    def form(self, form: Form) -> None:
+        """The names of keyword arguments, then every argument in prefix order; and the leaves that calls leave out."""
+        w = self.words
+        w[Head.POSITIONAL], w[Head.KEYWORDS], w[Head.FORM_AT] = len(form.args), len(form.kwargs), self.here()
+        w += map(id, form.kwargs)
+        for pattern in (*form.args, *form.kwargs.values()):
+            self.pattern(pattern)
+        w[Head.LEAVES_AT] = self.here()
+        w += [id(a.value) if isinstance(a, StaticArg) else 0 for a in self.plan.args]
+
+    def pattern(self, p: Any) -> None:
+        w = self.words
+        if isinstance(p, int):
+            w += [Node.LEAF, p]
+        elif isinstance(p, dict):
+            w += [Node.DICT, len(p), *map(id, p)]
+            for x in p.values():
+                self.pattern(x)
+        else:
+            w += [Node.TUPLE if isinstance(p, tuple) else Node.LIST, len(p)]
+            for x in p:
+                self.pattern(x)
 
     def dims(self, shape: Shape) -> int:
         at = self.here()
@@ -96,7 +136,7 @@ class _Encoder:
 
     def argument(self, a: Argument) -> list[int]:
         if isinstance(a, StaticArg):
-            return [Arg.STATIC, 0, id(a.value)]
+            return [Arg.STATIC, a.by_value, id(a.value)]
         if isinstance(a, ScalarArg):
             return [_NUMBERS[a.python], a.slot, FORMATS[a.python, a.dtype.name], next(self.values)]
         return [Arg.ARRAY, a.slot, id(a.dtype), len(a.shape), self.dims(a.shape), self.ref()]

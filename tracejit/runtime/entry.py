@@ -9,6 +9,7 @@ from typing import Any
 from tracejit.context import activity
 from tracejit.runtime import layout
 from tracejit.runtime.executor import native
+from tracejit.runtime.interpreter import flatten
 from tracejit.runtime.program import Plan
 from tracejit.runtime.table import ENTRY_OFFSET, Chain
 
@@ -20,7 +21,7 @@ _get_plans = Chain._native_plans.__get__  # type: ignore[attr-defined]
 def _accelerate(cls: type) -> None:
     """Let instances be called through their entry. Python gives this flag to classes that have no `__call__` only;
     here `__call__` does the same as the entry, so calls through either agree."""
-    if not _native_layout or layout.half(id(cls) + layout.TYPE_FLAGS) & 0xFFFFFFFF != cls.__flags__ & 0xFFFFFFFF:
+    if not _native_layout or layout.half(id(cls) + layout.TYPE_FLAGS) & 0xFFFFFFFF != layout.type_flags(cls):
         return
     flags = ctypes.c_uint32.from_address(id(cls) + layout.TYPE_FLAGS)
     flags.value |= layout.HAVE_VECTORCALL
@@ -29,8 +30,8 @@ def _accelerate(cls: type) -> None:
 class NativeCallable(Chain):
     """Calls the first of its plans that fits the arguments, else `self._slow(*args, **kwargs)`.
 
-    Calls with keyword arguments, and all calls while something is traced or a tape listens in any thread, go to
-    `_slow`, which a subclass defines. A subclass may define `__call__`, which then is what a call reaches.
+    While something is traced or a tape listens, in any thread, all calls go to `_slow`, which a subclass defines.
+    A subclass may define `__call__`, which then is what a call reaches.
     """
 
     __slots__ = ()
@@ -41,9 +42,10 @@ class NativeCallable(Chain):
             _accelerate(cls)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not kwargs and not activity.busy:
+        if not activity.busy:
             for plan in self.plans:
-                r = plan.run(args)
+                leaves = flatten(plan, args, kwargs)
+                r = NotImplemented if leaves is None else plan.run(leaves)
                 if r is not NotImplemented:
                     return r
         return self._slow(*args, **kwargs)

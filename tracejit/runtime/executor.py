@@ -20,9 +20,22 @@ from tracejit.errors import CompileWarning
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout, memory
 from tracejit.runtime.boundary import (
-    decref, define_allocate, define_bind, define_result, define_unshare, field, incref, inside, nonzero, slot, switch, sym,
+    call,
+    decref,
+    define_allocate,
+    define_bind,
+    define_flatten,
+    define_result,
+    define_unshare,
+    field,
+    incref,
+    inside,
+    nonzero,
+    slot,
+    switch,
+    sym,
     word,
-)  # fmt: skip
+)
 from tracejit.runtime.cache import load_library
 from tracejit.runtime.table import Chain, Head, Op, Result, Step, Table
 
@@ -32,12 +45,15 @@ RETRY: Final = const("ptr", 2)
 ATTEMPTS: Final = 16
 _STAYS_SHARED: Final = "a variable that is to be updated in place stays shared"
 # Frames up to this size live on the stack.
-STACK_BYTES: Final = 8192
+STACK_BYTES: Final = 2048
 
 _OBJECTS: Final[dict[str, object]] = {
     "tj_ndarray": np.ndarray,
     "tj_float": float,
     "tj_int": int,
+    "tj_tuple": tuple,
+    "tj_list": list,
+    "tj_dict": dict,
     "tj_true": True,
     "tj_false": False,
     "tj_none": None,
@@ -126,8 +142,8 @@ def _define_steps(m: Module) -> None:
         f.store(old, y)
 
     arms = {
-        Op.KERNEL: lambda: f.call(entry, [frame, f.gep(table, b), i64(0), c]) and None,
-        Op.PARALLEL: lambda: f.call(parallel, [entry, frame, f.gep(table, b), c, d]) and None,
+        Op.KERNEL: lambda: call(f, entry, frame, f.gep(table, b), i64(0), c),
+        Op.PARALLEL: lambda: call(f, parallel, entry, frame, f.gep(table, b), c, d),
         Op.HOST: host,
         Op.JUMP: lambda: jump(i, a),
         Op.JUMP_IF_FALSE: branch,
@@ -172,8 +188,8 @@ def _close_frame(f: Fn, table: Val, frame: Val, large: Val) -> None:
 
     f.loop(0, word(f, table, Head.REFS), drop)
     arena = f.load("ptr", slot(f, frame, word(f, table, Head.ARENA_WORD)))
-    f.if_(nonzero(f, arena), lambda: f.call("tj_free", [arena]) and None)
-    f.if_(large, lambda: f.call("tj_free", [frame]) and None)
+    f.if_(nonzero(f, arena), lambda: call(f, "tj_free", arena))
+    f.if_(large, lambda: call(f, "tj_free", frame))
 
 
 def _define_run(m: Module, table_offset: int) -> None:
@@ -228,6 +244,30 @@ def _define_run(m: Module, table_offset: int) -> None:
     f.ret_(NULL)
 
 
+def _define_run_form(m: Module, table_offset: int) -> None:
+    """`ptr run_form(plan, args, count, names)`: one call whose arguments stand as the plan's form says."""
+    params = [("plan", "ptr"), ("args", "ptr"), ("count", "i64"), ("names", "ptr")]
+    f = m.function("run_form", params, "ptr", internal=True, attrs="noinline")
+    plan, args, count, names = f.args
+    table = f.gep(field(f, plan, table_offset), layout.BYTES_DATA)
+    size = f.mul(word(f, table, Head.ARGS), i64(8))
+    leaves = f.emit(f"alloca i8, i64 {size}, align 8", "ptr")
+    name = m.declare("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+    f.call(name, [leaves, inside(f, table, table, Head.LEAVES_AT), size, const("i1", 0)])
+    expected, keywords = inside(f, table, table, Head.FORM_AT), word(f, table, Head.KEYWORDS)
+
+    def same(i: Val) -> None:
+        given = f.load("ptr", f.gep(f.gep(names, layout.TUPLE_ITEMS), i, "ptr"))
+        f.guard(f.cmp("eq", given, f.load("ptr", f.gep(expected, i, "ptr"), invariant=True)), "miss")
+
+    f.loop(0, keywords, same)
+    after = f.call("flatten", [f.gep(expected, keywords, "ptr"), args, count, leaves], "ptr")
+    f.guard(nonzero(f, after), "miss")
+    f.ret_(f.call("run", [plan, leaves], "ptr"))
+    f.label("miss")
+    f.ret_(MISS)
+
+
 def _repeat(f: Fn, once: Callable[[], Val]) -> Val:
     """`once`, again while it says RETRY; if variables do not become free, null with RuntimeError set."""
 
@@ -250,7 +290,6 @@ def _define_vectorcall(m: Module, plans_offset: int, table_offset: int) -> None:
     self, args, nargsf, names = f.args
     nargs = f.and_(nargsf, i64((1 << 63) - 1))
     named = f.if_(nonzero(f, names), lambda: [field(f, names, layout.SIZE, "i64")], lambda: [i64(0)])[0]
-    f.guard(f.cmp("eq", named, i64(0)), "slow")
     f.guard(f.cmp("eq", f.load("ptr", sym("tj_busy")), sym("tj_zero")), "slow")
 
     def chain() -> Val:
@@ -260,9 +299,18 @@ def _define_vectorcall(m: Module, plans_offset: int, table_offset: int) -> None:
         def attempt(i: Val, _: Val) -> list[Val]:
             plan = f.load("ptr", f.gep(f.gep(plans, layout.TUPLE_ITEMS), i, "ptr"))
             table = f.gep(field(f, plan, table_offset), layout.BYTES_DATA)
-            fits = f.cmp("eq", word(f, table, Head.ARGS), nargs)
-            r = f.if_(fits, lambda: [f.call("run", [plan, args], "ptr")], lambda: [MISS])[0]
-            return [f.add(i, i64(1)), r]
+            fits = f.cmp("eq", word(f, table, Head.POSITIONAL), nargs)
+            fits = f.and_(fits, f.cmp("eq", word(f, table, Head.KEYWORDS), named))
+            form = word(f, table, Head.FORM_AT)
+
+            def call_plan() -> list[Val]:
+                return f.if_(
+                    nonzero(f, form),
+                    lambda: [f.call("run_form", [plan, args, f.add(nargs, named), names], "ptr")],
+                    lambda: [f.call("run", [plan, args], "ptr")],
+                )
+
+            return [f.add(i, i64(1)), f.if_(fits, call_plan, lambda: [MISS])[0]]
 
         missed = [i64(0), MISS]
         return f.while_(
@@ -304,6 +352,7 @@ def _define_execute(m: Module, table_offset: int) -> None:
 
 
 _SIGNATURES: Final[dict[str, tuple[str, Sequence[str]]]] = {
+    "PyDict_Next": ("i32", ["ptr", "ptr", "ptr", "ptr"]),
     "PyErr_CheckSignals": ("i32", []),
     "PyErr_NoMemory": ("ptr", []),
     "PyErr_SetString": ("void", ["ptr", "ptr"]),
@@ -315,6 +364,7 @@ _SIGNATURES: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "PyLong_FromVoidPtr": ("ptr", ["ptr"]),
     "PyObject_CallOneArg": ("ptr", ["ptr", "ptr"]),
     "PyObject_GetAttr": ("ptr", ["ptr", "ptr"]),
+    "PyObject_RichCompareBool": ("i32", ["ptr", "ptr", "i32"]),
     "PyObject_Vectorcall": ("ptr", ["ptr", "ptr", "i64", "ptr"]),
     "PySequence_Tuple": ("ptr", ["ptr"]),
     "PyTuple_New": ("ptr", ["i64"]),
@@ -339,10 +389,12 @@ def module_text(plans_offset: int, table_offset: int) -> str:
     m.global_("stays_shared", f'internal constant [{len(_STAYS_SHARED) + 1} x i8] c"{_STAYS_SHARED}\\00"')
     define_bind(m)
     define_unshare(m)
+    define_flatten(m)
     define_allocate(m)
     define_result(m)
     _define_steps(m)
     _define_run(m, table_offset)
+    _define_run_form(m, table_offset)
     _define_vectorcall(m, plans_offset, table_offset)
     _define_execute(m, table_offset)
     return m.text()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.runtime import layout
-from tracejit.runtime.pool import COLD, give_way, i32, pause
+from tracejit.runtime.poolwait import COLD, give_way, i32, pause
 
 _LINE = 64
 _LIMIT_BITS = 46  # a request above is refused, so that sums of sizes do not overflow
@@ -389,7 +389,7 @@ class Heap:
         return f.load("ptr", f.gep(self.numpy, 8 * SLOTS.index(name)))
 
     def array(self) -> None:
-        """`tj_array(descr, nd, dims, bytes)`: a new C-contiguous ndarray with its own block, or null and an exception."""
+        """`tj_array(descr, nd, dims, bytes)`: a C-contiguous ndarray with its own block, or null and an exception."""
         params = [("descr", "ptr"), ("nd", "i32"), ("dims", "ptr"), ("bytes", "i64")]
         f = self.module.function("tj_array", params, "ptr")
         descr, nd, dims, size = f.args

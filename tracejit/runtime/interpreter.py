@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tracejit.runtime.records import (
-    Argument, Capture, Constant, Copy, Host, Jump, JumpIfFalse, Kernel, ParallelKernel, ScalarArg, Shape, StaticArg,
-    StepRecord, Swap, TensorArg,
-)  # fmt: skip
+    Argument,
+    Capture,
+    Constant,
+    Copy,
+    Host,
+    Jump,
+    JumpIfFalse,
+    Kernel,
+    ParallelKernel,
+    ScalarArg,
+    Shape,
+    StaticArg,
+    StepRecord,
+    Swap,
+    TensorArg,
+)
 
 if TYPE_CHECKING:
     from tracejit.runtime.program import Plan
@@ -26,6 +39,7 @@ class _Owner:
     """An object with one slot, like a variable."""
 
     __slots__ = ("_a",)
+    _a: npt.NDArray[Any]
 
 
 def _references(owner: Any) -> int:
@@ -34,7 +48,7 @@ def _references(owner: Any) -> int:
 
 def _references_when_alone() -> int:
     owner = _Owner()
-    owner._a = np.zeros(1)  # type: ignore[attr-defined]
+    owner._a = np.zeros(1)
     return _references(owner)
 
 
@@ -44,6 +58,27 @@ _ALONE = _references_when_alone()
 def run(plan: Plan, leaves: Sequence[Any]) -> Any:
     """What the plan returns for these arguments; NotImplemented if a guard does not hold."""
     return _Call(plan).run(leaves)
+
+
+def flatten(plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any] | None:
+    """The plan's arguments out of those of a call, or None if they do not stand as its form says."""
+    if plan.form is None:
+        return list(args) if not kwargs and len(args) == len(plan.args) else None
+    form = plan.form
+    leaves = [a.value if isinstance(a, StaticArg) else None for a in plan.args]
+    fitting = _collect(form.args, args, leaves) and _collect(form.kwargs, kwargs, leaves)
+    return leaves if fitting else None
+
+
+def _collect(pattern: Any, value: Any, leaves: list[Any]) -> bool:
+    if isinstance(pattern, int):
+        leaves[pattern] = value
+        return True
+    if type(value) is not type(pattern) or len(value) != len(pattern):
+        return False
+    if isinstance(pattern, dict):
+        return list(value) == list(pattern) and _collect(tuple(pattern.values()), tuple(value.values()), leaves)
+    return all(_collect(p, v, leaves) for p, v in zip(pattern, value))
 
 
 def fits(a: object, dtype: np.dtype[Any], shape: Shape) -> bool:
@@ -103,16 +138,17 @@ class _Call:
 
     def bind(self, value: Any, a: Argument) -> bool:
         if isinstance(a, StaticArg):
-            return value is a.value
+            return value is a.value or (a.by_value and type(value) is type(a.value) and value == a.value)
         if isinstance(a, TensorArg):
             array = getattr(value, "_a", None) if type(value) is self.plan.tensor else value
-            ok = fits(array, a.dtype, a.shape)
+            if not fits(array, a.dtype, a.shape):
+                return False
         else:
             array = _scalar(value, a)
-            ok = array is not None
-        if ok:
-            self.point(a.slot, array)
-        return ok
+            if array is None:
+                return False
+        self.point(a.slot, array)
+        return True
 
     def capture(self, c: Capture) -> bool:
         # not held: whether a written variable's array is shared is told by its references
@@ -139,8 +175,8 @@ class _Call:
             a = np.empty(o.shape, o.dtype)
             self.point(o.slot, a)
             if o.wrap:
-                t = object.__new__(p.tensor)
-                t._a = a  # type: ignore[attr-defined]
+                t: Any = object.__new__(p.tensor)
+                t._a = a
                 yield t
             else:
                 yield a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import inspect
 import sys
 import sysconfig
@@ -15,13 +16,14 @@ import numpy as np
 # PyObject
 REFCOUNT: Final = 0
 TYPE: Final = 8
-SIZE: Final = 16  # of tuples and lists
+SIZE: Final = 16  # of tuples, lists and dicts
 # PyTypeObject
 TYPE_FLAGS: Final = 168
 HAVE_VECTORCALL: Final = 1 << 11
 # values inside objects
 FLOAT_VALUE: Final = 16
 TUPLE_ITEMS: Final = tuple.__basicsize__
+LIST_ITEMS: Final = 24  # the pointer to them
 BYTES_DATA: Final = bytes.__basicsize__ - 1  # the base size counts the terminating zero
 # PyArrayObject
 ARRAY_DATA: Final = 16
@@ -54,10 +56,17 @@ def half(address: int) -> int:
 
 def numpy_api() -> ctypes.Array[ctypes.c_void_p]:
     """NumPy's table of C functions and types."""
-    from numpy._core import _multiarray_umath as umath  # the module's name is private; only this place knows it
+    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    return (ctypes.c_void_p * 400).from_address(get(("PyCapsule_GetPointer", ctypes.pythonapi))(_api_capsule(), None))
 
-    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
-    return (ctypes.c_void_p * 400).from_address(get(umath._ARRAY_API, None))
+
+def _api_capsule() -> object:
+    return importlib.import_module("numpy._core._multiarray_umath")._ARRAY_API
+
+
+def type_flags(cls: type) -> int:
+    """The lower half of a class's flags, which is the same on every platform."""
+    return int(cls.__flags__) & 0xFFFFFFFF  # type: ignore[call-overload]
 
 
 class _Probe:
@@ -72,7 +81,7 @@ def slot_offset(cls: type, name: str) -> int:
     member = inspect.getattr_static(cls, name)
     if not isinstance(member, types.MemberDescriptorType):
         raise TypeError(f"{cls.__name__}.{name} is not a member of __slots__")
-    probe = object.__new__(cls)
+    probe: object = object.__new__(cls)
     found = set(range(SIZE, cls.__basicsize__, 8))
     for mark in (object(), object()):
         member.__set__(probe, mark)
@@ -87,6 +96,7 @@ def slot_offset(cls: type, name: str) -> int:
 def _objects_match() -> bool:
     items = [object(), object()]
     pair, number, text = tuple(items), 1.5, b"12345678"
+    table = {"a": 1, "b": 2}
     before = half(id(items))
     refs = [items] * 5
     counted = half(id(items)) - before == 5 and word(id(items)) >> 32 == 0
@@ -96,10 +106,12 @@ def _objects_match() -> bool:
         and word(id(items) + TYPE) == id(list)
         and word(id(pair) + SIZE) == 2
         and [word(id(pair) + TUPLE_ITEMS + 8 * i) for i in (0, 1)] == [id(x) for x in items]
+        and [word(word(id(items) + LIST_ITEMS) + 8 * i) for i in (0, 1)] == [id(x) for x in items]
+        and word(id(table) + SIZE) == 2
         and ctypes.c_double.from_address(id(number) + FLOAT_VALUE).value == number
         and ctypes.string_at(id(text) + BYTES_DATA, 8) == text
         and slot_offset(_Probe, "b") == slot_offset(_Probe, "a") + 8
-        and all(half(id(t) + TYPE_FLAGS) & 0xFFFFFFFF == t.__flags__ & 0xFFFFFFFF for t in (_Probe, list, type))
+        and all(half(id(t) + TYPE_FLAGS) & 0xFFFFFFFF == type_flags(t) for t in (_Probe, list, type))
     )
 
 
@@ -107,7 +119,7 @@ def _arrays_match() -> bool:
     api = numpy_api()
     if api[API_ARRAY_TYPE] != id(np.ndarray):
         return False
-    capsule = type(inspect.getattr_static(sys.modules["numpy._core._multiarray_umath"], "_ARRAY_API"))
+    capsule = type(_api_capsule())
     for a in (np.zeros((3, 5), np.float32), np.zeros((7, 2), np.int64)[:, :1], np.zeros(())):
         at = id(a)
         if (

@@ -156,7 +156,7 @@ def handler_capsule() -> object:
 
 @functools.cache
 def address_array() -> int:
-    """The address of `ptr tj_array(ptr descr, i32 nd, ptr dims, i64 bytes)`, which makes an ndarray in one of our blocks.
+    """The address of `ptr tj_array(ptr descr, i32 nd, ptr dims, i64 bytes)`, which makes an ndarray in a block of ours.
 
     It needs the GIL. 0 where NumPy's arrays are not laid out as expected.
     """
@@ -176,7 +176,8 @@ def _array_works(function: int) -> bool:
     """Make one array, and see whether NumPy knows whose memory it is in."""
     dtype = np.dtype(np.float32)
     array = _ARRAY(function)(id(dtype), 2, (ctypes.c_int64 * 2)(3, 5), 60)
-    name = getattr(np._core.multiarray, "get_handler_name", lambda _: "")(array)  # type: ignore[attr-defined]
+    numpy: Any = np  # the stubs do not know this module
+    name = getattr(numpy._core.multiarray, "get_handler_name", lambda _: "")(array)
     return bool(name == "tracejit" and array.shape == (3, 5) and array.dtype is dtype and array.flags.owndata)
 
 

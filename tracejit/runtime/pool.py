@@ -7,65 +7,51 @@ late, and the caller waits only for chunks that another thread has taken, never 
 given a processor. A word needs no launch number: a successful swap has taken a chunk of the launch that is under way,
 however old the value that was expected, and everything else about a launch is read after the swap and stays as it is
 until the chunk is reported done.
-
-Workers wait for the launch number to change: for a while in a loop, then asleep (a futex on Linux, a condition variable
-on other POSIX systems). Elsewhere everything runs in the calling thread.
 """
 
 from __future__ import annotations
 
 import signal
 
-from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
-
-MAX_THREADS = 1024
-_LINE = 128  # processors fetch lines of 64 bytes in pairs
-_STACK = 8 << 20
-FUTEX = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "arm64": 98, "riscv64": 98}
-
-# Offsets in the pool's state; what different threads write lies in different lines.
-_BUSY, _EPOCH, _SLEEPERS, _DONE, _WAKE, _JOB, _CONTROL = (k * _LINE for k in range(7))
-_FN, _FRAME, _IDX, _N, _CHUNK, _RANGES, _FPMODE = (_JOB + 8 * k for k in range(7))
-_WANTED, _ADJUSTED, _LIVE, _QUIT, _SPIN = (_CONTROL + 4 * k for k in range(5))
-_MUTEX, _CONDITION = 7 * _LINE, 8 * _LINE
-_WORDS = 9 * _LINE
-_HANDLES = _WORDS + MAX_THREADS * _LINE
-_SIZE = _HANDLES + MAX_THREADS * 8
-
-# Functions off the path of a launch: compiled plainly, which takes a fraction of the time.
-COLD = "noinline optnone"
+from tracejit.lower.llvm import NULL, Fn, Val, i64
+from tracejit.runtime.poolwait import (
+    ADJUSTED,
+    BUSY,
+    CHUNK,
+    COLD,
+    CONDITION,
+    DONE,
+    EPOCH,
+    FN,
+    FPMODE,
+    FRAME,
+    GETTID,
+    HANDLES,
+    IDX,
+    KEPT_OFF,
+    LIVE,
+    MAX_THREADS,
+    MUTEX,
+    QUIT,
+    RANGES,
+    SLEEPERS,
+    SPIN,
+    STACK,
+    TID,
+    WAKE,
+    WANTED,
+    N,
+    Waiting,
+    give_way,
+    i32,
+    pause,
+)
 
 EXPORTS = ("tj_parallel", "tj_pool_threads", "tj_pool_start", "tj_pool_stop", "tj_pool_reset")
 
 
-def i32(value: int) -> Val:
-    return const("i32", value)
-
-
-def pause(f: Fn, machine: str) -> None:
-    """Tell the processor that this is a waiting loop."""
-    if machine in ("x86_64", "AMD64"):
-        f.call("llvm.x86.sse2.pause", [], declare=True)
-    elif machine in ("aarch64", "arm64"):
-        f.call("llvm.aarch64.hint", [i32(1)], declare=True)
-
-
-def give_way(f: Fn, k: Val) -> None:
-    """In round `k` (i32) of a waiting loop: let another thread run, once in 1024 rounds."""
-
-    def give() -> None:
-        f.call("sched_yield", [], "i32", declare=True)
-
-    f.if_(f.cmp("eq", f.and_(k, i32(1023)), i32(1023)), give)
-
-
-class Pool:
+class Pool(Waiting):
     """Writes the pool's functions for one operating system ("linux", "posix" or "none") and processor."""
-
-    def __init__(self, system: str, machine: str) -> None:
-        self.system, self.machine = system, machine
-        self.module = Module()
-        self.state = self.module.global_("tj_pool", f"internal global [{_SIZE} x i8] zeroinitializer, align {_LINE}")
 
     def text(self) -> str:
         if self.system == "none":
@@ -74,6 +60,8 @@ class Pool:
         self.drain()
         self.work()
         self.sleep()
+        if self.system == "linux":
+            self.keep_off()
         self.wake()
         self.worker()
         self.stop_workers()
@@ -83,47 +71,22 @@ class Pool:
         self.control()
         return self.module.text()
 
-    # --- pieces -----------------------------------------------------------------------------------------------
-    def at(self, f: Fn, offset: int) -> Val:
-        return f.gep(self.state, offset)
-
-    def get(self, f: Fn, offset: int, ty: str = "i32", order: str = "monotonic") -> Val:
-        return f.atomic_load(ty, self.at(f, offset), order)
-
-    def put(self, f: Fn, offset: int, v: Val, order: str = "monotonic") -> None:
-        f.atomic_store(v, self.at(f, offset), order)
-
-    def call_if(self, f: Fn, condition: Val, name: str, *args: Val) -> None:
-        def call() -> None:
-            f.call(name, args)
-
-        f.if_(condition, call)
-
-    def word(self, f: Fn, thread: Val) -> Val:
-        return f.gep(f.gep(self.state, _WORDS), f.mul(thread, i64(_LINE)))
-
-    def futex(self, f: Fn, operation: int, value: Val) -> None:
-        number, epoch = FUTEX[self.machine], self.at(f, _EPOCH)
-        args = f"i64 {number}, ptr {epoch}, i32 {operation}, i32 {value}, ptr null, ptr null, i32 0"
-        self.module.declarations.setdefault("syscall", "declare i64 @syscall(i64, ...)")
-        f.emit(f"call i64 (i64, ...) @syscall({args})", "i64")
-
+    # --- chunks ---------------------------------------------------------------------------------------------
     def fpmode(self, f: Fn, restore: bool) -> None:
         """Rounding and denormals as the caller has them, in every thread: results must not depend on who computes."""
         if self.machine in ("x86_64", "AMD64"):
-            f.call(f"llvm.x86.sse.{'ld' if restore else 'st'}mxcsr", [self.at(f, _FPMODE)], declare=True)
+            f.call(f"llvm.x86.sse.{'ld' if restore else 'st'}mxcsr", [self.at(f, FPMODE)], declare=True)
         elif self.machine in ("aarch64", "arm64"):
             if restore:
-                f.call("llvm.aarch64.set.fpcr", [f.load("i64", self.at(f, _FPMODE))], declare=True)
+                f.call("llvm.aarch64.set.fpcr", [f.load("i64", self.at(f, FPMODE))], declare=True)
             else:
-                f.store(f.call("llvm.aarch64.get.fpcr", [], "i64", declare=True), self.at(f, _FPMODE))
+                f.store(f.call("llvm.aarch64.get.fpcr", [], "i64", declare=True), self.at(f, FPMODE))
 
-    # --- chunks -----------------------------------------------------------------------------------------------
     def work(self) -> None:
         """Run chunks as thread `self` until every range is empty; the result is how many. The caller is thread 0."""
         f = self.module.function("tj_work", [("self", "i64")], "i64", internal=True)
         (me,) = f.args
-        ranges = self.get(f, _RANGES, "i64")
+        ranges = self.get(f, RANGES, "i64")
         first = f.select(f.cmp("ult", me, ranges), me, i64(0))
 
         def scan(k: Val, total: Val) -> list[Val]:
@@ -132,7 +95,7 @@ class Pool:
             ran = f.call("tj_drain", [self.word(f, thread), f.cmp("eq", thread, me)], "i64")
 
             def report() -> None:
-                f.atomic_rmw("add", self.at(f, _DONE), ran, "release")
+                f.atomic_rmw("add", self.at(f, DONE), ran, "release")
 
             f.if_(f.and_(f.cmp("ne", ran, i64(0)), f.cmp("ne", me, i64(0))), report)
             return [f.add(total, ran)]
@@ -159,87 +122,11 @@ class Pool:
 
     def run_chunk(self, f: Fn, index: Val) -> None:
         self.fpmode(f, restore=True)
-        n, chunk = f.load("i64", self.at(f, _N)), f.load("i64", self.at(f, _CHUNK))
+        n, chunk = f.load("i64", self.at(f, N)), f.load("i64", self.at(f, CHUNK))
         lo = f.mul(index, chunk)
         hi = f.add(lo, f.intrinsic("umin", f.sub(n, lo), chunk))
-        fn, frame, idx = (f.load("ptr", self.at(f, k)) for k in (_FN, _FRAME, _IDX))
+        fn, frame, idx = (f.load("ptr", self.at(f, k)) for k in (FN, FRAME, IDX))
         f.call(fn, [frame, idx, lo, hi])
-
-    # --- waiting ----------------------------------------------------------------------------------------------
-    def sleep(self) -> None:
-        """Wait until the launch number is not `last`; the result is the new one."""
-        f = self.module.function("tj_sleep", [("last", "i32")], "i32", internal=True, attrs=COLD)
-        (last,) = f.args
-
-        def spin(seen: Val, k: Val) -> list[Val]:
-            pause(f, self.machine)
-            return [self.get(f, _EPOCH, order="acquire"), f.sub(k, i32(1))]
-
-        def waiting(seen: Val, k: Val) -> Val:
-            return f.and_(f.cmp("eq", seen, last), f.cmp("sgt", k, i32(0)))
-
-        seen, _ = f.while_([self.get(f, _EPOCH, order="acquire"), self.get(f, _SPIN)], waiting, spin)
-        f.guard(f.cmp("eq", seen, last), "awake")
-        f.atomic_rmw("add", self.at(f, _SLEEPERS), i32(1), "seq_cst")
-        if self.system == "linux":
-            self.sleep_futex(f, last)
-        else:
-            self.sleep_condition(f, last)
-        f.atomic_rmw("sub", self.at(f, _SLEEPERS), i32(1), "seq_cst")
-        if self.system == "linux":
-            self.pass_on(f)
-        f.br("awake")
-        f.label("awake")
-        f.ret_(self.get(f, _EPOCH, order="acquire"))
-
-    def sleep_futex(self, f: Fn, last: Val) -> None:
-        def wait(_: Val) -> list[Val]:
-            self.futex(f, 128, last)  # FUTEX_WAIT, private to the process
-            return [self.get(f, _EPOCH, order="acquire")]
-
-        f.while_([self.get(f, _EPOCH, order="seq_cst")], lambda seen: f.cmp("eq", seen, last), wait)
-
-    def sleep_condition(self, f: Fn, last: Val) -> None:
-        mutex, condition = self.at(f, _MUTEX), self.at(f, _CONDITION)
-
-        def wait(_: Val) -> list[Val]:
-            f.call("pthread_cond_wait", [condition, mutex], "i32", declare=True)
-            return [self.get(f, _EPOCH, order="acquire")]
-
-        f.call("pthread_mutex_lock", [mutex], "i32", declare=True)
-        f.while_([self.get(f, _EPOCH, order="seq_cst")], lambda seen: f.cmp("eq", seen, last), wait)
-        f.call("pthread_mutex_unlock", [mutex], "i32", declare=True)
-
-    def pass_on(self, f: Fn) -> None:
-        """A woken worker wakes two more: waking many from the caller would hold up the launch."""
-        budget = self.get(f, _WAKE)
-
-        def more() -> None:
-            before = f.atomic_rmw("sub", self.at(f, _WAKE), i32(2), "monotonic")
-            f.if_(f.cmp("sgt", before, i32(0)), lambda: self.futex(f, 129, f.intrinsic("smin", before, i32(2))))
-
-        f.if_(f.cmp("sgt", budget, i32(0)), more)
-
-    def wake(self) -> None:
-        """Announce a new launch number and wake up to `count` sleepers."""
-        f = self.module.function("tj_wake", [("count", "i32")], internal=True, attrs=COLD)
-        (count,) = f.args
-        epoch = f.add(self.get(f, _EPOCH), i32(1))
-        self.put(f, _EPOCH, epoch, "seq_cst")
-
-        def futex() -> None:
-            few = f.intrinsic("smin", count, i32(2))
-            self.put(f, _WAKE, f.sub(count, few))
-            self.futex(f, 129, few)  # FUTEX_WAKE, private to the process
-
-        def broadcast() -> None:
-            f.call("pthread_mutex_lock", [self.at(f, _MUTEX)], "i32", declare=True)
-            f.call("pthread_mutex_unlock", [self.at(f, _MUTEX)], "i32", declare=True)
-            f.call("pthread_cond_broadcast", [self.at(f, _CONDITION)], "i32", declare=True)
-
-        asleep = f.cmp("sgt", self.get(f, _SLEEPERS, order="seq_cst"), i32(0))
-        f.if_(asleep, futex if self.system == "linux" else broadcast)
-        f.ret_()
 
     # --- workers ----------------------------------------------------------------------------------------------
     def worker(self) -> None:
@@ -250,46 +137,48 @@ class Pool:
         born = f.cast("trunc", f.op("lshr", arg, i64(32)), "i32")
 
         def stay(_: Val) -> Val:
-            return f.cmp("eq", self.get(f, _QUIT, order="acquire"), i32(0))
+            return f.cmp("eq", self.get(f, QUIT, order="acquire"), i32(0))
 
         def serve(seen: Val) -> list[Val]:
             f.call("tj_work", [me], "i64")
-            return [f.call("tj_sleep", [seen], "i32")]
+            return [f.call("tj_sleep", [me, seen], "i32")]
 
-        f.while_([f.call("tj_sleep", [born], "i32")], stay, serve)
+        if self.system == "linux":
+            f.store(f.cast("trunc", self.syscall(f, GETTID[self.machine]), "i32"), self.place(f, me, TID))
+        f.while_([f.call("tj_sleep", [me, born], "i32")], stay, serve)
         f.ret_(NULL)
 
     def stop_workers(self) -> None:
         """End every worker and wait for it. The caller holds the pool."""
         f = self.module.function("tj_stop_workers", [], internal=True, attrs=COLD)
-        live = self.get(f, _LIVE)
-        self.put(f, _QUIT, i32(1), "release")
+        live = self.get(f, LIVE)
+        self.put(f, QUIT, i32(1), "release")
         f.call("tj_wake", [i32(MAX_THREADS)])
         if self.system == "linux":
             self.futex(f, 129, i32(0x7FFFFFFF))
 
         def join(k: Val) -> None:
-            handle = f.load("i64", f.gep(self.at(f, _HANDLES), f.mul(k, i64(8))))
+            handle = f.load("i64", f.gep(self.at(f, HANDLES), f.mul(k, i64(8))))
             f.call("pthread_join", [handle, NULL], "i32", declare=True)
 
         f.loop(0, f.cast("zext", live, "i64"), join)
-        self.put(f, _QUIT, i32(0))
-        self.put(f, _LIVE, i32(0))
+        self.put(f, QUIT, i32(0))
+        self.put(f, LIVE, i32(0))
         f.ret_()
 
     def start_workers(self) -> None:
         """Have as many workers as are wanted, or as the system gives. The caller holds the pool."""
         f = self.module.function("tj_start_workers", [("wanted", "i32")], internal=True, attrs=COLD)
         (wanted,) = f.args
-        self.call_if(f, f.cmp("sle", wanted, self.get(f, _LIVE)), "tj_stop_workers")
-        live = self.get(f, _LIVE)
+        self.call_if(f, f.cmp("sle", wanted, self.get(f, LIVE)), "tj_stop_workers")
+        live = self.get(f, LIVE)
         if self.system == "posix":
             f.if_(f.cmp("eq", live, i32(0)), lambda: self.init_condition(f))
         attributes, mask, old = f.alloca(256), f.alloca(128), f.alloca(128)
         f.call("pthread_attr_init", [attributes], "i32", declare=True)
-        f.call("pthread_attr_setstacksize", [attributes, i64(_STACK)], "i32", declare=True)
+        f.call("pthread_attr_setstacksize", [attributes, i64(STACK)], "i32", declare=True)
         self.block_signals(f, mask, old)
-        base = f.op("shl", f.cast("zext", self.get(f, _EPOCH), "i64"), i64(32))
+        base = f.op("shl", f.cast("zext", self.get(f, EPOCH), "i64"), i64(32))
 
         def more(k: Val, failed: Val) -> Val:
             return f.and_(f.cmp("slt", k, wanted), f.cmp("eq", failed, i32(0)))
@@ -297,20 +186,22 @@ class Pool:
         def create(k: Val, _: Val) -> list[Val]:
             number = f.cast("zext", k, "i64")
             arg = f.cast("inttoptr", f.or_(base, number), "ptr")
-            handle = f.gep(self.at(f, _HANDLES), f.mul(f.sub(number, i64(1)), i64(8)))
+            f.store(i64(0), self.place(f, number, TID))
+            f.store(i64(0), self.place(f, number, KEPT_OFF))
+            handle = f.gep(self.at(f, HANDLES), f.mul(f.sub(number, i64(1)), i64(8)))
             failed = f.call("pthread_create", [handle, attributes, Val("@tj_worker", "ptr"), arg], "i32", declare=True)
             return [f.select(f.cmp("eq", failed, i32(0)), f.add(k, i32(1)), k), failed]
 
         count, _ = f.while_([f.add(live, i32(1)), i32(0)], more, create)
         f.call("pthread_sigmask", [i32(int(getattr(signal, "SIG_SETMASK", 2))), old, NULL], "i32", declare=True)
         f.call("pthread_attr_destroy", [attributes], "i32", declare=True)
-        self.put(f, _LIVE, f.sub(count, i32(1)))
-        self.put(f, _ADJUSTED, wanted)
+        self.put(f, LIVE, f.sub(count, i32(1)))
+        self.put(f, ADJUSTED, wanted)
         f.ret_()
 
     def init_condition(self, f: Fn) -> None:
-        f.call("pthread_mutex_init", [self.at(f, _MUTEX), NULL], "i32", declare=True)
-        f.call("pthread_cond_init", [self.at(f, _CONDITION), NULL], "i32", declare=True)
+        f.call("pthread_mutex_init", [self.at(f, MUTEX), NULL], "i32", declare=True)
+        f.call("pthread_cond_init", [self.at(f, CONDITION), NULL], "i32", declare=True)
 
     def block_signals(self, f: Fn, mask: Val, old: Val) -> None:
         """Workers are made with all signals blocked but their own faults: handlers belong to Python's threads."""
@@ -327,16 +218,16 @@ class Pool:
         f = self.module.function("tj_publish", params, "i64", internal=True)
         fn, frame, idx, n, chunk = f.args
         last = f.sub(n, i64(1))
-        # Chunk numbers have 31 bits: more chunks than that are joined.
-        joined = f.mul(chunk, f.add(f.op("lshr", f.op("udiv", last, chunk), i64(31)), i64(1)))
+        # Chunk numbers have 32 bits, and nobody needs more than a million chunks: join them.
+        joined = f.mul(chunk, f.add(f.op("lshr", f.op("udiv", last, chunk), i64(20)), i64(1)))
         chunks = f.add(f.op("udiv", last, joined), i64(1))
-        threads = f.cast("zext", f.add(self.get(f, _LIVE), i32(1)), "i64")
+        threads = f.cast("zext", f.add(self.get(f, LIVE), i32(1)), "i64")
         ranges = f.intrinsic("umin", threads, chunks)
-        for offset, v in ((_FN, fn), (_FRAME, frame), (_IDX, idx), (_N, n), (_CHUNK, joined)):
+        for offset, v in ((FN, fn), (FRAME, frame), (IDX, idx), (N, n), (CHUNK, joined)):
             f.store(v, self.at(f, offset))
         self.fpmode(f, restore=False)
-        self.put(f, _DONE, i64(0))
-        self.put(f, _RANGES, ranges)
+        self.put(f, DONE, i64(0))
+        self.put(f, RANGES, ranges)
         size, rest = f.op("udiv", chunks, ranges), f.op("urem", chunks, ranges)
 
         def write(k: Val, first: Val) -> list[Val]:
@@ -355,20 +246,20 @@ class Pool:
         fn, frame, idx, n, chunk = f.args
         chunk = f.intrinsic("smax", chunk, i64(1))
         f.guard(f.cmp("sgt", n, chunk), "alone")
-        wanted = self.get(f, _WANTED)
+        wanted = self.get(f, WANTED)
         f.guard(f.cmp("sgt", wanted, i32(1)), "alone")
-        f.guard(f.cas(self.at(f, _BUSY), i32(0), i32(1), "acquire monotonic"), "alone")
-        self.call_if(f, f.cmp("ne", self.get(f, _ADJUSTED), wanted), "tj_start_workers", wanted)
+        f.guard(f.cas(self.at(f, BUSY), i32(0), i32(1), "acquire monotonic"), "alone")
+        self.call_if(f, f.cmp("ne", self.get(f, ADJUSTED), wanted), "tj_start_workers", wanted)
         chunks = f.call("tj_publish", [fn, frame, idx, n, chunk], "i64")
         others = f.sub(chunks, f.call("tj_work", [i64(0)], "i64"))
 
         def wait(_: Val, k: Val) -> list[Val]:
             pause(f, self.machine)
             give_way(f, k)
-            return [self.get(f, _DONE, "i64", "acquire"), f.add(k, i32(1))]
+            return [self.get(f, DONE, "i64", "acquire"), f.add(k, i32(1))]
 
-        f.while_([self.get(f, _DONE, "i64", "acquire"), i32(0)], lambda done, _: f.cmp("ne", done, others), wait)
-        self.put(f, _BUSY, i32(0), "release")
+        f.while_([self.get(f, DONE, "i64", "acquire"), i32(0)], lambda done, _: f.cmp("ne", done, others), wait)
+        self.put(f, BUSY, i32(0), "release")
         f.ret_()
         f.label("alone")
         f.guard(f.cmp("sgt", n, i64(0)), "nothing")
@@ -380,18 +271,18 @@ class Pool:
     def control(self) -> None:
         """What Python calls: set the number of threads; start or stop workers (1 if done, 0 if the pool is in use)."""
         f = self.module.function("tj_pool_threads", [("wanted", "i32"), ("spin", "i32")], attrs=COLD)
-        self.put(f, _WANTED, f.args[0])
-        self.put(f, _SPIN, f.args[1])
+        self.put(f, WANTED, f.args[0])
+        self.put(f, SPIN, f.args[1])
         f.ret_()
         for name in ("tj_pool_start", "tj_pool_stop"):
             f = self.module.function(name, [], "i32", attrs=COLD)
-            f.guard(f.cas(self.at(f, _BUSY), i32(0), i32(1), "acquire monotonic"), "busy")
+            f.guard(f.cas(self.at(f, BUSY), i32(0), i32(1), "acquire monotonic"), "busy")
             if name == "tj_pool_start":
-                f.call("tj_start_workers", [self.get(f, _WANTED)])
+                f.call("tj_start_workers", [self.get(f, WANTED)])
             else:
                 f.call("tj_stop_workers", [])
-                self.put(f, _ADJUSTED, i32(0))
-            self.put(f, _BUSY, i32(0), "release")
+                self.put(f, ADJUSTED, i32(0))
+            self.put(f, BUSY, i32(0), "release")
             f.ret_(i32(1))
             f.label("busy")
             f.ret_(i32(0))
@@ -400,8 +291,8 @@ class Pool:
     def reset(self) -> None:
         """Forget workers and any launch: they are the parent's, and this is the child of a fork."""
         f = self.module.function("tj_pool_reset", [], attrs=COLD)
-        f.loop(0, f.cast("zext", f.add(self.get(f, _LIVE), i32(1)), "i64"), lambda k: f.store(i64(0), self.word(f, k)))
-        for offset in (_BUSY, _EPOCH, _SLEEPERS, _WAKE, _ADJUSTED, _LIVE, _QUIT):
+        f.loop(0, f.cast("zext", f.add(self.get(f, LIVE), i32(1)), "i64"), lambda k: f.store(i64(0), self.word(f, k)))
+        for offset in (BUSY, EPOCH, SLEEPERS, WAKE, ADJUSTED, LIVE, QUIT):
             self.put(f, offset, i32(0))
         f.ret_()
 

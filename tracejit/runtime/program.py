@@ -1,7 +1,8 @@
-"""The plan: what one concrete function does at one set of sizes, as plain data that native code or Python carries out."""
+"""The plan: what a concrete function does at one set of sizes, as plain data that native code or Python carries out."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,10 +13,27 @@ from tracejit.runtime import interpreter, layout
 from tracejit.runtime.encoder import FORMATS, encode
 from tracejit.runtime.executor import native
 from tracejit.runtime.records import (
-    Argument, Capture, Constant, Copy, Host, Jump, JumpIfFalse, Kernel, Output, ParallelKernel, Returns, ScalarArg,
-    StaticArg, StepRecord, Swap, TensorArg,
+    Argument,
+    Capture,
+    Constant,
+    Copy,
+    Form,
+    Host,
+    Jump,
+    JumpIfFalse,
+    Kernel,
+    Output,
+    ParallelKernel,
+    Returns,
+    ScalarArg,
+    StaticArg,
+    StepRecord,
+    Swap,
+    TensorArg,
 )  # fmt: skip
 from tracejit.runtime.table import Table
+
+_LARGEST_FORM = 8192  # its leaves are collected on the stack
 
 
 class Plan(Table):
@@ -24,7 +42,8 @@ class Plan(Table):
     Parameters
     ----------
     tensor : the Tensor class, whose slot `_a` holds the array
-    args : one record for each positional argument
+    args : one record for each argument
+    form : how the arguments stand in a call; without one, each is a positional argument
     frame : the initial contents of the slots: addresses of constants, sizes, strides; 0 where something is filled in
     arena_bytes, arena : memory for one call, and the (slot, offset) pairs that point into it
     keep : what must live as long as the plan: constants, libraries that own the kernels
@@ -37,7 +56,7 @@ class Plan(Table):
     """
 
     __slots__ = (
-        "tensor", "args", "captures", "frame", "arena_bytes", "arena", "outputs", "steps", "returns",
+        "tensor", "args", "form", "captures", "frame", "arena_bytes", "arena", "outputs", "steps", "returns",
         "keep", "unshare", "release_gil", "parallel", "_referred",
     )  # fmt: skip
 
@@ -46,6 +65,7 @@ class Plan(Table):
         tensor: type,
         *,
         args: Iterable[Argument] = (),
+        form: Form | None = None,
         captures: Iterable[Capture] = (),
         frame: Iterable[int] = (),
         arena_bytes: int = 0,
@@ -58,14 +78,31 @@ class Plan(Table):
         release_gil: bool = False,
         parallel: int = 0,
     ) -> None:
-        self.tensor, self.args, self.captures = tensor, tuple(args), tuple(captures)
+        self.tensor, self.args, self.form, self.captures = tensor, tuple(args), form, tuple(captures)
         self.frame, self.arena_bytes, self.arena = tuple(frame), arena_bytes, tuple(arena)
         self.outputs, self.steps, self.returns = tuple(outputs), tuple(steps), returns
         self.keep, self.unshare, self.release_gil, self.parallel = keep, unshare, release_gil, parallel
         _check(self)
-        self._referred = (tensor, self.args, self.captures, self.outputs, self.steps, returns, unshare, keep)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Make the table, and hold what it refers to by address."""
+        if self.form is not None:
+            self.form = _checked_form(self.form, self.args)
+        self._referred = (
+            self.tensor, self.args, self.form, self.captures, self.outputs, self.steps, self.returns, self.unshare,
+        )  # fmt: skip
         if layout.unsupported() is None:
             self._table = encode(self)
+
+    def called_as(self, form: Form | None) -> Plan:
+        """The same plan for calls in which the arguments stand in another form."""
+        other = object.__new__(Plan)
+        for name in Plan.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.form = form
+        other._settle()
+        return other
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Carry out the plan on these arguments; NotImplemented if a guard does not hold."""
@@ -96,9 +133,14 @@ def _slots_of(step: StepRecord) -> Sequence[int]:
     return ()
 
 
+def _filled(p: Plan) -> list[int]:
+    """The slots that get their contents during a call."""
+    args = [a.slot for a in p.args if not isinstance(a, StaticArg)]
+    return args + [c.slot for c in p.captures] + [s for s, _ in p.arena] + [o.slot for o in p.outputs]
+
+
 def _check(p: Plan) -> None:
-    slots = [r.slot for r in (*p.captures, *p.outputs)] + [a.slot for a in p.args if not isinstance(a, StaticArg)]
-    slots += [s for s, _ in p.arena] + [s for step in p.steps for s in _slots_of(step)]
+    slots = [*_filled(p), *(s for step in p.steps for s in _slots_of(step))]
     if any(not 0 <= s < len(p.frame) for s in slots):
         raise ArgumentError(f"a plan with {len(p.frame)} slots refers to slot {max(slots, key=abs)}")
     if any(not 0 <= at <= p.arena_bytes for _, at in p.arena):
@@ -124,6 +166,29 @@ def _check(p: Plan) -> None:
         raise ArgumentError("`finish` goes with results of kind 'call'")
     if any(isinstance(i, int) and not 0 <= i < len(p.outputs) for i in r.items):
         raise ArgumentError("the result refers to an output that does not exist")
+
+
+def _checked_form(form: Form, args: Sequence[Argument]) -> Form:
+    """The form with strings as calls have them: one object for each name."""
+    seen: list[int] = []
+
+    def walk(p: Any) -> Any:
+        if type(p) is int:
+            seen.append(p)
+            return p
+        if type(p) is dict:
+            return {sys.intern(k) if type(k) is str else k: walk(x) for k, x in p.items()}
+        if type(p) in (tuple, list):
+            return type(p)(map(walk, p))
+        raise ArgumentError(f"a form is made of tuples, lists, dicts and numbers, got {p!r}")
+
+    checked = Form(walk(form.args), walk(dict(form.kwargs)))
+    static = {i for i, a in enumerate(args) if isinstance(a, StaticArg)}
+    if len(set(seen)) < len(seen) or set(seen) - set(range(len(args))) or set(range(len(args))) - set(seen) - static:
+        raise ArgumentError(f"the form has the arguments {sorted(seen)} of {len(args)}")
+    if len(args) > _LARGEST_FORM:
+        raise ArgumentError(f"a form of {len(args)} arguments; at most {_LARGEST_FORM} fit")
+    return checked
 
 
 # --- text -------------------------------------------------------------------------------------------------------
@@ -163,12 +228,14 @@ def _step_text(s: StepRecord) -> str:
 def _lines(p: Plan) -> Iterator[str]:
     for i, a in enumerate(p.args):
         yield f"argument {i}: {_argument_text(a)}"
+    if p.form is not None:
+        given = [repr(x) for x in p.form.args] + [f"{k}={x!r}" for k, x in p.form.kwargs.items()]
+        yield f"called as: ({', '.join(given)})"
     for c in p.captures:
         name = getattr(c.variable, "name", type(c.variable).__name__)
         yield f"variable {name}: {_array(c.dtype, c.shape)} -> %{c.slot}{', updated in place' if c.written else ''}"
     yield f"frame: {len(p.frame)} slots" + (", GIL released" if p.release_gil else "")
-    filled = {s for s, _ in p.arena} | {r.slot for r in (*p.captures, *p.outputs)}
-    filled |= {a.slot for a in p.args if not isinstance(a, StaticArg)}
+    filled = set(_filled(p))
     yield from (f"  %{i} = {v:#x}" for i, v in enumerate(p.frame) if i not in filled)
     if p.arena_bytes:
         yield f"arena: {p.arena_bytes} bytes"

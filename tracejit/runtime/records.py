@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,25 @@ class ScalarArg:
 
 @dataclass(frozen=True, slots=True)
 class StaticArg:
-    """This very object."""
+    """This very object, or an equal int or str."""
 
     value: object
+
+    @property
+    def by_value(self) -> bool:
+        return type(self.value) in (int, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a plan's arguments stand in a call: tuples, lists and dicts with the arguments' numbers in place of values.
+
+    `Form((0, [1, 2]), {"scale": 3})` is for `f(x, [y, z], scale=s)`. Keyword arguments and the items of dicts must come
+    in this order. Static arguments may be left out, as defaults are.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 Argument = TensorArg | ScalarArg | StaticArg

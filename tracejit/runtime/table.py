@@ -15,7 +15,8 @@ class Head(IntEnum):
     ARGS, ARGS_AT, CAPTURES, CAPTURES_AT, ARENA_BYTES, ARENA_SLOTS, ARENA_AT = range(7)
     OUTPUTS, OUTPUTS_AT, RESULT, ITEMS, ITEMS_AT, FINISH, STEPS, STEPS_AT = range(7, 15)
     FRAME_BYTES, FRAME_AT, REFS, REFS_AT, ARENA_WORD = range(15, 20)
-    TENSOR, TENSOR_SLOT, UNSHARE, RELEASE_GIL, PARALLEL, WORDS = range(20, 26)
+    TENSOR, TENSOR_SLOT, UNSHARE, RELEASE_GIL, PARALLEL = range(20, 25)
+    POSITIONAL, KEYWORDS, FORM_AT, LEAVES_AT, WORDS = range(25, 30)
 
 
 class Array(IntEnum):
@@ -46,6 +47,18 @@ class Step(IntEnum):
 
 class Arg(IntEnum):
     ARRAY, FLOAT, INT, BOOL, STATIC = range(5)
+
+
+class Node(IntEnum):
+    """How a form goes on, in prefix order: [LEAF, index], [TUPLE or LIST, n] items…, [DICT, n] n keys, items…"""
+
+    LEAF, TUPLE, LIST, DICT = range(4)
+
+
+class Static(IntEnum):
+    """The words of an argument that is compared with OBJECT; BY_VALUE if an equal one of the same type will do."""
+
+    ARG, BY_VALUE, OBJECT = range(3)
 
 
 class Format(IntEnum):

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from tracejit.errors import ArgumentError
 from tracejit.runtime.cache import load_library
-from tracejit.runtime.pool import EXPORTS, FUTEX, MAX_THREADS, Pool
+from tracejit.runtime.pool import EXPORTS, Pool
+from tracejit.runtime.poolwait import FUTEX, MAX_THREADS
 
 if TYPE_CHECKING:
     from tracejit.lower.engine import Library
 
 # Rounds of the loop in which an idle worker waits before it sleeps: 50 to 300 µs, by processor.
-_SPINS = 6000
+_SPINS = 3000
 
 _lock = threading.RLock()
 _native: Library | None = None

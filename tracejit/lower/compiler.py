@@ -1,0 +1,157 @@
+"""Kernels → machine code: one module for all kernels that are missing, kept in memory by text and on disk by key."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tracejit.ir.types import DType
+from tracejit.lower import emit_llvm, engine
+from tracejit.lower import matmul as mm
+from tracejit.lower.epilogue import GroupEpilogue
+from tracejit.lower.gemm import OPERANDS
+from tracejit.lower.kernel import Kernel
+from tracejit.lower.llvm import Module
+from tracejit.runtime import cache
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one native function is made from. `text` is its identity."""
+
+    text: str
+    kernel: Kernel | None = None
+    dtype: DType | None = None
+    combine: str = ""
+
+
+def of_kernel(k: Kernel) -> Source:
+    return Source(k.text(), k)
+
+
+def of_combine(kind: str, dtype: DType) -> Source:
+    return Source(f"combine {kind} {dtype.name}", None, dtype, kind)
+
+
+def of_product(dtype: DType, epilogue: Kernel | None) -> Source:
+    return Source(f"product {dtype.name}\n{epilogue.text() if epilogue else 'store'}", epilogue, dtype)
+
+
+class Code:
+    """Machine code of one source: addresses by suffix ("" for kernels). Keeps its library loaded."""
+
+    __slots__ = ("addresses", "library", "steps", "__weakref__")
+
+    def __init__(self, addresses: dict[str, int], library: engine.Library) -> None:
+        self.addresses, self.library = addresses, library
+
+
+@dataclass
+class Compiled:
+    """The code for some sources, and what it took."""
+
+    code: dict[str, Code]
+    milliseconds: float = 0.0
+    compiled: int = 0
+    from_disk: int = 0
+    shared: int = 0
+    names: list[str] = field(default_factory=list)
+
+
+_lock = threading.RLock()
+_known: weakref.WeakValueDictionary[str, Code] = weakref.WeakValueDictionary()
+PRODUCT_STEPS = ("pack_step", "compute", "combine")
+
+
+def _emit(module: Module, name: str, s: Source) -> None:
+    if s.combine:
+        assert s.dtype is not None
+        emit_llvm.emit_combine(module, name, s.combine, s.dtype)
+    elif s.dtype is not None:
+        first = len(OPERANDS)
+        epilogue = GroupEpilogue(s.kernel, first) if s.kernel is not None else mm.StoreEpilogue(s.dtype, first)
+        mm.emit(module, name, s.dtype, epilogue)
+    else:
+        assert s.kernel is not None
+        emit_llvm.emit(module, name, s.kernel)
+
+
+def _exports(name: str, s: Source) -> list[str]:
+    return [f"{name}_{k}" for k in PRODUCT_STEPS] if s.dtype is not None and not s.combine else [name]
+
+
+def llvm(sources: Sequence[Source]) -> str:
+    """The LLVM IR of all sources in one module."""
+    module = Module()
+    for i, s in enumerate(sources):
+        _emit(module, f"k{i}", s)
+    return module.text()
+
+
+def compile_all(sources: Sequence[Source]) -> Compiled:
+    """Machine code for the sources: from memory, from disk, or compiled now."""
+    start = time.perf_counter()
+    unique = list({s.text: s for s in sources}.values())
+    with _lock:
+        out = Compiled({})
+        missing = []
+        for s in unique:
+            code = _known.get(s.text)
+            if code is None:
+                missing.append(s)
+            else:
+                out.code[s.text] = code
+        out.shared = len(unique) - len(missing)
+        if missing:
+            _load(missing, out)
+    out.milliseconds = (time.perf_counter() - start) * 1e3
+    return out
+
+
+def _load(missing: list[Source], out: Compiled) -> None:
+    disk = cache.shared()
+    key = cache.make_key("\n--\n".join(s.text for s in missing), "kernels")
+    names = [f"k{i}" for i in range(len(missing))]
+    exports = [e for n, s in zip(names, missing, strict=True) for e in _exports(n, s)]
+    imports: dict[str, int] = {}
+    for s in missing:
+        if s.dtype is not None and not s.combine:
+            imports.update(mm.symbols(s.dtype))
+    library = None
+    data = disk.get(key)
+    if data is not None:
+        try:
+            library = engine.Library(data, exports, imports)
+            out.from_disk = len(missing)
+        except RuntimeError:
+            library = None
+    if library is None:
+        data = engine.compile_ir(llvm(missing))
+        disk.put(key, data)
+        library = engine.Library(data, exports, imports)
+        out.compiled = len(missing)
+    for n, s in zip(names, missing, strict=True):
+        code = Code({e[len(n) :].lstrip("_"): library[e] for e in _exports(n, s)}, library)
+        _known[s.text] = out.code[s.text] = code
+
+
+_POINTER = "offset"
+_pointer: list[Code] = []
+
+
+def pointer_code() -> Code:
+    """A kernel that sets `frame[idx[0]] = frame[idx[1]] + frame[idx[2]]`: a pointer into a buffer."""
+    with _lock:
+        if not _pointer:
+            module = Module()
+            f = module.function(_POINTER, [("frame", "ptr"), ("idx", "ptr"), ("lo", "i64"), ("hi", "i64")])
+            frame, idx = f.args[:2]
+            at = [f.gep(frame, f.cast("zext", f.load("i32", f.gep(idx, 4 * i)), "i64"), "i64") for i in range(3)]
+            f.store(f.add(f.load("i64", at[1]), f.load("i64", at[2])), at[0])
+            f.ret_()
+            library = cache.load_library(module.text(), [_POINTER])
+            _pointer.append(Code({"": library[_POINTER]}, library))
+        return _pointer[0]

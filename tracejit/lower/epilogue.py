@@ -1,0 +1,47 @@
+"""A fusion group as the epilogue of a matrix product: it runs over the tile while that is in registers or cache."""
+
+from __future__ import annotations
+
+from tracejit.lower.emit_llvm import _Emitter
+from tracejit.lower.kernel import FULL, ROW, SCALAR, Kernel
+from tracejit.lower.llvm import Fn, Val
+from tracejit.lower.scalar import S
+from tracejit.lower.scalarmath import LLVMScalar
+
+
+class GroupEpilogue(_Emitter):
+    """Emits a group's body for each vector of sums. Its operands come after the product's own, from `first` on."""
+
+    def __init__(self, kernel: Kernel, first: int) -> None:
+        self.k, self.first = kernel, first
+        self.last, self.unroll = 0, 1
+        self.kept: dict[int, Val] = {}
+        self.acc = next(s.id for s in kernel.stmts if s.kind == "acc")
+
+    def prepare(self, fn: Fn) -> None:
+        self.fn = fn
+        self.m1 = LLVMScalar(fn, 1)
+        self.ops = {}
+        self.env = {}
+        self.load_operands()
+        self.outer_statements(SCALAR, 0, [None, None])
+
+    def operand(self, i: int, ty: str) -> Val:
+        return super().operand(i + self.first if i >= 0 else i, ty)
+
+    def emit(self, fn: Fn, acc: Val, batch: Val, row: Val, col: Val, mask: Val | None, width: int) -> None:
+        self.width = width
+        self.mv = LLVMScalar(fn, width)
+        before = dict(self.env)
+        index: list[Val | None] = [row, col]
+        self.outer_statements(ROW, 0, index)
+        memo = {self.acc: S(acc, self.k.stmts[self.acc].dtype)}
+        for i, a in self.k.stores:
+            self.store(self.element(i, memo, index, mask, 0), a, index, mask)
+        self.env = before
+
+    def destination(self, fn: Fn) -> tuple[Val, Val, Val] | None:
+        return None
+
+
+__all__ = ["FULL", "GroupEpilogue"]

@@ -1,0 +1,357 @@
+"""Exponentials, logarithms and what is made of them (hyperbolic functions, sigmoid), on LLVM registers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from tracejit.lower.coefficients import DOUBLE, FLOAT, Format
+from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
+from tracejit.lower.scalar import S
+from tracejit.lower.scalarmem import MemoryScalar
+
+
+class ExpScalar(MemoryScalar):
+    """Adds exponentials and logarithms. Methods with an underscore work on float or double registers."""
+
+    # --- helpers ----------------------------------------------------------------------------------------------
+    def _map(self, function: Callable[..., Val], *args: S) -> S:
+        """Apply without fast-math flags: this code relies on every rounding."""
+        n = max(lanes(x.v.ty) for x in args)
+        flags, self.fn.flags = self.fn.flags, ""
+        try:
+            return S(function(*(self.fn.splat(x.v, n) for x in args)), args[0].dtype)
+        finally:
+            self.fn.flags = flags
+
+    def _format(self, v: Val) -> Format:
+        return FLOAT if elem(v.ty) == "float" else DOUBLE
+
+    def _poly(self, x: Val, coefficients: Sequence[float]) -> Val:
+        """Horner's scheme, highest power first."""
+        r = self.like(x, coefficients[0])
+        for c in coefficients[1:]:
+            r = self.fn.fma(r, x, self.like(x, c))
+        return r
+
+    def _below(self, x: Val, high: float) -> Val:
+        """The smaller one; NaN stays."""
+        h = self.like(x, high)
+        return self.fn.select(self.fn.cmp("ogt", x, h), h, x)
+
+    def _above(self, x: Val, low: float) -> Val:
+        h = self.like(x, low)
+        return self.fn.select(self.fn.cmp("olt", x, h), h, x)
+
+    def _clamp(self, x: Val, low: float, high: float) -> Val:
+        return self._below(self._above(x, low), high)
+
+    def _abs(self, x: Val) -> Val:
+        return self.fn.intrinsic("fabs", x)
+
+    def _signed(self, r: Val, x: Val) -> Val:
+        """`r` with the sign of `x`."""
+        return self.fn.intrinsic("copysign", r, x)
+
+    def _int(self, v: Val, value: int) -> Val:
+        return const(vec(self._format(v).integer, lanes(v.ty)), value)
+
+    def _float(self, b: Val, like: Val) -> Val:
+        """The float with these bits."""
+        return self.fn.cast("bitcast", b, like.ty)
+
+    def _native(self, v: Val) -> bool:
+        """Whether AVX-512 has its special instructions for this register."""
+        return self.avx512 and lanes(v.ty) * FLOATS[elem(v.ty)] >= 128
+
+    def _avx512(self, name: str, *args: Val | int) -> Val:
+        """`llvm.x86.avx512.mask.<name>` of any number of registers; the mask and rounding operands are added."""
+        f, x = self.fn, args[0]
+        assert isinstance(x, Val)
+        bits, n = FLOATS[elem(x.ty)], lanes(x.ty)
+        step = min(n, 512 // bits)
+        kind = "ps" if bits == 32 else "pd"
+        tail = [Val("-1", f"i{max(step, 8)}")] + ([const("i32", 4)] if step * bits == 512 else [])
+        full = f"llvm.x86.avx512.mask.{name}.{kind}.{step * bits}"
+        parts = []
+        for at in range(0, n, step):
+            part = [
+                const("i32", a) if isinstance(a, int) else a if n == step else f.shuffle(a, a, range(at, at + step))
+                for a in args
+            ] + tail
+            ty = part[0].ty
+            f.module.declare(full, ty, [p.ty for p in part])
+            parts.append(f.pure(f"call {ty} @{full}({', '.join(f'{p.ty} {p}' for p in part)})", ty))
+        return self._concat(parts)
+
+    def _concat(self, parts: list[Val]) -> Val:
+        while len(parts) > 1:
+            n = 2 * lanes(parts[0].ty)
+            parts = [self.fn.shuffle(a, b, range(n)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    # --- exponentials -----------------------------------------------------------------------------------------
+    def _round_to_int(self, x: Val, factor: float) -> tuple[Val, Val]:
+        """x*factor + magic, whose low bits hold the nearest integer, and that integer as a float."""
+        magic = self.like(x, self._format(x).magic)
+        t = self.fn.fma(x, self.like(x, factor), magic)
+        return t, self.fn.sub(t, magic)
+
+    def _exp_parts(self, x: Val, low: Val | None = None, small: bool = False) -> tuple[Val, Val, Val]:
+        """exp(x + low) = 2**n * (1 + q): q, n, and n in the low bits of a register.
+
+        `small`: large results need not be exact, one float for log(2) is enough.
+        """
+        f, fmt = self.fn, self._format(x)
+        t, n = self._round_to_int(x, fmt.log2e[0])
+        if small and fmt is FLOAT:
+            r = f.fma(n, self.like(x, -math.log(2)), x)
+        else:
+            r = f.fma(n, self.like(x, -fmt.ln2[0]), x)
+            r = f.fma(n, self.like(x, -fmt.ln2[1]), r)
+        if low is not None:
+            r = f.add(r, low)
+        return f.fma(self._poly(r, fmt.exp), f.mul(r, r), r), n, t
+
+    def _scale(self, p: Val, n: Val, t: Val) -> Val:
+        """p * 2**n, rounded once, through subnormal numbers and infinity."""
+        if self._native(p):
+            return self._avx512("scalef", p, n, self.like(p, 0.0))
+        f, fmt = self.fn, self._format(p)
+        i = f.sub(f.bits(t), f.bits(self.like(p, fmt.magic)))
+        h = f.op("ashr", i, self._int(p, 1))
+        return f.mul(f.mul(p, self._power(h)), self._power(f.sub(i, h)))
+
+    def _power(self, n: Val) -> Val:
+        """2**n for an n within the normal range in the low bits of an integer or float register."""
+        f = self.fn
+        ty = vec("float" if elem(n.ty) in ("float", "i32") else "double", lanes(n.ty))
+        b = n if elem(n.ty)[0] == "i" else f.bits(n)
+        fmt = self._format(Val("", ty))
+        one = fmt.bias << fmt.digits
+        return f.cast("bitcast", f.add(f.op("shl", b, const(b.ty, fmt.digits)), const(b.ty, one)), ty)
+
+    def _exp(self, x: Val) -> Val:
+        q, n, t = self._exp_parts(self._clamp(x, *self._format(x).exp_range))
+        return self._scale(self.fn.add(q, self.like(x, 1.0)), n, t)
+
+    def _exp_negative(self, x: Val) -> Val:
+        """exp(-|x|)."""
+        f = self.fn
+        q, n, t = self._exp_parts(self._above(f.fneg(self._abs(x)), self._format(x).exp_range[0]))
+        return self._scale(f.add(q, self.like(x, 1.0)), n, t)
+
+    def _exp2(self, x: Val) -> Val:
+        f, fmt = self.fn, self._format(x)
+        x = self._clamp(x, *fmt.exp2_range)
+        magic = self.like(x, fmt.magic)
+        t = f.add(x, magic)
+        n = f.sub(t, magic)
+        r = f.sub(x, n)
+        return self._scale(f.fma(self._poly(r, fmt.exp2), r, self.like(x, 1.0)), n, t)
+
+    def _expm1_scaled(self, x: Val, down: int, small: bool = False) -> Val:
+        """expm1(x) / 2**down for an x in range."""
+        f, fmt = self.fn, self._format(x)
+        q, _, t = self._exp_parts(x, small=small)
+        s = f.add(f.op("shl", f.bits(t), self._int(x, fmt.digits)), self._int(x, (fmt.bias - down) << fmt.digits))
+        s = self._float(s, x)
+        return f.fma(q, s, f.sub(s, self.like(x, 2.0**-down)))
+
+    def _expm1(self, x: Val) -> Val:
+        half = self._expm1_scaled(self._clamp(x, *self._format(x).expm1_range), 1)
+        return self._signed(self.fn.add(half, half), x)
+
+    def _tanh(self, x: Val) -> Val:
+        f = self.fn
+        a = self._below(self._abs(x), self._format(x).one_from)
+        e = self._expm1_scaled(f.add(a, a), 0, small=True)
+        return self._signed(f.fdiv(e, f.add(e, self.like(x, 2.0))), x)
+
+    def _sinh(self, x: Val) -> Val:
+        """With e = expm1(|x|): (e + e/(e+1)) / 2, on a quarter of e, for the sake of the largest arguments."""
+        f = self.fn
+        e = self._expm1_scaled(self._below(self._abs(x), self._format(x).exp_range[1] + 0.5), 2)
+        r = f.add(e, f.fdiv(e, f.fma(e, self.like(x, 4.0), self.like(x, 1.0))))
+        return self._signed(f.add(r, r), x)
+
+    def _cosh(self, x: Val) -> Val:
+        """With e = exp(|x|) / 4: 2*e + 1/(8*e)."""
+        f, fmt = self.fn, self._format(x)
+        q, _, t = self._exp_parts(self._below(self._abs(x), fmt.exp_range[1] + 0.5))
+        s = f.add(f.op("shl", f.bits(t), self._int(x, fmt.digits)), self._int(x, (fmt.bias - 2) << fmt.digits))
+        s = self._float(s, x)
+        e = f.fma(q, s, s)
+        r = f.add(e, f.fdiv(self.like(x, 1 / 16), e))
+        return f.add(r, r)
+
+    def _sigmoid(self, x: Val) -> Val:
+        """1/(1+e) or e/(1+e) with e = exp(-|x|)."""
+        f, one = self.fn, self.like(x, 1.0)
+        e = self._exp_negative(x)
+        return f.fdiv(f.select(f.cmp("olt", x, self.like(x, 0.0)), e, one), f.add(e, one))
+
+    def _softplus(self, x: Val) -> Val:
+        return self.fn.add(self._above(x, 0.0), self._log1p_above(self._exp_negative(x), finite=True))
+
+    # --- logarithms -------------------------------------------------------------------------------------------
+    def _split(self, x: Val, low: float = 0.75, add: Val | None = None) -> tuple[Val, Val]:
+        """x + add = 2**k * (1 + z) with k a float and `low` <= 1+z < 2*low, for x > 0. `low` is 3/4 or 1."""
+        f, fmt = self.fn, self._format(x)
+        one = self.like(x, 1.0)
+        if self._native(x):
+            k, m = self._avx512("getexp", x, x), self._avx512("getmant", x, 3 if low < 1 else 0, x)
+            if low < 1:
+                k = f.select(f.cmp("olt", m, one), f.add(k, one), k)
+            z = f.sub(m, one)
+            return k, z if add is None else f.add(z, self._avx512("scalef", add, f.fneg(k), x))
+        small = f.cmp("olt", x, self.like(x, fmt.tiny))
+        b = f.bits(f.select(small, f.mul(x, self.like(x, 2.0 ** (fmt.digits + 2))), x))
+        digits = self._int(x, fmt.digits)
+        e = f.op("ashr", f.sub(b, self._int(x, (fmt.bias << fmt.digits) - (1 << fmt.digits - 1 if low < 1 else 0))), digits)
+        z = f.sub(self._float(f.sub(b, f.op("shl", e, digits)), x), one)
+        k = f.cast("sitofp", e, x.ty)
+        if add is not None:
+            top = f.intrinsic("smin", e, self._int(x, fmt.bias - 1))
+            down = f.sub(self._int(x, fmt.bias << fmt.digits), f.op("shl", top, digits))
+            return k, f.fma(add, self._float(down, x), z)
+        return f.add(k, f.select(small, self.like(x, -fmt.digits - 2.0), self.like(x, 0.0))), z
+
+    def _log_near(self, z: Val) -> Val:
+        """log(1+z) - z for z in [-1/4, 1/2)."""
+        f, fmt = self.fn, self._format(z)
+        if fmt is FLOAT:
+            return f.mul(self._poly(z, fmt.log), f.mul(z, z))
+        t = f.fdiv(z, f.add(z, self.like(z, 2.0)))  # 2*atanh(t) = 2t + R; z - 2t = t*z = z*z/2 - t*z*z/2
+        w = f.mul(t, t)
+        h = f.mul(f.mul(z, z), self.like(z, 0.5))
+        return f.fma(t, f.fma(w, self._poly(w, fmt.log), h), f.fneg(h))
+
+    def _log_fix(self, r: Val, x: Val) -> Val:
+        """The logarithm of 0 is -inf, of inf and NaN themselves, of others below 0 NaN."""
+        f = self.fn
+        if self._native(x):
+            # one nibble for NaN, signalling NaN, 0, 1, -inf, inf, negative, positive: what becomes of it
+            return self._avx512("fixupimm", r, x, self._int(x, 0x03530422), 0)
+        zero = self.like(x, 0.0)
+        r = f.select(f.cmp("olt", x, self.like(x, math.inf)), r, x)
+        r = f.select(f.cmp("olt", x, zero), self.like(x, math.nan), r)
+        return f.select(f.cmp("oeq", x, zero), self.like(x, -math.inf), r)
+
+    def _log_sum(self, k: Val, z: Val) -> Val:
+        f, ln2 = self.fn, self._format(z).ln2
+        r = f.add(z, f.fma(k, self.like(z, ln2[1]), self._log_near(z)))
+        return f.fma(k, self.like(z, ln2[0]), r)
+
+    def _log(self, x: Val) -> Val:
+        return self._log_fix(self._log_sum(*self._split(x)), x)
+
+    def _log_base(self, x: Val, base: tuple[float, float], two: tuple[float, float]) -> Val:
+        """log(x) * base, where two = log(2) * base, each in a high and a low part."""
+        f = self.fn
+        k, z = self._split(x)
+        c = self.like(x, base[0])
+        low = f.mul(k, self.like(x, two[1])) if two[1] else None
+        if elem(x.ty) == "double":
+            part = self.like(x, base[1])
+            low = f.fma(z, part, low) if low else f.mul(z, part)
+        y = self._log_near(z)
+        y = f.fma(z, c, f.fma(y, c, low) if low else f.mul(y, c))
+        return self._log_fix(f.fma(k, self.like(x, two[0]), y) if two[0] != 1.0 else f.add(k, y), x)
+
+    def _log2(self, x: Val) -> Val:
+        return self._log_base(x, self._format(x).log2e, (1.0, 0.0))
+
+    def _log10(self, x: Val) -> Val:
+        fmt = self._format(x)
+        return self._log_base(x, fmt.log10e, fmt.log10_2)
+
+    def _log1p_parts(self, x: Val) -> tuple[Val, Val]:
+        """log(1+x) and 1+x; what the sum loses joins the significand again."""
+        f = self.fn
+        one = self.like(x, 1.0)
+        u = f.add(x, one)
+        return self._log_sum(*self._split(u, add=f.sub(x, f.sub(u, one)))), u
+
+    def _log1p(self, x: Val) -> Val:
+        return self._signed(self._log_fix(*self._log1p_parts(x)), x)
+
+    def _log1p_above(self, x: Val, finite: bool = False) -> Val:
+        """log(1+x) for x >= 0 or NaN."""
+        f = self.fn
+        r, u = self._log1p_parts(x)
+        if finite or self._native(x):
+            return r
+        return f.select(f.cmp("oeq", u, self.like(x, math.inf)), u, r)
+
+    def _asinh(self, x: Val) -> Val:
+        """log1p(a + a*a/(1 + sqrt(a*a + 1))); log(2a) for large a."""
+        f, a, one = self.fn, self._abs(x), self.like(x, 1.0)
+        s = f.mul(a, a)
+        w = f.add(a, f.fdiv(s, f.add(one, f.intrinsic("sqrt", f.add(s, one)))))
+        return self._signed(self._log1p_or_double(w, a), x)
+
+    def _acosh(self, x: Val) -> Val:
+        """log1p(t + sqrt(t*t + 2t)) with t = x - 1."""
+        f, one = self.fn, self.like(x, 1.0)
+        t = f.sub(x, one)
+        w = f.add(t, f.intrinsic("sqrt", f.fma(t, t, f.add(t, t))))
+        return self._log1p_or_double(f.select(f.cmp("olt", x, one), self.like(x, math.nan), w), x)
+
+    def _log1p_or_double(self, w: Val, a: Val) -> Val:
+        """log1p(w), or log(2a) for a huge `a`."""
+        f = self.fn
+        huge = f.cmp("ogt", a, self.like(a, self._format(a).huge))
+        r = self._log1p_above(f.select(huge, a, w))
+        return f.select(huge, f.add(r, self.like(a, math.log(2))), r)
+
+    def _atanh(self, x: Val) -> Val:
+        f, a, one = self.fn, self._abs(x), self.like(x, 1.0)
+        r = self._log_fix(*self._log1p_parts(f.fdiv(f.add(a, a), f.sub(one, a))))
+        return self._signed(f.mul(r, self.like(x, 0.5)), x)
+
+    # --- the protocol -----------------------------------------------------------------------------------------
+    def exp(self, x: S) -> S:
+        return self._map(self._exp, x)
+
+    def exp2(self, x: S) -> S:
+        return self._map(self._exp2, x)
+
+    def expm1(self, x: S) -> S:
+        return self._map(self._expm1, x)
+
+    def log(self, x: S) -> S:
+        return self._map(self._log, x)
+
+    def log2(self, x: S) -> S:
+        return self._map(self._log2, x)
+
+    def log10(self, x: S) -> S:
+        return self._map(self._log10, x)
+
+    def log1p(self, x: S) -> S:
+        return self._map(self._log1p, x)
+
+    def tanh(self, x: S) -> S:
+        return self._map(self._tanh, x)
+
+    def sinh(self, x: S) -> S:
+        return self._map(self._sinh, x)
+
+    def cosh(self, x: S) -> S:
+        return self._map(self._cosh, x)
+
+    def asinh(self, x: S) -> S:
+        return self._map(self._asinh, x)
+
+    def acosh(self, x: S) -> S:
+        return self._map(self._acosh, x)
+
+    def atanh(self, x: S) -> S:
+        return self._map(self._atanh, x)
+
+    def sigmoid(self, x: S) -> S:
+        return self._map(self._sigmoid, x)
+
+    def softplus(self, x: S) -> S:
+        return self._map(self._softplus, x)

@@ -1,0 +1,111 @@
+"""Sines, tangents and their inverses on LLVM registers."""
+
+from __future__ import annotations
+
+import math
+
+from tracejit.lower.coefficients import FLOAT
+from tracejit.lower.llvm import Val
+from tracejit.lower.scalar import S
+from tracejit.lower.scalarexp import ExpScalar
+
+
+class TrigScalar(ExpScalar):
+    """Adds trigonometric functions. Arguments beyond `Format.trig_limit` go to the C library, lane by lane."""
+
+    def _reduce(self, a: Val) -> tuple[Val, Val]:
+        """a = q*pi/2 + r with |r| <= pi/4: r, and a register whose low bits hold q."""
+        f, fmt = self.fn, self._format(a)
+        t, n = self._round_to_int(a, 2 / math.pi)
+        r = a
+        for part in fmt.half_pi:
+            r = f.fma(n, self.like(a, -part), r)
+        return r, f.bits(t)
+
+    def _sin_poly(self, r: Val, z: Val) -> Val:
+        return self.fn.fma(self._poly(z, self._format(r).sin), self.fn.mul(z, r), r)
+
+    def _cos_poly(self, z: Val) -> Val:
+        f = self.fn
+        low = f.fma(z, self.like(z, -0.5), self.like(z, 1.0))
+        return f.fma(self._poly(z, self._format(z).cos), f.mul(z, z), low)
+
+    def _odd(self, q: Val) -> Val:
+        f = self.fn
+        return f.cmp("ne", f.and_(q, self.like(q, 1)), self.like(q, 0))
+
+    def _flip(self, v: Val, q: Val, bit: int) -> Val:
+        """Change the sign of `v` where that bit of `q` is set."""
+        f, top = self.fn, self._format(v).digits + (8 if elem_is_float(v) else 11)
+        sign = f.and_(f.op("shl", q, self.like(q, top - bit)), self.like(q, 1 << top))
+        return self._float(f.xor(f.bits(v), sign), v)
+
+    def _beyond(self, a: Val) -> Val:
+        return self.fn.cmp("ogt", a, self.like(a, self._format(a).trig_limit))
+
+    def _sin(self, x: Val) -> Val:
+        f, a = self.fn, self._abs(x)
+        r, q = self._reduce(a)
+        z = f.mul(r, r)
+        v = self._flip(f.select(self._odd(q), self._cos_poly(z), self._sin_poly(r, z)), q, 1)
+        negative = f.and_(f.bits(x), f.bits(self.like(x, -0.0)))
+        return self.rare(self._beyond(a), "sin", self._float(f.xor(f.bits(v), negative), x), x)
+
+    def _cos(self, x: Val) -> Val:
+        f, a = self.fn, self._abs(x)
+        r, q = self._reduce(a)
+        z = f.mul(r, r)
+        v = f.select(self._odd(q), self._sin_poly(r, z), self._cos_poly(z))
+        return self.rare(self._beyond(a), "cos", self._flip(v, f.add(q, self.like(q, 1)), 1), x)
+
+    def _tan(self, x: Val) -> Val:
+        f, a = self.fn, self._abs(x)
+        r, q = self._reduce(a)
+        z = f.mul(r, r)
+        s, c, odd = self._sin_poly(r, z), self._cos_poly(z), self._odd(q)
+        v = self._flip(f.fdiv(f.select(odd, c, s), f.select(odd, s, c)), q, 0)
+        negative = f.and_(f.bits(x), f.bits(self.like(x, -0.0)))
+        return self.rare(self._beyond(a), "tan", self._float(f.xor(f.bits(v), negative), x), x)
+
+    # --- inverses ---------------------------------------------------------------------------------------------
+    def _asin_parts(self, x: Val) -> tuple[Val, Val]:
+        """Whether |x| > 1/2, and the arc sine of |x|, or of sqrt((1 - |x|) / 2) there."""
+        f, a = self.fn, self._abs(x)
+        half = self.like(x, 0.5)
+        far = f.cmp("ogt", a, half)
+        z = f.select(far, f.fma(a, self.like(x, -0.5), half), f.mul(a, a))
+        y = f.select(far, f.intrinsic("sqrt", z), a)
+        return far, f.fma(self._poly(z, self._format(x).asin), f.mul(y, z), y)
+
+    def _asin(self, x: Val) -> Val:
+        f, (high, low, _) = self.fn, self._format(x).half_pi
+        far, p = self._asin_parts(x)
+        other = f.add(f.fma(p, self.like(x, -2.0), self.like(x, high)), self.like(x, low))
+        return self._signed(f.select(far, other, p), x)
+
+    def _acos(self, x: Val) -> Val:
+        """pi/2 - p, and beyond 1/2 2p or pi - 2p, where p has the sign of x."""
+        f, (high, low, _) = self.fn, self._format(x).half_pi
+        far, p = self._asin_parts(x)
+        p, zero = self._signed(p, x), self.like(x, 0.0)
+        negative = f.cmp("olt", x, zero)
+
+        def constant(c: float) -> Val:
+            beyond = f.select(negative, self.like(x, 2 * c), zero)
+            return f.select(far, beyond, self.like(x, c))
+
+        return f.fma(f.select(far, self.like(x, 2.0), self.like(x, -1.0)), p, constant(high)) if False else f.add(
+            f.fma(f.select(far, self.like(x, 2.0), self.like(x, -1.0)), p, constant(high)), constant(low)
+        )
+
+    def _atan_ratio(self, n: Val, d: Val) -> tuple[Val, Val | None]:
+        """The arc tangent of n/d for 0 <= n <= d: a number, and whether pi/4 must be added to it."""
+        f = self.fn
+        fmt = self._format(n)
+        far = None
+        if fmt is not FLOAT:  # one more step: atan(n/d) = pi/4 + atan((n-d)/(n+d))
+            far = f.cmp("ogt", n, f.mul(d, self.like(d, math.tan(math.pi / 8))))
+            n, d = f.select(far, f.sub(n, d), n), f.select(far, f.add(n, d), d)
+        t = f.fdiv(n, d)
+        z = f.mul(t, t)
+        return f.fma(self._poly(z, fmt.atan), f.mul(z, t), t), far

@@ -1,0 +1,219 @@
+"""Products of matrices and tensors, norms, and matrices cut along diagonals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.errors import ShapeError, locate
+from tracejit.ir.dim import known_equal, product
+from tracejit.ir.types import show_shape
+from tracejit.ops import contract as C
+from tracejit.ops import elementwise as E
+from tracejit.ops import shape as S
+from tracejit.ops.args import as_axis, as_size, as_sizes, floating, operand, require
+from tracejit.ops.array import cut, swapaxes
+from tracejit.ops.creation import counter
+from tracejit.ops.reductions import reduce_max, reduce_min, reduce_sum
+from tracejit.tensor import Operand, Tensor, convert
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    adjoint_a: bool = False,
+    adjoint_b: bool = False,
+    a_is_sparse: bool = False,
+    b_is_sparse: bool = False,
+    output_type: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """The matrix product over the last two axes; the axes before them are broadcast.
+
+    A 1-D operand is a row on the left and a column on the right, and that axis is dropped from the result.
+    Raises `ShapeError` when the inner sizes differ.
+    """
+    x, y = operand(a), operand(b)
+    if output_type is not None:
+        x, y = operand(x, output_type), operand(y, output_type)
+    ta, tb = bool(transpose_a or adjoint_a), bool(transpose_b or adjoint_b)
+    if adjoint_a and x.dtype.kind == "c":
+        x = E.conj(x)
+    if adjoint_b and y.dtype.kind == "c":
+        y = E.conj(y)
+    m, n = x.ndim, y.ndim
+    if m >= 2 and n >= 2:
+        return C.matmul(x, y, ta=ta, tb=tb) if ta or tb else C.matmul(x, y)
+    if not m or not n:
+        raise locate(
+            ShapeError(f"matmul: left {show_shape(x.shape)}, right {show_shape(y.shape)}: a 0-d operand", remedy="use *")
+        )
+    if not known_equal(x.shape[-1] if m == 1 or not ta else x.shape[-2], y.shape[0 if n == 1 else -1 if tb else -2]):
+        raise locate(ShapeError(f"matmul: left {show_shape(x.shape)}, right {show_shape(y.shape)}: the sizes differ"))
+    if m == 1:
+        x, ta = S.reshape(x, shape=(1, *x.shape)), False
+    if n == 1:
+        y, tb = S.reshape(y, shape=(*y.shape, 1)), False
+    z = C.matmul(x, y, ta=ta, tb=tb) if ta or tb else C.matmul(x, y)
+    shape = tuple(z.shape)
+    return S.reshape(z, shape=shape[:-2] + (() if m == 1 else shape[-2:-1]) + (() if n == 1 else shape[-1:]))
+
+
+def _matmul(self: Operand, other: Any) -> Tensor:
+    return matmul(self, other)
+
+
+def _rmatmul(self: Operand, other: Any) -> Tensor:
+    return matmul(other, self)
+
+
+Operand.__matmul__ = _matmul  # type: ignore[attr-defined]
+Operand.__rmatmul__ = _rmatmul  # type: ignore[attr-defined]
+
+
+def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, name: str | None = None) -> Tensor:
+    """The products of matrices and vectors: the last axes of `a` (two) and `b` (one)."""
+    v = operand(b)
+    y = matmul(a, S.reshape(v, shape=(*v.shape, 1)), transpose_a=transpose_a, adjoint_a=adjoint_a)
+    return S.reshape(y, shape=tuple(y.shape[:-1]))
+
+
+def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
+    """Sum over pairs of axes: the last n of a with the first n of b, or the axes that two lists name."""
+    x, y = operand(a), operand(b)
+    if isinstance(axes, (list, tuple)) or getattr(axes, "ndim", 0):
+        require(len(axes) == 2, f"axes are a number or a pair, not {axes!r}")
+        left = [as_axis(i, x.ndim) for i in as_sizes(axes[0], "axes")]
+        right = [as_axis(i, y.ndim) for i in as_sizes(axes[1], "axes")]
+    else:
+        n = int(as_size(axes, "axes"))
+        require(0 <= n <= min(x.ndim, y.ndim), f"axes = {n} for tensors of {x.ndim} and {y.ndim} axes")
+        left, right = list(range(x.ndim - n, x.ndim)), list(range(n))
+    if len(left) != len(right) or not all(known_equal(x.shape[i], y.shape[j]) for i, j in zip(left, right)):
+        raise locate(
+            ShapeError(
+                f"tensordot: axes {left} of {show_shape(x.shape)} and {right} of {show_shape(y.shape)} do not match"
+            )
+        )
+    free_x = [i for i in range(x.ndim) if i not in left]
+    free_y = [i for i in range(y.ndim) if i not in right]
+    inner = product(tuple([x.shape[i] for i in left]))
+    rows, columns = tuple([x.shape[i] for i in free_x]), tuple([y.shape[i] for i in free_y])
+    p = S.reshape(permuted(x, free_x + left), shape=(product(rows), inner))
+    q = S.reshape(permuted(y, right + free_y), shape=(inner, product(columns)))
+    return S.reshape(C.matmul(p, q), shape=rows + columns)
+
+
+def permuted(x: Operand, perm: Sequence[int]) -> Operand:
+    return x if list(perm) == list(range(x.ndim)) else S.transpose(x, perm=tuple(perm))
+
+
+# --- norms ------------------------------------------------------------------------------------------------------------
+def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+    """The norm of vectors along an axis, of matrices in two axes, or of all elements: "euclidean", 1, 2, inf, p."""
+    x = floating(tensor)
+    two = axis is not None and not isinstance(axis, int) and len(as_sizes(axis)) == 2
+    size = E.abs_(x) if x.dtype.kind != "c" else E.sqrt(E.real(E.mul(x, E.conj(x))))
+    if ord in ("euclidean", "fro") or (ord == 2 and not two):
+        return E.sqrt(reduce_sum(E.square(x if x.dtype.kind != "c" else size), axis, keepdims))
+    if two:
+        require(ord in (1, math.inf), f"the norm {ord!r} of matrices is not available", "use 'euclidean', 1 or inf")
+        rows, columns = (as_axis(i, x.ndim) for i in as_sizes(axis))
+        first, second = (rows, columns) if ord == 1 else (columns, rows)
+        y = reduce_max(reduce_sum(size, first, True), second, True)
+        return y if keepdims else S.reshape(y, shape=tuple([d for i, d in enumerate(x.shape) if i not in (rows, columns)]))
+    if ord == math.inf:
+        return reduce_max(size, axis, keepdims)
+    if ord == -math.inf:
+        return reduce_min(size, axis, keepdims)
+    require(isinstance(ord, (int, float)) and ord > 0, f"ord is 'euclidean', a positive number or inf, not {ord!r}")
+    if ord == 1:
+        return reduce_sum(size, axis, keepdims)
+    return E.pow_(reduce_sum(E.pow_(size, float(ord)), axis, keepdims), 1.0 / ord)
+
+
+def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None) -> Tensor:
+    """x / √Σx² over axes; `epsilon` bounds the sum from below."""
+    x = floating(x)
+    return E.mul(x, E.rsqrt(E.maximum(reduce_sum(E.square(x), axis, True), epsilon)))
+
+
+# --- diagonals --------------------------------------------------------------------------------------------------------
+def diag_part(input: Any, name: str | None = None) -> Tensor:
+    """The main diagonals of the matrices in the last two axes."""
+    x = operand(input)
+    require(x.ndim >= 2, f"a diagonal needs two axes or more, the shape is {show_shape(x.shape)}")
+    rows, columns = x.shape[-2:]
+    n = rows if rows <= columns else columns
+    flat = S.reshape(x, shape=(*x.shape[:-2], rows * columns))
+    return cut(flat, x.ndim - 2, 0, n, columns + 1)
+
+
+def diag(diagonal: Any, name: str | None = None) -> Tensor:
+    """Matrices with the last axis on the main diagonal and zeros elsewhere."""
+    x = operand(diagonal)
+    require(x.ndim >= 1, "diag needs one axis or more")
+    n = x.shape[-1]
+    on = E.equal(counter(n, 2, 0), counter(n, 2, 1))
+    return E.where(on, S.reshape(x, shape=(*x.shape, 1)), convert(0, x.dtype))
+
+
+def trace(x: Any, name: str | None = None) -> Tensor:
+    """The sums of the main diagonals of the matrices in the last two axes."""
+    return reduce_sum(diag_part(x), -1)
+
+
+def band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Tensor:
+    """The matrices with zeros below `num_lower` subdiagonals and above `num_upper` superdiagonals; −1 keeps all."""
+    x = operand(input)
+    below, above = as_size(num_lower), as_size(num_upper)
+    rows, columns = counter(x.shape[-2], 2, 0), counter(x.shape[-1], 2, 1)
+    keep: Any = None
+    for limit, away in ((below, E.sub(rows, columns)), (above, E.sub(columns, rows))):
+        if limit >= 0:
+            inside = E.less_equal(away, limit)
+            keep = inside if keep is None else E.logical_and(keep, inside)
+    return E.identity(x) if keep is None else E.where(keep, x, convert(0, x.dtype))
+
+
+def matrix_transpose(a: Any, name: str | None = None, conjugate: bool = False) -> Tensor:
+    """The last two axes exchanged."""
+    x = operand(a)
+    y = swapaxes(x, -1, -2)
+    return E.conj(y) if conjugate and x.dtype.kind == "c" else y
+
+
+def outer(a: Any, b: Any) -> Tensor:
+    """All products of an element of a with one of b, both flattened."""
+    x, y = operand(a), operand(b)
+    n, m = product(tuple(x.shape)), product(tuple(y.shape))
+    return E.mul(S.reshape(x, shape=(n, 1)), S.reshape(y, shape=(1, m)))
+
+
+def global_norm(t_list: Any, name: str | None = None) -> Tensor:
+    """√Σ of the squares of all elements of all tensors; None is left out."""
+    parts = [reduce_sum(E.square(floating(t))) for t in t_list if t is not None]
+    require(bool(parts), "global_norm needs one tensor or more")
+    total: Any = parts[0]
+    for p in parts[1:]:
+        total = E.add(total, p)
+    return E.sqrt(total)
+
+
+def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
+    """t scaled down so that its norm over axes is at most `clip_norm`."""
+    x = floating(t)
+    total = reduce_sum(E.square(x), axes, True)
+    size = E.sqrt(E.where(E.greater(total, 0), total, 1.0))
+    return E.mul(x, E.div(clip_norm, E.maximum(size, clip_norm)))
+
+
+def clip_by_global_norm(t_list: Any, clip_norm: Any, use_norm: Any = None, name: str | None = None) -> tuple:
+    """Tensors scaled down together so that their global norm is at most `clip_norm`; and that norm."""
+    size = global_norm(t_list) if use_norm is None else operand(use_norm)
+    scale = E.div(clip_norm, E.maximum(size, clip_norm))
+    return [None if t is None else E.mul(floating(t), E.cast(scale, dtype=operand(t).dtype)) for t in t_list], size
+

@@ -1,0 +1,215 @@
+"""Activations, losses and normalisations, composed of primitive ops so that they fuse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tracejit.errors import DTypeError, ShapeError, locate
+from tracejit.ir.dim import known_equal
+from tracejit.ir.types import float32, int32, int64, show_shape
+from tracejit.ops import elementwise as E
+from tracejit.ops import shape as S
+from tracejit.ops.args import as_sizes, floating, operand, require
+from tracejit.ops.array import expand_dims, gather
+from tracejit.ops.creation import counter
+from tracejit.ops.define import public
+from tracejit.ops.linalg import l2_normalize
+from tracejit.ops.math import sigmoid, softplus, tanh
+from tracejit.ops.reductions import moments, peak, reduce_mean, reduce_sum
+from tracejit.tensor import Tensor
+
+relu = public(E.relu)
+
+
+# --- activations ------------------------------------------------------------------------------------------------------
+def relu6(features: Any, name: str | None = None) -> Tensor:
+    """min(max(x, 0), 6)."""
+    x = operand(features)
+    return E.where(E.greater_equal(x, 6), 6, E.relu(x))
+
+
+def leaky_relu(features: Any, alpha: Any = 0.2, name: str | None = None) -> Tensor:
+    """x where it is positive, αx elsewhere."""
+    x = floating(features)
+    return E.where(E.greater(x, 0), x, E.mul(x, alpha))
+
+
+def elu(features: Any, alpha: Any = 1.0, name: str | None = None) -> Tensor:
+    """x where it is positive, α(eˣ − 1) elsewhere."""
+    x = floating(features)
+    low = E.expm1(x)
+    return E.where(E.greater(x, 0), x, low if type(alpha) is float and alpha == 1.0 else E.mul(low, alpha))
+
+
+def selu(features: Any, name: str | None = None) -> Tensor:
+    """The scaled elu that keeps mean 0 and variance 1."""
+    return E.mul(elu(features, 1.6732632423543772), 1.0507009873554805)
+
+
+def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Tensor:
+    """x Φ(x), Φ the normal distribution function; `approximate` uses tanh for it."""
+    x = floating(features)
+    if approximate:
+        inner = E.mul(E.add(x, E.mul(0.044715, E.mul(x, E.square(x)))), math.sqrt(2 / math.pi))
+        return E.mul(E.mul(x, 0.5), E.add(E.tanh(inner), 1.0))
+    return E.mul(E.mul(x, 0.5), E.add(E.erf(E.mul(x, math.sqrt(0.5))), 1.0))
+
+
+def silu(features: Any, beta: Any = 1.0, name: str | None = None) -> Tensor:
+    """x σ(βx)."""
+    x = floating(features)
+    return E.mul(x, E.sigmoid(x if type(beta) is float and beta == 1.0 else E.mul(x, beta)))
+
+
+swish = silu
+
+
+def softsign(features: Any, name: str | None = None) -> Tensor:
+    """x / (1 + |x|)."""
+    x = floating(features)
+    return E.div(x, E.add(E.abs_(x), 1.0))
+
+
+def _exponentials(logits: Any, axis: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Shifted logits, their exponentials and the sum of these along an axis that is kept."""
+    x = floating(logits)
+    require(x.ndim > 0, "softmax needs one axis or more")
+    shifted = E.sub(x, peak(x, axis))
+    e = E.exp(shifted)
+    return shifted, e, reduce_sum(e, axis, True)
+
+
+def softmax(logits: Any, axis: Any = -1, name: str | None = None) -> Tensor:
+    """eˣ / Σeˣ along an axis, without overflow."""
+    _, e, total = _exponentials(logits, axis)
+    return E.div(e, total)
+
+
+def log_softmax(logits: Any, axis: Any = -1, name: str | None = None) -> Tensor:
+    """The logarithm of the softmax along an axis, without underflow."""
+    shifted, _, total = _exponentials(logits, axis)
+    return E.sub(shifted, E.log(total))
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+def softmax_cross_entropy_with_logits(labels: Any, logits: Any, axis: Any = -1, name: str | None = None) -> Tensor:
+    """−Σ labels · log softmax(logits) along an axis; the labels are probabilities."""
+    x, p = floating(logits), operand(labels)
+    p = operand(p, x.dtype) if p.dtype.kind not in "fc" else p
+    y = E.multiply_no_nan(log_softmax(x, axis), p)
+    return E.neg(reduce_sum(y, axis))
+
+
+def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: str | None = None) -> Tensor:
+    """−log softmax(logits)[label] along the last axis; the labels are class numbers.
+
+    A label outside 0 … classes − 1 counts as a class of weight 0, whose loss is log Σeˣ relative to the largest logit.
+    """
+    x, c = floating(logits), operand(labels)
+    if c.dtype.kind not in "iu":
+        raise locate(DTypeError(f"labels are class numbers, not {c.dtype.name}"))
+    fits = c.ndim == x.ndim - 1 and all(map(known_equal, c.shape, x.shape[:-1]))
+    if not fits:
+        raise locate(ShapeError(f"labels {show_shape(c.shape)} do not go with logits {show_shape(x.shape)}"))
+    shifted, _, total = _exponentials(x, -1)
+    d = int64 if c.dtype.bits == 64 else int32
+    hit = E.equal(S.reshape(E.cast(c, dtype=d), shape=(*c.shape, 1)), counter(x.shape[-1], x.ndim, x.ndim - 1, d))
+    chosen = reduce_sum(E.where(hit, shifted, 0.0), -1)
+    return E.sub(E.log(S.reshape(total, shape=tuple(c.shape))), chosen)
+
+
+def sigmoid_cross_entropy_with_logits(labels: Any = None, logits: Any = None, name: str | None = None) -> Tensor:
+    """The cross-entropy of independent probabilities σ(logits) and labels, element by element."""
+    x = floating(logits)
+    return E.sub(E.softplus(x), E.mul(x, operand(labels, x.dtype)))
+
+
+def weighted_cross_entropy_with_logits(labels: Any, logits: Any, pos_weight: Any, name: str | None = None) -> Tensor:
+    """The sigmoid cross-entropy with the positive labels weighted."""
+    x = floating(logits)
+    z = operand(labels, x.dtype)
+    weight = E.add(E.mul(E.sub(pos_weight, 1.0), z), 1.0)
+    return E.add(E.mul(E.sub(1.0, z), x), E.mul(weight, E.softplus(E.neg(x))))
+
+
+def l2_loss(t: Any, name: str | None = None) -> Tensor:
+    """Half the sum of the squares."""
+    return E.mul(reduce_sum(E.square(floating(t))), 0.5)
+
+
+def mean_squared_error(y_true: Any, y_pred: Any) -> Tensor:
+    """The mean of (y_true − y_pred)² along the last axis."""
+    return reduce_mean(E.square(E.sub(floating(y_true), y_pred)), -1)
+
+
+def mean_absolute_error(y_true: Any, y_pred: Any) -> Tensor:
+    """The mean of |y_true − y_pred| along the last axis."""
+    return reduce_mean(E.abs_(E.sub(floating(y_true), y_pred)), -1)
+
+
+def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Tensor:
+    """The mean along the last axis of ½e², which goes on as a straight line where |e| > delta."""
+    e = E.abs_(E.sub(floating(y_true), y_pred))
+    return reduce_mean(
+        E.where(E.less_equal(e, delta), E.mul(E.square(e), 0.5), E.sub(E.mul(e, delta), 0.5 * delta * delta)), -1
+    )
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | None = None) -> Tensor:
+    """value + bias along the last axis, or along axis 1 if the data format begins with "NC"."""
+    x, b = operand(value), operand(bias)
+    if data_format is not None and data_format.startswith("NC"):
+        b = S.reshape(b, shape=(1, *b.shape, *(1,) * (x.ndim - 2)))
+    return E.add(x, b)
+
+
+def batch_normalization(
+    x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: Any, name: str | None = None
+) -> Tensor:
+    """(x − mean) / √(variance + ε) · scale + offset; None leaves scale or offset out."""
+    factor = E.rsqrt(E.add(floating(variance), variance_epsilon))
+    if scale is not None:
+        factor = E.mul(factor, scale)
+    y = E.mul(E.sub(floating(x), mean), factor)
+    return y if offset is None else E.add(y, offset)
+
+
+def layer_normalization(
+    x: Any, scale: Any = None, offset: Any = None, axis: Any = -1, epsilon: float = 1e-3, name: str | None = None
+) -> Tensor:
+    """Each line along the axes brought to mean 0 and variance 1, then · scale + offset."""
+    x = floating(x)
+    mean, variance = moments(x, axis, keepdims=True)
+    return batch_normalization(x, mean, variance, offset, scale, epsilon)
+
+
+def embedding_lookup(params: Any, ids: Any, max_norm: Any = None, name: str | None = None) -> Tensor:
+    """The rows of `params` with the given numbers, scaled down to `max_norm` if it is given."""
+    rows = gather(params, ids)
+    if max_norm is None:
+        return rows
+    size = E.sqrt(E.maximum(reduce_sum(E.square(rows), -1, True), 1e-24))
+    return E.mul(rows, E.div(max_norm, E.maximum(size, max_norm)))
+
+
+def in_top_k(targets: Any, predictions: Any, k: Any, name: str | None = None) -> Tensor:
+    """Whether fewer than k predictions are larger than that of the target class."""
+    x = floating(predictions)
+    own = gather(x, expand_dims(targets, -1), batch_dims=1, axis=1)
+    return E.less(reduce_sum(E.cast(E.greater(x, own), dtype=int32), -1), as_sizes(k)[0])
+
+
+def zero_fraction(value: Any, name: str | None = None) -> Tensor:
+    """The share of elements that are 0."""
+    return reduce_mean(E.cast(E.equal(operand(value), 0), dtype=float32))
+
+
+__all__ = [
+    "batch_normalization", "bias_add", "elu", "embedding_lookup", "gelu", "huber", "in_top_k",
+    "l2_loss", "l2_normalize", "layer_normalization", "leaky_relu", "log_softmax", "mean_absolute_error",
+    "mean_squared_error", "moments", "relu", "relu6", "selu", "sigmoid", "sigmoid_cross_entropy_with_logits", "silu",
+    "softmax", "softmax_cross_entropy_with_logits", "softplus", "softsign", "sparse_softmax_cross_entropy_with_logits",
+    "swish", "tanh", "weighted_cross_entropy_with_logits", "zero_fraction",
+]  # fmt: skip

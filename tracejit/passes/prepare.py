@@ -1,0 +1,146 @@
+"""The last rewriting before fusion: copies where a value needs memory of its own, and small matmuls as sums."""
+
+from __future__ import annotations
+
+from tracejit.ir.dim import hint
+from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType
+from tracejit.passes.fuse import is_index_source, is_view
+from tracejit.passes.layout import needs_copy
+
+TINY = 8
+
+
+def prepare(graph: Graph) -> Graph:
+    """The graph as fusion takes it. Its results are all different values, each computed by a node that is no view."""
+    return settle(tiny_products(graph))
+
+
+def settle(graph: Graph) -> Graph:
+    """Insert `copy` before reshapes of unevenly spaced values, and for results that are parameters, views or repeated."""
+    copies = set(needs_copy(graph))
+    b = Builder()
+    env: dict[Value, Value] = {}
+    for p in graph.params:
+        env[p] = b.param(p.type)
+    for n in graph.nodes:
+        inputs = [env[v] for v in n.inputs]
+        if n in copies:
+            inputs[0] = _copy(b, inputs[0])
+        elif not is_view(n) and n.op.family not in ("elementwise", "reduce", "source"):
+            inputs = [_in_memory(b, v) for v in inputs]
+        _again(b, n, inputs, env)
+    taken: set[Value] = set()
+    results = []
+    for r in graph.results:
+        v = env[r]
+        base = v
+        while base.node is not None and is_view(base.node):
+            base = base.node.inputs[0]
+        made = base.node is not None and base.node.op.family != "source"
+        if not made or base in taken or base is not v:
+            v = _copy(b, v)
+            base = v
+        taken.add(base)
+        results.append(v)
+    return b.finish(graph.name, results)
+
+
+def _copy(b: Builder, v: Value) -> Value:
+    from_type = v.type
+    node = Node(OPS["copy"], (v,), (), [TensorType(from_type.dtype, from_type.shape)], b.scope, v.node.loc if v.node else None)
+    b.nodes.append(node)
+    return node.out
+
+
+def _in_memory(b: Builder, v: Value) -> Value:
+    """A splat or a position source has no buffer; an op that is not a loop needs one."""
+    base = v
+    while base.node is not None and is_view(base.node):
+        base = base.node.inputs[0]
+    n = base.node
+    if n is not None and n.op.family == "source":
+        splat = n.op.name == "constant" and n.attr("value").array is None
+        if splat or is_index_source(n) or n.op.name == "dim":
+            return _copy(b, v)
+    return v
+
+
+def _again(b: Builder, n: Node, inputs: list[Value], env: dict[Value, Value]) -> None:
+    node = Node(n.op, tuple(inputs), n.attrs, [o.type for o in n.outs], b.scope, n.loc)
+    b.nodes.append(node)
+    env.update(zip(n.outs, node.outs, strict=True))
+
+
+def tiny_products(graph: Graph) -> Graph:
+    """Products with at most 8 columns and summands become elementwise sums, which fuse with what is around them."""
+    hit = [n for n in graph.nodes if n.op.name == "matmul" and _tiny(n)]
+    if not hit:
+        return graph
+    b = Builder()
+    env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
+    for n in graph.nodes:
+        inputs = [env[v] for v in n.inputs]
+        if n in hit:
+            b.loc = n.loc
+            env[n.out] = _expand(b, n, inputs)
+            b.loc = None
+        else:
+            _again(b, n, inputs, env)
+    return b.finish(graph.name, [env[r] for r in graph.results])
+
+
+def _attr(n: Node, name: str) -> bool:
+    return bool(dict(n.attrs).get(name, False))
+
+
+def _tiny(n: Node) -> bool:
+    a, c = n.inputs
+    if len(a.shape) != 2 or len(c.shape) != 2 or a.dtype.kind == "c":
+        return False
+    ta, tb = _attr(n, "ta"), _attr(n, "tb")
+    m, k = (a.shape[1], a.shape[0]) if ta else (a.shape[0], a.shape[1])
+    cols = c.shape[0] if tb else c.shape[1]
+    small = [type(d) is int and d <= TINY for d in (m, k, cols)]
+    if small[1] and type(k) is int and k > 0 and type(cols) is int and cols * k <= TINY:
+        return True  # every column is a sum of k products
+    return bool(small[0] and small[2] and m * cols <= TINY and hint(k) > TINY)  # type: ignore[operator]
+
+
+def _expand(b: Builder, n: Node, inputs: list[Value]) -> Value:
+    a, c = inputs
+    ta, tb = _attr(n, "ta"), _attr(n, "tb")
+    m, k = (a.shape[1], a.shape[0]) if ta else (a.shape[0], a.shape[1])
+    cols = c.shape[0] if tb else c.shape[1]
+
+    def line(x: Value, axis: int, at: int) -> Value:
+        """x[at, :] (axis 0) or x[:, at] (axis 1) as a vector."""
+        size = tuple(1 if i == axis else d for i, d in enumerate(x.shape))
+        start = tuple(at if i == axis else 0 for i in range(2))
+        s = b.emit(OPS["slice"], (x,), (("size", size), ("start", start), ("step", (1, 1))))[0]
+        return b.emit(OPS["reshape"], (s,), (("shape", (x.shape[1 - axis],)),))[0]
+
+    def cell(x: Value, i: int, j: int) -> Value:
+        s = b.emit(OPS["slice"], (x,), (("size", (1, 1)), ("start", (i, j)), ("step", (1, 1))))[0]
+        return b.emit(OPS["reshape"], (s,), (("shape", ()),))[0]
+
+    if type(k) is int and k <= TINY and type(cols) is int and cols * k <= TINY:
+        parts = []
+        for j in range(cols):
+            total = None
+            for i in range(k):
+                w = cell(c, j, i) if tb else cell(c, i, j)
+                term = b.emit(OPS["mul"], (line(a, 0 if ta else 1, i), w))[0]
+                total = term if total is None else b.emit(OPS["add"], (total, term))[0]
+            assert total is not None
+            parts.append(b.emit(OPS["reshape"], (total,), (("shape", (m, 1)),))[0])
+        return parts[0] if len(parts) == 1 else b.emit(OPS["concat"], tuple(parts), (("axis", 1),))[0]
+    cells = []
+    for i in range(int(m)):
+        for j in range(int(cols)):
+            p = b.emit(OPS["mul"], (line(a, 1 if ta else 0, i), line(c, 0 if tb else 1, j)))[0]
+            s = b.emit(OPS["reduce_sum"], (p,), (("axis", (0,)),))[0]
+            cells.append(b.emit(OPS["reshape"], (s,), (("shape", (1,)),))[0])
+    whole = cells[0] if len(cells) == 1 else b.emit(OPS["concat"], tuple(cells), (("axis", 0),))[0]
+    return b.emit(OPS["reshape"], (whole,), (("shape", (m, cols)),))[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,19 +30,28 @@ def dispatch(count: int, limit: float) -> Workload:
 
     def make(peer: Peer) -> Call:
         arrays = [peer.array(a) for a in data]
+        # partial instead of a lambda: its own cost is the least
         if peer.name == "numpy" and count == 2:
-            return lambda: np.add(*arrays)
+            return partial(np.add, *arrays)
         if peer.name == "jax":
             # without waiting for the result, which would be a second call
-            compiled = peer.jax.jit(lambda *xs: total(None, *xs))  # type: ignore[attr-defined]
-            return lambda: compiled(*arrays)
-        if peer.name == "tracejit":
-            compiled = peer.function(lambda *xs: total(None, *xs))  # type: ignore[attr-defined]
-            return lambda: compiled(*arrays)
+            return partial(peer.jax.jit(lambda *xs: total(None, *xs)), *arrays)  # type: ignore[attr-defined]
+        if peer.name in ("tf", "tracejit"):
+            return partial(peer.function(lambda *xs: total(None, *xs)), *arrays)  # type: ignore[attr-defined]
         return peer.forward(total, *arrays)
 
     title = f"call of a compiled function, {count} small arrays"
     return Workload(f"dispatch_{count}", title, Bar(f"≤ {limit} µs", limit), make)
+
+
+def eager_add() -> Workload:
+    """One operation outside any compiled function."""
+    data = [normal(8) for _ in range(2)]
+
+    def make(peer: Peer) -> Call | None:
+        return None if peer.name == "torch.compile" else partial(operator.add, *map(peer.array, data))
+
+    return Workload("eager_add", "a + b eagerly, 8 elements", Bar("≤ 2x numpy", 2.0, "numpy"), make)
 
 
 # --- elementwise ----------------------------------------------------------------------------------------------------
@@ -148,6 +159,7 @@ def sums(axis: int | None) -> Workload:
 MAKERS = {
     "dispatch_2": lambda: dispatch(2, 0.5),
     "dispatch_20": lambda: dispatch(20, 1.0),
+    "eager_add": eager_add,
     "compute_1e3": lambda: compute(1_000),
     "compute_1e5": lambda: compute(100_000),
     "compute_1e7": lambda: compute(10_000_000),

@@ -28,8 +28,8 @@ PACKAGES = {
 
 def limit_threads(cores: Sequence[int] | None = None) -> None:
     """Give this process and every framework in it two threads. Must run before they are imported."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "TRACEJIT_NUM_THREADS"):
-        os.environ[name] = str(THREADS)
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "TRACEJIT"):
+        os.environ[f"{library}_NUM_THREADS"] = str(THREADS)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if hasattr(os, "sched_setaffinity"):

@@ -240,7 +240,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "asin float": lambda: _odd1(mp.asin, 0.25, 4),
     "asin double": lambda: _odd1(mp.asin, 0.25, 11),
     "atan float": lambda: _odd1(mp.atan, 1, 7),
-    "atan double": lambda: _odd1(mp.atan, mp.tan(mp.pi / 8) ** 2 * mp.mpf("1.001"), 10),
+    "atan double": lambda: _odd1(mp.atan, 1, 19),
     "erf float": lambda: _erf(5, 5, 3.925),
     "erf double": lambda: _erf(12, 12, 5.93),
     "erf_small float": lambda: _erf_small(4),

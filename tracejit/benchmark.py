@@ -145,12 +145,17 @@ def _compare(name: str, eager: Iterable[np.ndarray], traced: Iterable[np.ndarray
         x, y = a.astype(wide), b.astype(wide)
         if not np.allclose(x, y, rtol=rtol, atol=atol * max(1.0, _largest(x)), equal_nan=True):
             raise ResultsDiffer(
-                f"{name}: result {i} ({a.dtype}{a.shape}) differs by up to {_largest(x - y):.3g}",
+                f"{name}: result {i} ({a.dtype}{a.shape}) differs by up to {_difference(x, y):.3g}",
                 remedy="look at fn.explain(...); a function that draws random numbers must set its seed itself",
             )
-        finite = np.isfinite(x) & np.isfinite(y)
-        worst = max(worst, _largest((x - y)[finite] / np.maximum(1.0, np.abs(x[finite]))))
+        worst = max(worst, _difference(x, y))
     return worst
+
+
+def _difference(x: np.ndarray, y: np.ndarray) -> float:
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    return _largest((x - y) / np.maximum(1.0, np.abs(x)))
 
 
 def _tolerance(dtype: np.dtype) -> tuple[float, float]:

@@ -42,6 +42,10 @@ class ArgumentError(TracejitError, ValueError):
     """An argument outside its range, or one that does not go with another."""
 
 
+class OutOfRangeError(TracejitError, IndexError):
+    """An index outside a tensor, or more indices than axes: `tj.ones((3,))[5]`."""
+
+
 class TracedValueError(TracejitError, TypeError):
     """A traced tensor's value was asked for while the function is being traced: `if x > 0:`, `float(x)`, `x.numpy()`."""
 

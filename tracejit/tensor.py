@@ -402,22 +402,23 @@ class Variable(Operand):
         """`v -= delta`."""
         return self.assign(OPS["sub"](self, self._fitting(delta, broadcast=True)))
 
+    def _fitting_dtype(self, value: Operand) -> Tensor:
+        """The value in the Variable's dtype, unless that would lose precision."""
+        t = value if type(value) is Tensor else OPS["identity"](value)
+        own = _by_np[self._a.dtype]
+        if t.dtype is own:
+            return t
+        if promote(own, t.dtype) is not own and not (type(t._a) is Value and t._a.type.weak):
+            raise locate(
+                DTypeError(
+                    f"cannot assign {t.type} to {self._label()}: it would lose precision",
+                    remedy=f"tj.cast(value, tj.{own.name})",
+                )
+            )
+        return OPS["cast"](t, dtype=own)
+
     def _fitting(self, value: Any, broadcast: bool = False) -> Tensor:
-        mine = self._a.dtype
-        own = _by_np[mine]
-        if isinstance(value, Operand):
-            t = value if type(value) is Tensor else OPS["identity"](value)
-            if t.dtype is not own:
-                if promote(own, t.dtype) is not own and not (type(t._a) is Value and t._a.type.weak):
-                    raise locate(
-                        DTypeError(
-                            f"cannot assign {t.type} to {self._label()}: it would lose precision",
-                            remedy=f"tj.cast(value, tj.{own.name})",
-                        )
-                    )
-                t = OPS["cast"](t, dtype=own)
-        else:
-            t = convert(value, own)
+        t = self._fitting_dtype(value if isinstance(value, Operand) else convert(value, _by_np[self._a.dtype]))
         if t.shape != self._a.shape:
             fits = broadcast and len(t.shape) <= self._a.ndim
             if fits:

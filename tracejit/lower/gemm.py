@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, SLAB, FnInts, packed_bytes, part_bytes, plan
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
-from tracejit.lower.microkernel import Tiles, accumulate, kernel_name, multiply_kernel, packing, void
+from tracejit.lower.microkernel import Tiles, accumulate, dot_kernel, dot_name, kernel_name, multiply_kernel, packing, void
 
 OPERANDS = ("a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch")
 PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
@@ -17,6 +17,8 @@ def library(t: Tiles) -> tuple[str, list[str]]:
     shapes = {(r, v) for r in t.rows for v in (1, t.vectors)} | {(r, t.thin_vectors) for r in t.thin}
     for rows, vectors in sorted(shapes):
         multiply_kernel(module, t, rows, vectors)
+    for rows in t.thin:
+        dot_kernel(module, t, rows)
     accumulate(module, t)
     packing(module, t)
     _pack_step(module, t)
@@ -113,13 +115,13 @@ def _combine_step(module: Module, t: Tiles) -> None:
 
 
 def _dispatch(module: Module, t: Tiles) -> tuple[Val, Val]:
-    """Tables of multiply kernels and their heights, by panel (wide, thin, and both narrow) and rows left."""
+    """Tables of kernels and of their heights, by form (wide, thin, both narrow, dot products) and rows left."""
     pointers, heights = [], []
-    narrow = [(t.rows, 1), (t.thin, 1)]
-    for shapes, vectors in ((t.rows, t.vectors), (t.thin, t.thin_vectors), *narrow):
+    forms = ((t.rows, t.vectors), (t.thin, t.thin_vectors), (t.rows, 1), (t.thin, 1), (t.thin, 0))
+    for shapes, vectors in forms:
         for left in range(t.rows[0] + 1):
             height = next((r for r in shapes if r <= left), shapes[-1])
-            pointers.append(f"ptr @{kernel_name(t, height, vectors)}")
+            pointers.append(f"ptr @{kernel_name(t, height, vectors) if vectors else dot_name(t, height)}")
             heights.append(f"i64 {height}")
     n = len(heights)
     kernels = module.global_(f"{t.prefix}_kernels", f"internal constant [{n} x ptr] [{', '.join(pointers)}], align 16")
@@ -173,7 +175,7 @@ class _Compute:
         room = fn.select(self.packed_before, i64(BLOCK // self.t.size), i64(PANELS // self.t.size))
         most = o.div(room, fn.mul(p.panel, p.bundle))
         blocks = o.up(o.ceil(length, o.max(o.ceil(length, most), i64(1))), self.t.width)
-        step = o.max(fn.select(fn.or_(self.pack, self.packed_before), blocks, length), i64(1))
+        step = o.max(blocks, i64(1))
         self.count = o.max(o.ceil(length, step), i64(1))
         self.split = fn.cmp("sgt", p.parts, i64(1))
         self.kept = fn.or_(fn.cmp("sgt", self.count, i64(1)), self.split)
@@ -192,9 +194,18 @@ class _Compute:
         strided = fn.and_(fn.cmp("ne", v["b_n"], i64(t.dtype.size)), fn.cmp("ne", v["n"], i64(1)))
         often = fn.cmp("sgt", fn.sub(self.row1, self.row0), i64(2 * t.rows[0]))
         pack = fn.or_(strided, fn.and_(often, fn.cmp("sgt", v["b_k"], i64(512))))
+        self.dots = self.wants_dots(strided)
         if not t.masks:
             pack = fn.or_(pack, fn.cmp("ne", fn.op("urem", v["n"], self.p.panel), i64(0)))
-        return fn.and_(pack, fn.not_(self.packed_before))
+        return fn.and_(pack, fn.not_(fn.or_(self.packed_before, self.dots)))
+
+    def wants_dots(self, strided: Val) -> Val:
+        """Few rows and both operands with neighbours along k: products of vectors need no packing."""
+        fn, v = self.fn, self.v
+        unit, long = i64(self.t.dtype.size), fn.cmp("sge", v["k"], i64(2 * self.t.width))
+        along = fn.and_(fn.cmp("eq", v["a_k"], unit), fn.cmp("eq", v["b_k"], unit))
+        thin = fn.cmp("ne", self.p.thin, i64(0))
+        return fn.and_(fn.and_(fn.and_(thin, long), fn.and_(along, strided)), fn.not_(self.packed_before))
 
     def b_at(self, k: Val, col: Val) -> Val:
         fn, v = self.fn, self.v
@@ -210,6 +221,7 @@ class _Compute:
         before = fn.gep(self.b_packed, fn.mul(row, self.tile_row))
         step = fn.select(fn.or_(self.pack, self.packed_before), self.tile_row, self.v["b_k"])
         direct = self.b_at(k, col)
+        step = fn.select(self.dots, self.v["b_n"], step)
         return [fn.select(self.packed_before, before, fn.select(self.pack, here, direct)), step]
 
     def cols_of(self, panel: Val) -> list[Val]:
@@ -278,10 +290,10 @@ class _Compute:
         """Run a multiply kernel, and see to its sums."""
         fn, t, o, p = self.fn, self.t, self.o, self.p
         narrow = o.ge(i64(t.width), cols)
-        form = o.add(p.thin, o.mul(narrow, i64(2)))
+        form = fn.select(self.dots, i64(4), o.add(p.thin, o.mul(narrow, i64(2))))
         kernel = fn.load("ptr", fn.gep(self.kernels, fn.add(self.line(form), left), "ptr"), 8)
         fits = fn.cmp("eq", cols, o.pick(narrow, i64(t.width), p.panel))
-        direct = fn.and_(fn.cmp("ne", self.dest, NULL), fn.not_(self.kept))
+        direct = fn.and_(fn.cmp("ne", self.dest, NULL), fn.not_(fn.or_(self.kept, self.dots)))
         if not t.masks:
             direct = fn.and_(direct, fits)
         whole = fn.cast("zext", fn.or_(fits, fn.not_(direct)), "i64")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tracejit.ir.types import DType
 from tracejit.lower import engine
-from tracejit.lower.llvm import Fn, Module, Val, const, i64, vec
+from tracejit.lower.llvm import Fn, Module, Val, const, elem, i64, suffix, vec
 
 GROUP = 5  # rows reached from one base pointer by the strides 0, s, 2s, 3s, 4s
 
@@ -84,6 +84,14 @@ def column_mask(fn: Fn, cols: Val, vector: int, width: int) -> Val:
 
 
 # --- multiply --------------------------------------------------------------------------------------------------------
+_NAMES = ("a", "a_row", "a_k", "b", "b_k", "depth", "out", "out_row", "cols", "whole")
+KERNEL_PARAMS = tuple((n, "ptr" if n in ("a", "b", "out") else "i64") for n in _NAMES)
+
+
+def dot_name(t: Tiles, rows: int) -> str:
+    return f"{t.prefix}_dot{rows}"
+
+
 def kernel_name(t: Tiles, rows: int, vectors: int) -> str:
     return f"{t.prefix}_{rows}x{vectors}"
 
@@ -94,9 +102,7 @@ def multiply_kernel(module: Module, t: Tiles, rows: int, vectors: int) -> None:
     Only `cols` columns of `b` are read, at least one and more than a vector if there are several; `whole` tells to
     store every lane. With few accumulators several values of k are summed apart, to hide the latency of an addition.
     """
-    names = ("a", "a_row", "a_k", "b", "b_k", "depth", "out", "out_row", "cols", "whole")
-    params = [(n, "ptr" if n in ("a", "b", "out") else "i64") for n in names]
-    fn = module.function(kernel_name(t, rows, vectors), params, internal=True)
+    fn = module.function(kernel_name(t, rows, vectors), KERNEL_PARAMS, internal=True)
     a, a_row, a_k, b, b_k, depth, out, out_row, cols, whole = fn.args
     masks = [
         column_mask(fn, cols, v, t.width) if t.masks and (v or vectors == 1) else None for v in range(vectors)
@@ -173,6 +179,47 @@ def _store_tile(
         store(False)
         return
     fn.if_(fn.cmp("ne", whole, i64(0)), lambda: store(False), lambda: store(True))
+
+
+def dot_kernel(module: Module, t: Tiles, rows: int) -> None:
+    """As `multiply_kernel`, for `a` and `b` with neighbours along k: `b_k` is the stride by column, `a_k` unused.
+
+    Vectors of products over k are added up lane by lane at last; `out` has room for a few more columns than `cols`.
+    """
+    fn = module.function(dot_name(t, rows), KERNEL_PARAMS, internal=True)
+    a, a_row, _, b, b_col, depth, out, out_row, cols, _ = fn.args
+    w, at_once = t.width, 4
+    whole = fn.and_(depth, i64(-w))
+    tail = fn.mask(fn.sub(depth, whole), w)
+    a_rows = [fn.gep(a, fn.mul(a_row, i64(r))) for r in range(rows)]
+
+    def columns(j: Val) -> None:
+        last = fn.sub(cols, i64(1))
+        ps = [fn.gep(b, fn.mul(fn.intrinsic("smin", fn.add(j, i64(c)), last), b_col)) for c in range(at_once)]
+
+        def add(k: Val, mask: Val | None, acc: tuple[Val, ...]) -> list[Val]:
+            def load(p: Val) -> Val:
+                q = fn.gep(p, k, t.compute)
+                return fn.load(t.vector, q, t.size) if mask is None else fn.masked_load(t.vector, q, mask, t.size)
+
+            xs, ys = [load(p) for p in a_rows], [load(p) for p in ps]
+            return [fn.intrinsic("fmuladd", x, y, acc[i * at_once + c]) for i, x in enumerate(xs) for c, y in enumerate(ys)]
+
+        zero = Val("zeroinitializer", t.vector)
+        acc = fn.loop(0, whole, lambda k, *acc: add(k, None, acc), [zero] * (rows * at_once), step=w)
+        acc = fn.if_(fn.cmp("slt", whole, depth), lambda: add(whole, tail, tuple(acc)), lambda: acc)
+        for i, x in enumerate(acc):
+            row = fn.gep(out, fn.mul(out_row, i64(i // at_once)))
+            fn.store(_lane_sum(fn, x), fn.gep(row, fn.add(j, i64(i % at_once)), t.compute), t.size)
+
+    fn.loop(0, cols, columns, step=at_once)
+    fn.ret_()
+
+
+def _lane_sum(fn: Fn, x: Val) -> Val:
+    name = f"llvm.vector.reduce.fadd.{suffix(x.ty)}"
+    fn.module.declare(name, elem(x.ty), [elem(x.ty), x.ty])
+    return fn.emit(f"call reassoc {elem(x.ty)} @{name}({elem(x.ty)} {const(elem(x.ty), -0.0)}, {x.ty} {x})", elem(x.ty))
 
 
 def accumulate(module: Module, t: Tiles) -> None:

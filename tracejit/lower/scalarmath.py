@@ -1,9 +1,159 @@
-"""The whole scalar protocol over LLVM registers."""
+"""The whole scalar protocol over LLVM registers: error functions and powers on top of the other parts."""
 
 from __future__ import annotations
 
-from tracejit.lower.scalarexp import ExpScalar
+import math
+import re
+from collections.abc import Sequence
+
+from tracejit.ir.types import float32, float64, int32, int64
+from tracejit.lower.coefficients import CELLS
+from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
+from tracejit.lower.scalar import S
+from tracejit.lower.scalarrandom import RandomScalar
 
 
-class LLVMScalar(ExpScalar):
-    """The whole scalar protocol over LLVM registers of `width` lanes."""
+class LLVMScalar(RandomScalar):
+    """The whole scalar protocol over LLVM registers of `width` lanes.
+
+    Operands are `S` values of equal dtype and, as a rule, `width` lanes; one-lane operands are broadcast. float16 and
+    bfloat16 are computed as float and rounded by `store` and `cast`. Floating add and mul are neither contracted nor
+    reassociated unless `fn.flags` says so; the elementary functions never look at those flags.
+    """
+
+    # --- error functions --------------------------------------------------------------------------------------
+    def _erf(self, x: Val) -> Val:
+        f, fmt = self.fn, self._format(x)
+        c = self._clamp(x, -fmt.erf_one, fmt.erf_one)
+        z = f.mul(c, c)
+        r = f.fdiv(f.mul(c, self._poly(z, fmt.erf)), self._poly(z, fmt.erf_den))
+        return self._clamp(r, -1.0, 1.0)
+
+    def _erfc(self, x: Val) -> Val:
+        """1 - erf(x) near 0; exp(-a*a) times a rational function of a = |x| elsewhere, and its mirror image."""
+        f, fmt, one = self.fn, self._format(x), self.like(x, 1.0)
+        a = self._below(self._abs(x), fmt.erfc_zero)
+        z = f.mul(a, a)
+        low = f.fma(a, f.fneg(a), z)
+        q, n, t = self._exp_parts(f.fneg(z), low)
+        g = f.fdiv(self._poly(a, fmt.erfcx), self._poly(a, fmt.erfcx_den))
+        far = self._scale(f.fma(g, q, g), n, t)
+        far = f.select(f.cmp("olt", x, self.like(x, 0.0)), f.sub(self.like(x, 2.0), far), far)
+        near = f.fma(f.fneg(x), self._poly(z, fmt.erf_small), one)
+        return f.select(f.cmp("ogt", a, self.like(x, 0.5)), far, near)
+
+    # --- powers -----------------------------------------------------------------------------------------------
+    def _lookup(self, name: str, table: Sequence[float], index: Val, like: Val) -> Val:
+        """table[index % 16] per lane."""
+        f, n, e = self.fn, lanes(like.ty), elem(like.ty)
+        step = 512 // FLOATS[e]
+        if self.avx512 and n >= step:
+            parts = [index if n == step else f.shuffle(index, index, range(i, i + step)) for i in range(0, n, step)]
+            return self._concat([self._permute(table, i, vec(e, step)) for i in parts])
+        text = f"internal constant [16 x {e}] [{', '.join(f'{e} {const(e, c)}' for c in table)}], align 64"
+        at = f"cells.{e}.{name}"
+        if not any(g.startswith(f"@{at} ") for g in f.module.globals):
+            f.module.global_(at, text)
+        place = S(f.and_(index, self.like(index, 15)), int32 if e == "float" else int64)
+        return self.gather(Val(f"@{at}", "ptr"), place, float32 if e == "float" else float64).v
+
+    def _permute(self, table: Sequence[float], index: Val, ty: str) -> Val:
+        """One AVX-512 instruction that looks up sixteen values in one or two registers."""
+        f, e, n = self.fn, elem(ty), lanes(ty)
+        halves = [
+            Val("<" + ", ".join(f"{e} {const(e, c)}" for c in table[at : at + n]) + ">", ty) for at in range(0, 16, n)
+        ]
+        name = "llvm.x86.avx512.permvar.sf.512" if n == 16 else "llvm.x86.avx512.vpermi2var.pd.512"
+        args = [halves[0], index, *halves[1:]]
+        f.module.declare(name, ty, [a.ty for a in args])
+        return f.pure(f"call {ty} @{name}({', '.join(f'{a.ty} {a}' for a in args)})", ty)
+
+    def _long_log(self, x: Val) -> tuple[Val, Val]:
+        """log(x) for x > 0 as an unevaluated sum of two numbers, good to about 10 bits more than one holds."""
+        f, fmt = self.fn, self._format(x)
+        k, z = self._split(x, 1.0)
+        m = f.add(z, self.like(x, 1.0))
+        index = f.op("lshr", f.bits(m), self._int(x, fmt.digits - 4))
+        r = f.fma(m, self._lookup("inverse", CELLS, index, x), self.like(x, -1.0))
+        # k*log(2) and -log of the cell add up exactly
+        top = f.fma(k, self.like(x, fmt.ln2[0]), self._lookup("high", fmt.cells_hi, index, x))
+        low = f.fma(k, self.like(x, fmt.ln2[1]), self._lookup("low", fmt.cells_lo, index, x))
+        s = f.add(top, r)
+        low = f.add(low, f.add(f.sub(top, s), r))
+        half = f.mul(r, self.like(x, -0.5))
+        square = f.mul(r, half)
+        h = f.add(s, square)
+        low = f.add(low, f.add(f.fma(r, half, f.fneg(square)), f.add(f.sub(s, h), square)))
+        low = f.fma(f.mul(r, square), self._poly(r, fmt.pow), low)
+        high = f.add(h, low)
+        return high, f.add(f.sub(h, high), low)
+
+    def _pow(self, x: Val, y: Val) -> Val:
+        f, fmt = self.fn, self._format(x)
+        high, low = self._long_log(self._abs(x))
+        v = f.mul(y, high)
+        rest = f.fma(y, low, f.fma(y, high, f.fneg(v)))
+        v = self._clamp(v, *fmt.exp_range)
+        # where v was clamped `rest` means nothing; NaN becomes 1
+        rest = f.select(f.cmp("olt", rest, self.like(x, 1.0)), rest, self.like(x, 1.0))
+        rest = self._above(rest, -1.0)
+        q, n, t = self._exp_parts(v, rest)
+        r = self._scale(f.add(q, self.like(x, 1.0)), n, t)
+        infinity = (fmt.bias * 2 + 1) << fmt.digits
+        odd = f.or_(
+            f.cmp("uge", f.sub(f.bits(x), self._int(x, 1)), self._int(x, infinity - 1)),
+            f.cmp("uge", f.op("shl", f.bits(y), self._int(y, 1)), self._int(y, infinity << 1)),
+        )
+        return f.if_(self.any(odd), lambda: [self._pow_special(x, y, r)], lambda: [r])[0]
+
+    def _pow_special(self, x: Val, y: Val, r: Val) -> Val:
+        """IEEE 754's results where x is not positive and finite or y not finite; `r` is |x|**y elsewhere."""
+        f, zero, one, inf = self.fn, self.like(x, 0.0), self.like(x, 1.0), self.like(x, math.inf)
+        a, ay = self._abs(x), self._abs(y)
+        end = f.or_(f.or_(f.cmp("oeq", a, zero), f.cmp("oeq", a, inf)), f.cmp("oeq", ay, inf))
+        grows = f.xor(f.cmp("ogt", a, one), f.cmp("olt", y, zero))
+        r = f.select(end, f.select(grows, inf, zero), r)
+        r = f.select(f.and_(f.cmp("oeq", a, one), f.cmp("oeq", ay, inf)), one, r)
+        half = f.mul(y, self.like(y, 0.5))
+        whole = f.cmp("oeq", f.intrinsic("trunc", y), y)
+        odd = f.and_(whole, f.cmp("une", f.intrinsic("trunc", half), half))
+        r = f.select(odd, self._signed(r, x), r)
+        bad = f.and_(f.and_(f.cmp("olt", x, zero), f.cmp("one", a, inf)), f.not_(whole))
+        r = f.select(f.or_(bad, f.cmp("uno", x, y)), self.like(x, math.nan), r)
+        return f.select(f.or_(f.cmp("oeq", y, zero), f.cmp("oeq", x, one)), one, r)
+
+    def _int_pow(self, x: S, y: S) -> S:
+        """By squaring, modulo 2**bits. Negative exponents give what truncation leaves of the true value."""
+        f, base, e = self.fn, *self._pair(x, y)
+        one, zero = self.like(base, 1), self.like(base, 0)
+        fixed = re.fullmatch(r"(?:splat \(i\d+ )?(\d+)\)?", e)
+        if fixed:
+            power, r = int(fixed[1]), None
+            while power:
+                if power & 1:
+                    r = base if r is None else f.mul(r, base)
+                power >>= 1
+                base = f.mul(base, base) if power else base
+            return S(one if r is None else r, x.dtype)
+
+        def step(r: Val, b: Val, p: Val) -> list[Val]:
+            r = f.select(f.cmp("ne", f.and_(p, one), zero), f.mul(r, b), r)
+            return [r, f.mul(b, b), f.op("lshr", p, one)]
+
+        r = f.while_([one, base, e], lambda _r, _b, p: self.any(f.cmp("ne", p, zero)), step)[0]
+        if x.dtype.kind == "i":
+            minus = self.like(base, -1)
+            alternate = f.select(f.cmp("eq", f.and_(e, one), zero), one, minus)
+            unit = f.select(f.cmp("eq", base, one), one, f.select(f.cmp("eq", base, minus), alternate, zero))
+            r = f.select(f.cmp("slt", e, zero), unit, r)
+        return S(r, x.dtype)
+
+    # --- the protocol -----------------------------------------------------------------------------------------
+    def erf(self, x: S) -> S:
+        return self._map(self._erf, x)
+
+    def erfc(self, x: S) -> S:
+        return self._map(self._erfc, x)
+
+    def pow(self, x: S, y: S) -> S:
+        return self._map(self._pow, x, y) if x.dtype.kind == "f" else self._int_pow(x, y)

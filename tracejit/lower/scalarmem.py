@@ -14,10 +14,13 @@ class MemoryScalar(Scalar):
 
     def load(self, ptr: Val, dtype: DType, mask: Val | None = None, align: int | None = None) -> S:
         """`width` elements from `ptr` on; lanes outside `mask` are not read and hold zero."""
-        f, ty = self.fn, vec(self.memory(dtype), self.width)
+        return self._load(ptr, dtype, self.width, mask, align)
+
+    def _load(self, ptr: Val, dtype: DType, width: int, mask: Val | None, align: int | None) -> S:
+        f, ty = self.fn, vec(self.memory(dtype), width)
         if mask is None:
             v = f.load(ty, ptr, align or dtype.size)
-        elif self.width == 1:
+        elif width == 1:
             v = f.if_(mask, lambda: [f.load(ty, ptr, align or dtype.size)], lambda: [const(ty, 0)])[0]
         else:
             v = f.masked_load(ty, ptr, mask, align or dtype.size)
@@ -50,10 +53,10 @@ class MemoryScalar(Scalar):
 
     def gather(self, base: Val, index: S | Val, dtype: DType, mask: Val | None = None) -> S:
         """Elements at `base + index`; lanes outside `mask` are not read and hold zero."""
-        f, n = self.fn, self.width
-        p = self._pointers(base, index, dtype)
+        f, p = self.fn, self._pointers(base, index, dtype)
+        n = lanes(p.ty)
         if n == 1:
-            return self.load(p, dtype, mask)
+            return self._load(p, dtype, 1, mask, None)
         ty = vec(self.memory(dtype), n)
         every = const(vec("i1", n), True)
         if mask is not None and dtype.bits < 32:  # no such gather exists: masked ones would become a branch per lane

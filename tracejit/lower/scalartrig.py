@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tracejit.lower.coefficients import FLOAT
-from tracejit.lower.llvm import Val
+from tracejit.lower.llvm import FLOATS, Val, elem
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarexp import ExpScalar
 
@@ -36,7 +35,8 @@ class TrigScalar(ExpScalar):
 
     def _flip(self, v: Val, q: Val, bit: int) -> Val:
         """Change the sign of `v` where that bit of `q` is set."""
-        f, top = self.fn, self._format(v).digits + (8 if elem_is_float(v) else 11)
+        f = self.fn
+        top = FLOATS[elem(v.ty)] - 1
         sign = f.and_(f.op("shl", q, self.like(q, top - bit)), self.like(q, 1 << top))
         return self._float(f.xor(f.bits(v), sign), v)
 
@@ -90,22 +90,58 @@ class TrigScalar(ExpScalar):
         p, zero = self._signed(p, x), self.like(x, 0.0)
         negative = f.cmp("olt", x, zero)
 
-        def constant(c: float) -> Val:
-            beyond = f.select(negative, self.like(x, 2 * c), zero)
-            return f.select(far, beyond, self.like(x, c))
+        def place(c: float) -> Val:
+            return f.select(far, f.select(negative, self.like(x, 2 * c), zero), self.like(x, c))
 
-        return f.fma(f.select(far, self.like(x, 2.0), self.like(x, -1.0)), p, constant(high)) if False else f.add(
-            f.fma(f.select(far, self.like(x, 2.0), self.like(x, -1.0)), p, constant(high)), constant(low)
-        )
+        r = f.fma(f.select(far, self.like(x, 2.0), self.like(x, -1.0)), p, place(high))
+        return f.add(r, place(low))
 
-    def _atan_ratio(self, n: Val, d: Val) -> tuple[Val, Val | None]:
-        """The arc tangent of n/d for 0 <= n <= d: a number, and whether pi/4 must be added to it."""
-        f = self.fn
-        fmt = self._format(n)
-        far = None
-        if fmt is not FLOAT:  # one more step: atan(n/d) = pi/4 + atan((n-d)/(n+d))
-            far = f.cmp("ogt", n, f.mul(d, self.like(d, math.tan(math.pi / 8))))
-            n, d = f.select(far, f.sub(n, d), n), f.select(far, f.add(n, d), d)
+    def _atan_ratio(self, n: Val, d: Val, swapped: Val) -> Val:
+        """The arc tangent of n/d for 0 <= n <= d, or of d/n."""
+        f, (high, low, _) = self.fn, self._format(n).half_pi
         t = f.fdiv(n, d)
         z = f.mul(t, t)
-        return f.fma(self._poly(z, fmt.atan), f.mul(z, t), t), far
+        p = f.fma(self._poly(z, self._format(n).atan), f.mul(z, t), t)
+        return f.select(swapped, f.add(f.sub(self.like(n, high), p), self.like(n, low)), p)
+
+    def _atan(self, x: Val) -> Val:
+        f, a, one = self.fn, self._abs(x), self.like(x, 1.0)
+        big = f.cmp("ogt", a, one)
+        return self._signed(self._atan_ratio(f.select(big, one, a), f.select(big, a, one), big), x)
+
+    def _atan2(self, y: Val, x: Val) -> Val:
+        """The angle of the first octant, mirrored. inf/inf counts as 1, 0/0 as 0."""
+        f, one, inf = self.fn, self.like(x, 1.0), self.like(x, math.inf)
+        ax, ay = self._abs(x), self._abs(y)
+        steep = f.cmp("ogt", ay, ax)
+        n, d = f.select(steep, ax, ay), f.select(steep, ay, ax)
+        infinite = f.cmp("oeq", n, inf)
+        d = f.select(f.and_(infinite, f.cmp("oeq", d, inf)), one, d)
+        n = f.select(infinite, one, n)
+        p = self._atan_ratio(n, self._above(d, self._format(x).tiny * 2.0 ** -self._format(x).digits), steep)
+        high, low, _ = self._format(x).half_pi
+        left = f.cmp("slt", f.bits(x), self._int(x, 0))
+        p = f.select(left, f.add(f.sub(self.like(x, 2 * high), p), self.like(x, 2 * low)), p)
+        return self._signed(p, y)
+
+    # --- the protocol -----------------------------------------------------------------------------------------
+    def sin(self, x: S) -> S:
+        return self._map(self._sin, x)
+
+    def cos(self, x: S) -> S:
+        return self._map(self._cos, x)
+
+    def tan(self, x: S) -> S:
+        return self._map(self._tan, x)
+
+    def asin(self, x: S) -> S:
+        return self._map(self._asin, x)
+
+    def acos(self, x: S) -> S:
+        return self._map(self._acos, x)
+
+    def atan(self, x: S) -> S:
+        return self._map(self._atan, x)
+
+    def atan2(self, y: S, x: S) -> S:
+        return self._map(self._atan2, y, x)

@@ -10,20 +10,20 @@ import numpy as np
 from tracejit.errors import ArgumentError, ShapeError, TracedValueError, locate
 from tracejit.ir.dim import Dim, product
 from tracejit.ir.graph import Const, Value
-from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, as_dtype, float32, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, as_axis, as_size, as_sizes, known, operand, require
 from tracejit.ops.define import numpy_name
 from tracejit.ops.shape import broadcast_to, iota, reshape
 from tracejit.tensor import Operand, Tensor, common_dtype, convert
+from tracejit.tracing import constant as constant_row
 
 
 def splat(shape: tuple[Size, ...], value: Any, dtype: DType) -> Tensor:
     """One Python value everywhere."""
     if any(type(d) is int and d < 0 for d in shape):
         raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
-    return OPS["constant"](value=Const(None, value, shape, dtype))
+    return constant_row(value=Const(None, value, shape, dtype))
 
 
 def counter(n: Size, rank: int = 1, axis: int = 0, dtype: DType = int32) -> Tensor:

@@ -38,8 +38,6 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
         pair = [_summed(t, needed.union(o[1])) for t, o in ((terms[i], terms[j]), (terms[j], terms[i]))]
         terms = [*rest, _contract(pair[0], pair[1], needed)]
     x, names = _summed(terms[0], set(result))
-    if any(n not in names for n in result):  # an axis that every operand has with size 1
-        x, names = _widened((x, names), result)
     y = permuted(x, [names.index(n) for n in result])
     return y if type(y) is Tensor else E.identity(y)
 

@@ -112,9 +112,9 @@ def _installed_version(package: str) -> str:
     if spec is None or spec.origin is None:
         return "none"
     prefix = package + "-"
-    for entry in os.scandir(Path(spec.origin).parent.parent):
-        if entry.name.startswith(prefix) and entry.name.endswith(".dist-info"):
-            return entry.name[len(prefix) : -len(".dist-info")]
+    for name in os.listdir(Path(spec.origin).parent.parent):
+        if name.startswith(prefix) and name.endswith(".dist-info"):
+            return name[len(prefix) : -len(".dist-info")]
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and hardly ever needed
 
     try:

@@ -142,7 +142,8 @@ class _Encoder:
         return [Arg.ARRAY, a.slot, id(a.dtype), len(a.shape), self.dims(a.shape), self.ref()]
 
     def capture(self, c: Capture) -> list[int]:
-        place = id(c.variable) + payload_offset(type(c.variable))
+        cls: type = type(c.variable)
+        place = id(c.variable) + payload_offset(cls)
         dims = self.dims(c.shape)
         return [0, c.slot, id(c.dtype), len(c.shape), dims, self.ref(), c.written, place, id(c.variable)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,7 @@ def _collect(pattern: Any, value: Any, leaves: list[Any]) -> bool:
     return all(_collect(p, v, leaves) for p, v in zip(pattern, value))
 
 
-def fits(a: object, dtype: np.dtype[Any], shape: Shape) -> bool:
+def fits(a: object, dtype: np.dtype[Any], shape: Shape) -> TypeGuard[npt.NDArray[Any]]:
     """Whether `a` is an ndarray that a kernel for this dtype and shape may read."""
     return (
         type(a) is np.ndarray
@@ -155,12 +155,14 @@ class _Call:
         array = getattr(c.variable, "_a", None)
         if not fits(array, c.dtype, c.shape):
             return False
-        self.frame[c.slot] = array.ctypes.data  # type: ignore[union-attr]
+        self.frame[c.slot] = array.ctypes.data
         return True
 
     def is_shared(self, c: Capture) -> bool:
+        if _references(c.variable) > _ALONE:
+            return True
         flags = c.variable._a.flags
-        return _references(c.variable) > _ALONE or not (flags.owndata and flags.writeable)
+        return not (flags.owndata and flags.writeable)
 
     def allocate(self) -> Iterator[object]:
         p = self.plan

@@ -66,7 +66,7 @@ def _api_capsule() -> object:
 
 def type_flags(cls: type) -> int:
     """The lower half of a class's flags, which is the same on every platform."""
-    return int(cls.__flags__) & 0xFFFFFFFF  # type: ignore[call-overload]
+    return int(cls.__flags__) & 0xFFFFFFFF
 
 
 class _Probe:

@@ -1,6 +1,6 @@
 """How the thread pool's workers wait for a launch and are woken, and the state that all its functions share.
 
-Workers wait for the launch numberto change: for a while in a loop, then asleep (a futex on Linux, a condition variable
+Workers wait for the launch number to change: for a while in a loop, then asleep (a futex on Linux, a condition variable
 on other POSIX systems). Elsewhere everything runs in the calling thread. Linux may wake a thread on the processor of
 the one that wakes it although another is idle (in virtual machines an idle one looks as if it had been taken away), and
 there it would run only after the launch. So sleeping workers are kept off the processor that the caller is on.

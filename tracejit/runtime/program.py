@@ -91,6 +91,7 @@ class Plan(Table):
             self.form = _checked_form(self.form, self.args)
         self._referred = (
             self.tensor, self.args, self.form, self.captures, self.outputs, self.steps, self.returns, self.unshare,
+            self.keep,
         )  # fmt: skip
         if layout.unsupported() is None:
             self._table = encode(self)

@@ -1,0 +1,237 @@
+"""A traced graph made ready to run: optimized, lowered once, bound to sizes as plans, differentiated as a graph."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tracejit.backends import reference
+from tracejit.config import config
+from tracejit.errors import CompileWarning
+from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.graph import Graph, Value
+from tracejit.ir.types import TensorType
+from tracejit.passes.prepare import prepare
+from tracejit.passes.simplify import Report, rebuild, rules_at
+from tracejit.runtime.records import Argument, Constant, Returns, ScalarArg, StaticArg, TensorArg
+from tracejit.tensor import Tensor, Variable, wrap
+from tracejit.tracing import Trace
+
+PLANS = 64  # sizes for which a function keeps a plan
+
+
+@dataclass
+class Timing:
+    """What making a function ready took, in milliseconds."""
+
+    trace_ms: float = 0.0
+    optimize_ms: float = 0.0
+    lower_ms: float = 0.0
+    compile_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """How an argument leaf enters: "tensor", "scalar" (a Python number as an input), "static" or "variable"."""
+
+    kind: str
+    param: int = -1
+    python: type | None = None
+    value: Any = None
+
+
+@dataclass
+class Parts:
+    """A traced graph with the meaning of its parameters and results.
+
+    graph     parameters: leaves that are inputs, then captures, then Variables; results: outputs, then new values
+    leaves    one per argument leaf
+    captures  (parameter, array) for arrays from outside
+    reads     (parameter, Variable); `writes`: Variables in the order of the last results
+    """
+
+    graph: Graph
+    leaves: list[Leaf]
+    captures: list[tuple[Value, Any]]
+    reads: list[tuple[Value, Variable]]
+    writes: list[Variable]
+    outputs: int
+    owners: list[Any] = field(default_factory=list)  # what the user holds for each capture: a tensor or an array
+
+
+def parts_of(trace: Trace, leaves: list[Leaf], graph: Graph, outputs: int) -> Parts:
+    captures = [(t._a, owner) for owner, t in trace.captures.values()]
+    reads = [(t._a, v) for v, t in trace.reads.values()]
+    return Parts(graph, leaves, captures, reads, trace.written(), outputs)
+
+
+def array_of(owner: Any) -> np.ndarray:
+    return owner._a if isinstance(owner, Tensor) else owner
+
+
+class Executable:
+    """A graph that runs: natively, or in the reference interpreter when it cannot be compiled."""
+
+    def __init__(self, parts: Parts, numerics: str, returns: Returns | None = None, optimized: Graph | None = None) -> None:
+        self.parts, self.numerics = parts, numerics
+        self.returns = returns
+        self.timing = Timing()
+        self.report = Report()
+        t0 = time.perf_counter()
+        self.optimized = rebuild(parts.graph, None, rules_at(numerics), True, self.report) if optimized is None else optimized
+        self.timing.optimize_ms = (time.perf_counter() - t0) * 1e3
+        self.program: Any = None
+        self.error: Exception | None = None
+        self._lock = threading.RLock()
+        self.plans: OrderedDict[tuple, Any] = OrderedDict()
+        self.symbols = sorted({s for p in parts.graph.params for d in p.shape if isinstance(d, Dim) for s in d.symbols})
+        self._lower()
+
+    def _lower(self) -> None:
+        from tracejit.lower.program import Program, State  # loads llvmlite: only when something is compiled
+
+        t0 = time.perf_counter()
+        try:
+            self.prepared = prepare(self.optimized)
+            index = {p: i for i, p in enumerate(self.parts.graph.params)}
+            mine = self.prepared.params
+            results = self.prepared.results
+            write = {id(v): results[self.parts.outputs + i] for i, v in enumerate(self.parts.writes)}
+            states = [State(v, mine[index[p]], write.get(id(v))) for p, v in self.parts.reads]
+            self.program = Program(self.prepared, self.parts.outputs, states)
+            self.timing.compile_ms = self.program.compiled.milliseconds
+            self.timing.lower_ms = (time.perf_counter() - t0) * 1e3 - self.timing.compile_ms
+        except Exception as e:
+            if config.check:
+                raise
+            self.error = e
+            warnings.warn(
+                f"{self.parts.graph.name} could not be compiled and runs in the interpreter: {type(e).__name__}: {e}",
+                CompileWarning,
+                stacklevel=2,
+            )
+
+    # --- plans ------------------------------------------------------------------------------------------------------------
+    def plan(self, sizes: Mapping[str, int], returns: Returns) -> Any:
+        """The plan for these sizes, made at the first use."""
+        from tracejit.runtime import threads  # noqa: PLC0415
+
+        key = (tuple(sizes[s] for s in self.symbols), threads.get_threads())
+        with self._lock:
+            found = self.plans.get(key)
+            if found is None:
+                found = self._bind(sizes, returns)
+                self.plans[key] = found
+                if len(self.plans) > PLANS:
+                    self.plans.popitem(last=False)
+            else:
+                self.plans.move_to_end(key)
+            return found
+
+    def _bind(self, sizes: Mapping[str, int], returns: Returns) -> Any:
+        params = self.prepared.params
+        old = self.parts.graph.params
+        index = {p: i for i, p in enumerate(old)}
+
+        def arguments(b: Any) -> list[Argument]:
+            out: list[Argument] = []
+            for leaf in self.parts.leaves:
+                if leaf.kind in ("static", "variable"):
+                    out.append(StaticArg(leaf.value))
+                    continue
+                p = params[leaf.param]
+                if leaf.kind == "scalar":
+                    assert leaf.python is not None
+                    out.append(ScalarArg(b.slot(p), leaf.python, p.dtype.np))
+                else:
+                    out.append(TensorArg(b.slot(p), p.dtype.np, tuple(size_at(d, sizes) for d in p.shape)))
+            return out
+
+        constants = {}
+        keep = []
+        for p, owner in self.parts.captures:
+            a = array_of(owner)
+            if not (a.flags.c_contiguous and a.flags.aligned):
+                a = np.ascontiguousarray(a)
+            keep.append(a)
+            constants[params[index[p]]] = a.ctypes.data
+        for n in self.prepared.nodes:
+            if n.op.name == "constant" and n.attr("value").array is not None:
+                a = np.ascontiguousarray(n.attr("value").array)
+                keep.append(a)
+                constants[n.out] = a.ctypes.data
+        return self.program.bind(sizes, arguments, constants, lambda b: returns, _unshare, keep)
+
+    # --- running ------------------------------------------------------------------------------------------------------------
+    def sizes_of(self, arrays: Sequence[Any]) -> dict[str, int]:
+        return reference.bind(self.parts.graph, arrays) if self.symbols else {}
+
+    def interpret(self, arrays: Sequence[np.ndarray]) -> tuple[list[Tensor], list[np.ndarray]]:
+        """Outputs and new values of Variables from the reference interpreter."""
+        out = reference.run(self.optimized, list(arrays))
+        n = self.parts.outputs
+        return [wrap(np.array(a)) for a in out[:n]], [np.array(a, order="C") for a in out[n:]]
+
+    def all_arrays(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Arrays for all parameters of the graph, given those of the argument leaves."""
+        return [*inputs, *[array_of(o) for _, o in self.parts.captures], *[v._a for _, v in self.parts.reads]]
+
+
+def _unshare(v: Variable) -> None:
+    """Give a Variable an array of its own before native code writes to it."""
+    from tracejit.runtime import memory  # noqa: PLC0415
+
+    new = memory.empty(v._a.shape, v._a.dtype)
+    new[...] = v._a
+    v._a = new
+
+
+def constant_result(x: Any) -> Constant:
+    return Constant(x)
+
+
+def graph_executable(graph: Graph, numerics: str, optimized: bool = False) -> Executable:
+    """An executable of a graph that has no Variables: every parameter is an argument."""
+    leaves = [Leaf("tensor", i) for i in range(len(graph.params))]
+    parts = Parts(graph, leaves, [], [], [], len(graph.results))
+    return Executable(parts, numerics, None, graph if optimized else None)
+
+
+class GraphCall:
+    """A pure graph as a differentiable operation on eager tensors, for tapes outside."""
+
+    def __init__(self, graph: Graph, numerics: str) -> None:
+        self.graph, self.numerics = graph, numerics
+        self.name = graph.name
+        self._exe: Executable | None = None
+        self._pair: tuple[Executable, Callable[..., Any]] | None = None
+
+    def executable(self) -> Executable:
+        if self._exe is None:
+            self._exe = graph_executable(self.graph, self.numerics)
+        return self._exe
+
+
+def run_flat(exe: Executable, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Run an executable without Variables on tensors; results as a tuple."""
+    arrays = [t._a for t in tensors]
+    if exe.program is None:
+        return tuple(exe.interpret(arrays)[0])
+    returns = Returns("tuple", tuple(range(exe.parts.outputs)))
+    plan = exe.plan(exe.sizes_of(arrays), returns)
+    ready = [a if a.flags.c_contiguous and a.flags.aligned else np.array(a, order="C") for a in arrays]
+    out = plan.run(ready)
+    if out is NotImplemented:
+        raise AssertionError("the plan does not fit the arguments that it was made for")
+    return tuple(out)
+
+
+def types_of(tensors: Sequence[Tensor]) -> list[TensorType]:
+    return [t.type for t in tensors]

@@ -1,0 +1,1 @@
+"""NumPy's functions on tensors: `np.sum(t, axis=0)` calls ours."""

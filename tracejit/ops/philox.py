@@ -1,0 +1,109 @@
+"""The counter-based generator Philox4x32-10 as two elementwise rows: NumPy's kernel and the scalar form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import DTypeError
+from tracejit.ir.op import Op
+from tracejit.ir.types import DType, TensorType, broadcast_shapes, uint32, uint64
+
+# J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011)
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by in each round
+ROUNDS = 10
+_LOW = 0xFFFFFFFF
+
+
+def philox(counter: np.ndarray, stream: np.ndarray, key: np.ndarray) -> list[np.ndarray]:
+    """Four 32-bit words, as uint64, of the 128-bit counter (low half `counter`, high half `stream`) under a key."""
+    low, shift = np.uint64(_LOW), np.uint64(32)
+    c0, c1, c2, c3 = counter & low, counter >> shift, stream & low, stream >> shift
+    k0, k1 = key & low, key >> shift
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * np.uint64(_M0), c2 * np.uint64(_M1)
+        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1 & low, (p0 >> shift) ^ c3 ^ k1, p0 & low
+        k0, k1 = (k0 + np.uint64(_W0)) & low, (k1 + np.uint64(_W1)) & low
+    return [c0, c1, c2, c3]
+
+
+_BLOCK = 8192  # counters at a time: the words of a block stay in the cache
+
+
+def _words(i: np.ndarray, key: np.ndarray, stream: np.ndarray, per: int) -> np.ndarray:
+    """The words of elements `i`, `per` of them in one counter's 128 bits."""
+    flat = i.reshape(-1)
+    n = flat.size
+    shift = np.uint64(per.bit_length() - 1)
+    first = int(flat[0]) if n else 0
+    if n >= per and first % per == 0 and int(flat[-1]) - first == n - 1 and bool((np.diff(flat) == 1).all()):
+        counters = np.arange(first // per, (first + n - 1) // per + 1, dtype=np.uint64)
+        out = np.empty((counters.size, per), np.uint64)
+        for at in range(0, counters.size, _BLOCK):
+            out[at : at + _BLOCK] = _together(philox(counters[at : at + _BLOCK], stream, key), per)
+        return out.reshape(-1)[:n].reshape(i.shape)
+    words = _together(philox(flat >> shift, stream, key), per)
+    return np.take_along_axis(words, (flat & np.uint64(per - 1)).astype(np.intp)[:, None], 1).reshape(i.shape)
+
+
+def _together(words: list[np.ndarray], per: int) -> np.ndarray:
+    w = np.stack(words, -1)
+    return w if per == 4 else w[..., 0::2] | (w[..., 1::2] << np.uint64(32))
+
+
+def _kernel(per: int, dtype: DType) -> Any:
+    def run(i: np.ndarray, key: np.ndarray, stream: np.ndarray) -> np.ndarray:
+        shape = np.broadcast_shapes(i.shape, key.shape, stream.shape)
+        if key.size == 1 and stream.size == 1:
+            r = _words(i, key.reshape(()), stream.reshape(()), per)
+        else:
+            i, key, stream = (np.broadcast_to(a, shape) for a in (i, key, stream))
+            words = _together(philox(i // np.uint64(per), stream, key), per)
+            r = np.take_along_axis(words, (i % np.uint64(per)).astype(np.intp)[..., None], -1)[..., 0]
+        return np.broadcast_to(r, shape).astype(dtype.np)
+
+    return run
+
+
+def _scalar(per: int) -> Any:
+    def body(m: Any, i: Any, key: Any, stream: Any) -> Any:
+        def wide(v: int) -> Any:
+            return m.const(v, uint64)
+
+        def halves(x: Any) -> tuple[Any, Any]:
+            return m.cast(x, uint32), m.cast(m.shift_right(x, wide(32)), uint32)
+
+        (c0, c1), (c2, c3), (k0, k1) = halves(m.shift_right(i, wide(per.bit_length() - 1))), halves(stream), halves(key)
+        for _ in range(ROUNDS):
+            l0, h0 = halves(m.mul(m.cast(c0, uint64), wide(_M0)))
+            l1, h1 = halves(m.mul(m.cast(c2, uint64), wide(_M1)))
+            c0, c1 = m.bit_xor(m.bit_xor(h1, c1), k0), l1
+            c2, c3 = m.bit_xor(m.bit_xor(h0, c3), k1), l0
+            k0, k1 = m.add(k0, m.const(_W0, uint32)), m.add(k1, m.const(_W1, uint32))
+        odd = m.ne(m.bit_and(i, wide(1)), wide(0))
+        if per == 2:
+            low, high = m.select(odd, c2, c0), m.select(odd, c3, c1)
+            return m.bit_or(m.cast(low, uint64), m.shift_left(m.cast(high, uint64), wide(32)))
+        upper = m.ne(m.bit_and(i, wide(2)), wide(0))
+        return m.select(upper, m.select(odd, c3, c2), m.select(odd, c1, c0))
+
+    return body
+
+
+def _row(name: str, per: int, dtype: DType, doc: str) -> Op:
+    def infer(i: TensorType, key: TensorType, stream: TensorType) -> TensorType:
+        for t in (i, key, stream):
+            if t.dtype is not uint64:
+                raise DTypeError(f"dtype {t.dtype.name}; it takes uint64")
+        return TensorType(dtype, broadcast_shapes(i.shape, key.shape, stream.shape))
+
+    return Op(
+        name, "elementwise", infer, _kernel(per, dtype), scalar=_scalar(per), arity=3, dtypes="u", result=dtype.name,
+        domain=(0, 100), doc=doc,
+    )  # fmt: skip
+
+
+philox32 = _row("philox32", 4, uint32, "32 random bits: word i of the sequence of a key and a stream, all uint64.")
+philox64 = _row("philox64", 2, uint64, "64 random bits: words 2i and 2i + 1 of the sequence of a key and a stream.")

@@ -1,0 +1,216 @@
+"""Split a graph of forward and backward in two, and choose what the forward half keeps for the backward half."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tracejit.ir.dim import Dim, hint, product
+from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.op import Op
+
+# Elementwise functions that cost more than writing and reading their result.
+_COSTLY = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh sigmoid softplus "
+    "erf erfc pow floordiv floormod".split()
+)
+_ARRAY = 256  # bytes: what one more array costs, whatever its size
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The two halves.
+
+    `forward` maps the parameters to the results, followed by what is kept. `backward` maps what is kept, then the
+    cotangents, to the gradients. `kept` tells for each of the backward's first parameters where it comes from:
+    ("param", i) is the forward's parameter i, ("result", i) its result i.
+    """
+
+    forward: Graph
+    backward: Graph
+    kept: tuple[tuple[str, int], ...]
+
+
+def partition(joint: Graph, params: int, results: int) -> Partition:
+    """Split `joint`, whose first `params` parameters and `results` results are the forward's.
+
+    What is kept is the cut of least memory traffic: cheap elementwise values are computed again in the backward half
+    from parameters and other kept values; products, reductions, random numbers and costly functions never are.
+    """
+    own, cotangents = joint.params[:params], joint.params[params:]
+    late = _reached_from(joint, cotangents)
+    kept = _residuals(joint, params, results, late)
+    kept += _size_givers(joint, kept, own, cotangents, results)
+    order = {v: i for i, v in enumerate([*own, *[v for n in joint.nodes for v in n.outs]])}
+    kept = sorted(set(kept), key=order.__getitem__)
+    ahead = list(joint.results[:results])
+    ahead += [v for v in kept if v.node is not None and v not in ahead]
+    early_effects = [n for n in joint.nodes if not n.op.pure and late.isdisjoint(n.inputs)]
+    late_effects = [n for n in joint.nodes if not n.op.pure and not late.isdisjoint(n.inputs)]
+    forward = _extract(joint, joint.name.removeprefix("vjp_"), own, ahead, early_effects)
+    backward = _extract(joint, f"{joint.name}_backward", [*kept, *cotangents], joint.results[results:], late_effects)
+    places = tuple([("param", own.index(v)) if v.node is None else ("result", ahead.index(v)) for v in kept])
+    return Partition(forward, backward, places)
+
+
+def _reached_from(graph: Graph, sources: Iterable[Value]) -> set[Value]:
+    reached = set(sources)
+    for n in graph.nodes:
+        if not reached.isdisjoint(n.inputs):
+            reached.update(n.outs)
+    return reached
+
+
+def _extract(graph: Graph, name: str, inputs: Iterable[Value], results: Iterable[Value], effects: list[Node]) -> Graph:
+    """The part of a graph that computes `results` from `inputs`, and has `effects`."""
+    b = Builder()
+    env = {v: b.param(v.type) for v in inputs}
+    results = list(results)
+    needed = _needed([*results, *[v for n in effects for v in n.inputs]], set(env))
+    for n in graph.nodes:
+        if (n.op.pure and not needed.isdisjoint(n.outs)) or n in effects:
+            b.loc = n.loc
+            for old, new in zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), n.attrs), strict=True):
+                env.setdefault(old, new)
+    return b.finish(name, [env[r] for r in results])
+
+
+def _needed(results: Iterable[Value], given: set[Value]) -> set[Value]:
+    """The values that must be computed for `results` when `given` are there."""
+    out: set[Value] = set()
+    stack = [v for v in results if v not in given]
+    while stack:
+        v = stack.pop()
+        if v not in out:
+            out.add(v)
+            if v.node is not None:
+                stack += [x for x in v.node.inputs if x not in given]
+    return out
+
+
+# --- what to keep -------------------------------------------------------------------------------------------------
+def _residuals(joint: Graph, params: int, results: int, late: set[Value]) -> list[Value]:
+    """The values that the forward half hands over: the cheapest cut between what it must compute and what is read."""
+    behind = _needed(joint.results[results:], set())
+    read = {x for n in joint.nodes if not late.isdisjoint(n.inputs) and not behind.isdisjoint(n.outs) for x in n.inputs}
+    read |= {x for n in joint.nodes if not n.op.pure and not late.isdisjoint(n.inputs) for x in n.inputs}
+    read |= set(joint.results[results:])
+    read -= late
+    forward = _needed([*joint.results[:results], *_effect_inputs(joint, late)], set())
+    flow = _Flow()
+    there = set(joint.params[:params]) | set(joint.results[:results])
+    for v in _needed(read, set()):
+        flow.edge((v, 0), (v, 1), _cost(v, v in there))
+        if v.node is None or not v.node.op.pure or (v in forward and not _repeatable(v.node.op)):
+            flow.edge("forward", (v, 0), _FULL)
+        else:
+            for x in v.node.inputs:
+                flow.edge((x, 1), (v, 0), _FULL)
+        if v in read:
+            flow.edge((v, 1), "backward", _FULL)
+    side = flow.cut("forward", "backward")
+    return [v for v in _needed(read, set()) if (v, 0) in side and (v, 1) not in side]
+
+
+def _effect_inputs(joint: Graph, late: set[Value]) -> list[Value]:
+    return [x for n in joint.nodes if not n.op.pure and late.isdisjoint(n.inputs) for x in (*n.inputs, *n.outs)]
+
+
+def _repeatable(op: Op) -> bool:
+    """Whether computing a value again costs less than keeping it."""
+    return op.family in ("elementwise", "shape", "source") and op.name not in _COSTLY and "random" not in op.special
+
+
+def _cost(v: Value, there: bool) -> int:
+    """Bytes moved to keep a value: written and read, or only read where it exists anyway."""
+    size = max(hint(product(v.shape)), 1) * v.dtype.size + _ARRAY
+    return size if there else 2 * size
+
+
+_FULL = 1 << 62
+
+
+class _Flow:
+    """A network whose maximal flow gives the minimal cut (Dinic's algorithm)."""
+
+    def __init__(self) -> None:
+        self.room: dict[Any, dict[Any, int]] = {}
+
+    def edge(self, a: Any, b: Any, capacity: int) -> None:
+        self.room.setdefault(a, {})[b] = self.room.get(a, {}).get(b, 0) + capacity
+        self.room.setdefault(b, {}).setdefault(a, 0)
+
+    def cut(self, source: Any, sink: Any) -> set[Any]:
+        """What the source still reaches when no more flows to the sink."""
+        if source not in self.room or sink not in self.room:
+            return set()
+        while True:
+            depth = self._levels(source)
+            if sink not in depth:
+                return set(depth)
+            rest = {a: list(bs) for a, bs in self.room.items()}
+            while self._augment(source, sink, depth, rest):
+                pass
+
+    def _levels(self, source: Any) -> dict[Any, int]:
+        depth = {source: 0}
+        queue = deque([source])
+        while queue:
+            a = queue.popleft()
+            for b, room in self.room[a].items():
+                if room > 0 and b not in depth:
+                    depth[b] = depth[a] + 1
+                    queue.append(b)
+        return depth
+
+    def _augment(self, source: Any, sink: Any, depth: dict[Any, int], rest: dict[Any, list[Any]]) -> bool:
+        """Send what one more shortest path takes; False if there is none."""
+        path = [source]
+        while path[-1] != sink:
+            a = path[-1]
+            while rest[a] and not (self.room[a][rest[a][-1]] > 0 and depth.get(rest[a][-1]) == depth[a] + 1):
+                rest[a].pop()
+            if rest[a]:
+                path.append(rest[a][-1])
+            elif len(path) == 1:
+                return False
+            else:
+                path.pop()
+                rest[path[-1]].pop()
+        links = list(zip(path, path[1:], strict=False))
+        amount = min(self.room[a][b] for a, b in links)
+        for a, b in links:
+            self.room[a][b] -= amount
+            self.room[b][a] += amount
+        return True
+
+
+# --- symbols ------------------------------------------------------------------------------------------------------
+def _size_givers(
+    joint: Graph, kept: list[Value], own: tuple[Value, ...], cotangents: tuple[Value, ...], results: int
+) -> list[Value]:
+    """Parameters that the backward half must also take to know the sizes of its symbols."""
+    inside = _needed(joint.results[results:], set(kept))
+    used = {s for v in inside for s in _symbols(v)}
+    known = {s for v in [*kept, *cotangents] for s in _bare(v)}
+    out = []
+    for v in own:
+        new = (_bare(v) & used) - known
+        if new:
+            out.append(v)
+            known |= new
+    return out
+
+
+def _symbols(v: Value) -> set[str]:
+    dims = [d for d in v.shape if isinstance(d, Dim)]
+    if v.node is not None:
+        dims += [d for _, a in v.node.attrs for d in (a if isinstance(a, tuple) else (a,)) if isinstance(d, Dim)]
+    return {s for d in dims for s in d.symbols}
+
+
+def _bare(v: Value) -> set[str]:
+    """The symbols that v's shape gives outright."""
+    return {s for d in v.shape if isinstance(d, Dim) and len(d.terms) == 1 for s in d.symbols if d.terms.get((s,)) == 1}

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import gc
+import itertools
 import math
 import os
 import pickle
@@ -49,7 +50,7 @@ def churn():
     def new(k):
         x = f.mul(f.add(k, f.args[1]), i64(0x5851F42D4C957F2D))
         shift = f.and_(f.op("lshr", x, i64(33)), i64(15))
-        size = f.add(f.op("lshr", f.and_(x, i64(0xFFFFF)), shift), i64(8))
+        size = f.add(f.op("lshr", f.and_(x, i64(0xFFFFF)), shift), i64(16))
         block = f.call("tj_alloc", [size], "ptr", declare=True)
         f.store(k, block)
         f.store(k, f.gep(block, f.sub(size, i64(8))), 1)
@@ -85,7 +86,7 @@ def test_blocks_are_aligned_and_apart():
         ctypes.memset(p, k % 251, size)
         blocks.append((p, size, k % 251))
     order = sorted(blocks)
-    assert all(a + n <= b for (a, n, _), (b, _, _) in zip(order, order[1:]))
+    assert all(a + n <= b for (a, n, _), (b, _, _) in itertools.pairwise(order))
     for p, size, mark in blocks:
         data = np.frombuffer((ctypes.c_uint8 * size).from_address(p), np.uint8)
         assert (data == mark).all()
@@ -276,7 +277,7 @@ def test_empty_is_an_ordinary_array(shape, dtype):
     assert type(a) is np.ndarray and a.dtype == b.dtype and a.shape == shape
     assert a.strides == b.strides and a.base is None
     assert all(a.flags[name] == b.flags[name] for name in ("C", "F", "OWNDATA", "WRITEABLE", "ALIGNED"))
-    assert a.ctypes.data % 64 == 0
+    assert a.ctypes.data % 64 == 0 or not a.size
     a[...] = np.zeros((), dtype)
     assert a.tobytes() == np.zeros(shape, dtype).tobytes()
 
@@ -305,7 +306,7 @@ def test_arrays_are_freed():
     before, dtype = live(), np.dtype(np.float32)
     capsule, references = memory.handler_capsule(), sys.getrefcount(memory.handler_capsule())
     of_dtype = sys.getrefcount(dtype)
-    kept = [memory.empty((10, k), dtype) for k in range(5000)]
+    kept = [memory.empty((10, k), dtype) for k in range(1, 5001)]
     assert live() == before + 5000
     assert sys.getrefcount(capsule) == references + 5000
     del kept
@@ -390,17 +391,16 @@ def test_numpy_allocates_through_the_handler():
 
 
 def test_calloc_refuses_products_that_overflow():
-    names = [f"tj_handler_{n}" for n in ("calloc", "free")]
-    calloc = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)(
-        memory._library()[names[0]]
-    )
+    signature = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
+    calloc = signature(memory._library()["tj_handler_calloc"])
     for a, b in ((2**32, 2**32), (2**63, 2), (2**62 + 1, 4), (2**60, 16), (3, 2**63), (2**45, 2**45)):
         assert calloc(None, a, b) is None
         assert calloc(None, b, a) is None
     p = calloc(None, 2**10, 2**10)
     assert not any(ctypes.string_at(p, MIB))
     free()(p)
-    assert (p := calloc(None, 0, 5)) is not None
+    p = calloc(None, 0, 5)
+    assert p is not None
     free()(p)
 
 
@@ -452,7 +452,8 @@ def test_other_types_are_numpys_own(dtype):
 def test_without_knowledge_of_numpys_layout(monkeypatch, shape):
     monkeypatch.setattr(memory, "_new_array", lambda: None)
     a = memory.empty(shape, np.float32)
-    assert a.shape == shape and a.dtype == np.float32 and a.ctypes.data % 64 == 0 and a.flags.c_contiguous
+    assert a.shape == shape and a.dtype == np.float32 and a.flags.c_contiguous
+    assert a.ctypes.data % 64 == 0 or not a.size
     a[...] = 1
     assert a.sum() == math.prod(shape)
 

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,12 @@ from tracejit.config import config
 from tracejit.errors import CompileWarning
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Graph, Value
-from tracejit.ir.types import TensorType
+from tracejit.passes.pipeline import optimize
 from tracejit.passes.prepare import prepare
-from tracejit.passes.simplify import Report, rebuild, rules_at
-from tracejit.runtime.records import Argument, Constant, Returns, ScalarArg, StaticArg, TensorArg
+from tracejit.passes.simplify import Report
+from tracejit.runtime.records import Argument, Returns, ScalarArg, StaticArg, TensorArg
 from tracejit.tensor import Tensor, Variable, wrap
-from tracejit.tracing import Trace
+from tracejit.tracing import Trace, constant, dim
 
 PLANS = 64  # sizes for which a function keeps a plan
 
@@ -85,7 +85,7 @@ class Executable:
         self.timing = Timing()
         self.report = Report()
         t0 = time.perf_counter()
-        self.optimized = rebuild(parts.graph, None, rules_at(numerics), True, self.report) if optimized is None else optimized
+        self.optimized = optimize(parts.graph, numerics, self.report) if optimized is None else optimized
         self.timing.optimize_ms = (time.perf_counter() - t0) * 1e3
         self.program: Any = None
         self.error: Exception | None = None
@@ -163,10 +163,14 @@ class Executable:
             keep.append(a)
             constants[params[index[p]]] = a.ctypes.data
         for n in self.prepared.nodes:
-            if n.op.name == "constant" and n.attr("value").array is not None:
+            if n.op is constant and n.attr("value").array is not None:
                 a = np.ascontiguousarray(n.attr("value").array)
-                keep.append(a)
-                constants[n.out] = a.ctypes.data
+            elif n.op is dim:
+                a = np.array(size_at(n.attr("size"), sizes), n.out.dtype.np)
+            else:
+                continue
+            keep.append(a)
+            constants[n.out] = a.ctypes.data
         return self.program.bind(sizes, arguments, constants, lambda b: returns, _unshare, keep)
 
     # --- running ------------------------------------------------------------------------------------------------------------
@@ -181,7 +185,13 @@ class Executable:
 
     def all_arrays(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Arrays for all parameters of the graph, given those of the argument leaves."""
-        return [*inputs, *[array_of(o) for _, o in self.parts.captures], *[v._a for _, v in self.parts.reads]]
+        index = {p: i for i, p in enumerate(self.parts.graph.params)}
+        out: list[Any] = [*inputs, *[None] * (len(index) - len(inputs))]
+        for p, o in self.parts.captures:
+            out[index[p]] = array_of(o)
+        for p, v in self.parts.reads:
+            out[index[p]] = v._a
+        return out
 
 
 def _unshare(v: Variable) -> None:
@@ -193,30 +203,11 @@ def _unshare(v: Variable) -> None:
     v._a = new
 
 
-def constant_result(x: Any) -> Constant:
-    return Constant(x)
-
-
 def graph_executable(graph: Graph, numerics: str, optimized: bool = False) -> Executable:
     """An executable of a graph that has no Variables: every parameter is an argument."""
     leaves = [Leaf("tensor", i) for i in range(len(graph.params))]
     parts = Parts(graph, leaves, [], [], [], len(graph.results))
     return Executable(parts, numerics, None, graph if optimized else None)
-
-
-class GraphCall:
-    """A pure graph as a differentiable operation on eager tensors, for tapes outside."""
-
-    def __init__(self, graph: Graph, numerics: str) -> None:
-        self.graph, self.numerics = graph, numerics
-        self.name = graph.name
-        self._exe: Executable | None = None
-        self._pair: tuple[Executable, Callable[..., Any]] | None = None
-
-    def executable(self) -> Executable:
-        if self._exe is None:
-            self._exe = graph_executable(self.graph, self.numerics)
-        return self._exe
 
 
 def run_flat(exe: Executable, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -231,7 +222,3 @@ def run_flat(exe: Executable, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     if out is NotImplemented:
         raise AssertionError("the plan does not fit the arguments that it was made for")
     return tuple(out)
-
-
-def types_of(tensors: Sequence[Tensor]) -> list[TensorType]:
-    return [t.type for t in tensors]

@@ -1,11 +1,184 @@
-"""A compiled call under an eager tape: forward that saves residuals, backward that is compiled too."""
+"""A compiled call under an eager tape: a forward that keeps residuals, a backward that is compiled too, to any order."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from tracejit.tensor import Tensor
+import numpy as np
+
+from tracejit.autodiff.tape import GradientTape
+from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
+from tracejit.context import context
+from tracejit.ir.graph import Graph
+from tracejit.ir.types import TensorType, as_dtype
+from tracejit.passes.partition import partition
+from tracejit.passes.pipeline import optimize
+from tracejit.runtime.records import Returns
+from tracejit.tensor import Operand, Tensor, Variable, wrap
+from tracejit.tracing import replay, trace_graph
+
+
+class Differentiable:
+    """What is known of a graph's derivative: the joint graph, which gradients exist, and the compiled halves.
+
+    The graph's parameters are those of the call; its first `outputs` results have cotangents if they are floating.
+    """
+
+    def __init__(self, graph: Graph, outputs: int, numerics: str) -> None:
+        self.graph = optimize(graph, numerics, differentiated=False)
+        self.outputs, self.numerics = outputs, numerics
+        self.name = graph.name
+        self.sources = [i for i, p in enumerate(self.graph.params) if p.dtype.kind in "fc"]
+        self.targets = [i for i, r in enumerate(self.graph.results[:outputs]) if r.dtype.kind in "fc"]
+        self.linked: list[int] = []  # parameters that a gradient exists for
+        self._joint: Graph | None = None
+        self._backward: Executable | None = None
+        self._gradient: Differentiable | None = None
+        self.kept: tuple[tuple[str, int], ...] = ()
+        self._forward: Graph | None = None
+
+    def joint(self) -> Graph:
+        """(parameters, cotangents) → (results, gradients that exist)."""
+        if self._joint is None:
+            types = [_strong(p.type) for p in self.graph.params]
+            types += [_strong(self.graph.results[i].type) for i in self.targets]
+            n = len(self.graph.params)
+
+            def both(*xs: Tensor) -> tuple[Tensor, ...]:
+                with GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(*[xs[i] for i in self.sources])
+                    ys = replay(self.graph, xs[:n])
+                grads = tape.gradient(
+                    [ys[i] for i in self.targets], [xs[i] for i in self.sources], output_gradients=list(xs[n:])
+                )
+                self.linked = [i for i, g in zip(self.sources, grads, strict=True) if g is not None]
+                return (*ys, *[g for g in grads if g is not None])
+
+            self._joint = trace_graph(both, types, f"vjp_{self.name}")
+        return self._joint
+
+    def halves(self) -> tuple[Graph, Executable]:
+        """The forward graph, with what it keeps as extra results, and the compiled backward."""
+        if self._backward is None:
+            joint = optimize(self.joint(), self.numerics)
+            p = partition(joint, len(self.graph.params), len(self.graph.results))
+            self._forward, self.kept = p.forward, p.kept
+            self._backward = graph_executable(p.backward, self.numerics, optimized=True)
+        assert self._forward is not None
+        return self._forward, self._backward
+
+    def gradient(self) -> Differentiable:
+        """The gradient as a differentiable graph of its own: (parameters, cotangents) → gradients."""
+        if self._gradient is None:
+            j = self.joint()
+            g = Graph(f"d_{self.name}", j.params, j.nodes, j.results[len(self.graph.results) :])
+            self._gradient = Differentiable(g, len(g.results), self.numerics)
+        return self._gradient
+
+    def __call__(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Run the graph, which must be free of Variables, and let the tapes know."""
+        forward, _ = self.halves()
+        exe = self._executable(forward)
+        outs = run_flat(exe, values)
+        return self.record(values, values, outs)
+
+    def _executable(self, forward: Graph) -> Executable:
+        if not hasattr(self, "_exe"):
+            self._exe = graph_executable(forward, self.numerics, optimized=True)
+        return self._exe
+
+    def record(self, keys: Sequence[Operand], values: Sequence[Tensor], outs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Tell the tapes of a call whose results, with what was kept, are `outs`; returns the caller's part."""
+        kept = [values[i] if kind == "param" else outs[i] for kind, i in self.kept]
+        mine = outs[: self.outputs]
+        call = _Call(self, kept)
+        for tape in context.tapes:
+            tape.record(call, tuple(keys), tuple(values), {}, mine)  # type: ignore[arg-type]
+        return mine
+
+
+class _Call:
+    """One call as tapes remember it: an op whose vjp runs the compiled backward."""
+
+    __slots__ = ("of", "kept", "name")
+    pure = True
+
+    def __init__(self, of: Differentiable, kept: list[Tensor]) -> None:
+        self.of, self.kept, self.name = of, kept, of.name
+
+    def vjp(self, g: Any, y: Any, *values: Tensor) -> tuple:
+        of = self.of
+        gs = g if type(g) is tuple else (g,)
+        cotangents = [gs[i] for i in of.targets]
+        if context.trace is not None:
+            grads = replay(of.gradient().graph, [*values, *cotangents])
+        elif context.tapes:
+            grads = of.gradient()([*values, *cotangents])
+        else:
+            grads = run_flat(of.halves()[1], [*self.kept, *cotangents])
+        by_param = dict(zip(of.linked, grads, strict=True))
+        return tuple([by_param.get(i) for i in range(len(values))])
+
+
+def _strong(t: TensorType) -> TensorType:
+    return TensorType(t.dtype, t.shape)
 
 
 def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list[Tensor]:
-    raise NotImplementedError
+    """Run a concrete function while tapes listen: the tensor leaves of its result."""
+    exe: Executable = concrete.executable
+    parts: Parts = exe.parts
+    if concrete.forward is None:
+        d = Differentiable(parts.graph, parts.outputs, exe.numerics)
+        forward, _ = d.halves()
+        n, w = parts.outputs, len(parts.writes)
+        results = (*forward.results[:n], *forward.results[n + w :], *forward.results[n : n + w])
+        graph = Graph(forward.name, forward.params, forward.nodes, results)
+        old = {p: q for p, q in zip(parts.graph.params, graph.params, strict=True)}
+        moved = Parts(
+            graph, parts.leaves, [(old[p], o) for p, o in parts.captures], [(old[p], v) for p, v in parts.reads],
+            parts.writes, len(results) - w,
+        )  # fmt: skip
+        concrete.forward = (d, Executable(moved, exe.numerics, None, graph))
+    d, fwd = concrete.forward
+    keys, values = _operands(parts, inputs)
+    n, w = parts.outputs, len(parts.writes)
+    if fwd.program is None:
+        out, new = fwd.interpret([v._a for v in values])
+        for v, a in zip(parts.writes, new, strict=True):
+            v._a = a
+    else:
+        plan = fwd.plan(sizes, Returns("tuple", tuple(range(fwd.parts.outputs))))
+        ready = [x.value if x.kind in ("static", "variable") else None for x in parts.leaves]
+        for i, leaf in enumerate(parts.leaves):
+            if leaf.kind == "tensor":
+                ready[i] = np.ascontiguousarray(values[leaf.param]._a)
+            elif leaf.kind == "scalar":
+                ready[i] = inputs[leaf.param]
+        out = plan.run(ready)
+        if out is NotImplemented:
+            raise AssertionError("the forward plan does not fit the arguments that it was made for")
+    # what is kept is numbered among the results with the new values of Variables in between
+    full = (*out[:n], *([None] * w), *out[n:])
+    return list(d.record(keys, values, full))  # type: ignore[arg-type]
+
+
+def _operands(parts: Parts, inputs: list[Any]) -> tuple[list[Operand], list[Tensor]]:
+    """For each parameter of the graph: what the user knows it by, and its value now."""
+    index = {p: i for i, p in enumerate(parts.graph.params)}
+    keys: list[Any] = [None] * len(index)
+    for i, x in enumerate(inputs):
+        d = parts.graph.params[i].dtype
+        if isinstance(x, Tensor):
+            keys[i] = x
+        else:
+            a = np.asarray(x)
+            keys[i] = wrap(a if type(x) not in (int, float) else a.astype(d.np))
+            as_dtype(keys[i]._a.dtype)
+    for p, owner in parts.captures:
+        keys[index[p]] = owner if isinstance(owner, Tensor) else wrap(array_of(owner))
+    for p, v in parts.reads:
+        keys[index[p]] = v
+    values = [wrap(k._a) if isinstance(k, Variable) else k for k in keys]
+    return keys, values

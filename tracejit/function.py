@@ -26,7 +26,7 @@ from tracejit.ir.types import DType, TensorType, as_dtype, float32, float64, int
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.records import Constant, Returns
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
-from tracejit.tracing import Trace
+from tracejit.tracing import NeedStatic, Trace
 
 NATIVE_PLANS = 8  # plans that a call tries natively
 
@@ -50,13 +50,6 @@ class TensorSpec:
 
     def __hash__(self) -> int:
         return hash((self.shape, self.dtype))
-
-
-class NeedStatic(BaseException):
-    """Raised inside a trace when Python needs the value of a number that was an input, or of a symbolic size."""
-
-    def __init__(self, params: set[int], symbols: set[str]) -> None:
-        self.params, self.symbols = params, symbols
 
 
 class _Static:
@@ -109,6 +102,7 @@ class Concrete:
         self.executable.timing.trace_ms = trace_ms
         self.returns = self._returns()
         self.calls = 0
+        self.forward: Any = None  # how it runs while tapes listen
 
     # --- results ------------------------------------------------------------------------------------------------------------
     def _returns(self) -> Returns:
@@ -431,8 +425,7 @@ class Function(NativeCallable):
                 infos.append(Leaf(kind.kind, value=x))
                 args.append(x)
         guards: list[tuple[str, Dim, bool]] = []
-        trace.scalars = scalars  # type: ignore[attr-defined]
-        trace.need_static = NeedStatic  # type: ignore[attr-defined]
+        trace.scalars = scalars
         a, kw = tree.unflatten(structure, args)
         result, results, outputs, out_structure = self._run_trace(trace, a, kw, guards)
         graph = trace.builder.finish(self.__name__, [*results, *[trace.value(trace.env[id(v)]) for v in trace.written()]])

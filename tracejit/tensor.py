@@ -284,6 +284,8 @@ def wrap(a: Any) -> Tensor:
 
 def _no_value(x: Operand, what: str) -> TracejitError:
     a = x._a
+    if context.trace is not None:
+        context.trace.need_value(a)  # type: ignore[attr-defined]
     made = f"; it was made at {a.node.loc}" if a.node is not None and a.node.loc else " (an argument)"
     if context.trace is None:
         return leaked(a)

@@ -35,6 +35,13 @@ dim = Op(
 SMALL = 16  # elements up to which a captured array becomes part of the graph
 
 
+class NeedStatic(BaseException):
+    """Raised inside a trace when Python needs the value of a number that was an input, or of a symbolic size."""
+
+    def __init__(self, params: set[int], symbols: set[str]) -> None:
+        self.params, self.symbols = params, symbols
+
+
 class Trace:
     """Stands where NumPy stood while a function is traced.
 
@@ -48,6 +55,7 @@ class Trace:
         self.reads: dict[int, tuple[Variable, Tensor]] = {}
         self.env: dict[int, Tensor] = {}
         self.parent = parent
+        self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
 
     # --- values -------------------------------------------------------------------------------------------------
     def param(self, type: TensorType) -> Tensor:
@@ -93,6 +101,29 @@ class Trace:
         """A Python scalar as a constant of dtype `d`."""
         attrs: Attrs = (("value", Const(None, x, (), d)),)
         return self.emit(constant, (), (*attrs, ("weak", True)) if weak else attrs)
+
+    def need_value(self, v: Value) -> None:
+        """Python wants a value that follows from Python numbers only: trace again with those as constants."""
+        found: set[int] = set()
+        symbols: set[str] = set()
+        stack, seen = [v], set()
+        while stack:
+            x = stack.pop()
+            if x in seen:
+                continue
+            seen.add(x)
+            if x.node is None:
+                if x not in self.scalars:
+                    return
+                found.add(self.scalars[x])
+            elif x.node.op is dim:
+                symbols |= x.node.attr("size").symbols
+            elif not x.node.op.pure:
+                return
+            else:
+                stack += x.node.inputs
+        if found or symbols:
+            raise NeedStatic(found, symbols)
 
     def initial_value(self, value: Any) -> Any:
         """A new Variable's first value has to be known now."""

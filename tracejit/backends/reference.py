@@ -23,7 +23,7 @@ def bind(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         if isinstance(d, Dim):
             known = solve(d, n)
             if known is not None:
-                sizes.setdefault(*d.symbols, known)
+                sizes.setdefault(next(iter(d.symbols)), known)
     for i, (p, a) in enumerate(zip(graph.params, arrays, strict=True)):
         if a.ndim != p.type.rank or any(_differs(d, n, sizes) for d, n in zip(p.shape, a.shape, strict=True)):
             raise ShapeError(f"argument {i} of graph {graph.name} has shape {a.shape}, it takes {p.type}")
@@ -31,7 +31,9 @@ def bind(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
 
 
 def _differs(d: int | Dim, n: int, sizes: Mapping[str, int]) -> bool:
-    return isinstance(d, Dim) and d.symbols <= sizes.keys() and size_at(d, sizes) != n or (type(d) is int and d != n)
+    if isinstance(d, Dim):
+        return d.symbols <= sizes.keys() and size_at(d, sizes) != n
+    return d != n
 
 
 def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[str, int] | None = None) -> tuple[np.ndarray, ...]:

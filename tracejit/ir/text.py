@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import re
 import zlib
@@ -42,7 +43,10 @@ def _lines(graph: Graph, sizes: str = "") -> list[str]:
     rows: list[tuple[str, str, list[str]]] = []
     for n in graph.nodes:
         regions = [v for _, v in n.attrs if isinstance(v, Graph)]
-        inner = [f"  @{i} {line}" if not k else f"  {line}" for i, r in enumerate(regions) for k, line in enumerate(_lines(r))]
+        inner = []
+        for i, r in enumerate(regions):
+            first, *rest = _lines(r)
+            inner += [f"  @{i} {first}", *[f"  {line}" for line in rest]]
         rows.append((show_node(n, names), f"   # {n.loc}" if n.loc else "", inner))
     width = min(max([len(text) for text, _, _ in rows], default=0), 72)
     out = [f"graph {graph.name}({params}){sizes}:"]
@@ -96,7 +100,7 @@ def _show_const(c: Const) -> str:
     if c.array is None:
         return _show_element(c.splat)
     if c.array.size > SHORT:
-        return f"…{zlib.crc32(np.ascontiguousarray(c.array).view(np.uint8).reshape(-1)):08x}"
+        return f"…{zlib.crc32(c.array.tobytes()):08x}"
     return _show_nest(c.array)
 
 
@@ -203,26 +207,27 @@ class _Parser:
         if m is None or m[2] not in OPS:
             raise self.fault(f"no operation {m[2]!r}" if m else "not an operation")
         names, types = _split(m[1] or ""), self.types(m[4] or "")
-        inputs, attrs = [], {}
+        inputs: list[Value] = []
+        attrs: dict[str, Any] = {}
+        regions: dict[int, str] = {}
         for a in _split(m[3]):
-            key = re.match(r"(\w+)=", a)
+            key, _, text = a.partition("=")
             if a.startswith("%"):
                 inputs.append(self.operand(env, a))
-            elif key is None:
+            elif not key.isidentifier() or not text:
                 attrs["value"] = self.const(a, types[0])
+            elif text.startswith("@"):
+                regions[int(text[1:])] = key
             else:
-                attrs[key[1]] = a[key.end() :]
+                attrs[key] = self.attr(text)
         self.at += 1
-        regions = self.regions(sum(isinstance(v, str) and v.startswith("@") for v in attrs.values()))
-        parsed = {k: regions[int(v[1:])] if v[:1] == "@" else self.attr(v) for k, v in attrs.items() if isinstance(v, str)}
+        for _, key in sorted(regions.items()):
+            attrs[key] = self.graph()
         where = re.fullmatch(r"(.*):(\d+)", loc.strip())
         at = Location(where[1], int(where[2]), "") if where else None
-        n = Node(OPS[m[2]], tuple(inputs), freeze({**attrs, **parsed}), types, scope, at)
+        n = Node(OPS[m[2]], tuple(inputs), freeze(attrs), types, scope, at)
         env.update(zip(names, n.outs, strict=True))
         return n
-
-    def regions(self, count: int) -> list[Graph]:
-        return [self.graph() for _ in range(count)]
 
     def types(self, text: str) -> list[TensorType]:
         text = text.strip()
@@ -326,8 +331,7 @@ def _closing(text: str) -> int:
 
 def _terms(text: str) -> list[tuple[int, str]]:
     cuts = [i for i, c, depth in _depths(text) if c in "+-" and depth == 0 and i]
-    edges = [0, *cuts, len(text)]
-    parts = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]
     return [(-1 if p.startswith("-") else 1, p.lstrip("+-")) for p in parts]
 
 

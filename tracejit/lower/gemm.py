@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, SLAB, FnInts, packed_bytes, part_bytes, plan
+from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, SLAB, FnInts, packed_bytes, part_bytes, plan_function, planned
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, accumulate, dot_kernel, dot_name, kernel_name, multiply_kernel, packing, void
 
 OPERANDS = ("a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch")
+DOTS = (4, 1)  # rows of the kernels for dot products
 PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
 BLOCK = 2 << 20  # most bytes of B, packed before, that a task reads again and again
 
@@ -17,10 +18,11 @@ def library(t: Tiles) -> tuple[str, list[str]]:
     shapes = {(r, v) for r in t.rows for v in (1, t.vectors)} | {(r, t.thin_vectors) for r in t.thin}
     for rows, vectors in sorted(shapes):
         multiply_kernel(module, t, rows, vectors)
-    for rows in t.thin:
+    for rows in DOTS:
         dot_kernel(module, t, rows)
     accumulate(module, t)
     packing(module, t)
+    plan_function(module, t)
     _pack_step(module, t)
     _Compute(module, t)
     _combine_step(module, t)
@@ -44,7 +46,7 @@ def _pack_step(module: Module, t: Tiles) -> None:
     """Pack all of A in row tiles, a tile by task, then all of B in column panels, a block of k of a bundle by task."""
     fn = module.function(f"{t.prefix}_pack_step", [("frame", "ptr"), ("own", "ptr"), ("lo", "i64"), ("hi", "i64")])
     v, o = _operands(fn, t), FnInts(fn)
-    p = plan(o, t, v["m"], v["n"], v["k"], v["batch"])
+    p = planned(fn, t, v["m"], v["n"], v["k"], v["batch"])
     high, a_tasks = i64(t.rows[0]), fn.mul(v["batch"], p.blocks)
     a_tile = fn.mul(p.depth, i64(t.rows[0] * t.size))
     b_start = fn.gep(v["scratch"], fn.mul(a_tasks, a_tile))
@@ -83,7 +85,7 @@ def _combine_step(module: Module, t: Tiles) -> None:
     fn = module.function(f"{t.prefix}_combine", params)
     frame, _, lo, hi, finish, idx = fn.args
     v, o = _operands(fn, t), FnInts(fn)
-    p = plan(o, t, v["m"], v["n"], v["k"], v["batch"])
+    p = planned(fn, t, v["m"], v["n"], v["k"], v["batch"])
     sums = fn.gep(v["scratch"], packed_bytes(o, t, p, v["batch"]))
     part = part_bytes(o, t, p, v["batch"])
     high, tile_row = i64(t.rows[0]), fn.mul(p.panel, i64(t.size))
@@ -117,7 +119,7 @@ def _combine_step(module: Module, t: Tiles) -> None:
 def _dispatch(module: Module, t: Tiles) -> tuple[Val, Val]:
     """Tables of kernels and of their heights, by form (wide, thin, both narrow, dot products) and rows left."""
     pointers, heights = [], []
-    forms = ((t.rows, t.vectors), (t.thin, t.thin_vectors), (t.rows, 1), (t.thin, 1), (t.thin, 0))
+    forms = ((t.rows, t.vectors), (t.thin, t.thin_vectors), (t.rows, 1), (t.thin, 1), (DOTS, 0))
     for shapes, vectors in forms:
         for left in range(t.rows[0] + 1):
             height = next((r for r in shapes if r <= left), shapes[-1])
@@ -143,7 +145,7 @@ class _Compute:
         self.frame, _, lo, hi, self.finish, self.idx, self.dest, self.dest_row, self.dest_batch = fn.args
         self.v = v = _operands(fn, t)
         self.o = FnInts(fn)
-        self.p = plan(self.o, t, v["m"], v["n"], v["k"], v["batch"])
+        self.p = planned(fn, t, v["m"], v["n"], v["k"], v["batch"])
         self.kernels, self.heights = _dispatch(module, t)
         widest = max(t.vectors, t.thin_vectors) * t.vector_bytes
         self.tile = fn.alloca(t.rows[0] * widest)
@@ -269,7 +271,8 @@ class _Compute:
         def row_tile(row: Val) -> list[Val]:
             left = self.o.min(fn.sub(self.row1, row), i64(self.t.rows[0]))
             a = self.a_at(row, k)
-            height = fn.load("i64", fn.gep(self.heights, fn.add(self.line(self.p.thin), left), "i64"), 8)
+            form = fn.select(self.dots, i64(4), self.p.thin)
+            height = fn.load("i64", fn.gep(self.heights, fn.add(self.line(form), left), "i64"), 8)
 
             def panel(index: Val) -> None:
                 col, cols = self.cols_of(index)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from tracejit.lower.llvm import Fn, Val, i64
+from tracejit.lower.llvm import Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles
 
 TASK = 1 << 16  # multiply-adds that make a task worth handing to another thread
@@ -154,27 +154,40 @@ def part_bytes(o: Ints, t: Tiles, p: Plan, batch: Any) -> Any:
     return o.mul(o.mul(rows, o.mul(p.panel, p.panels)), batch)
 
 
-def scratch_bytes(t: Tiles, m: Any, n: Any, k: Any, batch: Any, o: Ints | None = None) -> Any:
-    o = o or Ints()
+def scratch_bytes(t: Tiles, m: int, n: int, k: int, batch: int) -> int:
+    o = Ints()
     p = plan(o, t, m, n, k, batch)
-    parts = o.mul(p.parts, o.ge(p.parts, o.const(2)))
-    return o.add(packed_bytes(o, t, p, batch), o.mul(parts, part_bytes(o, t, p, batch)))
+    sums = p.parts * part_bytes(o, t, p, batch) if p.parts > 1 else 0
+    return int(packed_bytes(o, t, p, batch) + sums)
 
 
-def tasks(t: Tiles, kind: str, m: Any, n: Any, k: Any, batch: Any, o: Ints | None = None) -> Any:
+def tasks(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
     """The number of tasks of a step."""
-    o = o or Ints()
-    p = plan(o, t, m, n, k, batch)
+    p = plan(Ints(), t, m, n, k, batch)
     if kind == "pack_step":
-        return o.mul(p.pack, o.mul(batch, o.add(p.blocks, o.mul(p.sheaves, p.slabs))))
+        return int(p.pack * batch * (p.blocks + p.sheaves * p.slabs))
     if kind == "combine":
-        return o.mul(o.ge(p.parts, o.const(2)), o.mul(o.mul(batch, p.panels), p.groups))
-    return p.tasks
+        return int(batch * p.panels * p.groups) if p.parts > 1 else 0
+    return int(p.tasks)
 
 
-def grain(t: Tiles, kind: str, m: Any, n: Any, k: Any, batch: Any, o: Ints | None = None) -> Any:
+def grain(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
     """How many tasks of a step together are enough work for a thread."""
-    o = o or Ints()
     if kind == "pack_step":
-        return o.max(o.div(o.const(TASK // 4), o.max(o.mul(k, o.const(t.rows[0])), o.const(1))), o.const(1))
-    return plan(o, t, m, n, k, batch).grain if kind == "compute" else o.const(1)
+        return max(TASK // 4 // max(k * t.rows[0], 1), 1)
+    return int(plan(Ints(), t, m, n, k, batch).grain) if kind == "compute" else 1
+
+
+def plan_function(module: Module, t: Tiles) -> None:
+    """`plan` as a function of the library, which writes the fields one after another."""
+    fn = module.function(f"{t.prefix}_plan", [*((s, "i64") for s in ("m", "n", "k", "batch")), ("out", "ptr")], internal=True)
+    for i, field in enumerate(fields(Plan)):
+        fn.store(getattr(plan(FnInts(fn), t, *fn.args[:4]), field.name), fn.gep(fn.args[4], 8 * i), 8)
+    fn.ret_()
+
+
+def planned(fn: Fn, t: Tiles, m: Val, n: Val, k: Val, batch: Val) -> Plan:
+    """The plan inside another function of the library."""
+    out = fn.alloca(8 * len(fields(Plan)), 8)
+    fn.call(f"{t.prefix}_plan", [m, n, k, batch, out])
+    return Plan(*(fn.load("i64", fn.gep(out, 8 * i), 8) for i in range(len(fields(Plan)))))

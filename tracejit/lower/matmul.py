@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from tracejit.ir.types import DType
 from tracejit.lower import engine, gemmplan
@@ -18,13 +18,12 @@ from tracejit.lower.microkernel import Tiles, column_mask, tiles
 class StepInfo:
     """A kernel of a product; the steps run one after another, and one without tasks is skipped.
 
-    `tasks` and `grain` take (m, n, k, batch) as Python integers, or as `Val`s with `o=FnInts(fn)`; `grain` tasks
-    together are enough work for a thread.
+    `tasks` and `grain` take (m, n, k, batch): the number of tasks, and how many together are enough work for a thread.
     """
 
     name: str
-    tasks: Callable[..., Any]
-    grain: Callable[..., Any]
+    tasks: Callable[[int, int, int, int], int]
+    grain: Callable[[int, int, int, int], int]
 
 
 class Epilogue(Protocol):
@@ -88,9 +87,9 @@ def emit(
     ]
 
 
-def scratch_bytes(dtype: DType, m: Any, n: Any, k: Any, batch: Any, level: str | None = None, o: Any = None) -> Any:
-    """Bytes that the operand `scratch` must have, aligned to 64; 0 for most sizes. `o` as for `StepInfo.tasks`."""
-    return gemmplan.scratch_bytes(tiles(dtype, level), m, n, k, batch, o)
+def scratch_bytes(dtype: DType, m: int, n: int, k: int, batch: int, level: str | None = None) -> int:
+    """Bytes that the operand `scratch` must have, aligned to 64; 0 for most sizes."""
+    return gemmplan.scratch_bytes(tiles(dtype, level), m, n, k, batch)
 
 
 def source(dtype: DType, level: str | None = None) -> tuple[str, list[str]]:

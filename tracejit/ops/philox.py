@@ -69,25 +69,24 @@ def _kernel(per: int, dtype: DType) -> Any:
 
 def _scalar(per: int) -> Any:
     def body(m: Any, i: Any, key: Any, stream: Any) -> Any:
-        def wide(v: int) -> Any:
+        def c(v: int) -> Any:
             return m.const(v, uint64)
 
         def halves(x: Any) -> tuple[Any, Any]:
-            return m.cast(x, uint32), m.cast(m.shift_right(x, wide(32)), uint32)
+            return m.bit_and(x, c(_LOW)), m.shift_right(x, c(32))
 
-        (c0, c1), (c2, c3), (k0, k1) = halves(m.shift_right(i, wide(per.bit_length() - 1))), halves(stream), halves(key)
+        # 32-bit words in 64-bit lanes: a vector unit multiplies these without moving them about
+        (c0, c1), (c2, c3), (k0, k1) = halves(m.shift_right(i, c(per.bit_length() - 1))), halves(stream), halves(key)
         for _ in range(ROUNDS):
-            l0, h0 = halves(m.mul(m.cast(c0, uint64), wide(_M0)))
-            l1, h1 = halves(m.mul(m.cast(c2, uint64), wide(_M1)))
+            (l0, h0), (l1, h1) = halves(m.mul(c0, c(_M0))), halves(m.mul(c2, c(_M1)))
             c0, c1 = m.bit_xor(m.bit_xor(h1, c1), k0), l1
             c2, c3 = m.bit_xor(m.bit_xor(h0, c3), k1), l0
-            k0, k1 = m.add(k0, m.const(_W0, uint32)), m.add(k1, m.const(_W1, uint32))
-        odd = m.ne(m.bit_and(i, wide(1)), wide(0))
+            k0, k1 = m.bit_and(m.add(k0, c(_W0)), c(_LOW)), m.bit_and(m.add(k1, c(_W1)), c(_LOW))
+        odd = m.ne(m.bit_and(i, c(1)), c(0))
         if per == 2:
-            low, high = m.select(odd, c2, c0), m.select(odd, c3, c1)
-            return m.bit_or(m.cast(low, uint64), m.shift_left(m.cast(high, uint64), wide(32)))
-        upper = m.ne(m.bit_and(i, wide(2)), wide(0))
-        return m.select(upper, m.select(odd, c3, c2), m.select(odd, c1, c0))
+            return m.bit_or(m.select(odd, c2, c0), m.shift_left(m.select(odd, c3, c1), c(32)))
+        upper = m.ne(m.bit_and(i, c(2)), c(0))
+        return m.cast(m.select(upper, m.select(odd, c3, c2), m.select(odd, c1, c0)), uint32)
 
     return body
 

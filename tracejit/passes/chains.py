@@ -10,7 +10,7 @@ _REPEATABLE = {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_
 
 
 def chains(graph: Graph, level: Level, report: Report) -> Visit | None:
-    """A visitor for `rebuild` that joins reductions of reductions and transposes of products; None if there are none."""
+    """A visitor for `rebuild` that joins reductions of reductions, transposes of products; None if there are none."""
     if level < FINITE or not any(_starts(n) for n in graph.nodes):
         return None
     count = uses(graph)

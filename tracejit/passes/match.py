@@ -1,4 +1,4 @@
-"""What a rewrite rule is: two sides of ordinary tensor code and how exact it is; and the matching of a node as it is born."""
+"""What a rewrite rule is, two sides of ordinary tensor code and how exact it is, and how it is matched with new nodes."""
 
 from __future__ import annotations
 
@@ -68,8 +68,16 @@ def power_of_two(v: Value) -> bool:
     s = splat_of(v)
     if s is None or v.dtype.kind != "f" or not math.isfinite(s) or s == 0:
         return False
-    size, smallest = abs(float(s)), float(limits(v.dtype).smallest_normal)
+    size, smallest = abs(float(s)), smallest_normal(v.dtype)
     return math.frexp(size)[0] == 0.5 and smallest <= size <= 1 / smallest
+
+
+def smallest_normal(d: DType) -> float:
+    return float(limits(d).smallest_normal)  # type: ignore[union-attr]
+
+
+def epsilon(d: DType) -> float:
+    return float(limits(d).eps)  # type: ignore[union-attr]
 
 
 def constants(*names: str) -> Callable[..., bool]:
@@ -87,9 +95,16 @@ class Rewrite:
     """
 
     def __init__(
-        self, name: str, root: str, level: Level, needs: tuple[str | None, ...], function: Callable[..., Any], late: bool
+        self,
+        name: str,
+        root: str,
+        level: Level,
+        needs: tuple[str | None, ...],
+        function: Callable[..., Any],
+        late: bool = False,
     ) -> None:
-        self.name, self.root, self.level, self.needs, self.function, self.late = name, root, level, needs, function, late
+        self.name, self.root, self.level, self.late = name, root, level, late
+        self.needs, self.function = needs, function
 
     def variants(self) -> list[tuple[tuple[str | None, ...], Callable[..., Value | None]]]:
         return [(self.needs, lambda b, op, inputs, attrs: self.function(b, op, inputs, dict(attrs)))]
@@ -154,7 +169,7 @@ class Pattern:
         assert root is not None and root.op.name == self.root, f"rule {self.name} is filed under {self.root}"
         slots = {p: i for i, p in enumerate(pattern.params)}
         out = []
-        for _, op, attrs, children in _orders(pattern.results[0], slots):
+        for _, _, attrs, children in _orders(pattern.results[0], slots):
             needs = tuple([None if c[0] == "var" else "constant" if c[0] == "lit" else c[1].name for c in children])
             out.append((needs, self._matcher(children, attrs, template)))
         return out
@@ -301,6 +316,6 @@ def is_finite(v: Value, depth: int = 4) -> bool:
 
 
 _KEEPS_FINITE = {
-    "neg", "abs", "sign", "maximum", "minimum", "where", "relu", "tanh", "sigmoid", "identity", "stop_gradient", "sin", "cos",
-    "reshape", "transpose", "broadcast_to", "slice", "concat", "reduce_max", "reduce_min", "gather",
+    "neg", "abs", "sign", "maximum", "minimum", "where", "relu", "tanh", "sigmoid", "identity", "stop_gradient", "sin",
+    "cos", "reshape", "transpose", "broadcast_to", "slice", "concat", "reduce_max", "reduce_min", "gather",
 }  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tracejit.ir.dim import Dim, hint, product
 from tracejit.ir.graph import Builder, Node, Value, freeze
 from tracejit.ir.op import Op
-from tracejit.ir.types import DType, int64, limits
+from tracejit.ir.types import DType, int64
 from tracejit.ops.shape import resolve_shape
-from tracejit.passes.match import EXACT, FINITE, Rewrite, literal, make, producer, rewrite, splat_of
+from tracejit.passes.match import EXACT, FINITE, Rewrite, const_of, epsilon, literal, make, producer, rewrite, splat_of
 
 MOVEMENT: list[Rewrite] = []
 Attributes = dict[str, Any]
@@ -232,12 +234,32 @@ def _gather_one(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value 
     axis, k, n = attrs["axis"], splat_of(i), x.shape[attrs["axis"]]
     if k is None or type(n) is not int or not -n <= int(k) < n:
         return None
-    rank = len(x.shape)
-    start = tuple([int(k) % n if a == axis else 0 for a in range(rank)])
-    size = tuple([1 if a == axis else d for a, d in enumerate(x.shape)])
-    one = make(b, "slice", x, start=start, size=size, step=(1,) * rank)
+    one = _along(b, x, axis, int(k) % n, 1, 1)
     ones = make(b, "reshape", one, shape=x.shape[:axis] + (1,) * len(i.shape) + x.shape[axis + 1 :])
     return make(b, "broadcast_to", ones, shape=x.shape[:axis] + i.shape + x.shape[axis + 1 :])
+
+
+@rewrite(MOVEMENT, "gather of evenly spaced indices", "gather", EXACT, None, "constant")
+def _gather_line(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
+    x, c = inputs[0], const_of(inputs[1])
+    n = x.shape[attrs["axis"]]
+    if c is None or c.array is None or c.array.ndim != 1 or type(n) is not int:
+        return None
+    at = c.array.astype(np.int64)
+    step = int(at[1] - at[0])
+    if at.min() < 0 or at.max() >= n or step == 0 or (np.diff(at) != step).any():
+        return None
+    return _along(b, x, attrs["axis"], int(at[0]), at.size, step)
+
+
+def _along(b: Builder, x: Value, axis: int, start: int, size: int, step: int) -> Value:
+    """A slice along one axis."""
+    axes = range(len(x.shape))
+    return make(
+        b, "slice", x, start=tuple([start if a == axis else 0 for a in axes]),
+        size=tuple([size if a == axis else d for a, d in enumerate(x.shape)]),
+        step=tuple([step if a == axis else 1 for a in axes]),
+    )  # fmt: skip
 
 
 # --- reductions ---------------------------------------------------------------------------------------------------
@@ -297,7 +319,7 @@ def _repeat(b: Builder, name: str, count: Size, dtype: DType) -> Any:
     if name != "reduce_sum":
         return _ONCE if type(count) is int and count > 0 else None
     if dtype.kind == "f":
-        digits = 1 - round(math.log2(float(limits(dtype).eps)))
+        digits = 1 - round(math.log2(epsilon(dtype)))
         if hint(count) > 2 ** min(digits, 24) or (type(count) is not int and digits < 24):
             return None
     if type(count) is int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from tracejit.ir.op import Op
 
 # Elementwise functions that cost more than writing and reading their result.
 _COSTLY = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh sigmoid softplus "
-    "erf erfc pow floordiv floormod".split()
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh sigmoid "
+    "softplus erf erfc erfinv pow floordiv floormod philox32 philox64".split()
 )
 _ARRAY = 256  # bytes: what one more array costs, whatever its size
 
@@ -179,7 +180,7 @@ class _Flow:
             else:
                 path.pop()
                 rest[path[-1]].pop()
-        links = list(zip(path, path[1:], strict=False))
+        links = list(itertools.pairwise(path))
         amount = min(self.room[a][b] for a, b in links)
         for a, b in links:
             self.room[a][b] -= amount

@@ -12,9 +12,9 @@ from tracejit.errors import GraphError, TracejitError
 from tracejit.ir.dim import hint
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.text import verify
-from tracejit.ir.types import as_dtype, limits
+from tracejit.ir.types import as_dtype
 from tracejit.passes.chains import chains
-from tracejit.passes.match import DEFAULT, EXACT, Level, level
+from tracejit.passes.match import DEFAULT, EXACT, Level, epsilon, level
 from tracejit.passes.simplify import Report, rebuild, rules_at
 
 
@@ -31,8 +31,8 @@ def optimize(
     Parameters
     ----------
     graph : as it was traced
-    numerics : "exact" (the same bits as eager for every input), "finite" (the default: the same numbers wherever they are
-        finite, but a zero may change its sign, and sums their order) or "fast" (equal as real numbers)
+    numerics : "exact" (the same bits as eager for every input), "finite" (the default: the same numbers wherever they
+        are finite, but a zero may change its sign and a sum its order) or "fast" (equal as real numbers)
     report : is told what was done
     differentiated : whether no gradient will be taken of the result; if one will, `stop_gradient` stays
     arrays : the call's arguments; with `config.check` on, results are compared on them (else on random ones) after each
@@ -94,7 +94,7 @@ def agree(x: np.ndarray, y: np.ndarray, upto: Level) -> bool:
         return bool(((x == y) | ((x != x) & (y != y))).all())
     wide = np.complex128 if x.dtype.kind == "c" else np.float64
     a, b = x.astype(wide), y.astype(wide)
-    eps = float(limits(as_dtype(x.dtype)).eps)
+    eps = epsilon(as_dtype(x.dtype))
     finite = np.isfinite(a) & np.isfinite(b)
     scale = float(np.abs(a[finite]).max(initial=1.0))
     return bool(np.allclose(a[finite], b[finite], rtol=1e3 * eps, atol=1e3 * eps * scale))

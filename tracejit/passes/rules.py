@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tracejit.ir.graph import Builder, Value
@@ -23,6 +24,7 @@ from tracejit.ops.elementwise import (
     maximum,
     minimum,
     multiply_no_nan,
+    neg,
     not_equal,
     reciprocal,
     relu,
@@ -47,7 +49,9 @@ from tracejit.passes.match import (
 )
 
 P = Pattern
+ANY = "biufc"
 POSITIVE = (0.25, 4.0)
+ONE, TWO = constants("c"), constants("c", "d")
 
 
 def _growing(c: Value, d: Value, **rest: Value) -> bool:
@@ -55,9 +59,16 @@ def _growing(c: Value, d: Value, **rest: Value) -> bool:
     return power_of_two(c) and power_of_two(d) and abs(float(splat_of(c))) >= 1
 
 
-def _never_zero(x: Value, y: Value) -> bool:
-    c = const_of(y)
-    return c is not None and bool((c.splat != 0) if c.array is None else (c.array != 0).all())
+def _never_zero(c: Value, **rest: Value) -> bool:
+    k = const_of(c)
+    return k is not None and bool((k.splat != 0) if k.array is None else (k.array != 0).all())
+
+
+def _negated(sign: str, f: Callable[..., Any], opposite: Callable[..., Any], kinds: str) -> Pattern:
+    """Order has no opposite where there are NaNs, equality has."""
+    return P(
+        "logical_not", f"!(x {sign} y)", lambda x, y: logical_not(f(x, y)), lambda x, y: opposite(x, y), EXACT, kinds=kinds
+    )  # fmt: skip
 
 
 # fmt: off
@@ -70,13 +81,13 @@ SUMS = [
     P("sub", "0 - x", lambda x: 0.0 - x, lambda x: -x, FINITE),
     P("add", "x + -y", lambda x, y: x + -y, lambda x, y: x - y, EXACT),
     P("sub", "x - -y", lambda x, y: x - -y, lambda x, y: x + y, EXACT),
-    P("neg", "--x", lambda x: -(-x), lambda x: x, EXACT),
+    P("neg", "--x", lambda x: neg(neg(x)), lambda x: x, EXACT),
     P("neg", "-(x - y)", lambda x, y: -(x - y), lambda x, y: y - x, FINITE),
     P("add", "x + x", lambda x: x + x, lambda x: x * 2.0, EXACT),
     P("sub", "int x - x", lambda x: x - x, lambda x: 0, EXACT, kinds="iu"),
     P("sub", "x - x", lambda x: x - x, lambda x: 0.0, FAST),
-    P("add", "int (x + c) + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), EXACT, constants("c", "d"), "iu"),
-    P("add", "(x + c) + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), FAST, constants("c", "d")),
+    P("add", "int x + c + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), EXACT, TWO, kinds="iu"),
+    P("add", "x + c + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), FAST, TWO),
     P("add", "int x·y + x·z", lambda x, y, z: x * y + x * z, lambda x, y, z: x * (y + z), EXACT, kinds="iu"),
     P("add", "x·y + x·z", lambda x, y, z: x * y + x * z, lambda x, y, z: x * (y + z), FAST),
 ]
@@ -86,19 +97,19 @@ PRODUCTS = [
     P("mul", "int x · 0", lambda x: x * 0.0, lambda x: 0.0, EXACT, kinds="iu"),
     P("mul", "x · 0", lambda x: x * 0.0, lambda x: 0.0, FAST),
     P("mul", "-x · -y", lambda x, y: -x * -y, lambda x, y: x * y, EXACT),
-    P("mul", "-x · c", lambda x, c: -x * c, lambda x, c: x * -c, EXACT, constants("c")),
-    P("neg", "-(x · c)", lambda x, c: -(x * c), lambda x, c: x * -c, EXACT, constants("c")),
+    P("mul", "-x · c", lambda x, c: -x * c, lambda x, c: x * -c, EXACT, ONE),
+    P("neg", "-(x · c)", lambda x, c: -(x * c), lambda x, c: x * -c, EXACT, ONE),
     P("mul", "-x · y", lambda x, y: -x * y, lambda x, y: -(x * y), EXACT),
     P("mul", "x · x", lambda x: x * x, lambda x: square(x), EXACT),
-    P("mul", "int (x · c) · d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), EXACT, constants("c", "d"), "iu"),
-    P("mul", "(x · 2ⁿ) · 2ᵐ", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FINITE, _growing, "f"),
-    P("mul", "(x · c) · d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FAST, constants("c", "d")),
+    P("mul", "int x · c · d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), EXACT, TWO, kinds="iu"),
+    P("mul", "x · 2ⁿ · 2ᵐ", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FINITE, _growing, "f"),
+    P("mul", "x · c · d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), FAST, TWO),
     P("mul", "y · 1/x", lambda x, y: reciprocal(x) * y, lambda x, y: y / x, FAST, kinds="f", domain=POSITIVE),
     P("div", "x / 1", lambda x: x / 1.0, lambda x: x, EXACT, kinds="f"),
     P("div", "x / -1", lambda x: x / -1.0, lambda x: -x, EXACT, kinds="f"),
     P("div", "1 / x", lambda x: 1.0 / x, lambda x: reciprocal(x), EXACT, kinds="f"),
     P("div", "x / 2ⁿ", lambda x, c: x / c, lambda x, c: x * (1.0 / c), EXACT, lambda x, c: power_of_two(c), "f"),
-    P("div", "x / c", lambda x, c: x / c, lambda x, c: x * (1.0 / c), FAST, constants("c"), "f", POSITIVE),
+    P("div", "x / c", lambda x, c: x / c, lambda x, c: x * (1.0 / c), FAST, ONE, "f", POSITIVE),
     P("div", "-x / y", lambda x, y: -x / y, lambda x, y: -(x / y), EXACT, kinds="f"),
     P("div", "x / -y", lambda x, y: x / -y, lambda x, y: -(x / y), EXACT, kinds="f"),
     P("div", "x / x", lambda x: x / x, lambda x: 1.0, FAST, kinds="f", domain=POSITIVE),
@@ -106,7 +117,10 @@ PRODUCTS = [
     P("reciprocal", "1 / √x", lambda x: reciprocal(sqrt(x)), lambda x: rsqrt(x), FINITE, kinds="f", domain=POSITIVE),
     P("reciprocal", "1 / (1 / x)", lambda x: reciprocal(reciprocal(x)), lambda x: x, FAST, kinds="f", domain=POSITIVE),
     P("multiply_no_nan", "x ·₀ 0", lambda x: multiply_no_nan(x, 0.0), lambda x: 0.0, EXACT, kinds="f"),
-    P("multiply_no_nan", "x ·₀ c", lambda x, y: multiply_no_nan(x, y), lambda x, y: x * y, EXACT, _never_zero, "f"),
+    P("multiply_no_nan", "x ·₀ c", lambda x, c: multiply_no_nan(x, c), lambda x, c: x * c, EXACT, _never_zero, "f"),
+    P("multiply_no_nan", "x ·₀ x", lambda x: multiply_no_nan(x, x), lambda x: square(x), EXACT, kinds="f"),
+    P("multiply_no_nan", "x ·₀ (x · c)", lambda x, c: multiply_no_nan(x, x * c), lambda x, c: x * (x * c), FINITE,
+      _never_zero, "f"),
     P("multiply_no_nan", "finite x ·₀ y", lambda x, y: multiply_no_nan(x, y), lambda x, y: x * y, FINITE,
       lambda x, y: is_finite(x), "f"),
 ]
@@ -130,7 +144,6 @@ POWERS = [
     P("exp", "exp log x", lambda x: exp(log(x)), lambda x: x, FAST, kinds="f", domain=POSITIVE),
     P("mul", "exp x · exp y", lambda x, y: exp(x) * exp(y), lambda x, y: exp(x + y), FAST, kinds="f"),
 ]
-ANY = "biufc"
 CHOICES = [
     P("maximum", "max(x, x)", lambda x: maximum(x, x), lambda x: x, EXACT, kinds="biuf"),
     P("minimum", "min(x, x)", lambda x: minimum(x, x), lambda x: x, EXACT, kinds="biuf"),
@@ -140,7 +153,8 @@ CHOICES = [
     P("where", "where(true, x, y)", lambda x, y: where(True, x, y), lambda x, y: x, EXACT, kinds=ANY),
     P("where", "where(false, x, y)", lambda x, y: where(False, x, y), lambda x, y: y, EXACT, kinds=ANY),
     P("where", "where(p, x, x)", lambda p, x: where(p, x, x), lambda p, x: x, EXACT, kinds=ANY),
-    P("where", "where(!p, x, y)", lambda p, x, y: where(logical_not(p), x, y), lambda p, x, y: where(p, y, x), EXACT, kinds=ANY),
+    P("where", "where(!p, x, y)", lambda p, x, y: where(logical_not(p), x, y), lambda p, x, y: where(p, y, x),
+      EXACT, kinds=ANY),
     P("where", "where(p, where(p, x, y), z)", lambda p, x, y, z: where(p, where(p, x, y), z),
       lambda p, x, y, z: where(p, x, z), EXACT, kinds=ANY),
     P("where", "where(p, x, where(p, y, z))", lambda p, x, y, z: where(p, x, where(p, y, z)),
@@ -155,12 +169,12 @@ CHOICES = [
     P("logical_xor", "p ^ p", lambda p: logical_xor(p, p), lambda p: False, EXACT),
     P("logical_xor", "p ^ false", lambda p: logical_xor(p, False), lambda p: p, EXACT),
     P("logical_xor", "p ^ true", lambda p: logical_xor(p, True), lambda p: logical_not(p), EXACT),
-    P("logical_not", "!(x = y)", lambda x, y: logical_not(equal(x, y)), lambda x, y: not_equal(x, y), EXACT, kinds=ANY),
-    P("logical_not", "!(x ≠ y)", lambda x, y: logical_not(not_equal(x, y)), lambda x, y: equal(x, y), EXACT, kinds=ANY),
-    P("logical_not", "!(x < y)", lambda x, y: logical_not(less(x, y)), lambda x, y: greater_equal(x, y), EXACT, kinds="biu"),
-    P("logical_not", "!(x ≤ y)", lambda x, y: logical_not(less_equal(x, y)), lambda x, y: greater(x, y), EXACT, kinds="biu"),
-    P("logical_not", "!(x > y)", lambda x, y: logical_not(greater(x, y)), lambda x, y: less_equal(x, y), EXACT, kinds="biu"),
-    P("logical_not", "!(x ≥ y)", lambda x, y: logical_not(greater_equal(x, y)), lambda x, y: less(x, y), EXACT, kinds="biu"),
+    _negated("=", equal, not_equal, ANY),
+    _negated("≠", not_equal, equal, ANY),
+    _negated("<", less, greater_equal, "biu"),
+    _negated("≤", less_equal, greater, "biu"),
+    _negated(">", greater, less_equal, "biu"),
+    _negated("≥", greater_equal, less, "biu"),
 ]
 # fmt: on
 PATTERNS: list[Pattern | Rewrite] = [*SUMS, *PRODUCTS, *POWERS, *CHOICES]

@@ -1,4 +1,4 @@
-"""Rebuild a graph: every node is born again, so that equal ones become one, constants fold, rules fire, dead ones go."""
+"""Rebuild a graph: every node is born again, equal ones become one, constants fold, rules fire, dead ones go."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Report:
         self.places: dict[tuple[str, str], dict[str, None]] = {}
 
     def note(self, kind: str, name: str, loc: Location | None = None, times: int = 1) -> None:
-        """`kind` is merged, folded, rewritten, dropped or the name of a pass."""
+        """`kind` is merged, folded, rewritten or kept."""
         key = (kind, name)
         self.counts[key] = self.counts.get(key, 0) + times
         if loc is not None:
@@ -172,14 +172,14 @@ def rebuild(
         if outs is None:
             attrs = n.attrs
             if any(type(v) is Graph for _, v in attrs):
-                attrs = tuple([(k, rebuild(v, visit, rules, fold, report) if type(v) is Graph else v) for k, v in attrs])
+                again = functools.partial(rebuild, visit=visit, rules=rules, fold=fold, report=report)
+                attrs = tuple([(k, again(v) if type(v) is Graph else v) for k, v in attrs])
             if n.op.pure and n.op is not constant and (n.op, inputs, attrs) in b.table:
                 report.note("merged", n.op.name, n.loc)
             outs = b.emit(n.op, inputs, attrs)
         env.update(zip(n.outs, outs, strict=True))
     b.loc = None
-    made = b.finish(graph.name, [env[r] for r in graph.results])
-    return made
+    return b.finish(graph.name, [env[r] for r in graph.results])
 
 
 def _strong(t: TensorType) -> TensorType:
@@ -199,8 +199,12 @@ def dce(graph: Graph) -> Graph:
 
 
 def uses(graph: Graph) -> dict[Value, int]:
-    """How often each value is read, by nodes and as a result."""
+    """How often each value is read, by nodes and as a result, those of regions included."""
     count: dict[Value, int] = {}
     for v in [v for n in graph.nodes for v in n.inputs] + list(graph.results):
         count[v] = count.get(v, 0) + 1
+    for n in graph.nodes:
+        for _, v in n.attrs:
+            if type(v) is Graph:
+                count.update(uses(v))
     return count

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from tracejit.runtime import layout
 from tracejit.runtime.records import (
@@ -43,6 +42,7 @@ FORMATS = {
     (int, "float64"): Format.F64,
     (bool, "bool"): Format.BOOL,
 }
+_TOO_LARGE = 1 << 62  # bytes: fits a word, and no memory does
 _NUMBERS = {float: Arg.FLOAT, int: Arg.INT, bool: Arg.BOOL}
 
 
@@ -148,7 +148,7 @@ class _Encoder:
         return [0, c.slot, id(c.dtype), len(c.shape), dims, self.ref(), c.written, place, id(c.variable)]
 
     def output(self, o: Output) -> list[int]:
-        size = max(1, o.dtype.itemsize * int(np.prod(o.shape, dtype=np.int64)))
+        size = min(max(1, o.dtype.itemsize * math.prod(o.shape)), _TOO_LARGE)
         return [id(o.dtype), len(o.shape), self.dims(o.shape), o.slot, size, self.ref(), o.wrap]
 
     def step(self, s: StepRecord) -> list[int]:

@@ -354,9 +354,10 @@ class Heap:
 
         params = [("ctx", "ptr"), ("count", "i64"), ("each", "i64")]
         f = self.module.function("tj_handler_calloc", params, "ptr", attrs=COLD)
-        size = f.mul(f.args[1], f.args[2])
-        high = f.op("lshr", f.mul(f.op("lshr", f.args[1], i64(23)), f.op("lshr", f.args[2], i64(23))), i64(1))
-        f.guard(f.cmp("eq", high, i64(0)), "failed")
+        name = self.module.declare("llvm.umul.with.overflow.i64", "{ i64, i1 }", ["i64", "i64"])
+        product = f.emit(f"call {{ i64, i1 }} @{name}(i64 {f.args[1]}, i64 {f.args[2]})", "{ i64, i1 }")
+        size = f.emit(f"extractvalue {product.ty} {product}, 0", "i64")
+        f.guard(f.not_(f.emit(f"extractvalue {product.ty} {product}, 1", "i1")), "failed")
         block = f.call("tj_alloc", [size], "ptr")
         f.guard(f.cmp("ne", block, NULL), "failed")
         f.call("memset", [block, i32(0), size], "ptr", declare=True)

@@ -200,11 +200,12 @@ def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     dtype = np.dtype(dtype)
     count, dims = _dims(tuple(shape))
     make = _new_array()
-    if dtype.kind not in "biufcV" or dtype.hasobject or dtype.subdtype or not dtype.itemsize:
+    size = count * dtype.itemsize
+    if dtype.kind not in "biufcV" or dtype.hasobject or dtype.subdtype or not size:
         return np.empty(tuple(shape), dtype)
     if make is None:
         return _empty_by_numpy(tuple(shape), dtype)
-    return make(id(dtype), len(dims), dims, count * dtype.itemsize)  # type: ignore[no-any-return]
+    return make(id(dtype), len(dims), dims, size)  # type: ignore[no-any-return]
 
 
 def _empty_by_numpy(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

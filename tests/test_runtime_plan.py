@@ -199,6 +199,9 @@ def test_structures_of_results(run):
     assert run(plan(returns=Returns("single", [Constant(marker)])), []) is marker
     flat = run(plan(returns=Returns("call", [Constant(1), Constant(2)], finish=lambda t: {"flat": t})), [])
     assert flat == {"flat": (1, 2)}
+    seen = []
+    run(plan(returns=Returns("call", [Constant(marker)], finish=seen.append)), [])
+    assert sys.getrefcount(seen[0]) == sys.getrefcount((marker,)) + 1
 
 
 def test_an_error_in_finish_propagates(run):
@@ -394,8 +397,10 @@ def test_small_and_large_frames(lib, run, slots):
         returns=Returns("single", [0]),
         keep=lib,
     )
+    before = memory.stats().live_blocks
     assert run(p, [tensor(1, 2, 3)])._a.tolist() == [2, 4, 6]
     assert run(p, [tensor(1, 2)]) is NotImplemented
+    assert memory.stats().live_blocks == before
 
 
 # --- errors -----------------------------------------------------------------------------------------------------

@@ -213,9 +213,15 @@ def _erf_small(degree: int) -> Task:
     return Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, 0.26, degree)
 
 
-def _erfcx(p: int, q: int, top: float) -> Task:
-    """exp(x*x)*erfc(x) = P(x)/Q(x) on [0.5, top]."""
-    return Task(lambda x: mp.exp(x * x) * mp.erfc(x), 0.49, top, p, None, q)
+def _erfcx(center: float, top: float, degree: int) -> Task:
+    """(x+c)*exp(x*x)*erfc(x) = P(t), t = (x-c)/(x+c), on [0.5, top]."""
+    c = mp.mpf(center)
+
+    def f(t: Real) -> Real:
+        x = c * (1 + t) / (1 - t)
+        return (x + c) * mp.exp(x * x) * mp.erfc(x)
+
+    return Task(f, (mp.mpf("0.49") - c) / (mp.mpf("0.49") + c), (top - c) / (top + c), degree)
 
 
 def _log_table(degree: int) -> Task:
@@ -245,8 +251,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "erf double": lambda: _erf(12, 12, 5.93),
     "erf_small float": lambda: _erf_small(4),
     "erf_small double": lambda: _erf_small(8),
-    "erfcx float": lambda: _erfcx(4, 4, 10.1),
-    "erfcx double": lambda: _erfcx(9, 10, 27.3),
+    "erfcx float": lambda: _erfcx(2.5, 10.1, 8),
+    "erfcx double": lambda: _erfcx(3, 27.3, 20),
 }
 
 

@@ -3,6 +3,8 @@
 from tracejit import bitwise, dtypes, errors, linalg, math, nn, random
 from tracejit.autodiff.tape import GradientTape
 from tracejit.config import config
+from tracejit.benchmark import benchmark
+from tracejit.function import Function, TensorSpec, function
 from tracejit.ir.types import (
     DType,
     as_dtype,
@@ -135,23 +137,24 @@ from tracejit.ops.reductions import (
     reduce_prod,
     reduce_sum,
 )
+from tracejit.runtime.threads import get_threads, set_threads, threads
 from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 
 newaxis = None
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",
+    "abs", "acos", "acosh", "add", "add_n", "benchmark", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",
     "atanh", "bfloat16", "bitwise", "bool", "boolean_mask", "broadcast_static_shape", "broadcast_to", "cast", "ceil",
     "clip_by_global_norm", "clip_by_norm", "clip_by_value", "complex", "complex128", "complex64", "concat", "config",
     "constant", "convert_to_tensor", "cos", "cosh", "cumsum", "divide", "DType", "dtypes", "einsum", "equal", "errors",
-    "exp", "expand_dims", "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod", "gather",
-    "gather_nd", "GradientTape", "greater", "greater_equal", "identity", "int16", "int32", "int64", "int8", "is_tensor",
+    "exp", "expand_dims", "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod", "function", "Function", "gather",
+    "gather_nd", "get_threads", "GradientTape", "greater", "greater_equal", "identity", "int16", "int32", "int64", "int8", "is_tensor",
     "less", "less_equal", "linalg", "linspace", "logical_and", "logical_not", "logical_or", "math", "matmul", "maximum",
     "meshgrid", "minimum", "multiply", "negative", "newaxis", "nn", "norm", "not_equal", "one_hot", "ones", "ones_like",
     "pad", "pow", "random", "range", "rank", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max",
     "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "repeat", "reshape", "reverse", "roll", "round",
-    "saturate_cast", "scatter_nd", "sequence_mask", "shape", "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort",
+    "saturate_cast", "scatter_nd", "sequence_mask", "set_threads", "shape", "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort",
     "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract", "tan", "tanh",
-    "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_update", "tensordot", "TensorShape", "tile", "transpose",
+    "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_update", "tensordot", "TensorShape", "TensorSpec", "threads", "tile", "transpose",
     "truediv", "uint16", "uint32", "uint64", "uint8", "unstack", "Variable", "where", "zeros", "zeros_like",
 ]  # fmt: skip

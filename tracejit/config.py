@@ -23,5 +23,9 @@ class Config:
     check: bool = _flag("TRACEJIT_CHECK")
     log: frozenset[str] = frozenset(filter(None, os.environ.get("TRACEJIT_LOG", "").split(",")))
 
+    def run_functions_eagerly(self, run_eagerly: bool) -> None:
+        """Let decorated functions run as plain Python, for debugging."""
+        self.functions_run_eagerly = bool(run_eagerly)
+
 
 config = Config()

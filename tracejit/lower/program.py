@@ -550,7 +550,7 @@ class Binding:
         outputs = []
         for r in p.results:
             outputs.append(Output(self.slot(r), r.dtype.np, tuple(self.size(d) for d in r.shape)))
-        fixed = set(p.graph.params) | set(p.results) | set(p.aliased)
+        fixed = set(p.graph.params) | set(p.results) | set(p.aliased) | set(constants)
         for v, address in constants.items():
             if v in self.places:
                 self.frame[self.places[v]] = address

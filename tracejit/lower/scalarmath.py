@@ -23,20 +23,23 @@ class LLVMScalar(RandomScalar):
 
     # --- error functions --------------------------------------------------------------------------------------
     def _erf(self, x: Val) -> Val:
-        f, fmt = self.fn, self._format(x)
-        c = self._clamp(x, -fmt.erf_one, fmt.erf_one)
-        z = f.mul(c, c)
-        r = f.fdiv(f.mul(c, self._poly(z, fmt.erf)), self._poly(z, fmt.erf_den))
-        return self._clamp(r, -1.0, 1.0)
+        """P/Q; where that is near 1, 1 - (Q-P)/Q, which rounds less."""
+        f, fmt, one = self.fn, self._format(x), self.like(x, 1.0)
+        a = self._below(self._abs(x), fmt.erf_one)
+        z = f.mul(a, a)
+        p, q = self._poly(z, fmt.erf), self._poly(z, fmt.erf_den)
+        far = f.cmp("ogt", a, self.like(x, 0.5))
+        r = f.fdiv(f.select(far, f.fma(f.fneg(a), p, q), f.mul(a, p)), q)
+        return self._signed(self._below(f.select(far, f.sub(one, r), r), 1.0), x)
 
     def _erfc(self, x: Val) -> Val:
-        """1 - erf(x) near 0; exp(-a*a) times a rational function of a = |x| elsewhere, and its mirror image."""
+        """1 - erf(x) near 0; exp(-a*a) times a function of a = |x| that changes little elsewhere."""
         f, fmt, one = self.fn, self._format(x), self.like(x, 1.0)
         a = self._below(self._abs(x), fmt.erfc_zero)
         z = f.mul(a, a)
-        low = f.fma(a, f.fneg(a), z)
-        q, n, t = self._exp_parts(f.fneg(z), low)
-        g = f.fdiv(self._poly(a, fmt.erfcx), self._poly(a, fmt.erfcx_den))
+        q, n, t = self._exp_parts(f.fneg(z), f.fma(a, f.fneg(a), z))
+        s = f.fdiv(one, f.add(a, self.like(x, fmt.erfcx_center)))
+        g = f.mul(s, self._poly(f.fma(s, self.like(x, -2 * fmt.erfcx_center), one), fmt.erfcx))
         far = self._scale(f.fma(g, q, g), n, t)
         far = f.select(f.cmp("olt", x, self.like(x, 0.0)), f.sub(self.like(x, 2.0), far), far)
         near = f.fma(f.fneg(x), self._poly(z, fmt.erf_small), one)
@@ -93,7 +96,7 @@ class LLVMScalar(RandomScalar):
         high, low = self._long_log(self._abs(x))
         v = f.mul(y, high)
         rest = f.fma(y, low, f.fma(y, high, f.fneg(v)))
-        v = self._clamp(v, *fmt.exp_range)
+        v = self._clamp(v, fmt.exp_range[0] - 2, fmt.exp_range[1] + 2)
         # where v was clamped `rest` means nothing; NaN becomes 1
         rest = f.select(f.cmp("olt", rest, self.like(x, 1.0)), rest, self.like(x, 1.0))
         rest = self._above(rest, -1.0)

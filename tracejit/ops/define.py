@@ -106,53 +106,79 @@ def elementwise(
     return op
 
 
-def _fast_unary(op: Op) -> Callable[[Any], Any]:
+def _unary(op: Op) -> Callable[..., Any]:
     """The op on one operand; an eager tensor with nobody listening goes to the kernel at once."""
     door, kernel, floats = Op.door, op.numpy, op.promote == "float"
-    ndarray, new, asarray = np.ndarray, object.__new__, np.asarray
+    ndarray, new, asarray, run = np.ndarray, object.__new__, np.asarray, run_silently
 
-    def f(x: Any) -> Any:
-        if not activity.busy and type(x) is Tensor:
+    def f(x: Any, name: str | None = None) -> Tensor:
+        if type(x) is Tensor and not activity.busy:
             a = x._a
-            if type(a) is ndarray and (not floats or a.dtype.kind in "fc"):
+            if not floats or a.dtype.kind in "fc":
                 try:
-                    r = run_silently(kernel, a)
-                except Exception:
+                    r = run(kernel, a)
+                    t = new(Tensor)
+                    t._a = r if type(r) is ndarray else asarray(r)
+                    return t
+                except Exception:  # the door explains it
                     return door(op, (x,), {})
-                t = new(Tensor)
-                t._a = r if type(r) is ndarray else asarray(r)
-                return t
         return door(op, (x,), {})
 
     return f
 
 
-def _fast_binary(op: Op) -> Callable[[Any, Any], Any]:
-    """The op on two operands; eager tensors of one dtype with nobody listening go to the kernel at once."""
+def _binary(op: Op, foreign: bool) -> Callable[..., Any]:
+    """The op on two operands; eager tensors of one dtype with nobody listening go to the kernel at once.
+
+    `foreign`: operands of unknown types are an error, not NotImplemented.
+    """
     door, kernel, floats = Op.door, op.numpy, op.promote == "float"
-    ndarray, new, asarray = np.ndarray, object.__new__, np.asarray
+    ndarray, new, asarray, run = np.ndarray, object.__new__, np.asarray, run_silently
     # NumPy's treatment of a Python number beside a floating array is ours
     weak = isinstance(kernel, np.ufunc) and op.promote != "none"
 
-    def f(x: Any, y: Any) -> Any:
-        if not activity.busy and type(x) is Tensor:
+    def f(x: Any, y: Any, name: str | None = None) -> Any:
+        if type(x) is Tensor and not activity.busy:
             a = x._a
-            if type(y) is Tensor:
+            kind = type(y)
+            if kind is Tensor:
                 b = y._a
-                fits = type(b) is ndarray and type(a) is ndarray and a.dtype is b.dtype
-                fits = fits and (not floats or a.dtype.kind in "fc")
+                fits = a.dtype is b.dtype and type(a) is ndarray and (not floats or a.dtype.kind in "fc")
             else:
                 b = y
-                fits = weak and (type(y) is float or type(y) is int) and type(a) is ndarray and a.dtype.kind == "f"
+                fits = weak and (kind is float or kind is int) and a.dtype.kind == "f"
             if fits:
                 try:
-                    r = run_silently(kernel, a, b)
-                except Exception:
+                    r = run(kernel, a, b)
+                    t = new(Tensor)
+                    t._a = r if type(r) is ndarray else asarray(r)
+                    return t
+                except Exception:  # the door explains it
                     return door(op, (x, y), {})
-                t = new(Tensor)
-                t._a = r if type(r) is ndarray else asarray(r)
-                return t
-        return door(op, (x, y), {})
+        return door(op, (x, y), {}) if foreign or _operand_like(y) else NotImplemented
+
+    return f
+
+
+def _reflected(op: Op) -> Callable[..., Any]:
+    """The op with the operands exchanged, for `2.0 * x` and the like."""
+    door, kernel = Op.door, op.numpy
+    ndarray, new, asarray, run = np.ndarray, object.__new__, np.asarray, run_silently
+    weak = isinstance(kernel, np.ufunc) and op.promote != "none"
+
+    def f(self: Operand, other: Any) -> Any:
+        kind = type(other)
+        if weak and (kind is float or kind is int) and type(self) is Tensor and not activity.busy:
+            a = self._a
+            if a.dtype.kind == "f" and type(a) is ndarray:
+                try:
+                    r = run(kernel, other, a)
+                    t = new(Tensor)
+                    t._a = r if type(r) is ndarray else asarray(r)
+                    return t
+                except Exception:  # the door explains it
+                    return door(op, (other, self), {})
+        return door(op, (other, self), {}) if _operand_like(other) else NotImplemented
 
     return f
 
@@ -160,25 +186,11 @@ def _fast_binary(op: Op) -> Callable[[Any, Any], Any]:
 def install_operator(op: Op, method: str) -> None:
     """Give Tensor and Variable a Python operator; a reflected method swaps the operands."""
     if op.arity == 1:
-        unary = _fast_unary(op)
-
-        def f(self: Operand, *rest: Any) -> Any:
-            return unary(self)
-
+        f = _unary(op)
+    elif method.startswith("__r") and method != "__rshift__":
+        f = _reflected(op)
     else:
-        binary = _fast_binary(op)
-        if method.startswith("__r") and method != "__rshift__":
-
-            def f(self: Operand, other: Any) -> Any:
-                return binary(other, self) if _operand_like(other) else NotImplemented
-
-        else:
-
-            def f(self: Operand, other: Any) -> Any:
-                if type(other) is Tensor or _operand_like(other):
-                    return binary(self, other)
-                return NotImplemented
-
+        f = _binary(op, foreign=False)
     f.__name__ = method
     setattr(Operand, method, f)
 
@@ -194,20 +206,7 @@ def _operand_like(x: Any) -> bool:
 
 def public(op: Op, doc: str = "") -> Callable[..., Any]:
     """The function that users call: the op with TensorFlow's `name` argument, which is taken and ignored."""
-    if op.arity == 1:
-        unary = _fast_unary(op)
-
-        def f(x: Any, name: str | None = None) -> Tensor:
-            return unary(x)
-
-    elif op.arity == 2:
-        binary = _fast_binary(op)
-
-        def f(x: Any, y: Any, name: str | None = None) -> Tensor:  # type: ignore[misc]
-            return binary(x, y)
-
-    else:
-        raise ValueError(f"{op.name} takes {op.arity} operands")
+    f = _unary(op) if op.arity == 1 else _binary(op, foreign=True)
     f.__name__ = f.__qualname__ = op.name
     f.__doc__ = doc or op.doc
     f.op = op  # type: ignore[attr-defined]

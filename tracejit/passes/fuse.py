@@ -253,6 +253,8 @@ class Fuser:
     def _commit(self, g: Group, trial: Group, n: Node, own: bool = True) -> bool:
         if any(kind_of(trial, r) is None for r in trial.inner) or self._late_inside(trial, n):
             return False
+        if not self._each_written_once(trial, n if own else None):
+            return False
         if own and self.cyclic(trial.bits | (1 << self.index[n])):
             return False
         g.domain, g.rows, g.tags, g.inner = trial.domain, trial.rows, trial.tags, trial.inner
@@ -263,6 +265,22 @@ class Fuser:
         """Whether a value known only after the loop is read inside it."""
         inside = {*g.nodes, extra}
         return any(kind_of(g, r) == "late" and any(u in inside for u, _ in self.uses(r.out)) for r in g.inner)
+
+    def _each_written_once(self, g: Group, extra: Node | None) -> bool:
+        """Whether every value that leaves the group is written by one task: one per element, or one per row."""
+        whole = set(range(len(g.domain)))
+        allowed = [whole, whole - set(g.rows)] if g.rows is not None and g.anchor is None else [whole]
+        inside = {*g.nodes, extra}
+        for n in g.nodes if extra is None else [*g.nodes, extra]:
+            if n is not extra and not g.bits >> self.index[n] & 1:
+                continue
+            if n in g.inner and kind_of(g, n) == "late":
+                continue
+            if {t for t in g.tags[n.out] if t is not None} in allowed:
+                continue
+            if self.is_result(n.out) or any(u not in inside or u is g.anchor for u, _ in self.uses(n.out)):
+                return False
+        return True
 
     def join(self, g: Group, n: Node, own: bool = True) -> bool:
         """Make a producer part of a group that reads it."""
@@ -403,6 +421,8 @@ class Fuser:
         trial.bits = a.bits | b.bits
         if any(kind_of(trial, r) is None for r in trial.inner) or self._late_inside(trial):
             return False
+        if not self._each_written_once(trial, None):
+            return False
         if self.cyclic(trial.bits):
             return False
         a.domain, a.rows, a.tags, a.inner = trial.domain, trial.rows, trial.tags, trial.inner
@@ -424,7 +444,9 @@ class Fuser:
         rank = len(v.shape)
         if g.anchor or g.inner or rank != 2 or tags != tuple(range(rank)) or len(g.domain) != rank:
             return False
-        if self.cyclic(g.bits | (1 << self.index[n])):
+        trial = g.copy()
+        trial.anchor = n
+        if not self._each_written_once(trial, None) or self.cyclic(g.bits | (1 << self.index[n])):
             return False
         g.anchor = n
         g.bits |= 1 << self.index[n]

@@ -1,4 +1,4 @@
-"""What a rewrite rule is, two sides of ordinary tensor code and how exact it is, and how it is matched with new nodes."""
+"""What a rewrite rule is: two sides of ordinary code and how exact it is; and how it is matched with new nodes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Level(enum.IntEnum):
 
 
 EXACT, FINITE, FAST = Level
+SMALL_CONSTANT = 4096  # elements up to which rules compute with constants
 DEFAULT = FINITE
 
 
@@ -81,8 +82,13 @@ def epsilon(d: DType) -> float:
 
 
 def constants(*names: str) -> Callable[..., bool]:
-    """A side condition: the named variables are constants."""
-    return lambda **env: all(const_of(env[n]) is not None for n in names)
+    """A side condition: the named variables are constants that fold."""
+
+    def small(v: Value) -> bool:
+        c = const_of(v)
+        return c is not None and (c.array is None or c.array.size <= SMALL_CONSTANT)
+
+    return lambda **env: all(small(env[n]) for n in names)
 
 
 # --- rules --------------------------------------------------------------------------------------------------------

@@ -59,6 +59,10 @@ def _growing(c: Value, d: Value, **rest: Value) -> bool:
     return power_of_two(c) and power_of_two(d) and abs(float(splat_of(c))) >= 1
 
 
+def _scaled(x: Value, c: Value) -> bool:
+    return const_of(x) is None and constants("c")(c=c)
+
+
 def _never_zero(c: Value, **rest: Value) -> bool:
     k = const_of(c)
     return k is not None and bool((k.splat != 0) if k.array is None else (k.array != 0).all())
@@ -66,9 +70,8 @@ def _never_zero(c: Value, **rest: Value) -> bool:
 
 def _negated(sign: str, f: Callable[..., Any], opposite: Callable[..., Any], kinds: str) -> Pattern:
     """Order has no opposite where there are NaNs, equality has."""
-    return P(
-        "logical_not", f"!(x {sign} y)", lambda x, y: logical_not(f(x, y)), lambda x, y: opposite(x, y), EXACT, kinds=kinds
-    )  # fmt: skip
+    name = f"!(x {sign} y)"
+    return P("logical_not", name, lambda x, y: logical_not(f(x, y)), lambda x, y: opposite(x, y), EXACT, kinds=kinds)
 
 
 # fmt: off
@@ -93,12 +96,12 @@ SUMS = [
 ]
 PRODUCTS = [
     P("mul", "x · 1", lambda x: x * 1.0, lambda x: x, EXACT),
-    P("mul", "x · -1", lambda x: x * -1.0, lambda x: -x, EXACT),
+    P("mul", "x · -1", lambda x: x * -1.0, lambda x: -x, EXACT, kinds="if"),
     P("mul", "int x · 0", lambda x: x * 0.0, lambda x: 0.0, EXACT, kinds="iu"),
     P("mul", "x · 0", lambda x: x * 0.0, lambda x: 0.0, FAST),
     P("mul", "-x · -y", lambda x, y: -x * -y, lambda x, y: x * y, EXACT),
-    P("mul", "-x · c", lambda x, c: -x * c, lambda x, c: x * -c, EXACT, ONE),
-    P("neg", "-(x · c)", lambda x, c: -(x * c), lambda x, c: x * -c, EXACT, ONE),
+    P("mul", "-x · c", lambda x, c: -x * c, lambda x, c: x * -c, EXACT, _scaled),
+    P("neg", "-(x · c)", lambda x, c: -(x * c), lambda x, c: x * -c, EXACT, _scaled),
     P("mul", "-x · y", lambda x, y: -x * y, lambda x, y: -(x * y), EXACT),
     P("mul", "x · x", lambda x: x * x, lambda x: square(x), EXACT),
     P("mul", "int x · c · d", lambda x, c, d: x * c * d, lambda x, c, d: x * (c * d), EXACT, TWO, kinds="iu"),

@@ -272,7 +272,7 @@ class DiskCache:
         path = self._path(key)
         temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.{next(self._temporary)}.tmp"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+            descriptor = self._create(temporary)
             with open(descriptor, "wb") as file:
                 file.write(_MAGIC + _checksum(key, data) + data)
             os.replace(temporary, path)
@@ -286,6 +286,14 @@ class DiskCache:
             pass  # another process cleared the folder meanwhile
         return True
 
+    def _create(self, path: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:  # somebody deleted the whole folder
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            return os.open(path, flags, 0o600)
+
     def _count_blocks(self, size: int) -> None:
         tally = os.path.join(self.folder or "", "tally")
         fresh = not os.path.exists(tally)
@@ -297,7 +305,7 @@ class DiskCache:
             self._evict()
 
     def _files(self) -> Iterator[tuple[str, os.stat_result]]:
-        if self.folder is None:
+        if self.folder is None or not self.folder.is_dir():
             return
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -338,7 +346,8 @@ class DiskCache:
         """Delete every entry, also those of other processes."""
         self._memory.clear()
         for path, _ in list(self._files()):
-            _delete(path)
+            if path.endswith(".o"):
+                _delete(path)
         if self.folder is not None:
             _delete(os.path.join(self.folder, "tally"))
 

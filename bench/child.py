@@ -66,7 +66,8 @@ def _open(name: str) -> peers.Peer:
     """The framework, warmed up as far as its own start goes: no compiled function yet."""
     peers.limit_threads()
     peer = peers.open_peer(name)
-    assert peer is not None
+    if peer is None:
+        raise SystemExit(f"{name} is not installed")
     peer.array(np.zeros(4, np.float32))
     return peer
 

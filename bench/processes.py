@@ -24,6 +24,7 @@ def child(task: str, framework: str, cache: str) -> dict[str, float]:
     """Run one measurement with this cache directory."""
     env = {**os.environ, **dict.fromkeys(_CACHES, cache)}
     env["TRITON_CACHE_DIR"] = cache
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CHILD.parent.parent), env.get("PYTHONPATH")]))
     # timed from before NumPy, which the child script itself needs
     what = ["-c", _IMPORT.format(PACKAGES[framework])] if task == "import" else [str(CHILD), task, framework]
     done = subprocess.run([sys.executable, *what], env=env, capture_output=True, text=True, check=False)

@@ -322,6 +322,26 @@ def test_fork_while_another_thread_is_in_a_launch():
         assert child_work()
 
 
+@needs_fork
+def test_fork_while_another_thread_compiles():
+    stop = threading.Event()
+    text = threads.module_text(*threads.target())
+
+    def busy():
+        while not stop.is_set():
+            engine.load(text, pool.EXPORTS)
+
+    other = threading.Thread(target=busy)
+    other.start()
+    try:
+        for _ in range(10):
+            assert exit_code_of_child(lambda: bool(engine.load(text, pool.EXPORTS)) and child_work()) == 0
+            time.sleep(0.005)
+    finally:
+        stop.set()
+        other.join()
+
+
 def pool_work(n):
     return child_work(n)
 

@@ -53,7 +53,9 @@ def value(p: Sequence[Real], q: Sequence[Real], x: Real) -> Real:
     return mp.polyval([*reversed(p)], x) / (mp.polyval([*reversed(q), 1], x) if q else 1)
 
 
-def start(fs: Sequence[Real], ws: Sequence[Real], pts: Sequence[Real], np: int, nq: int) -> tuple[list[Real], list[Real]]:
+def start(
+    fs: Sequence[Real], ws: Sequence[Real], pts: Sequence[Real], np: int, nq: int
+) -> tuple[list[Real], list[Real]]:
     """A least-squares fit, made linear by the last denominator (Loeb)."""
     q: list[Real] = []
     p: list[Real] = []
@@ -203,14 +205,14 @@ def _odd1(f: Func, top: float | Real, degree: int) -> Task:
     return Task(tail_even(f, 3), 0, top, degree, lambda z: max(z, mp.mpf("1e-5")))
 
 
-def _erf(p: int, q: int, top: float) -> Task:
-    """erf(x) = x*P(z)/Q(z) up to where it rounds to 1."""
-    return Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, mp.mpf(top) ** 2, p, None, q)
+def _erf_small(top: float, degree: int) -> Task:
+    """erf(x) = x*P(z) on [0, top]."""
+    return Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, mp.mpf(top) ** 2, degree)
 
 
-def _erf_small(degree: int) -> Task:
-    """erf(x) = x*P(z) on [0, 0.5]."""
-    return Task(odd(mp.erf, 2 / mp.sqrt(mp.pi)), 0, 0.26, degree)
+def _erf_far(low: float, top: float, degree: int) -> Task:
+    """erf(x) = 1 - exp(P(x)) from there to where it rounds to 1."""
+    return Task(lambda x: mp.log(mp.erfc(x)), low, top, degree, mp.erfc)
 
 
 def _erfcx(center: float, top: float, degree: int) -> Task:
@@ -226,8 +228,12 @@ def _erfcx(center: float, top: float, degree: int) -> Task:
 
 def _log_table(degree: int) -> Task:
     """log(1+r) = r - r*r/2 - r*r*r/2*P(r) for the interval of one table entry."""
-    f = tail(lambda x: -2 * mp.log(1 + x), 3)
-    return Task(f, -0.0626, 0.0626, degree, lambda x: mp.mpf(1))
+    return Task(tail(lambda x: -2 * mp.log(1 + x), 3), -0.0626, 0.0626, degree, lambda x: mp.mpf(1))
+
+
+def _log_table_short(degree: int) -> Task:
+    """log(1+r) = r + r*r*P(r) there."""
+    return Task(tail(lambda x: mp.log(1 + x), 2), -0.0626, 0.0626, degree, lambda x: mp.mpf(1))
 
 
 TASKS: dict[str, Callable[[], Task]] = {
@@ -237,7 +243,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "exp2 double": lambda: _exp2(10),
     "log float": lambda: _log(7),
     "log double": lambda: _atanh(6),
-    "pow float": lambda: _log_table(4),
+    "pow float": lambda: _log_table_short(5),
     "pow double": lambda: _log_table(10),
     "sin float": lambda: _sin(2),
     "sin double": lambda: _sin(5),
@@ -247,10 +253,10 @@ TASKS: dict[str, Callable[[], Task]] = {
     "asin double": lambda: _odd1(mp.asin, 0.25, 11),
     "atan float": lambda: _odd1(mp.atan, 1, 7),
     "atan double": lambda: _odd1(mp.atan, 1, 19),
-    "erf float": lambda: _erf(5, 5, 3.925),
-    "erf double": lambda: _erf(12, 12, 5.93),
-    "erf_small float": lambda: _erf_small(4),
-    "erf_small double": lambda: _erf_small(8),
+    "erf float": lambda: _erf_small(0.875, 5),
+    "erf double": lambda: _erf_small(1.0, 11),
+    "erf_far float": lambda: _erf_far(0.875, 3.925, 6),
+    "erf_far double": lambda: _erf_far(1.0, 5.93, 17),
     "erfcx float": lambda: _erfcx(2.5, 10.1, 8),
     "erfcx double": lambda: _erfcx(3, 27.3, 20),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from tracejit.context import activity
+
 
 def _flag(name: str) -> bool:
     return os.environ.get(name, "").lower() not in ("", "0", "false", "off", "no")
@@ -19,13 +21,18 @@ class Config:
     `log`: names of stages to print: trace, passes, fuse, compile (TRACEJIT_LOG, separated by commas).
     """
 
-    functions_run_eagerly: bool = _flag("TRACEJIT_EAGER")
+    functions_run_eagerly: bool = False
     check: bool = _flag("TRACEJIT_CHECK")
     log: frozenset[str] = frozenset(filter(None, os.environ.get("TRACEJIT_LOG", "").split(",")))
 
     def run_functions_eagerly(self, run_eagerly: bool) -> None:
         """Let decorated functions run as plain Python, for debugging."""
-        self.functions_run_eagerly = bool(run_eagerly)
+        wanted = bool(run_eagerly)
+        if wanted != self.functions_run_eagerly:
+            # compiled functions look at what is going on only while something is
+            (activity.enter if wanted else activity.leave)()
+            self.functions_run_eagerly = wanted
 
 
 config = Config()
+config.run_functions_eagerly(_flag("TRACEJIT_EAGER"))

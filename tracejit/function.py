@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import itertools
 import threading
 import time
 import types as pytypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.types import DType, TensorType, as_dtype, float32, float64, int32, int64, show_shape
 from tracejit.runtime.entry import NativeCallable
-from tracejit.runtime.records import Constant, Returns
+from tracejit.runtime.records import Constant, Form, Returns
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
 from tracejit.tracing import NeedStatic, Trace
 
@@ -87,6 +88,28 @@ class _Kind:
 
     def __repr__(self) -> str:
         return f"{self.kind} {self.detail}"
+
+
+class _Default:
+    """A number that an argument has by default."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int | float) -> None:
+        self.value = value
+
+
+def _numbers(x: Any, counter: Iterator[int]) -> Any:
+    """A nest with leaves numbered as `tree.flatten` orders them. Raises TypeError for other containers."""
+    t = type(x)
+    if t is tuple or t is list:
+        return t([_numbers(y, counter) for y in x])
+    if t is dict:
+        parts = {k: _numbers(x[k], counter) for k in sorted(x)}
+        return {k: parts[k] for k in x}
+    if tree.flatten(x)[1] is not tree.LEAF:
+        raise TypeError(f"{t.__name__} is no container of native calls")
+    return next(counter)
 
 
 class Concrete:
@@ -185,7 +208,7 @@ class Function(NativeCallable):
         self._static: dict[Any, set[int]] = {}
         self._fixed: dict[Any, set[tuple[int, int]]] = {}
         self._lock = threading.RLock()
-        self._methods: Any = None
+        self._forms: dict[tuple, Any] = {}
         self._tracing_count = 0
         try:
             self._signature: inspect.Signature | None = inspect.signature(python)
@@ -209,11 +232,10 @@ class Function(NativeCallable):
         try:
             return self._call(args, kwargs)
         except TracejitError as e:
-            e.__traceback__ = None
             raise e.with_traceback(trim(e.__traceback__)) from None
 
     def _call(self, args: tuple, kwargs: dict) -> Any:
-        leaves, structure, top = self._flatten(args, kwargs)
+        leaves, structure = self._flatten(args, kwargs)
         concrete, inputs, sizes = self._find(leaves, structure)
         concrete.calls += 1
         if context.tapes:
@@ -228,29 +250,71 @@ class Function(NativeCallable):
         result = plan.run(_plan_leaves(concrete, leaves))
         if result is NotImplemented:
             raise AssertionError(f"{self!r}: the plan does not fit the arguments that it was made for\n{plan.describe()}")
-        if top:
-            self._remember(plan)
+        self._remember(plan, args, kwargs, leaves)
         return result
 
-    def _remember(self, plan: Any) -> None:
+    def _remember(self, plan: Any, args: tuple, kwargs: dict, leaves: list) -> None:
+        """Let native code take the next call of this form."""
+        form = self._form(args, kwargs)
+        if form is None:
+            return
+        plain = not kwargs and form.args == tuple(range(len(leaves)))
+        seen = (id(plan), repr(form))
         plans = self.plans
-        if plan not in plans:
-            self.set_plans((plan, *plans[: NATIVE_PLANS - 1]))
+        if seen in self._forms and any(p is self._forms[seen] for p in plans):
+            return
+        try:
+            plan = plan if plain else plan.called_as(form)
+        except ArgumentError:
+            return  # a form that native code does not take: such calls go on through here
+        self._forms = {k: p for k, p in self._forms.items() if any(p is q for q in plans)}
+        self._forms[seen] = plan
+        self.set_plans((plan, *plans[: NATIVE_PLANS - 1]))
 
-    def _flatten(self, args: tuple, kwargs: dict) -> tuple[list, Any, bool]:
-        """Leaves, structure, and whether the call was nothing but positional leaves (then native code can take it)."""
-        plain = not kwargs
-        if self._signature is not None and not (self._plain and plain and len(args) == len(self._signature.parameters)):
+    def _form(self, args: tuple, kwargs: dict) -> Form | None:
+        """How the leaves stand in this call, by number; None if it holds containers that native code does not know."""
+        if self._signature is None:
+            given, named = args, kwargs
+        else:
             bound = self._signature.bind(*args, **kwargs)
-            plain = plain and len(bound.arguments) == len(self._signature.parameters)
             bound.apply_defaults()
-            plain = plain and bound.args == args if all(_simple(a) for a in args) else False
+            given, named = bound.args, bound.kwargs
+        counter = itertools.count()
+        try:
+            numbered = [_numbers(x, counter) for x in given]
+            by_name = {k: _numbers(named[k], counter) for k in sorted(named)}
+        except TypeError:
+            return None
+        if self._signature is not None:
+            names = [p.name for p in self._signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            by_name |= dict(zip(names, numbered, strict=False))
+        return Form(tuple(numbered[: len(args)]), {k: by_name[k] for k in kwargs})
+
+    def _flatten(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
+        """The leaves of all arguments, those by default included, and their structure."""
+        if self._signature is not None and not (self._plain and not kwargs and len(args) == len(self._signature.parameters)):
+            bound = self._signature.bind(*args, **kwargs)
+            given = set(bound.arguments)
+            bound.apply_defaults()
             args, kwargs = bound.args, bound.kwargs
+            if len(given) < len(self._signature.parameters):
+                args, kwargs = self._defaults_static(given, args, kwargs)
         if self.input_signature is not None:
             args = self._to_signature(args)
-            plain = False
-        leaves, structure = tree.flatten((args, kwargs))
-        return leaves, structure, plain and not kwargs and len(leaves) == len(args) == structure.leaves and _flat(structure)
+        return tree.flatten((args, kwargs))
+
+    def _defaults_static(self, given: set[str], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Numbers that come from defaults are constants: the call does not mention them."""
+        assert self._signature is not None
+        out = list(args)
+        for i, p in enumerate(self._signature.parameters.values()):
+            if p.name in given:
+                continue
+            if p.kind is p.POSITIONAL_OR_KEYWORD and i < len(out) and type(out[i]) in (int, float):
+                out[i] = _Default(out[i])
+            elif p.kind is p.KEYWORD_ONLY and type(kwargs[p.name]) in (int, float):
+                kwargs = {**kwargs, p.name: _Default(kwargs[p.name])}
+        return tuple(out), kwargs
 
     def _to_signature(self, args: tuple) -> tuple:
         assert self.input_signature is not None
@@ -299,6 +363,8 @@ class Function(NativeCallable):
                 kinds.append(_Kind("tensor", (d.name, a.ndim, ones)))
                 shapes.append(a.shape)
                 inputs.append(x)
+            elif type(x) is _Default:
+                kinds.append(_Kind("static", _Static(x.value)))
             elif isinstance(x, Variable):
                 kinds.append(_Kind("variable", _Static(x)))
             elif type(x) in (int, float) and i not in static and _in_range(x):
@@ -422,8 +488,9 @@ class Function(NativeCallable):
                 args.append(t)
                 k += 1
             else:
-                infos.append(Leaf(kind.kind, value=x))
-                args.append(x)
+                plain = x.value if type(x) is _Default else x
+                infos.append(Leaf(kind.kind, value=plain))
+                args.append(plain)
         guards: list[tuple[str, Dim, bool]] = []
         trace.scalars = scalars
         a, kw = tree.unflatten(structure, args)
@@ -471,7 +538,7 @@ class Function(NativeCallable):
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> Concrete:
         """The trace for arguments like these; a `TensorSpec` stands for a tensor of that shape and dtype."""
         args, kwargs = tree.map_structure(_example, (args, kwargs))
-        leaves, structure, _ = self._flatten(args, kwargs)
+        leaves, structure = self._flatten(args, kwargs)
         return self._find(leaves, structure)[0]
 
     def graph(self, *args: Any, stage: str = "traced", **kwargs: Any) -> Graph:
@@ -536,14 +603,6 @@ def _cast(t: Tensor, d: DType) -> Tensor:
     from tracejit.ir.op import OPS  # noqa: PLC0415
 
     return OPS["cast"](t, dtype=d)
-
-
-def _simple(x: Any) -> bool:
-    return isinstance(x, (Operand, np.ndarray, int, float, str, type(None)))
-
-
-def _flat(structure: Any) -> bool:
-    return all(c.kind is None for c in structure.children[0].children)
 
 
 def _in_range(x: Any) -> bool:

@@ -600,11 +600,38 @@ def _fits(x: int, d: DType) -> bool:
     return d.min <= x <= d.max
 
 
+def _at_once(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
+    """The result where the operands are eager tensors that need no conversion, None otherwise and after an error."""
+    arrays = []
+    for x in inputs:
+        if type(x) is not Tensor and type(x) is not Variable:
+            return None
+        a = x._a
+        if type(a) is not _ndarray:
+            return None
+        arrays.append(a)
+    mode = op.promote
+    if mode != "none":
+        d = arrays[-1].dtype
+        for a in arrays[1 if mode == "select" else 0 : -1]:
+            if a.dtype is not d:
+                return None
+        if (mode == "float" and d.kind not in "fc") or (mode == "select" and arrays[0].dtype.kind != "b"):
+            return None
+    try:
+        r = run_silently(op.numpy, *arrays, **attrs)
+    except Exception:
+        return None
+    return tuple([wrap(y) for y in r]) if type(r) is tuple else wrap(r)
+
+
 def door(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
     """Bring the operands together, evaluate, tell the tapes."""
-    keys, values = _prepare(op, inputs)
     if not activity.busy:
-        return _eager(op, values, attrs)
+        out = _at_once(op, inputs, attrs)
+        if out is not None:
+            return out
+    keys, values = _prepare(op, inputs)
     trace = context.trace
     out = _eager(op, values, attrs) if trace is None else trace.evaluate(op, values, attrs)  # type: ignore[arg-type]
     if context.tapes:

@@ -24,6 +24,12 @@ RULE_PATTERNS = [r for r in PATTERNS if isinstance(r, Pattern)]
 LITERALS = {"f": [1.0, -1.0, 2.0, 0.25, -8.0, 3.0, 0.1], "i": [1, -1, 2, 3, -8], "u": [1, 2, 3], "b": [True, False]}
 
 
+@pytest.fixture(autouse=True)
+def quiet():
+    with np.errstate(all="ignore"):
+        yield
+
+
 def same_bits(x, y):
     """Equal with the sign of zeros; any NaN equals any other."""
     assert x.dtype == y.dtype and x.shape == y.shape
@@ -157,9 +163,10 @@ def test_fast_rules_are_equal_as_real_numbers(rule, d):
 
 def test_levels_are_not_stricter_than_needed():
     """A rule labelled FINITE differs somewhere bit for bit, or else it should say EXACT."""
-    library = {"x ** 3", "x ** 4"}
+    # which zero max(0, -0) gives, and how rsqrt rounds, is up to the backend
+    backend = {NEEDS_FINITE, "1 / √x", "max(max(x, y), y)", "min(min(x, y), y)"}
     for rule in RULE_PATTERNS:
-        if rule.level is not FINITE or rule.name in library | {NEEDS_FINITE, "1 / √x"}:
+        if rule.level is not FINITE or rule.name in backend:
             continue
         same = True
         for values in cases(rule, float32, specials(float32)[:: 1 if len(rule.variables) < 3 else 2]):
@@ -230,7 +237,7 @@ EXAMPLES = {
     "transpose of transpose": (lambda x: shape.transpose(shape.transpose(x, perm=(1, 2, 0)), perm=(1, 2, 0)), [f32(2, 3, 4)]),
     "broadcast that repeats nothing": (lambda x: shape.broadcast_to(x, shape=(1, 1, n)), [f32(n)]),
     "broadcast of broadcast": (lambda x: shape.broadcast_to(shape.broadcast_to(x, shape=(2, 3)), shape=(4, 2, 3)), [f32(3)]),
-    "broadcast of leading ones": (lambda x: shape.broadcast_to(shape.reshape(x, shape=(1, 3)), shape=(n, 3)), [f32(3)]),
+    "broadcast of leading ones": (lambda x: shape.broadcast_to(shape.reshape(x, shape=(1, 3)), shape=(5, 3)), [f32(3)]),
     "broadcast after the operation": (lambda x, y: shape.broadcast_to(x, shape=(2, 3)) * y, [f32(3), f32(1, 3)]),
     "slice of everything": (lambda x: sl(x, start=(0, 0), size=(n, 3), step=(1, 1)), [f32(n, 3)]),
     "slice of slice": (lambda x: sl(sl(x, start=(8,), size=(4,), step=(-2,)), start=(3,), size=(2,), step=(-1,)), [f32(9)]),
@@ -247,8 +254,8 @@ EXAMPLES = {
                                                axis=0), y, axis=0), [f32(7), f32(2)]),
     "gather of every index in order": (
         lambda x: index.gather(x, shape.iota(shape=(3,), axis=0, dtype=int32), axis=1), [f32(n, 3)]),
-    "gather of one known index": (lambda x: index.gather(x, np.array([[-1, -1]]), axis=1), [f32(n, 3)]),
-    "gather of evenly spaced indices": (lambda x: index.gather(x, np.array([4, 2, 0]) + 0, axis=0), [f32(5, n)]),
+    "gather of one known index": (lambda x: index.gather(x, [[-1, -1]], axis=1), [f32(n, 3)]),
+    "gather of evenly spaced indices": (lambda x: index.gather(x, [4, 2, 0], axis=0), [f32(5, n)]),
     "argmax of one element": (lambda x: reduce.argmax(x, axis=1), [f32(n, 1)]),
     "argmin of one element": (lambda x: reduce.argmin(x, axis=0), [f32(1, n)]),
     "transpose into matmul": (
@@ -319,7 +326,7 @@ def test_lossless_casts_come_back(a):
         same = ((back == values) | (values != values)).all()
         if lossless(a, b):
             assert same, b
-        elif a.kind == b.kind == "f" or (a.kind in "iu" and b.kind in "iu"):
+        elif a.kind == b.kind == "f":
             assert not same, b
 
 

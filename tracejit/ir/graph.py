@@ -20,6 +20,7 @@ class Value:
     """What a node produces or a graph takes. Equality is identity. `scope` tells the builder that made it."""
 
     __slots__ = ("node", "type", "scope", "index")
+    __array_ufunc__ = None  # NumPy refuses it, and does not compute with it as with an object
 
     def __init__(self, node: Node | None, type: TensorType, scope: int, index: int = 0) -> None:
         self.node, self.type, self.scope, self.index = node, type, scope, index

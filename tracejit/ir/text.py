@@ -203,14 +203,15 @@ class _Parser:
         return env[name]
 
     def node(self, line: str, loc: str, env: dict[str, Value], scope: int) -> Node:
-        m = re.fullmatch(r"(?:(%[%\d, ]*) = )?(\w+)\((.*)\)(?: : ([^()]+|\(.*\)))?", line)
+        m = re.match(r"(?:(%[%\d, ]*) = )?(\w+)(?=\()", line)
         if m is None or m[2] not in OPS:
             raise self.fault(f"no operation {m[2]!r}" if m else "not an operation")
-        names, types = _split(m[1] or ""), self.types(m[4] or "")
+        close = m.end() + _closing(line[m.end() :])
+        names, types = _split(m[1] or ""), self.types(line[close + 1 :].removeprefix(" : "))
         inputs: list[Value] = []
         attrs: dict[str, Any] = {}
         regions: dict[int, str] = {}
-        for a in _split(m[3]):
+        for a in _split(line[m.end() + 1 : close]):
             key, _, text = a.partition("=")
             if a.startswith("%"):
                 inputs.append(self.operand(env, a))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import threading
 from collections.abc import Iterable, Mapping
 
@@ -72,3 +73,8 @@ class Library:
 def load(text: str, exports: Iterable[str], imports: Mapping[str, int] | None = None, optimize: int = 0) -> Library:
     """Compile and load in one go, without any cache."""
     return Library(compile_ir(text, optimize), list(exports), imports)
+
+
+if hasattr(os, "register_at_fork"):
+    # Nobody is inside LLVM while the process is copied: the child could never finish what another thread began.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

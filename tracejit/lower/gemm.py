@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, SLAB, FnInts, packed_bytes, part_bytes, plan_function, planned
+from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, SLAB, FnInts
+from tracejit.lower.gemmplan import packed_bytes, part_bytes, plan_function, planned
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
-from tracejit.lower.microkernel import Tiles, accumulate, dot_kernel, dot_name, kernel_name, multiply_kernel, packing, void
+from tracejit.lower.microkernel import Tiles, accumulate, dot_kernel, dot_name, kernel_name, multiply_kernel, void
+from tracejit.lower.pack import packing
 
 OPERANDS = ("a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch")
+STEPS = ("pack_step", "compute", "combine")
 DOTS = (4, 1)  # rows of the kernels for dot products
+NEAR_TILES = 6  # most row tiles that read B where it lies, if its rows are not far apart
 PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
 BLOCK = 2 << 20  # most bytes of B, packed before, that a task reads again and again
 
 
-def library(t: Tiles) -> tuple[str, list[str]]:
-    """The text of the library for `t`, and the functions that it exports."""
+def library(t: Tiles) -> str:
+    """The text of the library for `t`."""
     module = Module()
     shapes = {(r, v) for r in t.rows for v in (1, t.vectors)} | {(r, t.thin_vectors) for r in t.thin}
     for rows, vectors in sorted(shapes):
@@ -26,7 +30,11 @@ def library(t: Tiles) -> tuple[str, list[str]]:
     _pack_step(module, t)
     _Compute(module, t)
     _combine_step(module, t)
-    return module.text(), [f"{t.prefix}_{s}" for s in ("pack_step", "compute", "combine")]
+    return module.text()
+
+
+def exports(t: Tiles) -> list[str]:
+    return [f"{t.prefix}_{s}" for s in STEPS]
 
 
 def operand(fn: Fn, frame: Val, idx: Val, k: int, ty: str = "i64") -> Val:
@@ -38,7 +46,8 @@ def operand(fn: Fn, frame: Val, idx: Val, k: int, ty: str = "i64") -> Val:
 def _operands(fn: Fn, t: Tiles) -> dict[str, Val]:
     """The product's operands by name; strides in bytes."""
     frame, own = fn.args[:2]
-    out = {n: operand(fn, frame, own, i, "ptr" if n in ("a", "b", "scratch") else "i64") for i, n in enumerate(OPERANDS)}
+    types = {"a": "ptr", "b": "ptr", "scratch": "ptr"}
+    out = {n: operand(fn, frame, own, i, types.get(n, "i64")) for i, n in enumerate(OPERANDS)}
     return out | {n: fn.mul(x, i64(t.dtype.size)) for n, x in out.items() if "_" in n}
 
 
@@ -125,13 +134,16 @@ def _dispatch(module: Module, t: Tiles) -> tuple[Val, Val]:
             height = next((r for r in shapes if r <= left), shapes[-1])
             pointers.append(f"ptr @{kernel_name(t, height, vectors) if vectors else dot_name(t, height)}")
             heights.append(f"i64 {height}")
-    n = len(heights)
-    kernels = module.global_(f"{t.prefix}_kernels", f"internal constant [{n} x ptr] [{', '.join(pointers)}], align 16")
-    return kernels, module.global_(f"{t.prefix}_heights", f"internal constant [{n} x i64] [{', '.join(heights)}], align 16")
+
+    def table(name: str, ty: str, values: list[str]) -> Val:
+        text = f"internal constant [{len(values)} x {ty}] [{', '.join(values)}], align 16"
+        return module.global_(f"{t.prefix}_{name}", text)
+
+    return table("kernels", "ptr", pointers), table("heights", "i64", heights)
 
 
 class _Compute:
-    """Generates the step that multiplies. Its tasks are (batch, bundle of column panels, part of k, group of row tiles).
+    """Generates the step that multiplies: tasks are (batch, bundle of column panels, part of k, group of row tiles).
 
     The sums of a tile go straight into the result if `dest` gives one, else to `finish`; where k is divided they are
     kept and added up first, in the task's own store or, for the last step, in `scratch`.
@@ -149,7 +161,8 @@ class _Compute:
         self.kernels, self.heights = _dispatch(module, t)
         widest = max(t.vectors, t.thin_vectors) * t.vector_bytes
         self.tile = fn.alloca(t.rows[0] * widest)
-        self.task_sums = fn.alloca(t.rows[0] * max(GROUP_TILES * widest, BUNDLE_TILES * BUNDLE * t.vectors * t.vector_bytes))
+        bundle_row = BUNDLE_TILES * BUNDLE * t.vectors * t.vector_bytes
+        self.task_sums = fn.alloca(t.rows[0] * max(GROUP_TILES * widest, bundle_row))
         self.packed, self.packed_id = fn.alloca(PANELS), fn.alloca(8)
         self.tile_row = fn.mul(self.p.panel, i64(t.size))
         self.sums = fn.gep(v["scratch"], packed_bytes(self.o, t, self.p, v["batch"]))
@@ -194,7 +207,9 @@ class _Compute:
         """B is packed here if its rows are no vectors, or if enough row tiles read a panel whose rows lie far apart."""
         fn, v, t = self.fn, self.v, self.t
         strided = fn.and_(fn.cmp("ne", v["b_n"], i64(t.dtype.size)), fn.cmp("ne", v["n"], i64(1)))
-        often = fn.cmp("sgt", fn.sub(self.row1, self.row0), i64(2 * t.rows[0]))
+        near = fn.cmp("slt", v["b_k"], i64(4096))
+        tiles = fn.select(near, i64(NEAR_TILES * t.rows[0]), i64(t.rows[0]))
+        often = fn.cmp("sgt", fn.sub(self.row1, self.row0), tiles)
         pack = fn.or_(strided, fn.and_(often, fn.cmp("sgt", v["b_k"], i64(512))))
         self.dots = self.wants_dots(strided)
         if not t.masks:

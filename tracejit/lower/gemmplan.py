@@ -1,4 +1,4 @@
-"""How a matrix product is divided into tasks, from its sizes alone: one set of formulas for Python and generated code."""
+"""How a matrix product is divided into tasks, from its sizes alone: the same formulas in Python and generated code."""
 
 from __future__ import annotations
 
@@ -180,9 +180,11 @@ def grain(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
 
 def plan_function(module: Module, t: Tiles) -> None:
     """`plan` as a function of the library, which writes the fields one after another."""
-    fn = module.function(f"{t.prefix}_plan", [*((s, "i64") for s in ("m", "n", "k", "batch")), ("out", "ptr")], internal=True)
+    params = [("m", "i64"), ("n", "i64"), ("k", "i64"), ("batch", "i64"), ("out", "ptr")]
+    fn = module.function(f"{t.prefix}_plan", params, internal=True)
+    p = plan(FnInts(fn), t, *fn.args[:4])
     for i, field in enumerate(fields(Plan)):
-        fn.store(getattr(plan(FnInts(fn), t, *fn.args[:4]), field.name), fn.gep(fn.args[4], 8 * i), 8)
+        fn.store(getattr(p, field.name), fn.gep(fn.args[4], 8 * i), 8)
     fn.ret_()
 
 

@@ -12,7 +12,7 @@ from tracejit.ir.dim import Dim, hint
 from tracejit.ir.graph import Attrs, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType
-from tracejit.passes.fuse import Group, is_scalar_constant, kind_of
+from tracejit.passes.fuse import Group, is_scalar_constant, is_unit, kind_of
 from tracejit.passes.layout import Layouts, contiguous
 
 Size = int | Dim
@@ -348,6 +348,31 @@ class Lowering:
         if any(s != Stride.ZERO for s in strides[self.outer :]):
             return FULL
         return ROW if any(s != Stride.ZERO for s in strides) else SCALAR
+
+
+def copy_kernel(
+    out: Value, sizes: Sequence[Size], to: tuple[Size, Sequence[Size]], source: tuple[Value, Size, Sequence[Size]] | None,
+    dtype: DType, fill: Any = 0,
+) -> Instance:  # fmt: skip
+    """A kernel that writes evenly spaced elements of `out`: from evenly spaced elements of a buffer, or one value.
+
+    `to` and `source` give offset and strides in elements, one stride for each of `sizes`.
+    """
+    g = Group(0)
+    kept = [i for i, d in enumerate(sizes) if not is_unit(d)]
+    g.domain = [sizes[i] for i in kept]
+    low = Lowering(g, [], Layouts())
+    low.outputs = [out]
+    store = _Raw(out, out, to[0], [to[1][i] for i in kept])
+    low.raws.append(store)
+    if source is None:
+        sid = low._stmt("const", dtype, value=dtype.np.type(fill).item())
+    else:
+        load = _Raw(None, source[0], source[1], [source[2][i] for i in kept])
+        low.raws.append(load)
+        sid = low._stmt("load", dtype, value=load)
+    low._merge_axes()
+    return low._finish([(sid, store)], [])
 
 
 def _is_tag(n: Node) -> bool:

@@ -9,9 +9,10 @@ from typing import Protocol
 
 from tracejit.ir.types import DType
 from tracejit.lower import engine, gemmplan
-from tracejit.lower.gemm import OPERANDS, library, operand
+from tracejit.lower.gemm import OPERANDS, STEPS, exports, library, operand
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, column_mask, tiles
+from tracejit.runtime import cache as diskcache
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ def emit(
     """
     t = tiles(dtype, level)
     _finish(module, f"{name}_finish", t, epilogue)
-    for kind in ("pack_step", "compute", "combine"):
+    for kind in STEPS:
         _entry(module, name, kind, t, epilogue, first_operand)
     return [
         StepInfo(f"{name}_{kind}", partial(gemmplan.tasks, t, kind), partial(gemmplan.grain, t, kind))
-        for kind in ("pack_step", "compute", "combine")
+        for kind in STEPS
     ]
 
 
@@ -92,21 +93,25 @@ def scratch_bytes(dtype: DType, m: int, n: int, k: int, batch: int, level: str |
     return gemmplan.scratch_bytes(tiles(dtype, level), m, n, k, batch)
 
 
-def source(dtype: DType, level: str | None = None) -> tuple[str, list[str]]:
-    """The library that kernels of `dtype` call, as LLVM IR, with the names that it exports."""
-    return library(tiles(dtype, level))
-
-
 @cache
 def symbols(dtype: DType, level: str | None = None) -> dict[str, int]:
-    """Addresses for linking the kernels of `dtype`; compiles the library at the first call in a process."""
+    """Addresses for linking the kernels of `dtype`: of the library, which is compiled once and kept on disk."""
     return _load(dtype, level).addresses
 
 
 @cache
 def _load(dtype: DType, level: str | None) -> engine.Library:
-    text, exports = source(dtype, level)
-    return engine.load(text, exports)
+    t, disk = tiles(dtype, level), diskcache.shared()
+    key = diskcache.make_key(repr(t), "product library")
+    data = disk.get(key)
+    if data is not None:
+        try:
+            return engine.Library(data, exports(t))
+        except RuntimeError:
+            pass  # whole, but not loadable here: compile it again
+    data = engine.compile_ir(library(t))
+    disk.put(key, data)
+    return engine.Library(data, exports(t))
 
 
 def _entry(module: Module, name: str, kind: str, t: Tiles, epilogue: Epilogue, first: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ from tracejit.lower import compiler
 from tracejit.lower import matmul as mm
 from tracejit.lower.emit_llvm import BLOCK, ROW_BUFFER, kept_values
 from tracejit.lower.gemm import OPERANDS
-from tracejit.lower.kernel import Instance, Kernel, Lowering, Stride
+from tracejit.lower.kernel import Instance, Kernel, Lowering, Stride, copy_kernel
 from tracejit.passes.fuse import Fuser, Group, is_view
-from tracejit.passes.layout import Layouts
+from tracejit.passes.layout import Layouts, contiguous
 from tracejit.runtime import threads
 from tracejit.runtime.program import Plan
 from tracejit.runtime.records import Argument, Capture, Copy, Host, Output, ParallelKernel, Returns, StepRecord
@@ -98,20 +98,10 @@ class LoopUnit(Unit):
             row = b.size(inst.domain[-1]) + 64
             if row * sum(max(s.dtype.size, 1) for s in kept_values(k)) > ROW_BUFFER:
                 inst, k = self.plain(), self.plain().kernel
-        sizes = [b.size(s) for s in inst.domain]
-        rows = int(np.prod(sizes[: k.outer], dtype=np.int64))
-        inner = int(np.prod(sizes[k.outer :], dtype=np.int64))
         if k.lates:
+            rows, inner = b.extent(inst)
             return self._with_lates(b, inst, rows, inner)
-        work = rows * inner * (k.weight() + 1)
-        code = b.code(compiler.of_kernel(k))
-        name = self.describe()
-        operands = [b.slot(o) for o in inst.operands]
-        if k.flat and k.axes:
-            n = -(-inner // BLOCK)
-        else:
-            n = rows
-        return [b.launch(code, operands, n, work, name)] if n else []
+        return b.loop(inst, self.describe())
 
     def _with_lates(self, b: Binding, inst: Instance, rows: int, inner: int) -> list[StepRecord]:
         k = inst.kernel
@@ -252,6 +242,59 @@ def _batch(strides: tuple[Size, ...], shape: tuple[Size, ...], out: tuple[Size, 
     return axes[-1][1]
 
 
+class CopyUnit(Unit):
+    """concat, place and update: regions of a new buffer, written one after the other."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        self.node = node
+        self.instances = list(self._regions(node, layouts))
+        reads = [v for inst in self.instances for v in inst.reads]
+        super().__init__(index, reads, [node.out])
+
+    @staticmethod
+    def fits(n: Node, layouts: Layouts) -> bool:
+        return n.op.name in ("concat", "place", "update") and n.out.dtype.kind != "c" and all(
+            layouts.of(v) is not None for v in n.inputs
+        )
+
+    @staticmethod
+    def _regions(n: Node, layouts: Layouts) -> Iterator[Instance]:
+        out, d = n.out, n.out.dtype
+        own = contiguous(out.shape)
+
+        def region(v: Value, start: Sequence[Size], step: Sequence[Size]) -> Instance:
+            lay = layouts.of(v)
+            assert lay is not None
+            at: Size = 0
+            for b, s in zip(start, own, strict=True):
+                at = at + b * s
+            strides = [s * k for s, k in zip(own, step, strict=True)]
+            return copy_kernel(out, v.shape, (at, strides), (lay.base, lay.offset, lay.strides), d)
+
+        ones = (1,) * len(out.shape)
+        if n.op.name == "concat":
+            at: Size = 0
+            axis = n.attr("axis")
+            for v in n.inputs:
+                yield region(v, [at if i == axis else 0 for i in range(len(ones))], ones)
+                at = at + v.shape[axis]
+            return
+        if n.op.name == "place":
+            yield copy_kernel(out, out.shape, (0, own), None, d, dict(n.attrs).get("fill", 0))
+        else:
+            yield region(n.inputs[0], (0,) * len(ones), ones)
+        yield region(n.inputs[-1], n.attr("start"), n.attr("step"))
+
+    def sources(self) -> list[compiler.Source]:
+        return [compiler.of_kernel(i.kernel) for i in self.instances]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        return [s for i in self.instances for s in b.loop(i, self.describe())]
+
+    def describe(self) -> str:
+        return self.node.op.name
+
+
 class HostUnit(Unit):
     """An op without a native form: its NumPy function runs with the GIL held."""
 
@@ -340,6 +383,8 @@ class Program:
             if isinstance(item, Node):
                 if ProductUnit.fits(item, self.layouts):
                     units.append(ProductUnit(i, item, None, list(item.outs), self.layouts))
+                elif CopyUnit.fits(item, self.layouts):
+                    units.append(CopyUnit(i, item, self.layouts))
                 else:
                     units.append(HostUnit(i, item, self.layouts))
                 continue
@@ -504,6 +549,21 @@ class Binding:
         if s.text not in known:
             known.update(compiler.compile_all([s]).code)
         return known[s.text]
+
+    def extent(self, inst: Instance) -> tuple[int, int]:
+        """Rows and elements of a row."""
+        sizes = [self.size(s) for s in inst.domain]
+        k = inst.kernel
+        return int(np.prod(sizes[: k.outer], dtype=np.int64)), int(np.prod(sizes[k.outer :], dtype=np.int64))
+
+    def loop(self, inst: Instance, name: str) -> list[StepRecord]:
+        """The step for a kernel without late reductions."""
+        k = inst.kernel
+        rows, inner = self.extent(inst)
+        n = -(-inner // BLOCK) if k.flat and k.axes else rows
+        operands = [self.slot(o) for o in inst.operands]
+        work = rows * inner * (k.weight() + 1)
+        return [self.launch(self.code(compiler.of_kernel(k)), operands, n, work, name)] if n else []
 
     def launch(
         self, code: compiler.Code, operands: list[int], n: int, work: int, name: str, one: bool = False

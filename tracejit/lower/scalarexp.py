@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tracejit.lower.coefficients import DOUBLE, FLOAT, Format
 from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
-from tracejit.lower.scalar import S
+from tracejit.lower.scalarcast import S
 from tracejit.lower.scalarmem import MemoryScalar
 
 
@@ -208,7 +208,8 @@ class ExpScalar(MemoryScalar):
         small = f.cmp("olt", x, self.like(x, fmt.tiny))
         b = f.bits(f.select(small, f.mul(x, self.like(x, 2.0 ** (fmt.digits + 2))), x))
         digits = self._int(x, fmt.digits)
-        e = f.op("ashr", f.sub(b, self._int(x, (fmt.bias << fmt.digits) - (1 << fmt.digits - 1 if low < 1 else 0))), digits)
+        bottom = (fmt.bias << fmt.digits) - (1 << fmt.digits - 1 if low < 1 else 0)
+        e = f.op("ashr", f.sub(b, self._int(x, bottom)), digits)
         z = f.sub(self._float(f.sub(b, f.op("shl", e, digits)), x), one)
         k = f.cast("sitofp", e, x.ty)
         if add is not None:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 
 from tracejit.ir.types import float32, float64, int32, int64
-from tracejit.lower.coefficients import CELLS
+from tracejit.lower.coefficients import CELLS, FLOAT
 from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
-from tracejit.lower.scalar import S
+from tracejit.lower.scalarcast import S
 from tracejit.lower.scalarrandom import RandomScalar
 
 
@@ -23,14 +23,11 @@ class LLVMScalar(RandomScalar):
 
     # --- error functions --------------------------------------------------------------------------------------
     def _erf(self, x: Val) -> Val:
-        """P/Q; where that is near 1, 1 - (Q-P)/Q, which rounds less."""
-        f, fmt, one = self.fn, self._format(x), self.like(x, 1.0)
+        f, fmt = self.fn, self._format(x)
         a = self._below(self._abs(x), fmt.erf_one)
-        z = f.mul(a, a)
-        p, q = self._poly(z, fmt.erf), self._poly(z, fmt.erf_den)
-        far = f.cmp("ogt", a, self.like(x, 0.5))
-        r = f.fdiv(f.select(far, f.fma(f.fneg(a), p, q), f.mul(a, p)), q)
-        return self._signed(self._below(f.select(far, f.sub(one, r), r), 1.0), x)
+        near = f.mul(a, self._poly(f.mul(a, a), fmt.erf))
+        far = f.fneg(self._expm1_scaled(self._poly(a, fmt.erf_far), 0, small=True))
+        return self._signed(f.select(f.cmp("ogt", a, self.like(x, fmt.erf_switch)), far, near), x)
 
     def _erfc(self, x: Val) -> Val:
         """1 - erf(x) near 0; exp(-a*a) times a function of a = |x| that changes little elsewhere."""
@@ -38,12 +35,23 @@ class LLVMScalar(RandomScalar):
         a = self._below(self._abs(x), fmt.erfc_zero)
         z = f.mul(a, a)
         q, n, t = self._exp_parts(f.fneg(z), f.fma(a, f.fneg(a), z))
-        s = f.fdiv(one, f.add(a, self.like(x, fmt.erfcx_center)))
-        g = f.mul(s, self._poly(f.fma(s, self.like(x, -2 * fmt.erfcx_center), one), fmt.erfcx))
+        g = self._erfcx(a)
         far = self._scale(f.fma(g, q, g), n, t)
         far = f.select(f.cmp("olt", x, self.like(x, 0.0)), f.sub(self.like(x, 2.0), far), far)
-        near = f.fma(f.fneg(x), self._poly(z, fmt.erf_small), one)
+        near = f.fma(f.fneg(x), self._poly(z, fmt.erf), one)
         return f.select(f.cmp("ogt", a, self.like(x, 0.5)), far, near)
+
+    def _erfcx(self, a: Val) -> Val:
+        """exp(a*a)*erfc(a), a >= 1/2. 1/(a+c) is taken to twice the digits: its error would count thrice."""
+        f, fmt, one = self.fn, self._format(a), self.like(a, 1.0)
+        c = self.like(a, fmt.erfcx_center)
+        d = f.add(a, c)
+        lost = f.sub(f.sub(d, c), a)
+        s = f.fdiv(one, d)
+        low = f.mul(s, f.fma(s, lost, f.fma(f.fneg(s), d, one)))
+        twice = self.like(a, -2 * fmt.erfcx_center)
+        p = self._poly(f.fma(low, twice, f.fma(s, twice, one)), fmt.erfcx)
+        return f.fma(s, p, f.mul(low, p))
 
     # --- powers -----------------------------------------------------------------------------------------------
     def _lookup(self, name: str, table: Sequence[float], index: Val, like: Val) -> Val:
@@ -83,6 +91,10 @@ class LLVMScalar(RandomScalar):
         low = f.fma(k, self.like(x, fmt.ln2[1]), self._lookup("low", fmt.cells_lo, index, x))
         s = f.add(top, r)
         low = f.add(low, f.add(f.sub(top, s), r))
+        if fmt is FLOAT:
+            low = f.fma(f.mul(r, r), self._poly(r, fmt.pow), low)
+            high = f.add(s, low)
+            return high, f.add(f.sub(s, high), low)
         half = f.mul(r, self.like(x, -0.5))
         square = f.mul(r, half)
         h = f.add(s, square)

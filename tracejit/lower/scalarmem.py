@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from tracejit.ir.types import DType
 from tracejit.lower.llvm import Val, const, lanes, suffix, vec
-from tracejit.lower.scalar import S, Scalar, register
+from tracejit.lower.scalar import Scalar
+from tracejit.lower.scalarcast import S, register
 
 
 class MemoryScalar(Scalar):
@@ -73,7 +74,8 @@ class MemoryScalar(Scalar):
         f, n = self.fn, self.width
         p = self._pointers(base, index, x.dtype)
         if n == 1:
-            return self.store(x, p, mask)
+            self.store(x, p, mask)
+            return
         v = self.pack(f.splat(x.v, n), x.dtype)
         every = const(vec("i1", n), True)
         name = f"llvm.masked.scatter.{suffix(v.ty)}.v{n}p0"
@@ -82,7 +84,7 @@ class MemoryScalar(Scalar):
 
     # --- reductions -------------------------------------------------------------------------------------------
     def reduce(self, kind: str, x: S) -> S:
-        """All lanes to one, by halves: `sum`, `prod`, `max`, `min` (NaN wins), `and`, `or`. Widths are powers of two."""
+        """All lanes to one, by halves: `sum`, `prod`, `max`, `min` (NaN wins), `and`, `or`; 2**n lanes."""
         combine = self.combiner(kind)
         f, n = self.fn, lanes(x.v.ty)
         while n > 1:
@@ -105,4 +107,3 @@ class MemoryScalar(Scalar):
         values = {"sum": 0, "prod": 1, "max": low, "min": high, "and": -1, "or": 0}
         value = values[kind] if (kind, dtype.kind) != ("and", "b") else True
         return S(const(vec(register(dtype), self.width), value), dtype)
-

@@ -6,7 +6,7 @@ import math
 
 from tracejit.ir.types import DType, float32, uint32, uint64
 from tracejit.lower.llvm import Val, const, lanes, vec
-from tracejit.lower.scalar import S
+from tracejit.lower.scalarcast import S
 from tracejit.lower.scalartrig import TrigScalar
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -34,7 +34,8 @@ class RandomScalar(TrigScalar):
         for _ in range(10):
             p0 = f.mul(f.and_(c0, word), const(ty, MULTIPLIERS[0]))
             p1 = f.mul(f.and_(c2, word), const(ty, MULTIPLIERS[1]))
-            c0, c2 = f.xor(f.xor(f.op("lshr", p1, bits), c1), keys[0]), f.xor(f.xor(f.op("lshr", p0, bits), c3), keys[1])
+            c0 = f.xor(f.xor(f.op("lshr", p1, bits), c1), keys[0])
+            c2 = f.xor(f.xor(f.op("lshr", p0, bits), c3), keys[1])
             c1, c3 = f.and_(p1, word), f.and_(p0, word)
             keys = [f.and_(f.add(k, const(ty, w)), word) for k, w in zip(keys, WEYL, strict=True)]
         a, b, c, d = (S(f.cast("trunc", v, vec("i32", n)), uint32) for v in (c0, c1, c2, c3))

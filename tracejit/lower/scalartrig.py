@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tracejit.lower.llvm import FLOATS, Val, elem
-from tracejit.lower.scalar import S
+from tracejit.lower.scalarcast import S
 from tracejit.lower.scalarexp import ExpScalar
 
 

@@ -17,7 +17,7 @@ from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, eager_only, operand, require
 from tracejit.ops.creation import counter
-from tracejit.tensor import Operand, Tensor, convert, wrap
+from tracejit.tensor import Operand, Tensor, convert, to_array, wrap
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def _pad_constant(x: Operand, pairs: list[tuple[Size, Size]], value: Any) -> Ten
         ones = S.place(E.cast(E.equal(x, x), dtype=as_dtype("bool")), shape=full, start=start, step=step, fill=False)
         inside = S.place(x, shape=full, start=start, step=step, fill=0)
         return E.where(ones, inside, convert(value, x.dtype))
-    fill = convert(value, x.dtype)._value("constant_values").item()
+    fill = (value._value("constant_values") if isinstance(value, Operand) else to_array(value, x.dtype)).item()
     return S.place(x, shape=full, start=start, step=step, fill=fill)
 
 

@@ -106,10 +106,17 @@ def elementwise(
     return op
 
 
+def _zero_d(r: Any) -> np.ndarray:
+    """What a kernel returned instead of an array: NumPy's scalar for a 0-d result."""
+    if isinstance(r, np.generic):
+        return np.asarray(r)
+    raise TypeError(f"a kernel returned {type(r).__name__}")
+
+
 def _unary(op: Op) -> Callable[..., Any]:
     """The op on one operand; an eager tensor with nobody listening goes to the kernel at once."""
     door, kernel, floats = Op.door, op.numpy, op.promote == "float"
-    ndarray, new, asarray, run = np.ndarray, object.__new__, np.asarray, run_silently
+    ndarray, new, run = np.ndarray, object.__new__, run_silently
 
     def f(x: Any, name: str | None = None) -> Tensor:
         if type(x) is Tensor and not activity.busy:
@@ -118,7 +125,7 @@ def _unary(op: Op) -> Callable[..., Any]:
                 try:
                     r = run(kernel, a)
                     t = new(Tensor)
-                    t._a = r if type(r) is ndarray else asarray(r)
+                    t._a = r if type(r) is ndarray else _zero_d(r)
                     return t
                 except Exception:  # the door explains it
                     return door(op, (x,), {})
@@ -133,27 +140,30 @@ def _binary(op: Op, foreign: bool) -> Callable[..., Any]:
     `foreign`: operands of unknown types are an error, not NotImplemented.
     """
     door, kernel, floats = Op.door, op.numpy, op.promote == "float"
-    ndarray, new, asarray, run = np.ndarray, object.__new__, np.asarray, run_silently
+    ndarray, new, run = np.ndarray, object.__new__, run_silently
     # NumPy's treatment of a Python number beside a floating array is ours
     weak = isinstance(kernel, np.ufunc) and op.promote != "none"
 
     def f(x: Any, y: Any, name: str | None = None) -> Any:
         if type(x) is Tensor and not activity.busy:
             a = x._a
-            kind = type(y)
-            if kind is Tensor:
+            if type(y) is Tensor:
                 b = y._a
-                fits = a.dtype is b.dtype and type(a) is ndarray and (not floats or a.dtype.kind in "fc")
-            else:
-                b = y
-                fits = weak and (kind is float or kind is int) and a.dtype.kind == "f"
-            if fits:
+                if a.dtype is b.dtype and (not floats or a.dtype.kind in "fc"):
+                    try:
+                        r = run(kernel, a, b)
+                        t = new(Tensor)
+                        t._a = r if type(r) is ndarray else _zero_d(r)
+                        return t
+                    except Exception:  # the door explains it
+                        return door(op, (x, y), {})
+            elif weak and (type(y) is float or type(y) is int) and a.dtype.kind == "f":
                 try:
-                    r = run(kernel, a, b)
+                    r = run(kernel, a, y)
                     t = new(Tensor)
-                    t._a = r if type(r) is ndarray else asarray(r)
+                    t._a = r if type(r) is ndarray else _zero_d(r)
                     return t
-                except Exception:  # the door explains it
+                except Exception:
                     return door(op, (x, y), {})
         return door(op, (x, y), {}) if foreign or _operand_like(y) else NotImplemented
 
@@ -163,18 +173,17 @@ def _binary(op: Op, foreign: bool) -> Callable[..., Any]:
 def _reflected(op: Op) -> Callable[..., Any]:
     """The op with the operands exchanged, for `2.0 * x` and the like."""
     door, kernel = Op.door, op.numpy
-    ndarray, new, asarray, run = np.ndarray, object.__new__, np.asarray, run_silently
+    ndarray, new, run = np.ndarray, object.__new__, run_silently
     weak = isinstance(kernel, np.ufunc) and op.promote != "none"
 
     def f(self: Operand, other: Any) -> Any:
-        kind = type(other)
-        if weak and (kind is float or kind is int) and type(self) is Tensor and not activity.busy:
+        if weak and (type(other) is float or type(other) is int) and type(self) is Tensor and not activity.busy:
             a = self._a
-            if a.dtype.kind == "f" and type(a) is ndarray:
+            if a.dtype.kind == "f":
                 try:
                     r = run(kernel, other, a)
                     t = new(Tensor)
-                    t._a = r if type(r) is ndarray else asarray(r)
+                    t._a = r if type(r) is ndarray else _zero_d(r)
                     return t
                 except Exception:  # the door explains it
                     return door(op, (other, self), {})

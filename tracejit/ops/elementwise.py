@@ -212,10 +212,13 @@ less = elementwise("less", np.less, "lt", operator="__lt__", np_names="less", do
 less_equal = elementwise("less_equal", np.less_equal, "le", operator="__le__", np_names="less_equal", doc="a ≤ b.", **B)
 greater = elementwise("greater", np.greater, "gt", operator="__gt__", np_names="greater", doc="a > b.", **B)
 greater_equal = elementwise("greater_equal", np.greater_equal, "ge", operator="__ge__", np_names="greater_equal", doc="a ≥ b.", **B)
-equal = elementwise("equal", np.equal, "eq", np_names="equal", dtypes="biufc", special="commutative", doc="a = b.", **B)
-not_equal = elementwise(
-    "not_equal", np.not_equal, "ne", np_names="not_equal", dtypes="biufc", special="commutative", doc="a ≠ b.", **B
+equal = elementwise(
+    "equal", np.equal, "eq", operator="__eq__", np_names="equal", dtypes="biufc", special="commutative", doc="a = b.", **B
 )
+not_equal = elementwise(
+    "not_equal", np.not_equal, "ne", operator="__ne__", np_names="not_equal", dtypes="biufc", special="commutative",
+    doc="a ≠ b.", **B,
+)  # fmt: skip
 L = {"dtypes": "b", "promote": "none"}
 logical_and = elementwise("logical_and", np.logical_and, "logical_and", np_names="logical_and", doc="a and b.", **L, **B)
 logical_or = elementwise("logical_or", np.logical_or, "logical_or", np_names="logical_or", doc="a or b.", **L, **B)

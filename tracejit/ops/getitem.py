@@ -40,6 +40,11 @@ def _numpy_item(x: Operand, key: tuple) -> np.ndarray:
 def getitem(x: Operand, key: Any) -> Tensor:
     """Elements of a tensor as NumPy's indexing picks them."""
     if not activity.busy:
+        if type(key) is int or (type(key) is tuple and all(type(k) is int for k in key)):
+            try:
+                return wrap(x._a[key])
+            except (IndexError, TypeError):  # explained below
+                pass
         k = key if type(key) is tuple else (key,)
         return wrap(_numpy_item(x, k))
     return _getitem(x, key if type(key) is tuple else (key,))

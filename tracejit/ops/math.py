@@ -71,7 +71,7 @@ def conj(x: Any, name: str | None = None) -> Tensor:
     return E.conj(x) if x.dtype.kind == "c" else E.identity(x)
 
 
-_POWERS = {1: E.identity, 2: E.square, 0.5: E.sqrt, -1: E.reciprocal, -0.5: E.rsqrt}
+_POWERS = {1: E.identity, 2: square, 0.5: sqrt, -1: reciprocal, -0.5: rsqrt}
 
 
 def pow(x: Any, y: Any, name: str | None = None) -> Tensor:

@@ -48,7 +48,7 @@ def _linear(op: Callable[[], Op]) -> Any:
 
 
 reduce_sum = reduction(
-    "reduce_sum", lambda x, *, axis: np.sum(x, axis=axis, dtype=x.dtype), "iufc",
+    "reduce_sum", lambda x, *, axis: np.add.reduce(x, axis, x.dtype), "iufc",
     vjp=lambda g, y, x, *, axis: (spread(g, x, axis),), jvp=_linear(lambda: reduce_sum), linear=True, doc="The sum over axes.",
 )  # fmt: skip
 
@@ -65,11 +65,11 @@ def _extreme_jvp(t: tuple, y: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> An
 
 
 reduce_max = reduction(
-    "reduce_max", lambda x, *, axis: np.max(x, axis=axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
+    "reduce_max", lambda x, *, axis: np.maximum.reduce(x, axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
     doc="The largest over axes; equal ones share the gradient.",
 )  # fmt: skip
 reduce_min = reduction(
-    "reduce_min", lambda x, *, axis: np.min(x, axis=axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
+    "reduce_min", lambda x, *, axis: np.minimum.reduce(x, axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
     doc="The smallest over axes; equal ones share the gradient.",
 )  # fmt: skip
 
@@ -85,13 +85,13 @@ def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
 
 
 reduce_prod = reduction(
-    "reduce_prod", lambda x, *, axis: np.prod(x, axis=axis, dtype=x.dtype), "iufc",
+    "reduce_prod", lambda x, *, axis: np.multiply.reduce(x, axis, x.dtype), "iufc",
     vjp=lambda g, y, x, *, axis: (spread(g, x, axis) * _others(x, axis),),
     jvp=lambda t, y, x, *, axis: reduce_sum(t[0] * _others(x, axis), axis=axis),
     domain=(0.5, 1.5), doc="The product over axes.",
 )  # fmt: skip
-reduce_all = reduction("reduce_all", lambda x, *, axis: np.all(x, axis=axis), "b", doc="Whether all are true.")
-reduce_any = reduction("reduce_any", lambda x, *, axis: np.any(x, axis=axis), "b", doc="Whether any is true.")
+reduce_all = reduction("reduce_all", lambda x, *, axis: np.logical_and.reduce(x, axis), "b", doc="Whether all are true.")
+reduce_any = reduction("reduce_any", lambda x, *, axis: np.logical_or.reduce(x, axis), "b", doc="Whether any is true.")
 
 
 def _arg_infer(x: TensorType, *, axis: int) -> TensorType:

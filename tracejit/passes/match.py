@@ -263,10 +263,15 @@ class RuleSet:
     """Rules of one level, found by the op of a new node and the ops that made its first three inputs."""
 
     def __init__(self, rules: Iterable[Rewrite | Pattern], upto: Level = DEFAULT, late: bool = True) -> None:
+        self.upto = upto
         self.rules = [r for r in rules if r.level <= upto and (late or not r.late)]
         self.roots = {r.root for r in self.rules}
         self._ready: dict[str, list[tuple[tuple[str | None, ...], Found]]] = {}
         self._found: dict[tuple[Op | None, ...], tuple[Found, ...]] = {}
+
+    def commutes(self, op: Op) -> bool:
+        """Whether operands may be swapped. Which zero max(0, −0) gives depends on their order."""
+        return "commutative" in op.special and (self.upto >= FINITE or "idempotent" not in op.special)
 
     def candidates(self, op: Op, inputs: tuple[Value, ...]) -> tuple[Found, ...]:
         key = (op, *[v.node.op if v.node is not None else None for v in inputs[:3]])

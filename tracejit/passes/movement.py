@@ -266,7 +266,8 @@ def _along(b: Builder, x: Value, axis: int, start: int, size: int, step: int) ->
 def _reduction(name: str) -> None:
     exact = EXACT if name not in ("reduce_sum", "reduce_prod") else FINITE
 
-    @rewrite(MOVEMENT, f"{name} of one element", name, EXACT)
+    # a sum starts from 0, which turns −0 into 0
+    @rewrite(MOVEMENT, f"{name} of one element", name, FINITE if name == "reduce_sum" else EXACT)
     def single(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
         x, axis = inputs[0], attrs["axis"]
         return make(b, "reshape", x, shape=_reduced(x, axis)) if all(_is(x.shape[a], 1) for a in axis) else None
@@ -332,7 +333,8 @@ for _name in ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_a
 
 
 def _arg(name: str) -> None:
-    @rewrite(MOVEMENT, f"{name} of one element", name, EXACT)
+    # a sum starts from 0, which turns −0 into 0
+    @rewrite(MOVEMENT, f"{name} of one element", name, FINITE if name == "reduce_sum" else EXACT)
     def single(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
         axis = attrs["axis"]
         return literal(b, 0, int64, _reduced(inputs[0], (axis,))) if _is(inputs[0].shape[axis], 1) else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tracejit.ir.dim import hint
-from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import TensorType, int32, int64
 from tracejit.passes.fuse import is_index_source, is_view
 from tracejit.passes.layout import needs_copy
 
@@ -14,7 +14,48 @@ TINY = 8
 
 def prepare(graph: Graph) -> Graph:
     """The graph as fusion takes it. Its results are all different values, each computed by a node that is no view."""
-    return settle(tiny_products(graph))
+    return settle(tiny_products(positions(graph)))
+
+
+def positions(graph: Graph) -> Graph:
+    """argmax and argmin as fused reductions: the first index at which the extreme, or a NaN, stands."""
+    if not any(n.op.name in ("argmax", "argmin") for n in graph.nodes):
+        return graph
+    b = Builder()
+    env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
+    for n in graph.nodes:
+        inputs = [env[v] for v in n.inputs]
+        x = n.inputs[0] if n.inputs else None
+        if n.op.name in ("argmax", "argmin") and x is not None and x.dtype.kind in "biuf" and _indexable(x, n):
+            b.loc = n.loc
+            env[n.out] = _first_extreme(b, n, inputs[0])
+            b.loc = None
+        else:
+            _again(b, n, inputs, env)
+    return b.finish(graph.name, [env[r] for r in graph.results])
+
+
+def _indexable(x: Value, n: Node) -> bool:
+    return hint(x.shape[n.attr("axis")]) < 2**31 - 1
+
+
+def _first_extreme(b: Builder, n: Node, x: Value) -> Value:
+    def emit(name: str, *inputs: Value, **attrs: object) -> Value:
+        return b.emit(OPS[name], inputs, freeze(attrs))[0]
+
+    axis = n.attr("axis")
+    if x.dtype.kind == "b":
+        x = emit("cast", x, dtype=int32)
+    best = emit("reduce_max" if n.op.name == "argmax" else "reduce_min", x, axis=(axis,))
+    kept = tuple(1 if i == axis else d for i, d in enumerate(x.shape))
+    hit = emit("equal", x, emit("reshape", best, shape=kept))
+    if x.dtype.kind == "f":
+        hit = emit("logical_or", hit, emit("isnan", x))
+    place = tuple(d if i == axis else 1 for i, d in enumerate(x.shape))
+    index = emit("iota", shape=place, axis=axis, dtype=int32)
+    never = emit("constant", value=Const(None, 2**31 - 1, (), int32))
+    first = emit("reduce_min", emit("where", hit, index, never), axis=(axis,))
+    return emit("cast", first, dtype=int64)
 
 
 def settle(graph: Graph) -> Graph:

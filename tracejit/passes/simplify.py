@@ -82,7 +82,7 @@ class Simplifier:
                 return b.emit(constant, (), (("value", c),))
         if self.rules is None:
             return None
-        if len(inputs) == 2 and "commutative" in op.special:
+        if self.rules.commutes(op):
             swapped = self._ordered(b, op, inputs, attrs)
             if swapped is not None:
                 return swapped

@@ -216,15 +216,12 @@ def _empty_by_numpy(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def _before_fork() -> None:
-    _lock.acquire()
-
-
 def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # the old one may belong to a thread that exists only in the parent
     if _native is not None:
         _native.function("tj_heap_reset", None)()
-    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -170,14 +170,11 @@ def stop_workers() -> None:
         _until_done(_native.function("tj_pool_stop", ctypes.c_int32), 10.0)
 
 
-def _before_fork() -> None:
-    _lock.acquire()
-
-
 def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # the old one may belong to a thread that exists only in the parent
     if _native is not None:
         _native.function("tj_pool_reset", None)()
-    _lock.release()
 
 
 def _at_exit() -> None:
@@ -189,5 +186,5 @@ def _at_exit() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

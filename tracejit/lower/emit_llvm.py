@@ -167,7 +167,8 @@ class _Emitter:
         value = self.mv.broadcast(value)
         step = a.strides[-1]
         if step == Stride.UNIT:
-            self.mv.store(value, p, mask)
+            stream = self.k.stream and mask is None and self.k.flat and value.dtype.size * self.width % 32 == 0
+            self.mv.store(value, p, mask, nontemporal=stream)
         else:
             self.mv.scatter(value, p, self.operand(step, "i64"), mask)
 
@@ -363,6 +364,8 @@ class _Emitter:
             start = f.mul(lo, i64(BLOCK))
             end = f.intrinsic("smin", f.mul(hi, i64(BLOCK)), self.size(0))
             self.row(i64(0), [], None, (start, end))
+            if k.stream:
+                f.line("fence seq_cst")
         else:
 
             def one(p: Val) -> None:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from tracejit.lower.gemmplan import BUNDLE, BUNDLE_TILES, GROUP_TILES, SLAB, FnInts
-from tracejit.lower.gemmplan import packed_bytes, part_bytes, plan_function, planned
+from tracejit.lower.gemmplan import (
+    BUNDLE,
+    BUNDLE_TILES,
+    GROUP_TILES,
+    SLAB,
+    FnInts,
+    packed_bytes,
+    part_bytes,
+    plan_function,
+    planned,
+)
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, accumulate, dot_kernel, dot_name, kernel_name, multiply_kernel, void
 from tracejit.lower.pack import packing

@@ -5,6 +5,7 @@ The text of a kernel is its identity: two groups with the same text share machin
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,6 +104,7 @@ class Kernel:
         self.lates: list[Late] = []
         self.operands = 0
         self.chunk = -2  # operand with the rows of a chunk
+        self.stream = False  # write around the caches: results that are larger than them
         self.keep = True  # heavy values that a later phase needs again are kept in a row buffer
 
     @property
@@ -112,7 +114,9 @@ class Kernel:
 
     def text(self) -> str:
         """Everything that decides the machine code."""
-        lines = [f"kernel axes {self.axes} outer {self.outer} chunk {self.chunk}{'' if self.keep else ' recompute'}"]
+        lines = [f"kernel axes {self.axes} outer {self.outer} chunk {self.chunk}"]
+        lines[0] += "" if self.keep else " recompute"
+        lines[0] += " stream" if self.stream else ""
         names = ("scalar", "row", "full")
         lines += [f"  {s}  @{names[s.level]}{s.phase}" for s in self.stmts]
         lines += [f"  store %{i} -> {a}" for i, a in self.stores]
@@ -120,6 +124,12 @@ class Kernel:
             f"  late {x.kind} %{x.stmt} over {x.over} -> ${x.partial}" for x in self.lates
         ]
         return "\n".join(lines)
+
+    def streaming(self) -> Kernel:
+        """The same kernel with stores that bypass the caches."""
+        k = copy.copy(self)
+        k.stream = True
+        return k
 
     def weight(self) -> int:
         """Rough cost of one element, in cheap operations."""

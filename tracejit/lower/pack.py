@@ -7,7 +7,6 @@ from collections.abc import Callable
 from tracejit.lower.llvm import Fn, Module, Val, const, elem, i64, lanes, vec
 from tracejit.lower.microkernel import Tiles, void
 
-
 PARAMS = (
     ("src", "ptr"), ("s", "i64"), ("s_k", "i64"), ("cols", "i64"), ("depth", "i64"), ("dst", "ptr"), ("width", "i64"),
 )  # fmt: skip

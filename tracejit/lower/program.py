@@ -30,6 +30,7 @@ PARALLEL_WORK = 40_000  # cheap element operations from which a second thread pa
 CHUNK_WORK = 32_768  # elements of a chunk of a kernel with late reductions
 CHUNKS = 64
 GIL_WORK = 200_000
+CACHE_BYTES = 24 << 20  # results above this are written around the caches
 
 
 # --- where values lie ---------------------------------------------------------------------------------------------------
@@ -563,7 +564,16 @@ class Binding:
         n = -(-inner // BLOCK) if k.flat and k.axes else rows
         operands = [self.slot(o) for o in inst.operands]
         work = rows * inner * (k.weight() + 1)
+        if k.flat and k.axes and self._larger_than_caches(inst, inner):
+            k = k.streaming()
         return [self.launch(self.code(compiler.of_kernel(k)), operands, n, work, name)] if n else []
+
+    def _larger_than_caches(self, inst: Instance, n: int) -> bool:
+        """Whether a loop's results go straight to the caller and are larger than the caches."""
+        out = sum(v.dtype.size for v in inst.outputs) * n
+        return out > CACHE_BYTES and all(
+            v in self.p.results and v not in self.p.aliased for v in inst.outputs
+        ) and all(a.offset < 0 for _, a in inst.kernel.stores)  # fmt: skip
 
     def launch(
         self, code: compiler.Code, operands: list[int], n: int, work: int, name: str, one: bool = False

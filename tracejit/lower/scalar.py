@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from tracejit.ir.types import bool_
 from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
-from tracejit.lower.scalarcast import CastScalar, S
+from tracejit.lower.scalarcast import CastScalar, S, register
+
+__all__ = ["S", "Scalar", "register"]
 
 
 class Scalar(CastScalar):

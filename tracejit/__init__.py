@@ -1,7 +1,8 @@
 """A JIT-compiling tracer: eager tensors, gradients, and functions that become fused native code."""
 
-from tracejit import bitwise, dtypes, errors, linalg, math, nn, random
+from tracejit import autodiff, bitwise, dtypes, errors, linalg, math, nn, random
 from tracejit.autodiff.tape import GradientTape
+from tracejit.autodiff.transforms import custom_gradient
 from tracejit.config import config
 from tracejit.benchmark import benchmark
 from tracejit.function import Function, TensorSpec, function
@@ -143,6 +144,7 @@ from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 newaxis = None
 
 __all__ = [
+    "autodiff", "custom_gradient",
     "abs", "acos", "acosh", "add", "add_n", "benchmark", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",
     "atanh", "bfloat16", "bitwise", "bool", "boolean_mask", "broadcast_static_shape", "broadcast_to", "cast", "ceil",
     "clip_by_global_norm", "clip_by_norm", "clip_by_value", "complex", "complex128", "complex64", "concat", "config",

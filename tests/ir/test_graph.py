@@ -88,6 +88,8 @@ def test_the_interpreter_refuses_arguments_that_do_not_fit():
 def test_sizes_may_be_given():
     g = trace_graph(lambda x: shape.broadcast_to(x, shape=(n, 2)), [f32()])
     assert run(g, [np.ones(())], {"n": 3})[0].shape == (3, 2)
+    with pytest.raises(ArgumentError, match="no parameter's shape tells the size n"):
+        run(g, [np.ones(())])
 
 
 def test_the_interpreter_computes_in_the_graphs_dtypes():

@@ -30,6 +30,11 @@ def bind(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
     return sizes
 
 
+class _Sizes(dict[str, int]):
+    def __missing__(self, name: str) -> int:
+        raise ArgumentError(f"no parameter's shape tells the size {name}", remedy=f"give sizes={{{name!r}: …}}")
+
+
 def _differs(d: int | Dim, n: int, sizes: Mapping[str, int]) -> bool:
     if isinstance(d, Dim):
         return d.symbols <= sizes.keys() and size_at(d, sizes) != n
@@ -48,7 +53,7 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[str, int] | N
     if len(arrays) != len(graph.params):
         raise ArgumentError(f"graph {graph.name} takes {len(graph.params)} arrays, {len(arrays)} were given")
     args = [np.asarray(a, p.dtype.np) for a, p in zip(arrays, graph.params, strict=True)]
-    known = {**bind(graph, args), **(sizes or {})}
+    known = _Sizes(bind(graph, args), **(sizes or {}))
     env: dict[Value, np.ndarray] = dict(zip(graph.params, args, strict=True))
     last = {v: n for n in graph.nodes for v in n.inputs}
     kept = set(graph.results)

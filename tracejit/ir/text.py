@@ -29,12 +29,27 @@ def show(graph: Graph) -> str:
     Regions follow the operation that holds them, indented. Symbols are listed in the head with the sizes seen while
     tracing. `parse` reads it back if no constant is larger than `SHORT`.
     """
-    symbols: dict[str, int] = {}
-    for g in _with_regions(graph):
-        for dim in _dims_of(g):
-            _hints(dim, symbols)
-    head = f" [{', '.join(f'{k}={n}' for k, n in sorted(symbols.items()))}]" if symbols else ""
+    seen = symbols(graph)
+    head = f" [{', '.join(f'{k}={n}' for k, n in sorted(seen.items()))}]" if seen else ""
     return "\n".join(_lines(graph, head))
+
+
+def symbols(graph: Graph) -> dict[str, int]:
+    """The symbols in the shapes and attributes of a graph, each with the size seen while tracing."""
+    seen: dict[str, int] = {}
+    for g in walk(graph):
+        for d in _dims_of(g):
+            _hints(d, seen)
+    return seen
+
+
+def walk(graph: Graph) -> Iterator[Graph]:
+    """The graph, and the regions inside it."""
+    yield graph
+    for n in graph.nodes:
+        for _, v in n.attrs:
+            if isinstance(v, Graph):
+                yield from walk(v)
 
 
 def _lines(graph: Graph, sizes: str = "") -> list[str]:
@@ -114,14 +129,6 @@ def _show_element(x: Any) -> str:
     if isinstance(x, np.complexfloating):
         return _show_attr(complex(x))
     return _show_attr(x.item() if isinstance(x, (np.bool_, np.number)) else float(x))
-
-
-def _with_regions(graph: Graph) -> Iterator[Graph]:
-    yield graph
-    for n in graph.nodes:
-        for _, v in n.attrs:
-            if isinstance(v, Graph):
-                yield from _with_regions(v)
 
 
 def _dims_of(graph: Graph) -> Iterator[Dim]:

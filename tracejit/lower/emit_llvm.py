@@ -376,7 +376,7 @@ class _Emitter:
 
     def _scalar_kernel(self) -> None:
         for i, a in self.k.stores:
-            self.m1.store(self.env[i], self.operand(a.operand, "ptr"))
+            self.m1.store(self.env[i], self.address(a, self.k.stmts[i].dtype, []))
         for x in self.k.lates:
             self.m1.store(self.env[x.stmt], self.operand(x.partial, "ptr"))
 

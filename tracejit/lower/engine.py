@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -75,6 +76,20 @@ def load(text: str, exports: Iterable[str], imports: Mapping[str, int] | None = 
     return Library(compile_ir(text, optimize), list(exports), imports)
 
 
+# llvmlite holds a lock of its own during each of its calls, those that free things included.
+_llvm_lock = getattr(ll.ffi.lib, "_lock", None) or contextlib.nullcontext()
+
+
+def _before_fork() -> None:
+    """Wait until nobody is inside LLVM: a child could never finish what another thread of its parent began."""
+    _lock.acquire()
+    _llvm_lock.__enter__()
+
+
+def _after_fork() -> None:
+    _llvm_lock.__exit__(None, None, None)
+    _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    # Nobody is inside LLVM while the process is copied: the child could never finish what another thread began.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

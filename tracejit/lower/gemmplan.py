@@ -8,7 +8,8 @@ from typing import Any
 from tracejit.lower.llvm import Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles
 
-TASK = 1 << 16  # multiply-adds that make a task worth handing to another thread
+TASK = 1 << 16  # least multiply-adds of a task, if there are so many
+GRAIN = 1 << 17  # multiply-adds that are worth handing to another thread
 TASKS = 16  # tasks aimed at when there is work for them
 GROUP_TILES = 32  # most row tiles of a task
 BUNDLE = 8  # most column panels of a task
@@ -134,7 +135,7 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any) -> Plan:
     parts = o.max(o.ceil(k, part), one)
     pack = one if t.converts else o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(256))))
     tasks = o.mul(o.mul(o.mul(batch, bundles), groups), parts)
-    grain = o.max(o.div(c(TASK), o.max(o.mul(area, o.min(part, k)), one)), one)
+    grain = o.max(o.ceil(c(GRAIN), o.max(o.mul(area, o.min(part, k)), one)), one)
     slabs, sheaves = o.max(o.ceil(k, c(SLAB)), one), o.ceil(panels, c(BUNDLE))
     return Plan(
         thin, panel, panels, bundle, bundles, blocks, group, groups, part, parts, pack, slabs, sheaves,
@@ -174,7 +175,7 @@ def tasks(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
 def grain(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
     """How many tasks of a step together are enough work for a thread."""
     if kind == "pack_step":
-        return max(TASK // 4 // max(k * t.rows[0], 1), 1)
+        return max(GRAIN // 8 // max(k * t.rows[0], 1), 1)
     return int(plan(Ints(), t, m, n, k, batch).grain) if kind == "compute" else 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tracejit.ir.types import bool_
 from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
-from tracejit.lower.scalarcast import CastScalar, S, register
+from tracejit.lower.scalarcast import CastScalar, S, literal, register
 
 __all__ = ["S", "Scalar", "register"]
 
@@ -195,8 +195,14 @@ class Scalar(CastScalar):
     def logical_not(self, a: S) -> S:
         return self.bit_not(self.cast(a, bool_))
 
+    def _within(self, amount: Val, bits: int) -> bool:
+        n = literal(amount)
+        return n is not None and 0 <= n < bits
+
     def shift_left(self, a: S, b: S) -> S:
         x, n = self._pair(a, b)
+        if self._within(n, a.dtype.bits):
+            return S(self.fn.op("shl", x, n), a.dtype)
         inside = self.fn.cmp("ult", n, self.like(n, a.dtype.bits))
         zero = self.like(x, 0)
         return S(self.fn.select(inside, self.fn.op("shl", x, self.fn.select(inside, n, zero)), zero), a.dtype)
@@ -205,6 +211,8 @@ class Scalar(CastScalar):
         """Arithmetic for signed types. Amounts outside the word give 0, or the sign."""
         f = self.fn
         x, n = self._pair(a, b)
+        if self._within(n, a.dtype.bits):
+            return S(f.op("ashr" if a.dtype.kind == "i" else "lshr", x, n), a.dtype)
         inside = f.cmp("ult", n, self.like(n, a.dtype.bits))
         if a.dtype.kind == "i":
             return S(f.op("ashr", x, f.select(inside, n, self.like(n, a.dtype.bits - 1))), a.dtype)
@@ -217,6 +225,8 @@ class Scalar(CastScalar):
         f = self.fn
         x, y = self._pair(a, b)
         signed = a.dtype.kind == "i"
+        if literal(y) not in (None, 0, -1):
+            return f.op("sdiv" if signed else "udiv", x, y), x, y
         zero, one = self.like(y, 0), self.like(y, 1)
         by_zero = f.cmp("eq", y, zero)
         odd = by_zero

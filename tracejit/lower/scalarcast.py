@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from tracejit.ir.types import DType, as_dtype, uint32, uint64
 from tracejit.lower import engine
 from tracejit.lower.llvm import Fn, Val, const, elem, lanes, suffix, vec
 
 Literal = float | int | bool
+_INTEGER = re.compile(r"(?:splat \(i\d+ )?(-?\d+)\)?")
 
 
 class S:
@@ -26,6 +29,12 @@ def register(dtype: DType) -> str:
     if dtype.kind == "b":
         return "i1"
     return "float" if dtype.kind == "f" and dtype.bits == 16 else dtype.llvm
+
+
+def literal(v: Val) -> int | None:
+    """The integer that a register holds in every lane, if it is a literal."""
+    m = _INTEGER.fullmatch(v)
+    return int(m[1]) if m else None
 
 
 class CastScalar:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from tracejit.ir.types import float32, float64, int32, int64
 from tracejit.lower.coefficients import CELLS, FLOAT
 from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
-from tracejit.lower.scalarcast import S
+from tracejit.lower.scalarcast import S, literal
 from tracejit.lower.scalarrandom import RandomScalar
 
 
@@ -141,9 +140,9 @@ class LLVMScalar(RandomScalar):
         """By squaring, modulo 2**bits. Negative exponents give what truncation leaves of the true value."""
         f, base, e = self.fn, *self._pair(x, y)
         one, zero = self.like(base, 1), self.like(base, 0)
-        fixed = re.fullmatch(r"(?:splat \(i\d+ )?(\d+)\)?", e)
-        if fixed:
-            power, r = int(fixed[1]), None
+        power = literal(e)
+        if power is not None and power >= 0:
+            r: Val | None = None
             while power:
                 if power & 1:
                     r = base if r is None else f.mul(r, base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.text import walk
 from tracejit.passes.match import FAST, FINITE, Level, make, producer, splat_of
 from tracejit.passes.simplify import Report, Visit, uses
 
@@ -11,7 +12,7 @@ _REPEATABLE = {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_
 
 def chains(graph: Graph, level: Level, report: Report) -> Visit | None:
     """A visitor for `rebuild` that joins reductions of reductions, transposes of products; None if there are none."""
-    if level < FINITE or not any(_starts(n) for n in graph.nodes):
+    if level < FINITE or not any(_starts(n) for g in walk(graph) for n in g.nodes):
         return None
     count = uses(graph)
 

@@ -11,7 +11,7 @@ from tracejit.config import config
 from tracejit.errors import GraphError, TracejitError
 from tracejit.ir.dim import hint
 from tracejit.ir.graph import Graph, Value
-from tracejit.ir.text import verify
+from tracejit.ir.text import symbols, verify
 from tracejit.ir.types import as_dtype
 from tracejit.passes.chains import chains
 from tracejit.passes.match import DEFAULT, EXACT, Level, epsilon, level
@@ -66,11 +66,12 @@ def _check(name: str, before: Graph, after: Graph, upto: Level, arrays: Sequence
     if any(not n.op.pure for n in before.nodes):
         return
     args = list(arrays) if arrays is not None else [sample(p, i) for i, p in enumerate(before.params)]
+    sizes = symbols(before) if arrays is None else reference.bind(before, args)
     try:
-        want = reference.run(before, args)
+        want = reference.run(before, args, sizes)
     except (TracejitError, ArithmeticError, ValueError, IndexError):
         return  # random arguments need not be ones that the function takes
-    for i, (x, y) in enumerate(zip(want, reference.run(after, args), strict=True)):
+    for i, (x, y) in enumerate(zip(want, reference.run(after, args, sizes), strict=True)):
         if not agree(x, y, upto):
             raise GraphError(f"pass {name} changed result {i} of graph {before.name}:\n{before}\nbecame\n{after}")
 

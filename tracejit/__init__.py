@@ -142,6 +142,7 @@ from tracejit.runtime.threads import get_threads, set_threads, threads
 from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 
 newaxis = None
+errors.show_user_frames_only()
 
 __all__ = [
     "autodiff", "custom_gradient",

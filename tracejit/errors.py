@@ -159,3 +159,17 @@ def trim(tb: TracebackType | None) -> TracebackType | None:
     for t in reversed(kept):
         out = TracebackType(out, t.tb_frame, t.tb_lasti, t.tb_lineno)
     return out
+
+
+def show_user_frames_only() -> None:
+    """Let an uncaught error of ours be printed without this package's frames; other errors are printed as before."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+        if isinstance(error, TracejitError):
+            tb = trim(tb)
+            error.__traceback__ = tb
+            error.where = []  # the traceback shows these lines
+        before(kind, error, tb)
+
+    sys.excepthook = hook

@@ -46,7 +46,12 @@ def test_a_hook_may_replace_a_node():
 @pytest.mark.parametrize("d", ALL, ids=str)
 def test_constants_of_one_repeated_element_are_that_element(d):
     c = Const(np.full((3, 4), 1, d.np))
-    assert c.array is None and c.shape == (3, 4) and c == Const(None, 1, (3, 4), d) and hash(c) == hash(Const(None, 1, (3, 4), d))
+    assert (
+        c.array is None
+        and c.shape == (3, 4)
+        and c == Const(None, 1, (3, 4), d)
+        and hash(c) == hash(Const(None, 1, (3, 4), d))
+    )
     np.testing.assert_array_equal(c.numpy(), np.full((3, 4), 1, d.np))
     other = Const(np.arange(12).astype(d.np).reshape(3, 4))
     assert (other.splat is None) and other != c

@@ -63,7 +63,10 @@ def sizes(x):
 
 def constants(x):
     values = [E.cast(v, dtype=float32) for v in (np.inf, -np.inf, np.nan, -0.0, 1e-45, 3.4028235e38, 0.1)]
-    more = [E.cast(v, dtype=d) for v, d in ((0.1, bfloat16), (1e-300, float64), (1.5 - 2j, complex64), (7, ALL[5]), (True, ALL[0]))]
+    more = [
+        E.cast(v, dtype=d)
+        for v, d in ((0.1, bfloat16), (1e-300, float64), (1.5 - 2j, complex64), (7, ALL[5]), (True, ALL[0]))
+    ]
     table = index.gather(x, [[2, 0], [1, 1]], axis=0)
     return (*values, *more, table, x * [[0.1, 0.2]])
 
@@ -155,7 +158,10 @@ def test_regions_are_indented_and_read_back(region_op):
         ("graph f(%0: f32[2]):\n  %1 = neg(%0) : f32[2]", "ends with 'return'"),
         ("graph f(%0: f32[k]):\n  return %0", "'k' is not a size"),
         ("graph f(%0: f32[2]):\n  return %0\nmore", "text after the end"),
-        ("graph f(%0: f32[2]):\n  %1 = neg(%0) : f32[3]\n  return %1", "recorded as f32\\[3\\], inferred as f32\\[2\\]"),
+        (
+            "graph f(%0: f32[2]):\n  %1 = neg(%0) : f32[3]\n  return %1",
+            "recorded as f32\\[3\\], inferred as f32\\[2\\]",
+        ),
     ],
 )
 def test_faults_in_the_text_are_named(text, why):
@@ -204,7 +210,9 @@ def test_types_are_those_that_the_operation_infers():
 
 def test_attributes_hash_and_are_sorted():
     with pytest.raises(GraphError, match="cannot be hashed"):
-        verify(broken(lambda scope, x, y: ([Node(reduce.reduce_sum, (x,), (("axis", [0]),), [f32()], scope, None)], [x])))
+        verify(
+            broken(lambda scope, x, y: ([Node(reduce.reduce_sum, (x,), (("axis", [0]),), [f32()], scope, None)], [x]))
+        )
     unsorted = (("value", Const(None, 1.0, (), float32)), ("a", 1))
     with pytest.raises(GraphError, match="not sorted"):
         verify(broken(lambda scope, x, y: ([Node(constant, (), unsorted, [f32()], scope, None)], [x])))

@@ -1,0 +1,162 @@
+"""Functions with a gradient of the user's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.context import context, listen, tracing, unlisten
+from tracejit.errors import ArgumentError, GradientError, locate
+from tracejit.ir.graph import Graph, Value
+from tracejit.ir.op import Op
+from tracejit.ir.types import TensorType
+from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
+from tracejit.tracing import Trace, replay, run
+from tracejit.tree import flatten, unflatten
+
+
+# --- the node that carries a gradient through a graph -----------------------------------------------------------------
+def _infer(*types: TensorType, n: int, grad: Graph, wanted: tuple[bool, ...]) -> Any:
+    return types[0] if n == 1 else types[:n]
+
+
+def _through(*arrays: np.ndarray, n: int, grad: Graph, wanted: tuple[bool, ...]) -> Any:
+    return arrays[0] if n == 1 else arrays[:n]
+
+
+def _vjp(g: Any, y: Any, *inputs: Tensor, n: int, grad: Graph, wanted: tuple[bool, ...]) -> tuple:
+    cotangents = (g,) if n == 1 else g
+    made = iter(replay(grad, [*cotangents, *inputs[n + len(wanted) :]]))
+    given = tuple([next(made) if w else None for w in wanted])
+    return (None,) * n + given + (None,) * (len(inputs) - n - len(wanted))
+
+
+custom_vjp = Op(
+    "custom_vjp", "opaque", _infer, _through, vjp=_vjp, arity=None, dtypes="biufc",
+    doc="The first n operands, whose gradient with respect to the next is the graph `grad` of the cotangents and the rest.",
+)  # fmt: skip
+# Operands: n results, then the arguments of the function (`wanted` says which have a cotangent), then what the gradient
+# captured. Once no gradient will be taken any more, the node is its first n operands.
+
+
+class _Call:
+    """One eager call as tapes remember it: an op whose vjp is the user's function."""
+
+    __slots__ = ("vjp", "name")
+    pure, jvp = True, None
+
+    def __init__(self, name: str, back: Callable[..., list[Any]]) -> None:
+        self.name = name
+
+        def vjp(g: Any, y: Any, *values: Tensor) -> tuple:
+            return tuple(back(*(g if type(g) is tuple else (g,))))
+
+        self.vjp = vjp
+
+
+class _Readers:
+    """A listener that collects the trainable Variables that are read."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Variable] = {}
+
+    def record(self, op: object, keys: tuple, values: tuple, attrs: dict, outs: tuple) -> None:
+        for k in keys:
+            if isinstance(k, Variable) and k.trainable:
+                self.seen[id(k)] = k
+
+
+def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function a gradient of its own.
+
+    `f(*args)` returns its result and a function `grad(*upstream)` that returns one gradient for each tensor among the
+    arguments, in their order. If `f` reads Variables, `grad` is called with `variables=[…]` too and returns a pair:
+    the gradients of the arguments and those of the Variables. What `grad` computes is differentiated for gradients of
+    higher order. It holds eagerly, in traced functions, and for a traced function under a tape.
+
+    Raises `GradientError` if `grad` returns another number of gradients.
+    """
+
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not context.tapes and context.trace is None:
+            return _result(f, f(*args, **kwargs))[0]
+        readers = _Readers()
+        listen(readers)
+        try:
+            y, grad = _result(f, f(*args, **kwargs))
+        finally:
+            unlisten(readers)
+        leaves = flatten(args)[0]
+        sources = [x for x in leaves if isinstance(x, Operand)]
+        mine = {id(x) for x in sources}
+        variables = [v for k, v in readers.seen.items() if k not in mine]
+        back = _backward(f.__name__, grad, leaves, variables)
+        flat, structure = flatten(y)
+        ys = [t if type(t) is Tensor else convert(t) for t in flat]
+        if context.trace is not None:
+            outs = _emit(f.__name__, back, ys, [*sources, *variables])
+        else:
+            outs = tuple([wrap(t._a) for t in ys])  # new tensors, so that tapes know them by this call only
+            keys = (*sources, *variables)
+            values = tuple([k if type(k) is Tensor else wrap(k._a) for k in keys])
+            for tape in context.tapes:
+                tape.record(_Call(f.__name__, back), keys, values, {}, outs)
+        return unflatten(structure, outs)
+
+    return call
+
+
+def _result(f: Callable[..., Any], out: Any) -> tuple[Any, Callable[..., Any]]:
+    if not (isinstance(out, tuple) and len(out) == 2 and callable(out[1])):
+        raise locate(ArgumentError(f"{f.__name__} must return its result and a function for the gradient"))
+    return out
+
+
+def _backward(
+    name: str, grad: Callable[..., Any], leaves: Sequence[Any], variables: Sequence[Variable]
+) -> Callable[..., list[Any]]:
+    """Cotangents of the results to those of the tensors among the arguments and of the Variables."""
+
+    def back(*gs: Any) -> list[Any]:
+        if variables:
+            made, own = grad(*gs, variables=list(variables))
+        else:
+            made, own = grad(*gs), []
+        found = list(made) if isinstance(made, (list, tuple)) else [made]
+        if len(found) == len(leaves):
+            found = [g for g, x in zip(found, leaves, strict=True) if isinstance(x, Operand)]
+        count = sum(isinstance(x, Operand) for x in leaves)
+        if len(found) != count or len(own) != len(variables):
+            raise locate(
+                GradientError(
+                    f"the gradient of {name} returned {len(found)} gradients for {count} tensors"
+                    + (f" and {len(own)} for {len(variables)} Variables" if variables else "")
+                )
+            )
+        return [None if g is None else convert(g) for g in [*found, *own]]
+
+    return back
+
+
+def _emit(name: str, back: Callable[..., list[Any]], ys: list[Tensor], sources: list[Operand]) -> tuple[Tensor, ...]:
+    """A node with the gradient as a traced region; what the region captures becomes operands of the node."""
+    outer: Any = context.trace
+    inner = Trace(outer)
+    gs = [inner.param(TensorType(t.dtype, tuple(t.shape))) for t in ys]
+    made = run(inner, back, gs)
+    with tracing(inner):
+        results = [inner.value(g) for g in made if g is not None]
+    graph = inner.builder.finish(f"grad_{name}", results)
+    outside: dict[Value, Any] = {}
+    for owner, t in inner.captures.values():
+        outside[t._a] = owner if isinstance(owner, Operand) else wrap(owner)
+    for v, t in inner.reads.values():
+        outside[t._a] = v
+    captured = [outside[p] for p in graph.params[len(gs) :]]
+    wanted = tuple([g is not None for g in made])
+    out = custom_vjp(*ys, *sources, *captured, n=len(ys), grad=graph, wanted=wanted)
+    return out if type(out) is tuple else (out,)

@@ -1,0 +1,197 @@
+"""Functions that generated Numba source calls, as text: what neither Python nor NumPy has with the meaning needed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracejit.ir.types import DType
+
+# {t}: constructor of the type computed in, {bits}: its width, {low} and {high}: literals of its ends
+HELPERS = {
+    "sigmoid": '''
+def {name}(x):
+    """1 / (1 + exp(-x)), without overflow."""
+    e = {m}exp(-abs(x))
+    return ({t}(1.0) if x >= {t}(0.0) else e) / ({t}(1.0) + e)
+''',
+    "softplus": '''
+def {name}(x):
+    """log(1 + exp(x)), without overflow."""
+    return max(x, {t}(0.0)) + {m}log1p({m}exp(-abs(x))) if x == x else x
+''',
+    "maximum": '''
+def {name}(a, b):
+    """The larger; NaN if either is."""
+    return a if a > b or a != a else b
+''',
+    "minimum": '''
+def {name}(a, b):
+    """The smaller; NaN if either is."""
+    return a if a < b or a != a else b
+''',
+    "sign": '''
+def {name}(x):
+    """-1, 0 or 1; NaN stays."""
+    return {t}(1) if x > {t}(0) else {t}(-1) if x < {t}(0) else x
+''',
+    "floor_divide": '''
+def {name}(a, b):
+    """a // b rounded down; 0 for a divisor of 0."""
+    if b == {t}(0):
+        return {t}(0)
+    if b == {t}(-1):
+        return {t}(-a)
+    return {t}(a // b)
+''',
+    "floor_modulo": '''
+def {name}(a, b):
+    """a % b with the sign of b; 0 for a divisor of 0."""
+    if b == {t}(0) or b == {t}(-1):
+        return {t}(0)
+    return {t}(a % b)
+''',
+    "truncate_divide": '''
+def {name}(a, b):
+    """a / b rounded towards zero; 0 for a divisor of 0."""
+    if b == {t}(0):
+        return {t}(0)
+    if b == {t}(-1):
+        return {t}(-a)
+    q = {t}(a // b)
+    return {t}(q + {t}(1)) if q < {t}(0) and {t}(q * b) != a else q
+''',
+    "truncate_modulo": '''
+def {name}(a, b):
+    """The rest of a / b with the sign of a; 0 for a divisor of 0."""
+    if b == {t}(0) or b == {t}(-1):
+        return {t}(0)
+    r = {t}(a % b)
+    return {t}(r - b) if r != {t}(0) and (r < {t}(0)) != (a < {t}(0)) else r
+''',
+    "divide_unsigned": '''
+def {name}(a, b):
+    """a // b; 0 for a divisor of 0."""
+    return {t}(a // b) if b != {t}(0) else {t}(0)
+''',
+    "modulo_unsigned": '''
+def {name}(a, b):
+    """a % b; 0 for a divisor of 0."""
+    return {t}(a % b) if b != {t}(0) else {t}(0)
+''',
+    "power": '''
+def {name}(a, b):
+    """a to the power b by repeated squaring; a negative power is what truncation leaves of the true value."""
+    if b < {t}(0):
+        return a if a == {t}(1) or (a == {t}(-1) and b % {t}(2) != {t}(0)) else {t}(a == {t}(-1))
+    result = {t}(1)
+    while b > {t}(0):
+        if b & {t}(1) != {t}(0):
+            result = {t}(result * a)
+        a = {t}(a * a)
+        b = {t}(b >> {t}(1))
+    return result
+''',
+    "power_unsigned": '''
+def {name}(a, b):
+    """a to the power b by repeated squaring."""
+    result = {t}(1)
+    while b > {t}(0):
+        if b & {t}(1) != {t}(0):
+            result = {t}(result * a)
+        a = {t}(a * a)
+        b = {t}(b >> {t}(1))
+    return result
+''',
+    "shift_left": '''
+def {name}(a, b):
+    """a * 2**b; bits that leave are lost."""
+    return {t}(a << b) if {t}(0) <= b and b < {t}({bits}) else {t}(0)
+''',
+    "shift_right": '''
+def {name}(a, b):
+    """a // 2**b."""
+    return {t}(a >> b) if {t}(0) <= b and b < {t}({bits}) else {t}({beyond})
+''',
+    "saturate": '''
+def {name}(x):
+    """A floating number as an integer: towards zero, the nearest in range; NaN gives 0."""
+    if x != x:
+        return {t}(0)
+    if x <= {below}:
+        return {t}({low})
+    if x >= {above}:
+        return {t}({high})
+    return {t}(x)
+''',
+    "half_to_float": '''
+def {name}(h):
+    """The float32 of a float16, given by its bits."""
+    bits = np.int64(h)
+    x = np.uint32((bits & 0x7FFF) << 13).view(np.float32) * np.float32(2.0**112)
+    magnitude = np.int64(np.float32(x).view(np.uint32))
+    if bits & 0x7C00 == 0x7C00:
+        magnitude |= 0x7F800000
+    return np.uint32(magnitude | ((bits & 0x8000) << 16)).view(np.float32)
+''',
+    "float_to_half": '''
+def {name}(x):
+    """The bits of the float16 nearest to a float32, ties to even."""
+    bits = np.int64(np.float32(x).view(np.uint32))
+    sign, magnitude = (bits >> 16) & 0x8000, bits & 0x7FFFFFFF
+    if magnitude > 0x7F800000:
+        return np.uint16(sign | 0x7E00)
+    if magnitude >= 0x47800000:
+        return np.uint16(sign | 0x7C00)
+    if magnitude < 0x38800000:
+        small = np.uint32(magnitude).view(np.float32) + np.float32(0.5)
+        return np.uint16(sign | (np.int64(np.float32(small).view(np.uint32)) - 0x3F000000))
+    odd = (magnitude >> 13) & 1
+    return np.uint16(sign | ((magnitude - (112 << 23) + 0xFFF + odd) >> 13))
+''',
+    "bfloat_to_float": '''
+def {name}(b):
+    """The float32 of a bfloat16, given by its bits."""
+    return np.uint32(np.int64(b) << 16).view(np.float32)
+''',
+    "float_to_bfloat": '''
+def {name}(x):
+    """The bits of the bfloat16 nearest to a float32, ties to even."""
+    bits = np.int64(np.float32(x).view(np.uint32))
+    if bits & 0x7FFFFFFF > 0x7F800000:
+        return np.uint16((bits >> 16) | 0x40)
+    return np.uint16((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
+''',
+}
+
+
+def helper(kind: str, name: str, dtype: DType, module: str) -> str:
+    """The text of a helper function for one element type; `module` is where exp and the like come from, as "np."."""
+    kept = "float32" if dtype.kind == "f" and dtype.bits == 16 else dtype.name
+    low, high = (dtype.min, dtype.max) if dtype.kind in "iu" else (0, 0)
+    text = HELPERS[kind].format(
+        name=name, t=f"np.{kept}", m=module, bits=dtype.bits, low=low, high=high,
+        below=f"np.float64({float(low)!r})", above=f"np.float64({float(high)!r})",
+        beyond="-1 if a < {t}(0) else 0".format(t=f"np.{kept}") if dtype.kind == "i" else "0",
+    )  # fmt: skip
+    return text.strip("\n")
+
+
+def literal(value: float | int | bool, dtype: DType) -> str:
+    """A literal that has its type: `np.float32(0.5)`, never 0.5. 16-bit floats are float32 in expressions."""
+    if dtype.kind == "b":
+        return "True" if value else "False"
+    if dtype.kind in "iu":
+        return f"np.{dtype.name}({int(value)})"
+    if dtype.bits == 16:
+        value = float(dtype.np.type(value))
+    kept = np.float64 if dtype.bits == 64 else np.float32
+    x = kept(value)
+    text = "np.nan" if np.isnan(x) else f"{'-' if x < 0 else ''}np.inf" if np.isinf(x) else _shortest(x)
+    return f"np.{kept.__name__}({text})"
+
+
+def _shortest(x: np.floating) -> str:
+    """The shortest decimal that reads back as x."""
+    fixed = np.format_float_positional(x, trim="0")
+    short = np.format_float_scientific(x, trim="-")
+    return fixed if len(fixed) <= len(short) + 3 else short.replace("e+", "e")

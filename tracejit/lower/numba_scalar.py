@@ -1,0 +1,340 @@
+"""The scalar protocol as Python expressions: what each operation on one element looks like in Numba source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.errors import Location
+from tracejit.ir.types import DType, as_dtype, bool_, float32, uint64
+from tracejit.lower.numba_dialect import Dialect
+from tracejit.lower.numba_expr import (
+    AND, BIG, CHOICE, COMPARE, NOT, OR, POWER, SHIFT, SIGN, SUM, TERM, XOR, Expr, Names, Scope, Writer, operations,
+)  # fmt: skip
+from tracejit.lower.numba_helpers import helper, literal
+
+INFIX = {"+": SUM, "-": SUM, "*": TERM, "/": TERM, "&": AND, "|": OR, "^": XOR, "<<": SHIFT, ">>": SHIFT}
+
+
+class Helpers:
+    """The functions that a module's kernels call, in the order of their first use."""
+
+    def __init__(self, dialect: Dialect, names: Names) -> None:
+        self.dialect, self.names = dialect, names
+        self.known: dict[Any, str] = {}
+        self.texts: list[str] = []
+
+    def standard(self, kind: str, dtype: DType) -> str:
+        """The name of one of the functions in numba_helpers, for a type."""
+        key = (kind, dtype)
+        if key not in self.known:
+            name = self.known[key] = self._name(kind, dtype)
+            self._add(helper(kind, name, dtype, self.dialect.module))
+        return self.known[key]
+
+    def _name(self, kind: str, dtype: DType) -> str:
+        return self.names.new(kind if kind not in self.names.taken else f"{kind}_{dtype.short}")
+
+    def _add(self, text: str) -> None:
+        self.texts.append(f"{self.dialect.decorators['helper']}\n{text}")
+
+    def of_body(self, op: Any, attrs: tuple, args: tuple[Expr, ...], body: Callable[..., Expr]) -> str | None:
+        """The name of a function for an op's scalar form, None if that is short enough to be written in place."""
+        key = (op.name, attrs, tuple([a.dtype for a in args]))
+        if key not in self.known:
+            names = Names(self.names.taken)
+            given = [Expr(a.dtype, names.new(letter)) for a, letter in zip(args, "abcdefgh", strict=False)]
+            m = NumbaScalar(self)
+            result = body(m, *given, **dict(attrs))
+            if operations([result], given) <= BIG:
+                self.known[key] = ""
+            else:
+                name = self.known[key] = self._name(op.name, args[0].dtype)
+                out = Writer()
+                with out.block(f"def {name}({', '.join(g.template for g in given)}):"):
+                    if op.doc:
+                        out.line(f'"""{op.doc}"""')
+                    scope = Scope(out, names)
+                    scope.count([result])
+                    out.line(f"return {scope.text(result)}")
+                self._add(out.text())
+        return self.known[key] or None
+
+
+class NumbaScalar:
+    """Operations on Exprs. 16-bit floats are computed as float32, all other types as themselves."""
+
+    def __init__(self, helpers: Helpers) -> None:
+        self.helpers = helpers
+        self.functions = helpers.dialect.functions
+        self.label, self.line = "", None  # of the expressions that are made
+
+    def apply(self, op: Any, attrs: tuple, args: tuple[Expr, ...], line: Location | None) -> Expr:
+        """An op of the table on these operands."""
+        name = self.helpers.of_body(op, attrs, args, op.scalar)
+        self.label, self.line = op.name, line
+        if name is not None:
+            dtype = op.scalar(self, *args, **dict(attrs)).dtype
+            return self._call(name, args, dtype)
+        out: Expr = op.scalar(self, *args, **dict(attrs))
+        return out
+
+    # --- making expressions -------------------------------------------------------------------------------------------
+    def _make(self, dtype: DType, template: str, args: tuple[Expr, ...], needs: tuple[int, ...], binds: int) -> Expr:
+        return Expr(dtype, template, args, needs, binds, label=self.label, line=self.line)
+
+    def _call(self, name: str, args: tuple[Expr, ...], dtype: DType) -> Expr:
+        return Expr(
+            dtype, f"{name}({', '.join(['{}'] * len(args))})", args, label=self.label, line=self.line
+        )
+
+    def _kept(self, dtype: DType) -> str:
+        return "np.float32" if dtype.kind == "f" and dtype.bits == 16 else f"np.{dtype.name}"
+
+    def _wrapped(self, e: Expr) -> Expr:
+        """Integers below 64 bits are cut to their width, since Numba computes them in 64."""
+        if e.dtype.kind in "iu" and e.dtype.bits < 64:
+            return self._make(e.dtype, f"{self._kept(e.dtype)}({e.template})", e.args, e.needs, 15)
+        return e
+
+    def _infix(self, sign: str, a: Expr, b: Expr) -> Expr:
+        p = INFIX[sign]
+        return self._wrapped(self._make(a.dtype, f"{{}} {sign} {{}}", (a, b), (p, p + 1), p))
+
+    def _function(self, kind: str, *args: Expr, dtype: DType | None = None) -> Expr:
+        d = dtype or args[0].dtype
+        if kind in self.functions:
+            return self._call(self.functions[kind], args, d)
+        return self._call(self.helpers.standard(kind, args[0].dtype), args, d)
+
+    def _compare(self, sign: str, a: Expr, b: Expr) -> Expr:
+        return self._make(bool_, f"{{}} {sign} {{}}", (a, b), (COMPARE + 1, COMPARE + 1), COMPARE)
+
+    def const(self, value: Any, dtype: Any) -> Expr:
+        d = as_dtype(dtype)
+        if d.kind in "iu":
+            value = int(value)
+        return Expr(d, literal(value, d), value=value, cheap=True)
+
+    def select(self, c: Expr, a: Expr, b: Expr) -> Expr:
+        needs = (CHOICE + 1, CHOICE + 1, CHOICE)
+        return self._make(a.dtype, "{} if {} else {}", (a, c, b), needs, CHOICE)
+
+    def cast(self, x: Expr, dtype: Any) -> Expr:
+        d, s = as_dtype(dtype), x.dtype
+        if d is s:
+            return x
+        if x.value is not None and d.kind == "f":
+            return self.const(x.value, d)
+        if d.kind == "b":
+            return self._compare("!=", x, self.const(0, s))
+        if d.kind == "f" and d.bits == 16:
+            y = x if self._kept(s) == "np.float32" else self._call("np.float32", (x,), float32)
+            return self._call(self.from_bits(d), (self._call(self.to_bits(d), (y,), d),), d)
+        if s.kind == "f" and d.kind in "iu":
+            return self._call(self.helpers.standard("saturate", d), (x,), d)
+        if self._kept(s) == self._kept(d):
+            return Expr(d, "{}", (x,))
+        return self._call(self._kept(d), (x,), d)
+
+    def to_bits(self, dtype: DType) -> str:
+        return self.helpers.standard("float_to_half" if dtype.name == "float16" else "float_to_bfloat", dtype)
+
+    def from_bits(self, dtype: DType) -> str:
+        return self.helpers.standard("half_to_float" if dtype.name == "float16" else "bfloat_to_float", dtype)
+
+    # --- arithmetic ---------------------------------------------------------------------------------------------------
+    def add(self, a: Expr, b: Expr) -> Expr:
+        return self.logical_or(a, b) if a.dtype is bool_ else self._infix("+", a, b)
+
+    def sub(self, a: Expr, b: Expr) -> Expr:
+        return self.logical_xor(a, b) if a.dtype is bool_ else self._infix("-", a, b)
+
+    def mul(self, a: Expr, b: Expr) -> Expr:
+        return self.logical_and(a, b) if a.dtype is bool_ else self._infix("*", a, b)
+
+    def div(self, a: Expr, b: Expr) -> Expr:
+        return self._infix("/", a, b)
+
+    def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
+        return self.add(self.mul(a, b), c)
+
+    def neg(self, a: Expr) -> Expr:
+        if a.dtype.kind == "u":
+            return self._wrapped(self._make(a.dtype, "{} - {}", (self.const(0, a.dtype), a), (SUM, SUM + 1), SUM))
+        return self._wrapped(self._make(a.dtype, "-{}", (a,), (SIGN,), SIGN))
+
+    def abs(self, a: Expr) -> Expr:
+        return a if a.dtype.kind in "ub" else self._wrapped(self._call("abs", (a,), a.dtype))
+
+    def sign(self, a: Expr) -> Expr:
+        return a if a.dtype is bool_ else self._wrapped(self._function("sign", a))
+
+    def square(self, a: Expr) -> Expr:
+        return self.mul(a, a)
+
+    def reciprocal(self, a: Expr) -> Expr:
+        one = self.const(1, a.dtype)
+        return self.div(one, a) if a.dtype.kind == "f" else self.truncdiv(one, a)
+
+    def rsqrt(self, a: Expr) -> Expr:
+        return self.reciprocal(self._function("sqrt", a))
+
+    def maximum(self, a: Expr, b: Expr) -> Expr:
+        return self.logical_or(a, b) if a.dtype is bool_ else self._function("maximum", a, b)
+
+    def minimum(self, a: Expr, b: Expr) -> Expr:
+        return self.logical_and(a, b) if a.dtype is bool_ else self._function("minimum", a, b)
+
+    def pow(self, a: Expr, b: Expr) -> Expr:
+        if a.dtype.kind == "f":
+            return self._make(a.dtype, "{} ** {}", (a, b), (POWER + 1, SIGN), POWER)
+        return self._divided("power", "power_unsigned", a, b)
+
+    def _divided(self, signed: str, unsigned: str, a: Expr, b: Expr) -> Expr:
+        return self._call(self.helpers.standard(signed if a.dtype.kind == "i" else unsigned, a.dtype), (a, b), a.dtype)
+
+    def floordiv(self, a: Expr, b: Expr) -> Expr:
+        if a.dtype.kind != "f":
+            return self._divided("floor_divide", "divide_unsigned", a, b)
+        if "floor_divide" in self.functions:
+            return self._function("floor_divide", a, b)
+        return self._make(a.dtype, "{} // {}", (a, b), (TERM, TERM + 1), TERM)
+
+    def floormod(self, a: Expr, b: Expr) -> Expr:
+        if a.dtype.kind != "f":
+            return self._divided("floor_modulo", "modulo_unsigned", a, b)
+        if "mod" in self.functions:
+            return self._function("mod", a, b)
+        return self._make(a.dtype, "{} % {}", (a, b), (TERM, TERM + 1), TERM)
+
+    def truncdiv(self, a: Expr, b: Expr) -> Expr:
+        if a.dtype.kind == "f":
+            return self.trunc(self.div(a, b))
+        return self._divided("truncate_divide", "divide_unsigned", a, b)
+
+    def fmod(self, a: Expr, b: Expr) -> Expr:
+        if a.dtype.kind == "f":
+            return self._function("fmod", a, b)
+        return self._divided("truncate_modulo", "modulo_unsigned", a, b)
+
+    # --- comparisons, logic, bits -------------------------------------------------------------------------------------
+    def lt(self, a: Expr, b: Expr) -> Expr:
+        return self._compare("<", a, b)
+
+    def le(self, a: Expr, b: Expr) -> Expr:
+        return self._compare("<=", a, b)
+
+    def gt(self, a: Expr, b: Expr) -> Expr:
+        return self._compare(">", a, b)
+
+    def ge(self, a: Expr, b: Expr) -> Expr:
+        return self._compare(">=", a, b)
+
+    def eq(self, a: Expr, b: Expr) -> Expr:
+        return self._compare("==", a, b)
+
+    def ne(self, a: Expr, b: Expr) -> Expr:
+        return self._compare("!=", a, b)
+
+    def bit_and(self, a: Expr, b: Expr) -> Expr:
+        return self._infix("&", a, b)
+
+    def bit_or(self, a: Expr, b: Expr) -> Expr:
+        return self._infix("|", a, b)
+
+    def bit_xor(self, a: Expr, b: Expr) -> Expr:
+        return self._compare("!=", a, b) if a.dtype is bool_ else self._infix("^", a, b)
+
+    def bit_not(self, a: Expr) -> Expr:
+        if a.dtype is bool_:
+            return self._make(bool_, "not {}", (a,), (NOT,), NOT)
+        return self._wrapped(self._make(a.dtype, "~{}", (a,), (SIGN,), SIGN))
+
+    def logical_and(self, a: Expr, b: Expr) -> Expr:
+        return self.bit_and(self.cast(a, bool_), self.cast(b, bool_))
+
+    def logical_or(self, a: Expr, b: Expr) -> Expr:
+        return self.bit_or(self.cast(a, bool_), self.cast(b, bool_))
+
+    def logical_xor(self, a: Expr, b: Expr) -> Expr:
+        return self.bit_xor(self.cast(a, bool_), self.cast(b, bool_))
+
+    def logical_not(self, a: Expr) -> Expr:
+        return self.bit_not(self.cast(a, bool_))
+
+    def _shift(self, sign: str, kind: str, a: Expr, b: Expr) -> Expr:
+        if b.value is not None and 0 <= b.value < a.dtype.bits:
+            return self._infix(sign, a, b)
+        return self._call(self.helpers.standard(kind, a.dtype), (a, b), a.dtype)
+
+    def shift_left(self, a: Expr, b: Expr) -> Expr:
+        return self._shift("<<", "shift_left", a, b)
+
+    def shift_right(self, a: Expr, b: Expr) -> Expr:
+        return self._shift(">>", "shift_right", a, b)
+
+    # --- rounding, classes, functions ---------------------------------------------------------------------------------
+    def _class(self, kind: str, a: Expr, otherwise: bool) -> Expr:
+        return self._function(kind, a, dtype=bool_) if a.dtype.kind == "f" else self.const(otherwise, bool_)
+
+    def isnan(self, a: Expr) -> Expr:
+        return self._class("isnan", a, False)
+
+    def isinf(self, a: Expr) -> Expr:
+        return self._class("isinf", a, False)
+
+    def isfinite(self, a: Expr) -> Expr:
+        return self._class("isfinite", a, True)
+
+    def erf(self, a: Expr) -> Expr:
+        return self._wide("math.erf", a)
+
+    def erfc(self, a: Expr) -> Expr:
+        return self._wide("math.erfc", a)
+
+    def _wide(self, name: str, a: Expr) -> Expr:
+        """A function of Python's math module, which gives a float64 when it is not compiled."""
+        return self._make(a.dtype, f"{self._kept(a.dtype)}({name}({{}}))", (a,), (0,), 15)
+
+    def _rounded(self, kind: str, a: Expr) -> Expr:
+        return self._function(kind, a) if a.dtype.kind == "f" else a
+
+    def floor(self, a: Expr) -> Expr:
+        return self._rounded("floor", a)
+
+    def ceil(self, a: Expr) -> Expr:
+        return self._rounded("ceil", a)
+
+    def trunc(self, a: Expr) -> Expr:
+        return self._rounded("trunc", a)
+
+    def round(self, a: Expr) -> Expr:
+        return self._rounded("round", a)
+
+    def __getattr__(self, name: str) -> Callable[..., Expr]:
+        """The functions whose name says everything: exp, tanh, sigmoid …"""
+        if name not in PLAIN:
+            raise AttributeError(name)
+        return lambda *args: self._function(name, *args)
+
+    # --- reductions ---------------------------------------------------------------------------------------------------
+    def combiner(self, kind: str) -> Callable[[Expr, Expr], Expr]:
+        """The two-operand function that a reduction repeats."""
+        return {
+            "sum": self.add, "prod": self.mul, "max": self.maximum, "min": self.minimum,
+            "and": self.bit_and, "or": self.bit_or,
+        }[kind]  # fmt: skip
+
+    def neutral(self, kind: str, dtype: DType) -> Expr:
+        """The value that changes nothing in a reduction of that kind."""
+        low: Any = float("-inf") if dtype.kind == "f" else dtype.min
+        high: Any = float("inf") if dtype.kind == "f" else dtype.max
+        return self.const({"sum": 0, "prod": 1, "max": low, "min": high, "and": dtype is bool_, "or": 0}[kind], dtype)
+
+
+PLAIN = frozenset(
+    """sqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh
+    sigmoid softplus copysign""".split()
+)
+__all__ = ["Helpers", "NumbaScalar", "literal", "uint64"]

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tracejit.ir.types import DType
-from tracejit.lower import emit_llvm, engine
+from tracejit.lower import engine
 from tracejit.lower import matmul as mm
-from tracejit.lower.epilogue import GroupEpilogue
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import Kernel
 from tracejit.lower.llvm import Module
@@ -67,6 +66,9 @@ PRODUCT_STEPS = ("pack_step", "compute", "combine")
 
 
 def _emit(module: Module, name: str, s: Source) -> None:
+    from tracejit.lower import emit_llvm  # what prints code is loaded only when something is compiled
+    from tracejit.lower.epilogue import GroupEpilogue
+
     if s.combine:
         assert s.dtype is not None
         emit_llvm.emit_combine(module, name, s.combine, s.dtype)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tracejit.ir.types import DType, int64
-from tracejit.lower.kernel import FULL, HEAVY, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride
-from tracejit.lower.llvm import Fn, Module, Val, const, i64, vec
+from tracejit.lower.kernel import BLOCK, FULL, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride, kept_values
+from tracejit.lower.llvm import Fn, Module, Val, i64, vec
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
-
-BLOCK = 2048  # elements of a task of a kernel with one axis
-ROW_BUFFER = 1 << 20  # bytes of kept row values above which a kernel must recompute instead
 
 Mask = Val | None
 
@@ -436,35 +433,6 @@ class _Emitter:
         return lambda x: at[id(x)]
 
 
-def kept_values(k: Kernel) -> list[Stmt]:
-    """Heavy full statements that a later phase reads again."""
-    need: dict[int, int] = {}
-
-    def visit(i: int, phase: int) -> None:
-        s = k.stmts[i]
-        if s.level < FULL:
-            return
-        if need.get(i, -1) >= phase:
-            return
-        need[i] = phase
-        if s.phase < phase and s.op is not None and s.op.name in HEAVY:
-            return
-        for a in s.args:
-            visit(a, phase)
-
-    for s in k.stmts:
-        if s.kind == "reduce":
-            visit(s.args[0], s.phase - 1)
-    for i, _ in k.stores:
-        visit(i, k.stmts[i].phase)
-    for x in k.lates:
-        visit(x.stmt, k.stmts[x.stmt].phase)
-    return [
-        s for s in k.stmts
-        if s.kind == "op" and s.level == FULL and s.op is not None and s.op.name in HEAVY and need.get(s.id, -1) > s.phase
-    ]  # fmt: skip
-
-
 def emit_combine(module: Module, name: str, kind: str, dtype: DType) -> None:
     """`out[i] = combination over c of partial[c, i]`. Operands: partial, out, chunks, length. Tasks: blocks of i."""
     f = module.function(
@@ -493,6 +461,3 @@ def emit_combine(module: Module, name: str, kind: str, dtype: DType) -> None:
 
     f.loop(f.mul(lo, i64(BLOCK)), end, block, step=m.width)
     f.ret_()
-
-
-__all__ = ["BLOCK", "const", "emit", "emit_combine", "kept_values"]

@@ -18,6 +18,8 @@ from tracejit.passes.layout import Layouts, contiguous
 
 Size = int | Dim
 SCALAR, ROW, FULL = 0, 1, 2  # a statement runs once, once per row, or once per element
+BLOCK = 2048  # elements of a task of a kernel with one axis
+ROW_BUFFER = 1 << 20  # bytes of kept row values above which a kernel must recompute instead
 KINDS = {
     "reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
     "reduce_all": "and", "reduce_any": "or",
@@ -395,3 +397,32 @@ def row_length(sizes: Sequence[Size], outer: int) -> int:
     for s in sizes[outer:]:
         n *= max(hint(s), 1)
     return n
+
+
+def kept_values(k: Kernel) -> list[Stmt]:
+    """Heavy full statements that a later phase reads again."""
+    need: dict[int, int] = {}
+
+    def visit(i: int, phase: int) -> None:
+        s = k.stmts[i]
+        if s.level < FULL:
+            return
+        if need.get(i, -1) >= phase:
+            return
+        need[i] = phase
+        if s.phase < phase and s.op is not None and s.op.name in HEAVY:
+            return
+        for a in s.args:
+            visit(a, phase)
+
+    for s in k.stmts:
+        if s.kind == "reduce":
+            visit(s.args[0], s.phase - 1)
+    for i, _ in k.stores:
+        visit(i, k.stmts[i].phase)
+    for x in k.lates:
+        visit(x.stmt, k.stmts[x.stmt].phase)
+    return [
+        s for s in k.stmts
+        if s.kind == "op" and s.level == FULL and s.op is not None and s.op.name in HEAVY and need.get(s.id, -1) > s.phase
+    ]  # fmt: skip

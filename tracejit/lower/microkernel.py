@@ -10,6 +10,7 @@ from tracejit.ir.types import DType
 from tracejit.lower import engine
 from tracejit.lower.llvm import Fn, Module, Val, const, elem, i64, suffix, vec
 
+AHEAD = 16  # rows of B that are fetched before they are needed
 GROUP = 5  # rows reached from one base pointer by the strides 0, s, 2s, 3s, 4s
 
 
@@ -79,6 +80,12 @@ def host_level() -> str:
     return "neon" if "+neon" in features else "generic"
 
 
+def prefetch(fn: Fn, p: Val) -> None:
+    """Fetch the cache line at `p`, which need not be there."""
+    fn.module.declarations["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+    fn.line(f"call void @llvm.prefetch.p0(ptr {p}, i32 0, i32 3, i32 1)")
+
+
 def void(_: object) -> None:
     """For branches that are expressions: they give no values."""
 
@@ -118,14 +125,15 @@ def multiply_kernel(module: Module, t: Tiles, rows: int, vectors: int) -> None:
     for _ in range(1, -(-rows // GROUP)):
         bases.append(fn.gep(bases[-1], fn.mul(a_row, i64(GROUP))))
     n = len(bases) + 1
-    ahead = fn.mul(b_k, i64(16))
+    ahead = fn.mul(b_k, i64(AHEAD)) if rows > 1 else None
 
     def steps(count: int) -> Callable[..., list[Val]]:
         def body(_: Val, *carried: Val) -> list[Val]:
             pointers, acc = list(carried[:n]), list(carried[n:])
             for u in range(count):
                 at = [fn.gep(pointers[r // GROUP], strides[r % GROUP]) for r in range(rows)]
-                acc[u * sums : (u + 1) * sums] = _step(fn, t, at, pointers[-1], masks, acc[u * sums : (u + 1) * sums], ahead)
+                part = slice(u * sums, (u + 1) * sums)
+                acc[part] = _step(fn, t, at, pointers[-1], masks, acc[part], ahead)
                 # LLVM would step one pointer through all rows, a chain of additions longer than the products take;
                 # it leaves frozen values alone.
                 pointers = [_frozen(fn, fn.gep(p, s)) for p, s in zip(pointers, [a_k] * (n - 1) + [b_k], strict=True)]
@@ -150,15 +158,15 @@ def _frozen(fn: Fn, v: Val) -> Val:
     return fn.emit(f"freeze {v.ty} {v}", v.ty)
 
 
-def _step(fn: Fn, t: Tiles, rows: list[Val], b: Val, masks: list[Val | None], acc: list[Val], ahead) -> list[Val]:
-    """The accumulators after one value of k."""
+def _step(
+    fn: Fn, t: Tiles, rows: list[Val], b: Val, masks: list[Val | None], acc: list[Val], ahead: Val | None
+) -> list[Val]:
+    """The accumulators after one value of k; of B, what lies `ahead` bytes further is fetched."""
     bs = []
-    if ahead is not None:
-        fn.module.declarations["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
     for v, mask in enumerate(masks):
         p = fn.gep(b, v * t.vector_bytes)
         if ahead is not None:
-            fn.line(f"call void @llvm.prefetch.p0(ptr {fn.gep(p, ahead)}, i32 0, i32 3, i32 1)")
+            prefetch(fn, fn.gep(p, ahead))
         bs.append(fn.load(t.vector, p, t.size) if mask is None else fn.masked_load(t.vector, p, mask, t.size))
     out = []
     for r, p in enumerate(rows):

@@ -46,25 +46,24 @@ class Expr:
 
 
 class Names:
-    """Hands out identifiers that are not taken."""
+    """Hands out identifiers that are not taken, here or in the module around."""
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
+    def __init__(self, module: Names | None = None, taken: Iterable[str] = ()) -> None:
+        self.module = module
         self.taken = {*keyword.kwlist, *dir(builtins), "np", "math", "numba", "prange", "njit", *taken}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.taken or (self.module is not None and name in self.module)
 
     def new(self, wish: str) -> str:
         base = re.sub(r"\W+", "_", wish).strip("_") or "value"
         base = f"v_{base}" if base[0].isdigit() else base
         name, k = base, 1
-        while name in self.taken:
+        while name in self:
             k += 1
             name = f"{base}_{k}"
         self.taken.add(name)
         return name
-
-    def copy(self) -> Names:
-        out = Names()
-        out.taken = set(self.taken)
-        return out
 
 
 class Writer:

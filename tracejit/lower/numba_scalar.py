@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.errors import Location
-from tracejit.ir.types import DType, as_dtype, bool_, float32, uint64
+from tracejit.ir.graph import Attrs
+from tracejit.ir.op import Op
+from tracejit.ir.types import DType, as_dtype, bool_, float32
 from tracejit.lower.numba_dialect import Dialect
 from tracejit.lower.numba_expr import (
     AND, BIG, CHOICE, COMPARE, NOT, OR, POWER, SHIFT, SIGN, SUM, TERM, XOR, Expr, Names, Scope, Writer, operations,
@@ -23,6 +25,7 @@ class Helpers:
         self.dialect, self.names = dialect, names
         self.known: dict[Any, str] = {}
         self.texts: list[str] = []
+        self.local: Names | None = None  # of the function that is being written
 
     def standard(self, kind: str, dtype: DType) -> str:
         """The name of one of the functions in numba_helpers, for a type."""
@@ -33,32 +36,44 @@ class Helpers:
         return self.known[key]
 
     def _name(self, kind: str, dtype: DType) -> str:
-        return self.names.new(kind if kind not in self.names.taken else f"{kind}_{dtype.short}")
+        wish = kind if kind not in self.names else f"{kind}_{dtype.short}"
+        while self.local is not None and wish in self.local:
+            wish = f"{wish}_of"
+        return self.names.new(wish)
 
     def _add(self, text: str) -> None:
         self.texts.append(f"{self.dialect.decorators['helper']}\n{text}")
 
-    def of_body(self, op: Any, attrs: tuple, args: tuple[Expr, ...], body: Callable[..., Expr]) -> str | None:
+    def of_body(self, op: Op, attrs: Attrs, args: tuple[Expr, ...]) -> str | None:
         """The name of a function for an op's scalar form, None if that is short enough to be written in place."""
         key = (op.name, attrs, tuple([a.dtype for a in args]))
         if key not in self.known:
-            names = Names(self.names.taken)
-            given = [Expr(a.dtype, names.new(letter)) for a, letter in zip(args, "abcdefgh", strict=False)]
-            m = NumbaScalar(self)
-            result = body(m, *given, **dict(attrs))
-            if operations([result], given) <= BIG:
-                self.known[key] = ""
-            else:
-                name = self.known[key] = self._name(op.name, args[0].dtype)
-                out = Writer()
-                with out.block(f"def {name}({', '.join(g.template for g in given)}):"):
-                    if op.doc:
-                        out.line(f'"""{op.doc}"""')
-                    scope = Scope(out, names)
-                    scope.count([result])
-                    out.line(f"return {scope.text(result)}")
-                self._add(out.text())
+            trial = Helpers(self.dialect, Names(self.names))
+            given = [Expr(a.dtype, letter) for a, letter in zip(args, "abcdefgh", strict=False)]
+            size = operations([_body(trial, op, attrs, given)], given)
+            self.known[key] = "" if size <= BIG else self._function(op, attrs, args)
         return self.known[key] or None
+
+    def _function(self, op: Op, attrs: Attrs, args: tuple[Expr, ...]) -> str:
+        name = self._name(op.name, args[0].dtype)
+        names = Names(self.names)
+        given = [Expr(a.dtype, names.new(letter)) for a, letter in zip(args, "abcdefgh", strict=False)]
+        result = _body(self, op, attrs, given)
+        out = Writer()
+        with out.block(f"def {name}({', '.join([g.template for g in given])}):"):
+            if op.doc:
+                out.line(f'"""{op.doc}"""')
+            scope = Scope(out, names)
+            scope.count([result])
+            out.line(f"return {scope.text(result)}")
+        self._add(out.text())
+        return name
+
+
+def _body(helpers: Helpers, op: Op, attrs: Attrs, args: Sequence[Expr]) -> Expr:
+    assert op.scalar is not None
+    out: Expr = op.scalar(NumbaScalar(helpers), *args, **dict(attrs))
+    return out
 
 
 class NumbaScalar:
@@ -67,15 +82,16 @@ class NumbaScalar:
     def __init__(self, helpers: Helpers) -> None:
         self.helpers = helpers
         self.functions = helpers.dialect.functions
-        self.label, self.line = "", None  # of the expressions that are made
+        self.label = ""  # of the expressions that are made
+        self.line: Location | None = None
 
-    def apply(self, op: Any, attrs: tuple, args: tuple[Expr, ...], line: Location | None) -> Expr:
-        """An op of the table on these operands."""
-        name = self.helpers.of_body(op, attrs, args, op.scalar)
+    def apply(self, op: Op, attrs: Attrs, args: tuple[Expr, ...], dtype: DType, line: Location | None) -> Expr:
+        """An op of the table on these operands, with a result of `dtype`."""
+        name = self.helpers.of_body(op, attrs, args)
         self.label, self.line = op.name, line
         if name is not None:
-            dtype = op.scalar(self, *args, **dict(attrs)).dtype
             return self._call(name, args, dtype)
+        assert op.scalar is not None
         out: Expr = op.scalar(self, *args, **dict(attrs))
         return out
 
@@ -84,9 +100,7 @@ class NumbaScalar:
         return Expr(dtype, template, args, needs, binds, label=self.label, line=self.line)
 
     def _call(self, name: str, args: tuple[Expr, ...], dtype: DType) -> Expr:
-        return Expr(
-            dtype, f"{name}({', '.join(['{}'] * len(args))})", args, label=self.label, line=self.line
-        )
+        return Expr(dtype, f"{name}({', '.join(['{}'] * len(args))})", args, label=self.label, line=self.line)
 
     def _kept(self, dtype: DType) -> str:
         return "np.float32" if dtype.kind == "f" and dtype.bits == 16 else f"np.{dtype.name}"
@@ -330,11 +344,10 @@ class NumbaScalar:
         """The value that changes nothing in a reduction of that kind."""
         low: Any = float("-inf") if dtype.kind == "f" else dtype.min
         high: Any = float("inf") if dtype.kind == "f" else dtype.max
-        return self.const({"sum": 0, "prod": 1, "max": low, "min": high, "and": dtype is bool_, "or": 0}[kind], dtype)
+        return self.const({"sum": 0, "prod": 1, "max": low, "min": high, "and": True, "or": 0}[kind], dtype)
 
 
 PLAIN = frozenset(
     """sqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh
     sigmoid softplus copysign""".split()
 )
-__all__ = ["Helpers", "NumbaScalar", "literal", "uint64"]

@@ -13,9 +13,8 @@ from tracejit.ir.dim import Dim, product, size_at
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.lower import compiler
 from tracejit.lower import matmul as mm
-from tracejit.lower.emit_llvm import BLOCK, ROW_BUFFER, kept_values
 from tracejit.lower.gemm import OPERANDS
-from tracejit.lower.kernel import Instance, Kernel, Lowering, Stride, copy_kernel
+from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Kernel, Lowering, Stride, copy_kernel, kept_values
 from tracejit.passes.fuse import Fuser, Group, is_view
 from tracejit.passes.layout import Layouts, contiguous
 from tracejit.runtime import threads

@@ -1,0 +1,88 @@
+"""Random programs give the same results eagerly, compiled, and in the reference interpreter, for all batch sizes."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from random_programs import Program, programs
+
+import tracejit as tj
+
+TOLERANCE = {"float64": 1e-9, "float32": 3e-3}
+
+
+def agree(got: np.ndarray, want: np.ndarray) -> bool:
+    if got.dtype != want.dtype or got.shape != want.shape:
+        return False
+    if want.dtype.kind != "f":
+        return np.array_equal(got, want)
+    finite = np.isfinite(want)
+    if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(got[~finite], want[~finite], equal_nan=True):
+        return False
+    tol = TOLERANCE[want.dtype.name]
+    scale = np.abs(want[finite]).max(initial=1.0)
+    return np.allclose(got[finite], want[finite], rtol=tol, atol=tol * scale)
+
+
+def explain(what: str, program: Program, batch: int, got: list, want: list) -> str:
+    names = [f"result {i}" for i in range(len(want))]
+    lines = [f"{what} differs from eager at batch size {batch}", "", program.source]
+    lines += [f"{v.name}: Variable {v.dtype}{v.shape}" for v in program.variables]
+    lines += [f"{p.name}: {p.dtype}{tuple(map(str, p.shape))}" for p in program.params]
+    for n, g, w in zip(names, got, want, strict=True):
+        if not agree(g, w):
+            lines += [f"{n}: {g.dtype}{g.shape}\n{g}\nnot {w.dtype}{w.shape}\n{w}"]
+    return "\n".join(lines)
+
+
+def eager(program: Program, batch: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Results and Variables after one call."""
+    f, variables = program.make(program.arrays(program.variables, batch, 99))
+    out = f(*[tj.constant(a) for a in program.arrays(program.params, batch, seed)])
+    return [np.asarray(t) for t in out], [np.asarray(v) for v in variables]
+
+
+def check(program: Program, batches: tuple[int, ...]) -> None:
+    python, variables = program.make(program.arrays(program.variables, 2, 99))
+    initial = [np.array(v) for v in variables]
+    f = tj.function(python)
+    for seed, b in enumerate(batches):
+        if b < program.smallest:
+            continue
+        want = [*sum(eager(program, b, seed), [])]
+        arrays = program.arrays(program.params, b, seed)
+        for v, a in zip(variables, initial):
+            v.assign(a)
+        concrete = f.get_concrete_function(*arrays)
+        exe = concrete.executable
+        out, new = exe.interpret(exe.all_arrays(arrays))
+        state = {id(v): np.asarray(v) for v in variables} | {id(v): a for v, a in zip(exe.parts.writes, new)}
+        rebuilt = [np.asarray(t) for t in concrete.rebuild(out)] + [state[id(v)] for v in variables]
+        assert all(map(agree, rebuilt, want)), explain("the interpreter", program, b, rebuilt, want)
+        for what in ("the compiled function", "the second call"):
+            for v, a in zip(variables, initial):
+                v.assign(a)
+            got = [np.asarray(t) for t in f(*[tj.constant(a) for a in arrays])] + [np.asarray(v) for v in variables]
+            assert all(map(agree, got, want)), explain(what, program, b, got, want)
+
+
+EVERY = {
+    "deadline": None, "database": None, "derandomize": True,
+    "phases": (Phase.generate, Phase.shrink), "suppress_health_check": list(HealthCheck),
+}  # fmt: skip
+
+
+@settings(max_examples=60, **EVERY)
+@given(programs())
+def test_programs_agree(program):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(program, (3, 2, 5, 1, 700))
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, **EVERY)
+@given(programs())
+def test_many_programs_agree(program):
+    check(program, (2, 3, 1, 16, 40_000))

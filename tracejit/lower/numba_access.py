@@ -1,0 +1,142 @@
+"""Where a kernel's operand lies, as a reader would write it: an array's shape and an index for each of its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tracejit.ir.dim import Dim, hint, product
+from tracejit.passes.fuse import is_unit
+from tracejit.passes.layout import contiguous
+
+Size = int | Dim
+
+
+class Index:
+    """start + Σ factor · loop index: the position along one axis of an array."""
+
+    __slots__ = ("start", "terms")
+
+    def __init__(self, start: Size = 0, terms: Sequence[tuple[int, Size]] = ()) -> None:
+        self.start, self.terms = start, list(terms)  # (loop axis, factor)
+
+    @property
+    def axis(self) -> int | None:
+        """The loop axis, if the index is nothing but that axis's index."""
+        plain = len(self.terms) == 1 and same(self.start, 0) and same(self.terms[0][1], 1)
+        return self.terms[0][0] if plain else None
+
+    def text(self, loop: Callable[[int], str], size: Callable[[Size], str]) -> str:
+        """As an expression; `loop` names the loop indices, `size` writes sizes."""
+        out = ""
+        for axis, factor in self.terms:
+            if isinstance(factor, int) and abs(factor) == 1:
+                part, minus = loop(axis), factor < 0
+            else:
+                minus = isinstance(factor, int) and factor < 0
+                part = f"{loop(axis)} * {_factor(-factor if minus else factor, size)}"
+            out = f"{out} {'-' if minus else '+'} {part}" if out else f"-{part}" if minus else part
+        if same(self.start, 0) and out:
+            return out
+        start = size(self.start)
+        if not out:
+            return start
+        if out.startswith("-"):
+            return f"{start} - {out[1:]}"
+        if isinstance(self.start, int) and self.start < 0:
+            return f"{out} - {-self.start}"
+        return f"{out} + {start}"
+
+
+def _factor(d: Size, size: Callable[[Size], str]) -> str:
+    text = size(d)
+    return text if text.isalnum() or text.isidentifier() else f"({text})"
+
+
+class Placement:
+    """An array of `shape` (one axis if `flat`: the buffer's elements in order) and the index along each axis."""
+
+    __slots__ = ("shape", "indices", "flat")
+
+    def __init__(self, shape: tuple[Size, ...], indices: list[Index], flat: bool = False) -> None:
+        self.shape, self.indices, self.flat = shape, indices, flat
+
+    def axes(self) -> list[tuple[int, int]]:
+        """(loop axis, array axis) where the array axis is as long as the loop, and walked by it."""
+        return [(i.axis, k) for k, i in enumerate(self.indices) if i.axis is not None]
+
+    def text(self, loop: Callable[[int], str], size: Callable[[Size], str]) -> str:
+        """The index in brackets."""
+        return "[" + (", ".join([i.text(loop, size) for i in self.indices]) or "()") + "]"
+
+
+def same(a: Size, b: Size) -> bool:
+    """Whether two sizes are equal for all values of the symbols."""
+    if isinstance(a, Dim):
+        return a.same(b)
+    return not isinstance(b, Dim) and a == b
+
+
+def place(base: tuple[Size, ...], sizes: Sequence[Size], strides: Sequence[Size], offset: Size) -> Placement:
+    """The elements at `offset + Σ strides·index` of a contiguous buffer of shape `base`, loops running over `sizes`."""
+    axes = [a for a, s in enumerate(strides) if not same(s, 0)]
+    return _whole(base, axes, sizes, strides, offset) or _parts(base, axes, sizes, strides, offset) or _flat(
+        base, axes, strides, offset
+    )
+
+
+def _whole(
+    base: tuple[Size, ...], axes: list[int], sizes: Sequence[Size], strides: Sequence[Size], offset: Size
+) -> Placement | None:
+    """The loops walk the whole buffer, each along an axis of its own."""
+    order = sorted(axes, key=lambda a: -hint(strides[a]))
+    shape = tuple([sizes[a] for a in order])
+    fits = all(same(strides[a], t) for a, t in zip(order, contiguous(shape), strict=True))
+    if not fits or not same(offset, 0) or not same(product(shape), product(base)):
+        return None
+    return Placement(shape, [Index(0, [(a, 1)]) for a in order])
+
+
+def _ratio(a: Size, b: Size) -> int | None:
+    """The integer a / b, if it is one for all sizes."""
+    if isinstance(a, Dim) and isinstance(b, Dim):
+        if a.terms.keys() != b.terms.keys():
+            return None
+        found = {c // b.terms[m] if c % b.terms[m] == 0 else None for m, c in a.terms.items()}
+        return found.pop() if len(found) == 1 else None
+    if isinstance(a, Dim) or isinstance(b, Dim) or b == 0 or a % b:
+        return None
+    return a // b
+
+
+def _parts(
+    base: tuple[Size, ...], axes: list[int], sizes: Sequence[Size], strides: Sequence[Size], offset: Size
+) -> Placement | None:
+    """The loops walk along the buffer's own axes, which they may begin late, leave early or step through."""
+    shape = tuple([d for d in base if not is_unit(d)])
+    steps = contiguous(shape)
+    indices = [Index() for _ in shape]
+    rest = offset
+    for k, t in enumerate(steps):
+        if isinstance(rest, int) and isinstance(t, int) and t:
+            indices[k].start, rest = rest // t, rest % t
+        else:
+            whole = _ratio(rest, t)
+            if whole is not None:
+                indices[k].start, rest = whole, 0
+    if not same(rest, 0):
+        return None
+    for a in axes:
+        found = next(((k, r) for k, t in enumerate(steps) if (r := _ratio(strides[a], t)) is not None), None)
+        if found is None:
+            return None
+        indices[found[0]].terms.append((a, found[1]))
+    for d, i in zip(shape, indices, strict=True):
+        ends = [hint(f) * (hint(sizes[a]) - 1) for a, f in i.terms]
+        low, high = hint(i.start) + sum(min(e, 0) for e in ends), hint(i.start) + sum(max(e, 0) for e in ends)
+        if low < 0 or high >= max(hint(d), 1):
+            return None
+    return Placement(shape, indices)
+
+
+def _flat(base: tuple[Size, ...], axes: list[int], strides: Sequence[Size], offset: Size) -> Placement:
+    return Placement((product(base),), [Index(offset, [(a, strides[a]) for a in axes])], True)

@@ -15,7 +15,11 @@ from tracejit.progress import Progress
 def module_state(monkeypatch):
     """Loading a user's file changes the import state of the process; undo it."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    before = dict(sys.modules)
+    yield
+    for name in set(sys.modules) - set(before):
+        if getattr(sys.modules[name], "__file__", None) and "pytest-of" in (sys.modules[name].__file__ or ""):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Random programs give the same results eagerly, compiled, and in the reference interpreter, for all batch sizes."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -9,10 +10,7 @@ from random_programs import Program, programs
 
 import tracejit as tj
 
-TOLERANCE = {"float64": 1e-9, "float32": 3e-3}
-
-
-def agree(got: np.ndarray, want: np.ndarray) -> bool:
+def agree(got: np.ndarray, want: np.ndarray, tol: float) -> bool:
     if got.dtype != want.dtype or got.shape != want.shape:
         return False
     if want.dtype.kind != "f":
@@ -20,7 +18,6 @@ def agree(got: np.ndarray, want: np.ndarray) -> bool:
     finite = np.isfinite(want)
     if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(got[~finite], want[~finite], equal_nan=True):
         return False
-    tol = TOLERANCE[want.dtype.name]
     scale = np.abs(want[finite]).max(initial=1.0)
     return np.allclose(got[finite], want[finite], rtol=tol, atol=tol * scale)
 
@@ -31,7 +28,7 @@ def explain(what: str, program: Program, batch: int, got: list, want: list) -> s
     lines += [f"{v.name}: Variable {v.dtype}{v.shape}" for v in program.variables]
     lines += [f"{p.name}: {p.dtype}{tuple(map(str, p.shape))}" for p in program.params]
     for n, g, w in zip(names, got, want, strict=True):
-        if not agree(g, w):
+        if not agree(g, w, program.tolerance):
             lines += [f"{n}: {g.dtype}{g.shape}\n{g}\nnot {w.dtype}{w.shape}\n{w}"]
     return "\n".join(lines)
 
@@ -47,6 +44,7 @@ def check(program: Program, batches: tuple[int, ...]) -> None:
     python, variables = program.make(program.arrays(program.variables, 2, 99))
     initial = [np.array(v) for v in variables]
     f = tj.function(python)
+    same = functools.partial(agree, tol=program.tolerance)
     for seed, b in enumerate(batches):
         if b < program.smallest:
             continue
@@ -59,12 +57,12 @@ def check(program: Program, batches: tuple[int, ...]) -> None:
         out, new = exe.interpret(exe.all_arrays(arrays))
         state = {id(v): np.asarray(v) for v in variables} | {id(v): a for v, a in zip(exe.parts.writes, new)}
         rebuilt = [np.asarray(t) for t in concrete.rebuild(out)] + [state[id(v)] for v in variables]
-        assert all(map(agree, rebuilt, want)), explain("the interpreter", program, b, rebuilt, want)
+        assert all(map(same, rebuilt, want)), explain("the interpreter", program, b, rebuilt, want)
         for what in ("the compiled function", "the second call"):
             for v, a in zip(variables, initial):
                 v.assign(a)
             got = [np.asarray(t) for t in f(*[tj.constant(a) for a in arrays])] + [np.asarray(v) for v in variables]
-            assert all(map(agree, got, want)), explain(what, program, b, got, want)
+            assert all(map(same, got, want)), explain(what, program, b, got, want)
 
 
 EVERY = {

@@ -221,8 +221,8 @@ def shift(x: np.ndarray, n: np.ndarray, left: bool) -> np.ndarray:
     out = (n < 0) | (n >= bits)
     inside = np.where(out, 0, n).astype(x.dtype)
     if left:
-        return np.where(out, 0, x << inside).astype(x.dtype)
-    return np.where(out, np.where(x < 0, -1, 0), x >> inside).astype(x.dtype)
+        return np.where(out, x.dtype.type(0), x << inside)
+    return np.where(out, (x < 0).astype(x.dtype) * x.dtype.type(-1 if x.dtype.kind == "i" else 0), x >> inside)
 
 
 INTEGER_OPS: dict[str, Callable[..., np.ndarray]] = {
@@ -375,17 +375,20 @@ def test_casts(source: str, width: int) -> None:
         to = as_dtype(name)
         v = x
         if d.kind == "f" and to.kind in "iu":
-            w = x.astype(float)
             i = np.iinfo(to.np)
+            with np.errstate(all="ignore"):
+                w = x.astype(float)
             v = x[np.isfinite(w) & (w > float(i.min) - 1) & (w < float(i.max))]
         with np.errstate(all="ignore"):
             want = v.astype(to.np)
             if name == "bfloat16" and d.kind in "iu":
                 want = v.astype(np.float32).astype(to.np)
         got = compiled(lambda m, a, to=to: m.cast(a, to), [source], name, width)(v)
-        ok = (got == want) | (np.isnan(got) & np.isnan(want)) if to.kind == "f" else got == want
+        with np.errstate(invalid="ignore"):
+            ok = (got == want) | (np.isnan(got) & np.isnan(want)) if to.kind == "f" else got == want
         if source == "float64" and name == "bfloat16":  # ml_dtypes rounds twice
-            ok |= abs(got.astype(float) - v) <= abs(want.astype(float) - v)
+            with np.errstate(all="ignore"):
+                ok |= abs(got.astype(float) - v) <= abs(want.astype(float) - v)
         assert ok.all(), (name, v[~ok][:4], got[~ok][:4], want[~ok][:4])
     if d.kind == "f":
         wild = np.array([300.0, -1.0, math.nan, math.inf, -math.inf]).astype(d.np)
@@ -435,7 +438,8 @@ def test_doubles_round_once_to_sixteen_bits() -> None:
     one = 1 + 2.0**-11  # halfway between two float16
     x = np.array([one, one + 2.0**-40, one - 2.0**-40, 1e300, -1e300, 1e-300, 2.0**-25, 2.0**-25 * (1 + 2.0**-40)])
     got = compiled(lambda m, a: m.cast(a, "float16"), ["float64"], "float16")(x)
-    assert np.array_equal(got, x.astype(np.float16))
+    with np.errstate(over="ignore"):
+        assert np.array_equal(got, x.astype(np.float16))
 
 
 @pytest.mark.parametrize("dtype", ["bool", *INTS, *FLOATS])

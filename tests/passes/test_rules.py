@@ -254,6 +254,10 @@ EXAMPLES = {
     "cast of cast": (lambda x: E.cast(E.cast(x, dtype=int32), dtype=complex64), [TensorType(uint8, (3,))]),
     "reshape to the same shape": (lambda x: shape.reshape(x, shape=(n, -1)), [f32(n, 3)]),
     "reshape of reshape": (lambda x: shape.reshape(shape.reshape(x, shape=(6,)), shape=(3, 2)), [f32(2, 3)]),
+    "reshape of one repeated element": (
+        lambda x: shape.reshape(shape.broadcast_to(x, shape=(4, 3)), shape=(12, 1)),
+        [f32(1)],
+    ),
     "transpose that moves nothing": (lambda x: shape.transpose(x, perm=(1, 0, 2)), [f32(n, 1, 3)]),
     "transpose of transpose": (
         lambda x: shape.transpose(shape.transpose(x, perm=(1, 2, 0)), perm=(1, 2, 0)),

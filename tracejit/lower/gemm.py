@@ -20,7 +20,7 @@ from tracejit.lower.pack import packing
 OPERANDS = ("a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch")
 STEPS = ("pack_step", "compute", "combine")
 DOTS = (4, 1)  # rows of the kernels for dot products
-NEAR_TILES = 6  # most row tiles that read B where it lies, if its rows are not far apart
+FEW_TILES = 4  # most row tiles that read B where it lies
 PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
 BLOCK = 2 << 20  # most bytes of B, packed before, that a task reads again and again
 
@@ -216,9 +216,7 @@ class _Compute:
         """B is packed here if its rows are no vectors, or if enough row tiles read a panel whose rows lie far apart."""
         fn, v, t = self.fn, self.v, self.t
         strided = fn.and_(fn.cmp("ne", v["b_n"], i64(t.dtype.size)), fn.cmp("ne", v["n"], i64(1)))
-        near = fn.cmp("slt", v["b_k"], i64(4096))
-        tiles = fn.select(near, i64(NEAR_TILES * t.rows[0]), i64(t.rows[0]))
-        often = fn.cmp("sgt", fn.sub(self.row1, self.row0), tiles)
+        often = fn.cmp("sgt", fn.sub(self.row1, self.row0), i64(FEW_TILES * t.rows[0]))
         pack = fn.or_(strided, fn.and_(often, fn.cmp("sgt", v["b_k"], i64(512))))
         self.dots = self.wants_dots(strided)
         if not t.masks:

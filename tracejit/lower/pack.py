@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tracejit.lower.llvm import Fn, Module, Val, const, elem, i64, lanes, vec
-from tracejit.lower.microkernel import Tiles, void
+from tracejit.lower.microkernel import Tiles, prefetch, void
 
 PARAMS = (
     ("src", "ptr"), ("s", "i64"), ("s_k", "i64"), ("cols", "i64"), ("depth", "i64"), ("dst", "ptr"), ("width", "i64"),
@@ -89,6 +89,7 @@ def _pack_along(module: Module, t: Tiles) -> None:
     fn = module.function(f"{t.prefix}_pack_along", PARAMS, internal=True)
     src, _, s_k, cols, depth, dst, width = fn.args
     step = fn.mul(width, i64(t.size))
+    ahead = fn.mul(s_k, i64(ROWS))
 
     def strip(j: Val) -> None:
         read = fn.mask(fn.intrinsic("smax", fn.sub(cols, j), i64(0)), t.width)
@@ -97,6 +98,7 @@ def _pack_along(module: Module, t: Tiles) -> None:
 
         def rows(masked: bool) -> None:
             def row(_: Val, p: Val, q: Val) -> list[Val]:
+                prefetch(fn, fn.gep(p, ahead))
                 _store(fn, t, _load(fn, t, p, read if masked else None), q, write if masked else None)
                 return [fn.gep(p, s_k), fn.gep(q, step)]
 

@@ -63,14 +63,14 @@ class Scalar(CastScalar):
         return self.select(self.lt(a, S(self.like(a.v, 0), a.dtype)), self.neg(a), a)
 
     def sign(self, a: S) -> S:
-        """-1, 0 or 1; keeps NaN and the sign of zero."""
+        """-1, 0 or 1; NaN stays."""
         f, v = self.fn, a.v
         if a.dtype.kind == "b":
             return a
         if a.dtype.kind == "f":
             one = f.intrinsic("copysign", self.like(v, 1.0), v)
             keep = f.cmp("ueq", v, self.like(v, 0.0))
-            return S(f.select(keep, v, one), a.dtype)
+            return S(f.select(keep, f.add(v, self.like(v, 0.0)), one), a.dtype)
         zero, one = self.like(v, 0), self.like(v, 1)
         nonzero = f.select(f.cmp("eq", v, zero), zero, one)
         if a.dtype.kind == "u":

@@ -41,8 +41,14 @@ def _jvp(t: tuple, y: Tensor, a: Tensor, b: Tensor, **attrs: Any) -> Any:
     return right if left is None else left if right is None else left + right
 
 
+def multiply(a: np.ndarray, b: np.ndarray, *, ta: bool = False, tb: bool = False) -> np.ndarray:
+    """The product in the operands' dtype."""
+    y = np.matmul(_t(a, ta), _t(b, tb))
+    return y if y.dtype == a.dtype else y.astype(a.dtype)  # NumPy has no product of bfloat16
+
+
 matmul = Op(
-    "matmul", "contract", _infer, lambda a, b, *, ta=False, tb=False: np.matmul(_t(a, ta), _t(b, tb)),
+    "matmul", "contract", _infer, multiply,
     vjp=_vjp, jvp=_jvp, promote="common", arity=2, dtypes="iufc",
     doc="The matrix product over the last two axes; `ta`, `tb` transpose an operand, leading axes are broadcast.",
 )  # fmt: skip

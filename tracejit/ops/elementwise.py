@@ -277,19 +277,23 @@ where.vjp, where.jvp = _where_vjp, _where_jvp
 
 
 def _complex_part(name: str, f: Any, back: Any, doc: str) -> Op:
+    op: Op
+
     def infer(x: TensorType) -> TensorType:
         if x.dtype.kind != "c":
             raise DTypeError(f"dtype {x.dtype.name} is not complex")
         return TensorType(K.real_dtype(x.dtype), x.shape)
 
-    return Op(name, "opaque", infer, f, vjp=back, dtypes="c", doc=doc)
+    op = Op(name, "opaque", infer, f, vjp=back, jvp=lambda t, y, x: op(t[0]), dtypes="c", linear=True, doc=doc)
+    return op
 
 
 real = _complex_part("real", np.real, lambda g, y, x: (cast(g, dtype=x.dtype),), "The real part.")
 imag = _complex_part("imag", np.imag, lambda g, y, x: (cast(g, dtype=x.dtype) * wrap(np.asarray(1j, x.dtype.np)),), "The imaginary part.")
 conj = Op(
-    "conj", "opaque", lambda x: x, np.conj, vjp=lambda g, y, x: (conj(g),), dtypes="fc", doc="The complex conjugate."
-)
+    "conj", "opaque", lambda x: x, np.conj, vjp=lambda g, y, x: (conj(g),), jvp=lambda t, y, x: conj(t[0]), dtypes="fc",
+    doc="The complex conjugate.",
+)  # fmt: skip
 
 # --- copies that must happen --------------------------------------------------------------------------------------------
 copy = elementwise(

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
 from tracejit.ir.dim import known_equal, product
@@ -42,7 +40,7 @@ def matmul(
     if not (activity.busy or transpose_a or transpose_b or adjoint_a or adjoint_b or output_type):
         if type(a) is Tensor and type(b) is Tensor and a._a.dtype is b._a.dtype:
             try:
-                return wrap(run_silently(np.matmul, a._a, b._a))
+                return wrap(run_silently(C.multiply, a._a, b._a))
             except Exception:  # explained below
                 pass
     x, y = operand(a), operand(b)

@@ -12,14 +12,14 @@ _REPEATABLE = {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_
 
 def chains(graph: Graph, level: Level, report: Report) -> Visit | None:
     """A visitor for `rebuild` that joins reductions of reductions, transposes of products; None if there are none."""
-    if level < FINITE or not any(_starts(n) for g in walk(graph) for n in g.nodes):
+    if level < FINITE or not any(_starts(n, level) for g in walk(graph) for n in g.nodes):
         return None
     count = uses(graph)
 
     def visit(b: Builder, n: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-        if not _starts(n) or count[n.inputs[0]] > 1:
+        if not _starts(n, level) or count[n.inputs[0]] > 1:
             return None
-        new = _join(b, n, inputs[0], level)
+        new = _join(b, n, inputs[0])
         if new is None:
             return None
         report.note("rewritten", f"{n.op.name} of {n.inputs[0].node.op.name}", n.loc)  # type: ignore[union-attr]
@@ -28,21 +28,23 @@ def chains(graph: Graph, level: Level, report: Report) -> Visit | None:
     return visit
 
 
-def _starts(n: Node) -> bool:
+def _starts(n: Node, level: Level) -> bool:
+    """Whether n may be the second of two operations to join."""
     made = n.inputs[0].op if n.inputs else None
     if made is None:
         return False
     if n.op.name == "transpose":
         return made.name == "matmul"
-    return n.op.name in _REPEATABLE and (made is n.op or (n.op.name == "reduce_sum" and made.name in ("mul", "neg")))
+    scaled = level >= FAST and n.op.name == "reduce_sum" and made.name in ("mul", "neg")
+    return scaled or (n.op.name in _REPEATABLE and made is n.op)
 
 
-def _join(b: Builder, n: Node, x: Value, level: Level) -> Value | None:
+def _join(b: Builder, n: Node, x: Value) -> Value | None:
     if n.op.name == "transpose":
         return _product_of_transposes(b, n, x)
     if producer(x, n.op.name):
         return _one_reduction(b, n, x)
-    return _scale_later(b, n, x) if level >= FAST else None
+    return _scale_later(b, n, x)
 
 
 def _one_reduction(b: Builder, n: Node, x: Value) -> Value:

@@ -33,11 +33,6 @@ def _without_ones(shape: tuple[Size, ...]) -> tuple[Size, ...]:
     return tuple([d for d in shape if not _is(d, 1)])
 
 
-def _same_elements(shape: tuple[Size, ...], other: tuple[Size, ...]) -> bool:
-    """Whether two shapes differ in axes of size 1 only."""
-    return _without_ones(shape) == _without_ones(other)
-
-
 # --- reshape, transpose -------------------------------------------------------------------------------------------
 @rewrite(MOVEMENT, "reshape to the same shape", "reshape", EXACT)
 def _same_reshape(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
@@ -50,6 +45,14 @@ def _same_reshape(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Valu
 @rewrite(MOVEMENT, "reshape of reshape", "reshape", EXACT, "reshape")
 def _reshape_of_reshape(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
     return make(b, "reshape", _maker(inputs[0]).inputs[0], shape=attrs["shape"])
+
+
+@rewrite(MOVEMENT, "reshape of one repeated element", "reshape", EXACT, "broadcast_to")
+def _reshape_of_broadcast(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
+    x = _maker(inputs[0]).inputs[0]
+    if _without_ones(x.shape):
+        return None
+    return make(b, "broadcast_to", make(b, "reshape", x, shape=()), shape=attrs["shape"])
 
 
 @rewrite(MOVEMENT, "transpose that moves nothing", "transpose", EXACT)

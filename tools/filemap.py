@@ -1,7 +1,7 @@
 """Brings the list of files in ARCHITECTURE.md up to date: reading order, one sentence each, from the docstrings.
 
-    python tools/map.py            print what would change
-    python tools/map.py --write    change it
+    python tools/filemap.py            print what would change
+    python tools/filemap.py --write    change it
 
 Files keep their places as far as imports allow; a new file goes after the last one that it imports.
 """

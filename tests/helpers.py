@@ -1,0 +1,109 @@
+"""What the tests share: tolerances, random arrays, gradients by central differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import tracejit as tj
+from tracejit.ir.types import DType
+
+TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 3e-6, "float64": 1e-12, "complex64": 3e-6, "complex128": 1e-12}
+
+
+def tolerance(dtype: DType, factor: float = 1.0) -> float:
+    return TOLERANCE.get(dtype.name, 0.0) * factor
+
+
+def close(actual: Any, expected: Any, factor: float = 1.0, message: str = "") -> None:
+    """Equal up to a few roundings of the actual value's dtype; integers and booleans exactly."""
+    a = np.asarray(actual)
+    d = tj.as_dtype(a.dtype)
+    tol = tolerance(d, factor)
+    wide = {"f": np.float64, "c": np.complex128}.get(d.kind)
+    if wide is None:
+        np.testing.assert_array_equal(a, expected, err_msg=message)
+    else:
+        e = np.asarray(expected).astype(wide)
+        np.testing.assert_allclose(a.astype(wide), e, rtol=tol, atol=tol, err_msg=message)
+
+
+def sample(rng: np.random.Generator, shape: Sequence[int], dtype: DType, domain: tuple[float, float]) -> np.ndarray:
+    """Values in a domain; integers away from what their type cannot hold."""
+    low, high = domain
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if dtype.kind == "u":
+        low = max(low, 0)
+    if dtype.kind in "iu":
+        low, high = int(np.ceil(low)), int(np.floor(max(high, low + 1)))
+        return rng.integers(low, high, shape, endpoint=True).astype(dtype.np)
+    x = rng.uniform(low, high, shape)
+    if dtype.kind == "c":
+        return (x + 1j * rng.uniform(low, high, shape)).astype(dtype.np)
+    return x.astype(dtype.np)
+
+
+def gradients(f: Callable[..., Any], xs: Sequence[Any], seed: Any) -> list[np.ndarray]:
+    """The gradient of sum(f(*xs) · seed) with respect to each x, by the tape; zeros where nothing leads to it."""
+    ts = [tj.constant(x) for x in xs]
+    with tj.GradientTape() as tape:
+        tape.watch(ts)
+        y = f(*ts)
+    return [g.numpy() for g in tape.gradient(y, ts, output_gradients=seed, unconnected_gradients="zero")]
+
+
+def numeric_gradients(f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.ndarray, h: float = 1e-6) -> list[np.ndarray]:
+    """The same by central differences in float64."""
+
+    def value(args: Sequence[np.ndarray]) -> float:
+        return float(np.sum(f(*[tj.constant(a) for a in args]).numpy() * seed))
+
+    out = []
+    for k, x in enumerate(xs):
+        g = np.zeros(x.shape)
+        for i in np.ndindex(*x.shape):
+            ends = []
+            for s in (h, -h):
+                moved = x.copy()
+                moved[i] += s
+                ends.append(value([*xs[:k], moved, *xs[k + 1 :]]))
+            g[i] = (ends[0] - ends[1]) / (2 * h)
+        out.append(g)
+    return out
+
+
+def second_order(f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.ndarray, weights: Sequence[np.ndarray]) -> Any:
+    """The gradient of Σ weights · gradient, by two tapes."""
+    ts = [tj.constant(x) for x in xs]
+    with tj.GradientTape() as outer:
+        outer.watch(ts)
+        with tj.GradientTape() as inner:
+            inner.watch(ts)
+            y = f(*ts)
+        g = inner.gradient(y, ts, output_gradients=seed, unconnected_gradients="zero")
+    return [x.numpy() for x in outer.gradient(g, ts, output_gradients=list(weights), unconnected_gradients="zero")]
+
+
+def numeric_second_order(
+    f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.ndarray, weights: Sequence[np.ndarray], h: float = 1e-6
+) -> list[np.ndarray]:
+    """The same by central differences of the tape's gradient."""
+
+    def value(args: Sequence[np.ndarray]) -> float:
+        return float(sum(np.sum(g * w) for g, w in zip(gradients(f, args, seed), weights)))
+
+    out = []
+    for k, x in enumerate(xs):
+        d = np.zeros(x.shape)
+        for i in np.ndindex(*x.shape):
+            ends = []
+            for s in (h, -h):
+                moved = x.copy()
+                moved[i] += s
+                ends.append(value([*xs[:k], moved, *xs[k + 1 :]]))
+            d[i] = (ends[0] - ends[1]) / (2 * h)
+        out.append(d)
+    return out

@@ -1,0 +1,314 @@
+"""Every operation: eager results against NumPy and SciPy, types against inference, derivatives against differences."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers import close, gradients, numeric_gradients, numeric_second_order, second_order
+from op_table import CASES, Case
+
+import tracejit as tj
+from tracejit import tracing
+from tracejit.context import listen, unlisten
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType, as_dtype
+
+BY_DTYPE = [pytest.param(c, d, id=f"{c.name}-{d.name}") for c in CASES for d in c.dtypes()]
+DIFFERENTIABLE = [pytest.param(c, id=c.name) for c in CASES if c.differentiable and "f" in c.kinds]
+
+
+def test_names_are_unique():
+    assert [n for n, k in Counter(c.name for c in CASES).items() if k > 1] == []
+
+
+def layouts(a):
+    """The same values contiguous, with the axes stored in reverse order, and with gaps between the elements."""
+    yield a
+    if a.ndim > 1:
+        yield np.array(a.T, order="C").T
+    if a.ndim:
+        wide = np.zeros((*a.shape[:-1], a.shape[-1] * 2), a.dtype)
+        wide[..., ::2] = a
+        yield wide[..., ::2]
+
+
+@pytest.mark.parametrize(("case", "dtype"), BY_DTYPE)
+def test_eager_equals_reference_and_types_equal_inference(case: Case, dtype):
+    for shapes in case.shapes:
+        arrays = case.arrays(dtype, shapes)
+        with np.errstate(all="ignore"):
+            wide = [a.astype(np.float64) if a.dtype.name == "bfloat16" or a.dtype == np.float16 else a for a in arrays]
+            expected = np.asarray(case.reference(*wide))
+        for variant in zip(*[[*layouts(a)] * 3 for a in arrays]):
+            y = case.f(*[tj.constant(v) if v.flags.c_contiguous else tj.tensor.wrap(v) for v in variant][: len(arrays)])
+            assert tuple(y.shape) == expected.shape, f"{case.name} of {shapes}"
+            if expected.dtype.kind in "iu" and dtype.kind in "iu":
+                expected = expected.astype(y.dtype.np)
+            close(y, expected, case.factor, f"{case.name} of {shapes}")
+        graph = tracing.trace_graph(case.f, [TensorType(as_dtype(a.dtype), a.shape) for a in arrays])
+        assert graph.results[0].dtype is y.dtype
+        assert tuple(graph.results[0].shape) == tuple(y.shape)
+
+
+@pytest.mark.parametrize("case", DIFFERENTIABLE)
+def test_gradient_equals_central_differences(case: Case):
+    xs = case.arrays(tj.float64, case.small())
+    floats = [i for i in range(len(xs)) if i not in case.fixed]
+
+    def f(*moving):
+        args = list(xs)
+        for i, x in zip(floats, moving):
+            args[i] = x
+        return case.f(*args)
+
+    moving = [xs[i] for i in floats]
+    y = f(*[tj.constant(x) for x in moving])
+    seed = np.random.default_rng(1).normal(size=y.shape)
+    for g, e in zip(gradients(f, moving, seed), numeric_gradients(f, moving, seed)):
+        np.testing.assert_allclose(g, e, rtol=1e-6, atol=1e-7)
+    if case.second:
+        weights = [np.random.default_rng(2).normal(size=x.shape) for x in moving]
+        for h, e in zip(second_order(f, moving, seed, weights), numeric_second_order(f, moving, seed, weights)):
+            np.testing.assert_allclose(h, e, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", DIFFERENTIABLE)
+def test_jvp_is_the_transpose_of_vjp(case: Case):
+    rng = np.random.default_rng(3)
+    xs = [tj.constant(x) for x in case.arrays(tj.float64, case.small())]
+    floats = [x for i, x in enumerate(xs) if i not in case.fixed]
+    tangents = [tj.constant(rng.normal(size=x.shape)) for x in floats]
+    with tj.autodiff.ForwardAccumulator(floats, tangents) as acc, tj.GradientTape() as tape:
+        tape.watch(floats)
+        y = case.f(*xs)
+    seed = tj.constant(rng.normal(size=y.shape))
+    grads = tape.gradient(y, floats, output_gradients=seed, unconnected_gradients="zero")
+    forward = float(np.sum(acc.jvp(y, "zero").numpy() * seed.numpy()))
+    backward = sum(float(np.sum(g.numpy() * t.numpy())) for g, t in zip(grads, tangents))
+    assert forward == pytest.approx(backward, rel=1e-9, abs=1e-11)
+
+
+class Heard:
+    def __init__(self):
+        self.names = set()
+
+    def record(self, op, keys, values, attrs, outs):
+        self.names.add(op.name)
+
+
+def test_every_row_is_in_the_table():
+    heard = Heard()
+    listen(heard)
+    try:
+        for case in CASES:
+            case.f(*[tj.constant(x) for x in case.arrays(case.dtypes()[-1], case.small())])
+    finally:
+        unlisten(heard)
+    elsewhere = {
+        "dim",  # symbolic sizes only
+        "custom_vjp",  # test_tape.py
+        "update", "scatter_sum",  # slices of Variables, gradients of gather
+        "philox32", "philox64",  # test_random.py
+        "place", "iota", "constant",
+    }  # fmt: skip
+    assert sorted(set(OPS) - heard.names - elsewhere) == []
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_rows_are_complete(name):
+    op = OPS[name]
+    assert op.doc.endswith(".")
+    assert callable(op.infer)
+    assert callable(op.numpy)
+    if op.family == "elementwise":
+        assert callable(op.scalar)
+    if op.vjp is not None and op.name != "custom_vjp":
+        assert op.jvp is not None
+
+
+# --- what differs from NumPy, or is a matter of definition ------------------------------------------------------------
+def test_mean_of_integers_is_floating():
+    assert tj.reduce_mean([1, 2]).dtype == tj.float64
+    assert float(tj.reduce_mean([1, 2])) == 1.5
+    assert tj.reduce_mean(tj.constant([1, 2], tj.int8)).dtype == tj.float32
+    assert tj.reduce_mean(tj.constant([True, False])).numpy() == 0.5
+
+
+def test_sum_keeps_the_dtype():
+    assert tj.reduce_sum(tj.constant([200, 100], tj.uint8)).numpy() == 300 % 256
+    assert tj.reduce_sum(tj.constant([True, True])).dtype == tj.int32
+
+
+def test_mean_of_float16_does_not_overflow():
+    assert tj.reduce_mean(tj.fill([1000], tj.constant(1000.0, tj.float16))).numpy() == 1000.0
+
+
+def test_integer_division_by_zero_gives_zero():
+    assert tj.floordiv(tj.constant([7, -7]), tj.constant([0, 0])).numpy().tolist() == [0, 0]
+
+
+def test_casts_saturate():
+    assert tj.cast([1e10, -1e10, np.nan], tj.int32).numpy().tolist() == [2**31 - 1, -(2**31), 0]
+    assert tj.cast([300.7, -1.5], tj.uint8).numpy().tolist() == [255, 0]
+    assert tj.saturate_cast(tj.constant([300, -5]), tj.uint8).numpy().tolist() == [255, 0]
+
+
+def test_no_warnings_for_what_is_not_finite():
+    x = tj.constant([0.0, -1.0, 1e30])
+    for f in (lambda: 1 / x, lambda: tj.math.log(x), lambda: x * 1e30, lambda: tj.exp(x), lambda: x / 0.0):
+        f()  # warnings are errors in the tests
+
+
+def test_logsumexp_of_infinities():
+    inf = np.inf
+    assert tj.reduce_logsumexp([-inf, -inf]).numpy() == -inf
+    assert tj.reduce_logsumexp([inf, 0.0]).numpy() == inf
+    assert tj.reduce_logsumexp([1000.0, 1000.0]).numpy() == pytest.approx(1000 + np.log(2))
+
+
+def test_argmax_of_none_is_axis_0():
+    assert tj.argmax([[1, 5], [3, 2]]).numpy().tolist() == [1, 0]
+    assert tj.argmax([1, 5], output_type=tj.int32).dtype == tj.int32
+
+
+def test_divide_no_nan():
+    assert tj.math.divide_no_nan([1.0, 0.0], [0.0, 0.0]).numpy().tolist() == [0.0, 0.0]
+    assert tj.math.xlogy([0.0, 2.0], [0.0, 1.0]).numpy().tolist() == [0.0, 0.0]
+
+
+def test_powers_by_numbers_are_exact():
+    x = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    t = tj.constant(x)
+    for p in (1, 2, 0.5, -1, 3, 2.0):
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal((t**p).numpy(), x**p)
+    assert (tj.constant([2, 3]) ** 2).numpy().tolist() == [4, 9]
+    assert (2 ** tj.constant([2, 3])).numpy().tolist() == [4, 8]
+    assert (tj.constant([2, -1]) ** tj.constant([-1, -3])).numpy().tolist() == [0, -1]
+
+
+def test_cumprod_gradient_with_zeros():
+    for x in ([0.0, 2.0, 3.0], [2.0, 0.0, 3.0, 4.0], [0.0, 2.0, 0.0, 1.0]):
+        x = np.array(x)
+        for kw in ({}, {"exclusive": True}, {"reverse": True}):
+            seed = np.arange(1.0, len(x) + 1)
+
+            def f(t, kw=kw):
+                return tj.math.cumprod(t, **kw)
+
+            np.testing.assert_allclose(gradients(f, [x], seed)[0], numeric_gradients(f, [x], seed)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 2])
+def test_product_gradient_with_zeros(zeros):
+    x = np.array([2.0, 3.0, 4.0])
+    x[:zeros] = 0
+    np.testing.assert_allclose(
+        gradients(tj.reduce_prod, [x], np.array(1.0))[0], numeric_gradients(tj.reduce_prod, [x], np.array(1.0))[0], atol=1e-6
+    )
+
+
+def test_equal_extremes_share_the_gradient():
+    assert gradients(tj.reduce_max, [np.array([1.0, 3.0, 3.0])], np.array(1.0))[0].tolist() == [0, 0.5, 0.5]
+    assert gradients(tj.maximum, [np.array(1.0), np.array(1.0)], np.array(1.0)) == [0.5, 0.5]
+
+
+def test_clip_gradient_at_the_bounds():
+    x = np.array([-1.0, 0.0, 0.5, 1.0, 2.0])
+    g = gradients(lambda t: tj.clip_by_value(t, 0.0, 1.0), [x], np.ones(5))[0]
+    assert g.tolist() == [0, 1, 1, 1, 0]
+
+
+# --- creation ---------------------------------------------------------------------------------------------------------
+def test_range():
+    assert tj.range(5).numpy().tolist() == [0, 1, 2, 3, 4]
+    assert tj.range(5).dtype == tj.int32
+    assert tj.range(3, 18, 3).numpy().tolist() == [3, 6, 9, 12, 15]
+    assert tj.range(3, 1, -0.5).numpy().tolist() == [3.0, 2.5, 2.0, 1.5]
+    assert tj.range(3, 1).shape == (0,)
+    assert tj.range(tj.constant(4, tj.int64)).dtype == tj.int64
+    assert tj.range(0, 2**40, 2**38).numpy().tolist() == [0, 2**38, 2**39, 3 * 2**38]
+    assert tj.range(3, dtype=tj.float64).dtype == tj.float64
+    with pytest.raises(tj.errors.ArgumentError):
+        tj.range(0, 3, 0)
+
+
+def test_linspace_ends_exactly():
+    x = tj.linspace(0.1, 0.7, 7).numpy()
+    assert x[0] == np.float32(0.1)
+    assert x[-1] == np.float32(0.7)
+    assert tj.linspace(0, 1, 1).numpy().tolist() == [0.0]
+    assert tj.linspace([0.0, 1.0], [1.0, 3.0], 3, axis=-1).numpy().tolist() == [[0, 0.5, 1], [1, 2, 3]]
+
+
+def test_eye_fill_one_hot():
+    assert tj.eye(2, 3).numpy().tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert tj.eye(2, batch_shape=[3]).shape == (3, 2, 2)
+    assert tj.fill([2], 7).numpy().tolist() == [7, 7]
+    assert tj.one_hot([1, 5], 3).numpy().tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert tj.one_hot([1], 3, axis=0).shape == (3, 1)
+    assert tj.one_hot(1, 3, 5, -1).numpy().tolist() == [-1, 5, -1]
+    assert tj.one_hot([200], 300).numpy().argmax() == 200
+    assert tj.one_hot(tj.constant([200], tj.uint8), 300).numpy().argmax() == 200
+    assert tj.zeros((2,), tj.bool).numpy().tolist() == [False, False]
+    assert tj.ones(3).shape == (3,)
+    assert tj.zeros([]).shape == ()
+    with pytest.raises(tj.errors.ShapeError):
+        tj.zeros((-1,))
+
+
+def test_shapes_as_tensors():
+    x = tj.zeros((2, 3))
+    assert tj.shape(x).numpy().tolist() == [2, 3]
+    assert tj.shape(x).dtype == tj.int32
+    assert int(tj.size(x)) == 6
+    assert int(tj.rank(x)) == 2
+    assert tj.reshape(x, tj.shape(tj.zeros((3, 2)))).shape == (3, 2)
+    assert tj.reshape(x, [tj.constant(6)]).shape == (6,)
+    assert tj.zeros(tj.shape(x)).shape == (2, 3)
+
+
+def test_one_argument_where_and_masks():
+    assert tj.where([True, False, True]).numpy().tolist() == [[0], [2]]
+    x = tj.constant([[1.0, 2.0], [3.0, 4.0]])
+    assert tj.boolean_mask(x, [True, False]).numpy().tolist() == [[1, 2]]
+    assert tj.boolean_mask(x, x > 1).numpy().tolist() == [2, 3, 4]
+    assert tj.sequence_mask([1, 3], 4).numpy().tolist() == [[1, 0, 0, 0], [1, 1, 1, 0]]
+
+
+def test_clip_by_norms():
+    x = tj.constant([3.0, 4.0])
+    np.testing.assert_allclose(tj.clip_by_norm(x, 1.0).numpy(), [0.6, 0.8], rtol=1e-6)
+    clipped, norm = tj.clip_by_global_norm([x, None, x], 5.0)
+    assert norm.numpy() == pytest.approx(np.sqrt(50))
+    assert clipped[1] is None
+    np.testing.assert_allclose(clipped[0].numpy(), x.numpy() / np.sqrt(2), rtol=1e-6)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("f", "words"),
+    [
+        (lambda: tj.ones((2, 3)) @ tj.ones((4, 5)), ["matmul", "(2, 3)", "(4, 5)"]),
+        (lambda: tj.ones((2, 3)) + tj.ones((4,)), ["add", "[2,3]", "[4]"]),
+        (lambda: tj.reshape(tj.ones((2, 3)), (4, 2)), ["(2, 3)", "(4, 2)"]),
+        (lambda: tj.concat([tj.ones((2, 3)), tj.ones((3, 2))], 0), ["concat", "(2, 3)", "(3, 2)"]),
+        (lambda: tj.reduce_sum(tj.ones((2, 3)), axis=5), ["axis 5"]),
+        (lambda: tj.einsum("ij,jk->ik", tj.ones((2, 3)), tj.ones((2, 3))), ["'j'", "3", "2"]),
+        (lambda: tj.einsum("ij->ijk", tj.ones((2, 3))), ["ijk"]),
+        (lambda: tj.squeeze(tj.ones((2, 3)), 0), ["axis 0"]),
+        (lambda: tj.split(tj.ones((5,)), 2), ["2 equal pieces"]),
+        (lambda: tj.stack([tj.ones((2,)), tj.ones((3,))]), ["(2,)", "(3,)"]),
+        (lambda: tj.reduce_max(tj.ones((0,))), ["no elements"]),
+        (lambda: tj.matmul(tj.ones(()), tj.ones((2, 2))), ["0-d"]),
+        (lambda: tj.gather(tj.ones((3,)), [5]), ["gather"]),
+        (lambda: tj.gather_nd(tj.ones((3,)), [[5]]), ["axis 0"]),
+        (lambda: tj.nn.sparse_softmax_cross_entropy_with_logits([1, 2], tj.ones((3, 4))), ["(2,)", "(3, 4)"]),
+    ],
+)  # fmt: skip
+def test_errors_name_the_fault(f, words):
+    with pytest.raises((tj.errors.ShapeError, tj.errors.ArgumentError)) as e:
+        f()
+    for w in words:
+        assert w in str(e.value)
+    assert "test_ops.py" in str(e.value)

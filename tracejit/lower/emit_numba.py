@@ -1,0 +1,543 @@
+"""Kernel → readable Numba source: rows in parallel, plain loops, expressions as a person would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tracejit.errors import Location
+from tracejit.ir.dim import Dim
+from tracejit.ir.graph import Value
+from tracejit.ir.types import DType, int64
+from tracejit.lower.emit_llvm import kept_values
+from tracejit.lower.kernel import FULL, ROW, SCALAR, Access, Instance, Kernel, Late, Stmt, Stride
+from tracejit.lower.numba_access import Placement, Size, place, same
+from tracejit.lower.numba_dialect import Dialect
+from tracejit.lower.numba_expr import SUM, Expr, Names, Scope, Writer
+from tracejit.lower.numba_scalar import Helpers, NumbaScalar
+
+LETTERS = ("i", "j", "k", "l")
+LABELS = {"sum": "total", "prod": "product", "max": "largest", "min": "smallest", "and": "every", "or": "some"}
+CHUNKS = 64
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What a kernel is called with: an array under a shape, a number, or a size."""
+
+    name: str
+    value: Value | None
+    placement: Placement | None = None
+    size: Size | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """The text of a kernel after its name, and its arguments."""
+
+    text: str
+    arguments: list[Argument]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What kernels of one module share.
+
+    label    what a buffer is called
+    number   whether a value is passed as a number
+    comment  the text of a user's line
+    """
+
+    dialect: Dialect
+    helpers: Helpers
+    label: Callable[[Value], str]
+    number: Callable[[Value], bool]
+    comment: Callable[[Location], str] | None = None
+
+
+class Arguments:
+    """A kernel's arguments by what they stand for, and the names of the sizes of its loops."""
+
+    def __init__(self, setting: Setting, names: Names, sizes: Sequence[Size]) -> None:
+        self.setting, self.names, self.sizes = setting, names, list(sizes)
+        self.arrays: dict[Any, Argument] = {}
+        self.outputs: dict[Any, Argument] = {}
+        self.extra: dict[Size, Argument] = {}
+        self.loops: list[str] = []  # names of the loop indices
+        self.counts: list[str] = []  # names of the loop sizes
+
+    def add(self, v: Value, p: Placement, output: bool = False) -> str:
+        """The name of a buffer under the placement's shape."""
+        key = (v, p.shape, p.flat)
+        known = self.outputs.get(key) or self.arrays.get(key)
+        if known is None:
+            known = Argument(self.names.new(self.setting.label(v)), v, p)
+            (self.outputs if output else self.arrays)[key] = known
+        return known.name
+
+    def list(self) -> list[Argument]:
+        return [*self.arrays.values(), *self.outputs.values(), *self.extra.values()]
+
+    def size(self, d: Size) -> str:
+        """A size as text: a literal, the size of a loop, or an argument."""
+        if not isinstance(d, Dim):
+            return str(d)
+        for name, s in zip(self.counts, self.sizes, strict=False):
+            if same(s, d):
+                return name
+        return self._given(d, "size")
+
+    def _given(self, d: Size, wish: str) -> str:
+        if d not in self.extra:
+            self.extra[d] = Argument(self.names.new(wish), None, None, d)
+        return self.extra[d].name
+
+    def open(self, out: Writer, wishes: Sequence[str]) -> None:
+        """Name the sizes of the loops, from the shapes of arrays where one has them."""
+        self.counts = [self.names.new(w) for w in wishes]
+        missing = [a for a, w in enumerate(wishes) if w]
+        placed = [a for a in [*self.arrays.values(), *self.outputs.values()] if a.placement and a.placement.shape]
+        for x in placed:
+            assert x.placement is not None
+            if [p for p in x.placement.axes(self.sizes) if p[0] in missing] == [(a, k) for k, a in enumerate(missing)]:
+                if len(x.placement.shape) == len(missing):
+                    left = ", ".join([self.counts[a] for a in missing])
+                    out.line(f"{left} = {x.name}.shape" + ("[0]" if len(missing) == 1 else ""))
+                    return
+        for a in missing:
+            found = next(((x, k) for x in placed for b, k in x.placement.axes(self.sizes) if a == b), None)  # type: ignore[union-attr]
+            if found:
+                out.line(f"{self.counts[a]} = {found[0].name}.shape[{found[1]}]")
+            else:
+                self.names.taken.discard(self.counts[a])
+                self.counts[a] = self._given(self.sizes[a], wishes[a])
+
+
+class KernelPrinter:
+    """Writes one kernel. `at` maps the kernel's axes to those of the loops around, for the epilogues of products."""
+
+    def __init__(self, setting: Setting, instance: Instance | None, sizes: Sequence[Size], at: Sequence[int]) -> None:
+        self.s, self.sizes, self.at = setting, list(sizes), list(at)
+        self.instance = instance
+        self.k = instance.kernel if instance else Kernel()
+        self.names = Names(setting.helpers.names)
+        setting.helpers.local = self.names
+        self.loops = [self.names.new(x) for x in loop_names(len(self.sizes))]
+        self.args = Arguments(setting, self.names, self.sizes)
+        self.m = NumbaScalar(setting.helpers)
+        self.out = Writer(1)
+        self.top = Scope(self.out, self.names, None, setting.comment)
+        self.row = self.top
+        self.env: dict[int, Expr] = {}
+        self.index: dict[int, str] = {}  # loop axes that are open
+        self.placements: dict[int, Placement] = {}
+        self.buffers: dict[int, str] = {}  # row buffers of values that a later phase needs again
+        self.live = self._live()
+        self.kept = self._kept()
+        for s in self.k.stmts:
+            if s.kind == "load" and s.id in self.live:
+                self._place(s.access, False)
+        for _, a in self.k.stores:
+            self._place(a, True)
+
+    # --- what is needed -----------------------------------------------------------------------------------------------
+    def _live(self) -> set[int]:
+        stack = [i for i, _ in self.k.stores] + [x.stmt for x in self.k.lates]
+        seen: set[int] = set()
+        while stack:
+            i = stack.pop()
+            if i not in seen:
+                seen.add(i)
+                stack += self.k.stmts[i].args
+        return seen
+
+    def _roots(self, phase: int) -> list[int]:
+        """Statements that the loop of a phase computes for its reductions and stores."""
+        k = self.k
+        ids = [s.args[0] for s in self.reductions(phase)] + [i for i, _ in self.stores(phase)]
+        return ids + [x.stmt for x in k.lates if x.over != "outer" and k.stmts[x.stmt].phase == phase]
+
+    def _visited(self, phase: int, kept: Iterable[int]) -> set[int]:
+        """Full statements that the loop of a phase computes."""
+        seen: set[int] = set()
+        stack = self._roots(phase)
+        while stack:
+            s = self.k.stmts[stack.pop()]
+            if s.level == FULL and s.id not in seen and not (s.id in kept and s.phase < phase):
+                seen.add(s.id)
+                stack += s.args
+        return seen
+
+    def _kept(self) -> set[int]:
+        """Heavy values that one phase computes and a later one reads again."""
+        k = self.k
+        inner = len(k.axes) - k.outer
+        if not k.keep or k.phases() == 0 or inner != 1 or not self.s.dialect.row_buffers:
+            return set()
+        wanted = {s.id for s in kept_values(k)}
+        return {i for i in wanted if i in self._visited(k.stmts[i].phase, wanted)}
+
+    def reductions(self, phase: int) -> list[Stmt]:
+        return [s for s in self.k.stmts if s.kind == "reduce" and s.phase == phase + 1 and s.id in self.live]
+
+    def stores(self, phase: int) -> list[tuple[int, Access]]:
+        k = self.k
+        return [(i, a) for i, a in k.stores if self.store_level(a) == FULL and k.stmts[i].phase == phase]
+
+    def store_level(self, a: Access) -> int:
+        if any(s != Stride.ZERO for s in a.strides[self.k.outer :]):
+            return FULL
+        rows = self.k.outer or any(s.level == ROW for s in self.k.stmts)
+        return ROW if rows or any(s != Stride.ZERO for s in a.strides) else SCALAR
+
+    # --- operands -----------------------------------------------------------------------------------------------------
+    def _size_of(self, code: int) -> Size:
+        assert self.instance is not None
+        return 0 if code == Stride.ZERO else 1 if code == Stride.UNIT else self.instance.operands[code]  # type: ignore[no-any-return]
+
+    def spread(self, strides: Sequence[Size]) -> list[Size]:
+        """Strides along the kernel's axes as strides along all loops."""
+        out: list[Size] = [0] * len(self.sizes)
+        for a, s in zip(self.at, strides, strict=True):
+            out[a] = s
+        return out
+
+    def _place(self, a: Access | None, output: bool) -> None:
+        assert a is not None and self.instance is not None
+        v = self.instance.operands[a.operand]
+        p = place(v.shape, self.sizes, self.spread([self._size_of(s) for s in a.strides]), self._size_of(a.offset))
+        self.placements[id(a)] = p
+        self.args.add(v, p, output)
+
+    def element(self, v: Value, p: Placement) -> str:
+        """An element of a buffer at the loop indices."""
+        return self.args.add(v, p) + p.text(lambda a: self.loops[a], self.args.size)
+
+    def load(self, v: Value, p: Placement) -> Expr:
+        """An element's value."""
+        if self.s.number(v) and not p.shape:
+            return Expr(v.dtype, self.args.add(v, p))
+        name = self.args.add(v, p)
+        indices = "_".join([i.text(lambda a: self.loops[a], self.args.size) for i in p.indices])
+        e = Expr(v.dtype, self.element(v, p), label=f"{name}_{indices or 'value'}")
+        if v.dtype.kind == "f" and v.dtype.bits == 16:
+            return Expr(v.dtype, f"{self.m.from_bits(v.dtype)}({{}})", (e,), label=e.label)
+        return e
+
+    def stored(self, e: Expr, scope: Scope) -> str:
+        """The text of a value as it is written to memory."""
+        if e.dtype.kind == "f" and e.dtype.bits == 16:
+            e = Expr(e.dtype, f"{self.m.to_bits(e.dtype)}({{}})", (e,), line=e.line)
+        text = scope.text(e)
+        scope.at(e.line)
+        return text
+
+    def position(self, s: Stmt) -> Expr:
+        """The value of a position: an iota's, or what an op makes of the linear index."""
+        assert s.access is not None and s.op is not None
+        strides = self.spread([self._size_of(c) for c in s.access.strides])
+        parts = [
+            self.loops[a] if same(d, 1) else f"{self.loops[a]} * {self.args.size(d)}"
+            for a, d in enumerate(strides) if not same(d, 0)
+        ]  # fmt: skip
+        text = " + ".join(parts) or "0"
+        line = s.source.loc if s.source else None
+        at = Expr(int64, f"np.int64({text})", label="position", line=line)
+        if s.op.scalar is not None:
+            return self.m.apply(s.op, s.attrs, (at,), s.dtype, line)
+        if s.dtype is int64:
+            return at
+        plain = Expr(int64, text, binds=SUM)
+        return self.m.cast(plain, s.dtype) if s.dtype.kind == "b" else self.m._call(self.m._kept(s.dtype), (plain,), s.dtype)
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+    def value(self, s: Stmt, get: Callable[[int], Expr]) -> Expr:
+        if s.kind == "const":
+            return self.m.const(s.value, s.dtype)
+        if s.kind == "load":
+            assert s.access is not None and self.instance is not None
+            return self.load(self.instance.operands[s.access.operand], self.placements[id(s.access)])
+        if s.kind == "index":
+            return self.position(s)
+        assert s.op is not None
+        line = s.source.loc if s.source else None
+        return self.m.apply(s.op, s.attrs, tuple([get(a) for a in s.args]), s.dtype, line)
+
+    def outer_values(self) -> None:
+        """Expressions for all that is computed once, or once per row."""
+        for s in self.k.stmts:
+            if s.id not in self.live or s.level == FULL:
+                continue
+            if s.kind == "reduce":
+                self.env[s.id] = Expr(s.dtype, self.names.new(LABELS[s.value]))
+            else:
+                self.env[s.id] = self.value(s, self.env.__getitem__)
+
+    def deeper(self, level: int, phase: int | None = None) -> list[Expr]:
+        """Values of a level that are read further inside, so that they need names before."""
+        k = self.k
+        users: dict[int, int] = {}
+        for s in k.stmts:
+            if s.id in self.live:
+                for a in s.args:
+                    users[a] = max(users.get(a, 0), FULL if s.kind == "reduce" else s.level)
+        for i, a in k.stores:
+            users[i] = max(users.get(i, 0), self.store_level(a))
+        for x in k.lates:
+            users[x.stmt] = max(users.get(x.stmt, 0), ROW if x.over == "outer" else FULL)
+        mine = [s for s in k.stmts if s.id in self.live and s.level == level and users.get(s.id, 0) > level]
+        return [self.env[s.id] for s in mine if phase is None or s.phase == phase]
+
+    def name_outer(self, scope: Scope, level: int, phase: int | None = None) -> None:
+        for e in self.deeper(level, phase):
+            if not e.cheap:
+                scope.name(e)
+
+    def update(self, scope: Scope, name: str, kind: str, value: Expr, line: Location | None = None) -> None:
+        """`name` combined with one more value."""
+        self.m.label, self.m.line = name, line
+        e = self.m.combiner(kind)(Expr(value.dtype, name), value)
+        if kind in ("sum", "prod") and e.template in ("{} + {}", "{} * {}"):
+            text = scope.text(value, 0, e)
+            scope.at(line or value.line)
+            self.out.line(f"{name} {e.template[3]}= {text}")
+        else:
+            text = scope.text(e)
+            scope.at(line or value.line)
+            self.out.line(f"{name} = {text}")
+
+    # --- inner loops --------------------------------------------------------------------------------------------------
+    def full(self, sid: int, memo: dict[int, Expr], phase: int) -> Expr:
+        """A statement's value within the loop of a phase."""
+        if sid in memo:
+            return memo[sid]
+        s = self.k.stmts[sid]
+        if s.level < FULL:
+            return self.env[sid]
+        if sid in self.kept and s.phase < phase:
+            memo[sid] = Expr(s.dtype, f"{self.buffers[sid]}[{self.loops[self.at[-1]]}]", cheap=True)
+        else:
+            memo[sid] = self.value(s, lambda a: self.full(a, memo, phase))
+        return memo[sid]
+
+    def body(self, phase: int, accs: dict[int, str], columns: dict[int, str], memo: dict[int, Expr] | None = None) -> None:
+        """What one element does: reductions, late ones too, and stores."""
+        k = self.k
+        scope = Scope(self.out, self.names, self.row)
+        memo = {} if memo is None else memo
+        roots = [self.full(i, memo, phase) for i in self._roots(phase)]
+        held = [i for i in self.kept if k.stmts[i].phase == phase and i in memo]
+        scope.count([*roots, *[memo[i] for i in held]])
+        for i in sorted(held):
+            e = memo[i]
+            text = scope._own(e)
+            scope.at(e.line)
+            scope.known[e] = f"{self.buffers[i]}[{self.loops[self.at[-1]]}]"
+            self.out.line(f"{scope.known[e]} = {text}")
+        for s in self.reductions(phase):
+            line = s.source.loc if s.source else None
+            self.update(scope, self.env[s.id].template, s.value, self.full(s.args[0], memo, phase), line)
+        for x in self.lates(phase, "rows"):
+            self.update(scope, accs[x.partial], x.kind, self.full(x.stmt, memo, phase), _line(x))
+        for x in self.lates(phase, "columns"):
+            self.update(scope, columns[x.partial], x.kind, self.full(x.stmt, memo, phase), _line(x))
+        for i, a in self.stores(phase):
+            self.write(a, self.full(i, memo, phase), scope)
+
+    def write(self, a: Access, e: Expr, scope: Scope) -> None:
+        assert self.instance is not None
+        text = self.stored(e, scope)
+        self.out.line(f"{self.element(self.instance.operands[a.operand], self.placements[id(a)])} = {text}")
+
+    def lates(self, phase: int, over: str) -> list[Late]:
+        return [x for x in self.k.lates if x.over == over and self.k.stmts[x.stmt].phase == phase]
+
+    @contextmanager
+    def nest(self, axes: Iterable[int]) -> Iterator[None]:
+        """Plain loops over axes."""
+        with ExitStack() as stack:
+            for a in axes:
+                stack.enter_context(self.out.block(f"for {self.loops[a]} in range({self.args.counts[a]}):"))
+            yield
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+    def one_row(self, accs: dict[int, str], columns: dict[int, str]) -> None:
+        """All phases of one row. `accs` and `columns`: what late reductions are collected in."""
+        k = self.k
+        self.row = Scope(self.out, self.names, self.top)
+        ends = [(i, a) for i, a in k.stores if self.store_level(a) == ROW]
+        outer = [x for x in k.lates if x.over == "outer"]
+        self.row.count([*self.deeper(ROW), *[self.env[i] for i, _ in ends], *[self.env[x.stmt] for x in outer]])
+        for i in sorted(self.kept):
+            s = k.stmts[i]
+            self.buffers[i] = self.names.new(f"{s.op.name}_row" if s.op else "row")
+            self.out.line(f"{self.buffers[i]} = np.empty({self.args.counts[-1]}, {self.m._kept(s.dtype)})")
+        for phase in range(k.phases() + 1):
+            self.name_outer(self.row, ROW, phase)
+            if not self._roots(phase):
+                continue
+            for s in self.reductions(phase):
+                self.out.line(f"{self.env[s.id].template} = {self.m.neutral(s.value, s.dtype).template}")
+            with self.nest(self.at[k.outer :]):
+                self.body(phase, accs, columns)
+        for x in outer:
+            self.update(self.row, accs[x.partial], x.kind, self.env[x.stmt], _line(x))
+        for i, a in ends:
+            self.write(a, self.env[i], self.row)
+        self.row = self.top
+
+    # --- the function -------------------------------------------------------------------------------------------------
+    def run(self) -> Written:
+        """A loop nest as a function."""
+        k = self.k
+        for x in k.lates:
+            self._place_late(x)
+        self.args.open(self.out, size_names(len(self.sizes)))
+        self.outer_values()
+        alone = [(i, a) for i, a in k.stores if self.store_level(a) == SCALAR]
+        self.top.count([*self.deeper(SCALAR), *[self.env[i] for i, _ in alone]])
+        self.name_outer(self.top, SCALAR)
+        for i, a in alone:
+            self.write(a, self.env[i], self.top)
+        if not k.axes and not any(s.level == ROW for s in k.stmts):
+            for x in k.lates:
+                self._finish(x, self.env[x.stmt])
+        elif k.lates:
+            Chunks(self).run()
+        elif k.flat:
+            with self.s.dialect.tasks(self.out, self.loops[0], self.args.counts[0]):
+                self.body(0, {}, {})
+        elif k.outer == 0:
+            self.one_row({}, {})
+        else:
+            with self.s.dialect.tasks(self.out, self.loops[0], self.args.counts[0]), self.nest(range(1, k.outer)):
+                self.one_row({}, {})
+        return self.written()
+
+    def written(self) -> Written:
+        names = ", ".join([a.name for a in self.args.list()])
+        self.s.helpers.local = None
+        return Written(f"({names}):\n{self.out.text()}", self.args.list())
+
+    def _place_late(self, x: Late) -> None:
+        inner = range(self.k.outer, len(self.k.axes)) if x.over == "columns" else ()
+        strides: list[Size] = [0] * len(self.sizes)
+        n: Size = 1
+        for a in reversed(inner):
+            strides[a], n = n, n * self.sizes[a]
+        self.placements[id(x)] = place(x.out.shape, self.sizes, strides, 0)
+        self.args.add(x.out, self.placements[id(x)], True)
+
+    def _finish(self, x: Late, e: Expr) -> None:
+        text = self.stored(e, self.top)
+        self.out.line(f"{self.element(x.out, self.placements[id(x)])} = {text}")
+
+
+class Chunks:
+    """The two stages of late reductions: a partial result per chunk of rows, then their combination."""
+
+    def __init__(self, printer: KernelPrinter) -> None:
+        self.p, self.k, self.out = printer, printer.k, printer.out
+        self.accs: dict[int, str] = {}
+        self.partials: dict[int, str] = {}
+
+    def run(self) -> None:
+        p, k = self.p, self.k
+        if k.outer == 0 and not k.flat:
+            self._start()
+            p.one_row(self.accs, {})
+            for x in k.lates:
+                p._finish(x, self._acc(x))
+            return
+        n = p.args.counts[0]
+        columns = [x for x in k.lates if x.over == "columns"]
+        least = f"{n} // 1024" if k.flat else f"{n} // 16" if columns else n
+        chunks, chunk, c = p.names.new("chunks"), p.names.new("chunk"), p.names.new("c")
+        self.out.line(f"{chunks} = max(1, min({CHUNKS}, {least}))")
+        self.out.line(f"{chunk} = -(-{n} // {chunks})")
+        self._allocate(chunks)
+        with p.s.dialect.tasks(self.out, c, chunks):
+            self._start()
+            into = {x.partial: f"{self.partials[x.partial]}[{self._at(c)}]" for x in columns}
+            last = f"min({n}, ({c} + 1) * {chunk})"
+            with self.out.block(f"for {p.loops[0]} in range({c} * {chunk}, {last}):"):
+                if k.flat:
+                    p.body(0, self.accs, {})
+                else:
+                    with p.nest(range(1, k.outer)):
+                        p.one_row(self.accs, into)
+            for x in self._scalars():
+                self.out.line(f"{self.partials[x.partial]}[{c}] = {self.accs[x.partial]}")
+        for x in k.lates:
+            self._combine(x, c, chunks)
+
+    def _scalars(self) -> list[Late]:
+        return [x for x in self.k.lates if x.over != "columns"]
+
+    def _dtype(self, x: Late) -> DType:
+        return self.k.stmts[x.stmt].dtype
+
+    def _neutral(self, x: Late) -> str:
+        return self.p.m.neutral(x.kind, self._dtype(x)).template
+
+    def _acc(self, x: Late, name: str | None = None) -> Expr:
+        return Expr(self._dtype(x), name or self.accs[x.partial])
+
+    def _start(self) -> None:
+        for x in self._scalars():
+            self.accs[x.partial] = self.p.names.new(LABELS[x.kind])
+            self.out.line(f"{self.accs[x.partial]} = {self._neutral(x)}")
+
+    def _inner(self) -> list[int]:
+        return list(range(self.k.outer, len(self.k.axes)))
+
+    def _at(self, c: str) -> str:
+        return ", ".join([c, *[self.p.loops[a] for a in self._inner()]])
+
+    def _allocate(self, chunks: str) -> None:
+        for x in self.k.lates:
+            d = self._dtype(x)
+            kept = self.p.m._kept(d) if d.kind != "b" else "np.bool_"
+            name = self.partials[x.partial] = self.p.names.new(f"partial_{LABELS[x.kind]}")
+            if x.over != "columns":
+                self.out.line(f"{name} = np.empty({chunks}, {kept})")
+                continue
+            shape = f"({', '.join([chunks, *[self.p.args.counts[a] for a in self._inner()]])})"
+            filled = f"np.zeros({shape}, {kept})" if x.kind == "sum" else f"np.full({shape}, {self._neutral(x)})"
+            self.out.line(f"{name} = {filled}")
+
+    def _combine(self, x: Late, c: str, chunks: str) -> None:
+        p = self.p
+        name = p.names.new(LABELS[x.kind])
+
+        def add(at: str) -> None:
+            self.out.line(f"{name} = {self._neutral(x)}")
+            with self.out.block(f"for {c} in range({chunks}):"):
+                p.update(Scope(self.out, p.names, p.top), name, x.kind, Expr(self._dtype(x), f"{self.partials[x.partial]}[{at}]"))
+            p._finish(x, self._acc(x, name))
+
+        if x.over == "columns":
+            first, *rest = self._inner()
+            with p.s.dialect.tasks(self.out, p.loops[first], p.args.counts[first]), p.nest(rest):
+                add(self._at(c))
+        else:
+            add(c)
+
+
+def _line(x: Late) -> Location | None:
+    return x.out.node.loc if x.out.node else None
+
+
+def loop_names(n: int) -> list[str]:
+    return list(LETTERS[:n]) if n <= len(LETTERS) else [f"i{a}" for a in range(n)]
+
+
+def size_names(n: int) -> list[str]:
+    return {0: [], 1: ["n"], 2: ["rows", "columns"]}.get(n) or [f"n{a}" for a in range(n)]
+
+
+def emit(setting: Setting, instance: Instance) -> Written:
+    """The text of a loop nest's function."""
+    return KernelPrinter(setting, instance, instance.domain, range(len(instance.domain))).run()

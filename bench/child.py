@@ -32,6 +32,14 @@ def ten_operations(m: Any, x: Any, y: Any) -> Any:
     return m.exp(b * 0.5) * y + a / (x * x + 2.0)
 
 
+def other_call(name: str) -> dict[str, float]:
+    """A call of another function: leaves in the cache what every function needs."""
+    peer = _open(name)
+    x = peer.array(np.linspace(0.1, 1.0, 1000, dtype=np.float32))
+    peer.forward(lambda m, x: m.sqrt(x) - 3.0, x)()
+    return {}
+
+
 def first_call(name: str) -> dict[str, float]:
     peer = _open(name)
     x, y = (peer.array(np.linspace(0.1, 1.0, 100_000, dtype=np.float32)) for _ in range(2))
@@ -72,7 +80,7 @@ def _open(name: str) -> peers.Peer:
     return peer
 
 
-TASKS = {"first_call": first_call, "mlp_first": mlp_first, "memory": memory}
+TASKS = {"other_call": other_call, "first_call": first_call, "mlp_first": mlp_first, "memory": memory}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]](sys.argv[2])))

@@ -101,6 +101,7 @@ def peers(a, b, c, wanted: list[str], threads: int) -> dict[str, Callable[[], ob
     if "jax" in wanted:
         import jax
 
+        jax.config.update("jax_enable_x64", c.dtype == np.float64)
         swap = [x.strides[1] < x.strides[2] for x in (a, b)]
         ja, jb = (jax.numpy.asarray(x.swapaxes(1, 2) if s else x) for x, s in zip((a, b), swap))
         one = jax.jit(lambda x, y: jax.numpy.matmul(*(v.swapaxes(1, 2) if s else v for v, s in zip((x, y), swap))))

@@ -106,7 +106,7 @@ def summary(done: Done) -> list[str]:
             f"{number(peer.value, peer.unit)} {peer.framework}" if peer else "–",
             f"{ratio:.2f}" if ratio is not None else "–",
             work.bar.text,
-            _mark(reached),
+            _mark(reached) if work.bar.text else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 import tracejit as tj
-from tracejit.ir.types import DType
+from tracejit import tracing
+from tracejit.ir.graph import Graph
+from tracejit.ir.types import DType, TensorType
 
 TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 3e-6, "float64": 1e-12, "complex64": 3e-6, "complex128": 1e-12}
 
@@ -107,3 +109,21 @@ def numeric_second_order(
             d[i] = (ends[0] - ends[1]) / (2 * h)
         out.append(d)
     return out
+
+
+def graph_of(f: Callable[..., Any], *types: TensorType) -> tuple[Graph, list[Any]]:
+    """The graph of a function of tensors, and what it captured: the arguments that its last parameters take."""
+    trace = tracing.Trace()
+    y = tracing.run(trace, f, [trace.param(t) for t in types])
+    graph = trace.builder.finish("graph", [t._a for t in (y if isinstance(y, (tuple, list)) else [y])])
+    captured = [o if isinstance(o, tj.Tensor) else tj.tensor.wrap(o) for o, _ in trace.captures.values()]
+    return graph, captured
+
+
+def run_graph(graph: Graph, args: Sequence[Any], sizes: dict[str, int] | None = None) -> list[np.ndarray]:
+    """The results of a graph with its symbolic sizes replaced, op by op."""
+    env = dict(zip(graph.params, [tj.constant(a) for a in args], strict=True))
+    for n in graph.nodes:
+        y = n.op(*[env[v] for v in n.inputs], **tracing.at_sizes(n.attrs, sizes or {}))
+        env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
+    return [env[r].numpy() for r in graph.results]

@@ -292,7 +292,8 @@ class Writer:
         elif what == "tile" and rank:
             times = [self.pick((1, 2)) if isinstance(d, int) else 1 for d in v.shape]
             to = tuple(d * k if isinstance(d, int) else d for d, k in zip(v.shape, times))
-            self.emit(f"tj.tile({v.name}, {times})", v.dtype, to, v.exact)
+            if to != v.shape:
+                self.emit(f"tj.tile({v.name}, {times})", v.dtype, to, v.exact)
 
     def slice(self) -> None:
         v = self.value(lambda v: bool(v.shape))
@@ -324,7 +325,8 @@ class Writer:
                 step = self.pick((1, 1, 2, 3))
                 index.append(f"{a}:{b}:{step}")
                 shape.append(len(range(a, b, step)))
-        self.emit(f"{v.name}[{', '.join(index)}]", v.dtype, tuple(shape), v.exact)
+        if tuple(shape) != v.shape or "::-1" in index:  # the whole is the tensor itself, for tapes too
+            self.emit(f"{v.name}[{', '.join(index)}]", v.dtype, tuple(shape), v.exact)
 
     def join(self) -> None:
         a = self.value(lambda v: bool(v.shape))

@@ -14,9 +14,11 @@ BENCH = Path(__file__).parent.parent / "bench"
 @pytest.fixture
 def bench(monkeypatch):
     """Loads a module of bench/ and forgets it afterwards."""
-    monkeypatch.setattr(sys, "modules", sys.modules.copy())
     monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module
+    yield importlib.import_module
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(BENCH)):
+            del sys.modules[name]
 
 
 def rows(bench, **values):

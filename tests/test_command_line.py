@@ -12,14 +12,12 @@ from tracejit.progress import Progress
 
 
 @pytest.fixture(autouse=True)
-def module_state(monkeypatch):
+def import_state(monkeypatch):
     """Loading a user's file changes the import state of the process; undo it."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    before = dict(sys.modules)
     yield
-    for name in set(sys.modules) - set(before):
-        if getattr(sys.modules[name], "__file__", None) and "pytest-of" in (sys.modules[name].__file__ or ""):
-            del sys.modules[name]
+    for name in ("script_of_a_user", "beside"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -128,6 +128,12 @@ def test_avx2_code() -> None:
         assert np.array_equal(multiply(product, a, b), exact(a, b)), (size, layout)
 
 
+@pytest.mark.parametrize("size", [(1, 255, 1400, 1365), (1, 600, 700, 3000)], ids=str)
+def test_several_panels_in_a_task(size: tuple[int, ...]) -> None:
+    a, b = operands(size, "float32", ("c", "t"))
+    assert np.array_equal(multiply(stored("float32"), a, b, chunk=2), exact(a, b))
+
+
 def test_nothing_to_sum() -> None:
     a, b = np.empty((2, 40, 0), np.float32), np.empty((2, 0, 50), np.float32)
     assert (multiply(stored("float32"), a, b) == 0).all()

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def benchmark(
         raise ArgumentError(f"benchmark needs at least one round, got repeat={repeat}")
     traced = fn if isinstance(fn, Function) else function(fn)
     eager = traced.python_function
-    label = name or getattr(eager, "__name__", repr(eager))
+    label = str(name or getattr(eager, "__name__", repr(eager)))
     variables = _variables(traced, args, kwargs)
     before = [np.array(v.numpy()) for v in variables]
 
@@ -110,7 +111,7 @@ def benchmark(
 
     try:
         difference = _compare(label, once(eager), once(traced))
-        calls = [_calls(lambda c=c: c(*args, **kwargs), min_time, restore) for c in (eager, traced)]
+        calls = [_calls(partial(call, *args, **kwargs), min_time, restore) for call in (eager, traced)]
         rounds: tuple[list[float], list[float]] = ([], [])
         for _ in range(repeat):
             for call, n, times in zip((eager, traced), calls, rounds):

@@ -324,7 +324,8 @@ def test_a_visitor_may_replace_nodes():
 
 def test_without_rules_only_equal_nodes_are_merged():
     raw = parse(
-        "graph f(%0: f32[2]):\n  %1 = neg(%0) : f32[2]\n  %2 = neg(%0) : f32[2]\n  %3 = neg(%1) : f32[2]\n  return %2, %3"
+        "graph f(%0: f32[2]):\n  %1 = neg(%0) : f32[2]\n  %2 = neg(%0) : f32[2]\n"
+        "  %3 = neg(%1) : f32[2]\n  return %2, %3"
     )
     report = Report()
     assert names(rebuild(raw, report=report)) == ["neg", "neg"]

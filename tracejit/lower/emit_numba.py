@@ -96,7 +96,7 @@ class Arguments:
 
     def open(self, out: Writer, wishes: Sequence[str]) -> None:
         """Name the sizes of the loops, from the shapes of arrays where one has them."""
-        self.counts = [self.names.new(w) for w in wishes]
+        self.counts = [self.names.new(w) if w else "1" for w in wishes]
         missing = [a for a, w in enumerate(wishes) if w]
         placed = [a for a in [*self.arrays.values(), *self.outputs.values()] if a.placement and a.placement.shape]
         for x in placed:
@@ -118,13 +118,15 @@ class Arguments:
 class KernelPrinter:
     """Writes one kernel. `at` maps the kernel's axes to those of the loops around, for the epilogues of products."""
 
-    def __init__(self, setting: Setting, instance: Instance | None, sizes: Sequence[Size], at: Sequence[int]) -> None:
+    def __init__(
+        self, setting: Setting, instance: Instance | None, sizes: Sequence[Size], at: Sequence[int], loops: Sequence[str]
+    ) -> None:
         self.s, self.sizes, self.at = setting, list(sizes), list(at)
         self.instance = instance
         self.k = instance.kernel if instance else Kernel()
         self.names = Names(setting.helpers.names)
         setting.helpers.local = self.names
-        self.loops = [self.names.new(x) for x in loop_names(len(self.sizes))]
+        self.loops = [self.names.new(x) for x in loops]
         self.args = Arguments(setting, self.names, self.sizes)
         self.m = NumbaScalar(setting.helpers)
         self.out = Writer(1)
@@ -136,6 +138,10 @@ class KernelPrinter:
         self.buffers: dict[int, str] = {}  # row buffers of values that a later phase needs again
         self.live = self._live()
         self.kept = self._kept()
+        self.place_operands()
+
+    def place_operands(self) -> None:
+        """Make arguments of the buffers that are read and written."""
         for s in self.k.stmts:
             if s.kind == "load" and s.id in self.live:
                 self._place(s.access, False)
@@ -540,4 +546,5 @@ def size_names(n: int) -> list[str]:
 
 def emit(setting: Setting, instance: Instance) -> Written:
     """The text of a loop nest's function."""
-    return KernelPrinter(setting, instance, instance.domain, range(len(instance.domain))).run()
+    n = len(instance.domain)
+    return KernelPrinter(setting, instance, instance.domain, range(n), loop_names(n)).run()

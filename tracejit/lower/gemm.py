@@ -172,7 +172,9 @@ class _Compute:
         self.tile = fn.alloca(t.rows[0] * widest)
         bundle_row = BUNDLE_TILES * BUNDLE * t.vectors * t.vector_bytes
         self.task_sums = fn.alloca(t.rows[0] * max(GROUP_TILES * widest, bundle_row))
-        self.packed, self.packed_id = fn.alloca(PANELS), fn.alloca(8)
+        # A block of k is rounded up to whole vectors, which may take it a little beyond the size aimed at.
+        self.packed = fn.alloca(PANELS + t.width * BUNDLE * widest)
+        self.packed_id = fn.alloca(8)
         self.tile_row = fn.mul(self.p.panel, i64(t.size))
         self.sums = fn.gep(v["scratch"], packed_bytes(self.o, t, self.p, v["batch"]))
         a_rows = fn.mul(fn.mul(v["batch"], self.p.blocks), i64(t.rows[0]))
@@ -198,8 +200,8 @@ class _Compute:
         self.pack = self.wants_packing()
         room = fn.select(self.packed_before, i64(BLOCK // self.t.size), i64(PANELS // self.t.size))
         most = o.div(room, fn.mul(p.panel, p.bundle))
-        blocks = o.up(o.ceil(length, o.max(o.ceil(length, most), i64(1))), self.t.width)
-        step = o.max(blocks, i64(1))
+        even = o.ceil(length, o.max(o.ceil(length, most), i64(1)))
+        step = o.max(o.up(even, self.t.width), i64(1))
         self.count = o.max(o.ceil(length, step), i64(1))
         self.split = fn.cmp("sgt", p.parts, i64(1))
         self.kept = fn.or_(fn.cmp("sgt", self.count, i64(1)), self.split)
@@ -237,16 +239,15 @@ class _Compute:
         return fn.gep(v["b"], fn.add(at, fn.mul(col, v["b_n"])))
 
     def b_of(self, panel: Val, col: Val, k: Val, depth: Val) -> list[Val]:
-        """Where a panel's block of k starts, and its stride by k."""
+        """Where a panel's block of k starts, and its stride by k (by column for dot products)."""
         fn, p = self.fn, self.p
         size = fn.mul(self.o.up(depth, self.t.width), self.tile_row)
         here = fn.gep(self.packed, fn.mul(fn.sub(panel, self.panel0), size))
         row = fn.add(fn.mul(fn.add(fn.mul(self.batch, p.panels), panel), p.depth), k)
         before = fn.gep(self.b_packed, fn.mul(row, self.tile_row))
         step = fn.select(fn.or_(self.pack, self.packed_before), self.tile_row, self.v["b_k"])
-        direct = self.b_at(k, col)
-        step = fn.select(self.dots, self.v["b_n"], step)
-        return [fn.select(self.packed_before, before, fn.select(self.pack, here, direct)), step]
+        start = fn.select(self.packed_before, before, fn.select(self.pack, here, self.b_at(k, col)))
+        return [start, fn.select(self.dots, self.v["b_n"], step)]
 
     def cols_of(self, panel: Val) -> list[Val]:
         """The panel's first column, and how many columns it has."""

@@ -400,29 +400,27 @@ def row_length(sizes: Sequence[Size], outer: int) -> int:
 
 
 def kept_values(k: Kernel) -> list[Stmt]:
-    """Heavy full statements that a later phase reads again."""
-    need: dict[int, int] = {}
+    """Heavy full statements that their own phase computes and a later one reads again."""
+    roots = [(s.args[0], s.phase - 1) for s in k.stmts if s.kind == "reduce"]
+    roots += [(i, k.stmts[i].phase) for i in [*[i for i, _ in k.stores], *[x.stmt for x in k.lates]]]
+    computed: set[int] = set()
+    again: set[int] = set()
+    seen: set[tuple[int, int]] = set()
 
     def visit(i: int, phase: int) -> None:
         s = k.stmts[i]
-        if s.level < FULL:
+        if s.level < FULL or (i, phase) in seen:
             return
-        if need.get(i, -1) >= phase:
-            return
-        need[i] = phase
-        if s.phase < phase and s.op is not None and s.op.name in HEAVY:
-            return
+        seen.add((i, phase))
+        if s.kind == "op" and s.op is not None and s.op.name in HEAVY:
+            if s.phase == phase:
+                computed.add(i)
+            elif i in computed:
+                again.add(i)
+                return
         for a in s.args:
             visit(a, phase)
 
-    for s in k.stmts:
-        if s.kind == "reduce":
-            visit(s.args[0], s.phase - 1)
-    for i, _ in k.stores:
-        visit(i, k.stmts[i].phase)
-    for x in k.lates:
-        visit(x.stmt, k.stmts[x.stmt].phase)
-    return [
-        s for s in k.stmts
-        if s.kind == "op" and s.level == FULL and s.op is not None and s.op.name in HEAVY and need.get(s.id, -1) > s.phase
-    ]  # fmt: skip
+    for i, phase in sorted(roots, key=lambda r: r[1]):
+        visit(i, phase)
+    return [s for s in k.stmts if s.id in again]

@@ -278,13 +278,14 @@ class Fn:
 
     def masked_load(self, ty: str, p: Val, mask: Val, align: int, other: Val | None = None) -> Val:
         name = f"llvm.masked.load.{suffix(ty)}.p0"
-        self.module.declare(name, ty, ["ptr", mask.ty, ty])
-        return self.emit(f"call {ty} @{name}(ptr align {align} {p}, {mask.ty} {mask}, {ty} {other or 'zeroinitializer'})", ty)
+        # the alignment as an operand: the form of older LLVMs, which newer ones read too
+        self.module.declare(name, ty, ["ptr", "i32 immarg", mask.ty, ty])
+        return self.emit(f"call {ty} @{name}(ptr {p}, i32 {align}, {mask.ty} {mask}, {ty} {other or 'zeroinitializer'})", ty)
 
     def masked_store(self, v: Val, p: Val, mask: Val, align: int) -> None:
         name = f"llvm.masked.store.{suffix(v.ty)}.p0"
-        self.module.declare(name, "void", [v.ty, "ptr", mask.ty])
-        self.line(f"call void @{name}({v.ty} {v}, ptr align {align} {p}, {mask.ty} {mask})")
+        self.module.declare(name, "void", [v.ty, "ptr", "i32 immarg", mask.ty])
+        self.line(f"call void @{name}({v.ty} {v}, ptr {p}, i32 {align}, {mask.ty} {mask})")
 
     def atomic_load(self, ty: str, p: Val, order: str = "acquire") -> Val:
         return self.emit(f"load atomic {ty}, ptr {p} {order}, align {_bytes(ty)}", ty)

@@ -1,4 +1,9 @@
-"""Matrix products with epilogues: C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n] for any sizes and strides."""
+"""Matrix products with epilogues: C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n] for any sizes and strides.
+
+Sums are kept in the operands' type, float32 for the 16-bit types, and rounded at every addition; k is summed in blocks
+whose size depends on m, n, k and the batch only. A product with one column is better given as its transpose, with one
+row; a batch that shares one B is better given as more rows, where the rows of A are evenly spaced.
+"""
 
 from __future__ import annotations
 

@@ -72,6 +72,7 @@ class Writer:
     def __init__(self, depth: int = 0) -> None:
         self.lines: list[str] = []
         self.depth = depth
+        self.last: tuple[str, int] | None = None  # the user's line of the latest comment
 
     def line(self, text: str = "") -> None:
         self.lines.append("    " * self.depth + text if text else "")
@@ -101,8 +102,6 @@ class Scope:
         self.comment = comment or (outer.comment if outer else None)
         self.known: dict[Expr, str] = {}
         self.uses: Counter[Expr] = Counter()
-        self.kept: set[Expr] = set()
-        self.last: tuple[str, int] | None = None
 
     def find(self, e: Expr) -> str | None:
         scope: Scope | None = self
@@ -125,9 +124,9 @@ class Scope:
 
     def at(self, line: Location | None) -> None:
         """A comment with the user's line, unless it is the same as before."""
-        if line is None or self.comment is None or (line.file, line.line) == self.last:
+        if line is None or self.comment is None or (line.file, line.line) == self.out.last:
             return
-        self.last = (line.file, line.line)
+        self.out.last = (line.file, line.line)
         self.out.line(f"# {self.comment(line)}")
 
     def text(self, e: Expr, needs: int = 0, user: Expr | None = None) -> str:

@@ -65,8 +65,8 @@ class MemoryScalar(Scalar):
             f.store(const("i64", 0), spare)
             p, mask = f.select(mask, p, f.splat(spare, n)), None
         name = f"llvm.masked.gather.{suffix(ty)}.v{n}p0"
-        f.module.declare(name, ty, [p.ty, every.ty, ty])
-        args = f"{p.ty} align {dtype.size} {p}, {every.ty} {mask or every}, {ty} zeroinitializer"
+        f.module.declare(name, ty, [p.ty, "i32 immarg", every.ty, ty])  # newer LLVMs read this older form too
+        args = f"{p.ty} {p}, i32 {dtype.size}, {every.ty} {mask or every}, {ty} zeroinitializer"
         return S(self.widen(f.emit(f"call {ty} @{name}({args})", ty), dtype), dtype)
 
     def scatter(self, x: S, base: Val, index: S | Val, mask: Val | None = None) -> None:
@@ -79,8 +79,8 @@ class MemoryScalar(Scalar):
         v = self.pack(f.splat(x.v, n), x.dtype)
         every = const(vec("i1", n), True)
         name = f"llvm.masked.scatter.{suffix(v.ty)}.v{n}p0"
-        f.module.declare(name, "void", [v.ty, p.ty, every.ty])
-        f.line(f"call void @{name}({v.ty} {v}, {p.ty} align {x.dtype.size} {p}, {every.ty} {mask or every})")
+        f.module.declare(name, "void", [v.ty, p.ty, "i32 immarg", every.ty])
+        f.line(f"call void @{name}({v.ty} {v}, {p.ty} {p}, i32 {x.dtype.size}, {every.ty} {mask or every})")
 
     # --- reductions -------------------------------------------------------------------------------------------
     def reduce(self, kind: str, x: S) -> S:

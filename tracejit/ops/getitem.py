@@ -119,7 +119,11 @@ def _expand(x: Operand, key: tuple) -> list[Any]:
 
 def _array(k: Any) -> list[Any]:
     """An index tensor; a mask as one integer tensor per axis."""
-    t = operand(np.zeros(0, np.int64) if isinstance(k, list) and not k else k)
+    if isinstance(k, list) and not k:
+        k = np.zeros(0, np.int64)
+    if isinstance(k, np.ndarray) and k.dtype == np.bool_:
+        return [wrap(i) for i in np.nonzero(k)]
+    t = operand(k)
     kind = t.dtype.kind
     if kind == "b":
         if type(t._a) is Value:

@@ -1,0 +1,63 @@
+"""Runs functions from their Numba source: executed as a module, compiled by Numba or as plain Python."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.concrete import array_of
+
+
+def source(c: Any) -> Any:
+    """The module (text, parameters, number of results) of a concrete function."""
+    from tracejit.lower import numba_program  # noqa: PLC0415
+
+    structure = next((s for (s, _), cs in c.function.traces.items() if c in cs), None)
+    return numba_program.module(c, structure)
+
+
+def _plain_numba() -> types.ModuleType:
+    """A stand-in for Numba that compiles nothing."""
+    m = types.ModuleType("numba")
+    m.njit = lambda *args, **options: args[0] if args else lambda f: f  # type: ignore[attr-defined]
+    m.prange = range  # type: ignore[attr-defined]
+    return m
+
+
+def load(text: str, compiled: bool = True) -> dict[str, Any]:
+    """The names that a module's text defines. Without `compiled` its kernels stay plain Python."""
+    space: dict[str, Any] = {"__name__": "tracejit_source"}
+    if not compiled:
+        plain = _plain_numba()
+
+        def find(name: str, *args: Any, **kwargs: Any) -> Any:
+            return plain if name == "numba" else importlib.__import__(name, *args, **kwargs)
+
+        space["__builtins__"] = {**vars(builtins), "__import__": find}
+    exec(compile(text, "<numba source>", "exec"), space)
+    return space
+
+
+def run(c: Any, arrays: Sequence[Any], compiled: bool = True) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Outputs of a concrete function and new values of the Variables that it assigns.
+
+    Parameters
+    ----------
+    arrays : one for each argument that is a tensor or a number
+    compiled : by Numba; otherwise the source runs as plain Python, slowly
+
+    The Variables themselves keep their values.
+    """
+    parts = c.executable.parts
+    m = source(c)
+    given = [*arrays, *[array_of(o) for _, o in parts.captures], *[v._a for _, v in parts.reads]]
+    given += [v.node.attr("value").array for v in m.parameters[len(given) :]]
+    with np.errstate(all="ignore"):
+        out = load(m.text, compiled)["main"](*given)
+    results = [out] if m.results == 1 else list(out)
+    return results[: parts.outputs], results[parts.outputs :]

@@ -1,0 +1,97 @@
+"""Matrix products as Numba source: plain loops, with the fused epilogue on each element of the result."""
+
+from __future__ import annotations
+
+from tracejit.ir.graph import Value
+from tracejit.lower.emit_numba import KernelPrinter, Setting, Written
+from tracejit.lower.kernel import ROW, SCALAR
+from tracejit.lower.numba_access import Placement, Size, place, same
+from tracejit.lower.numba_expr import Expr, Scope
+from tracejit.lower.program import ProductUnit
+from tracejit.passes.fuse import is_unit
+
+BATCH, ROWS, COLUMNS, DEPTH = range(4)
+
+
+class ProductPrinter(KernelPrinter):
+    """Writes a product. Loops: batch, rows, columns, depth."""
+
+    def __init__(self, setting: Setting, unit: ProductUnit) -> None:
+        sizes: list[Size] = [unit.batch, unit.m, unit.n, unit.k]
+        self.unit = unit
+        super().__init__(setting, unit.instance, sizes, (ROWS, COLUMNS), ("q", "i", "j", "k"))
+
+    def place_operands(self) -> None:
+        u = self.unit
+        self.left = self._factor(u.a.base, [u.sa or 0, u.ra[0], 0, u.ra[1]], u.a.offset)
+        self.right = self._factor(u.b.base, [u.sb or 0, 0, u.rb[1], u.rb[0]], u.b.offset)
+        super().place_operands()
+
+    def _factor(self, base: Value, strides: list[Size], offset: Size) -> Expr:
+        p = place(base.shape, self.sizes, strides, offset)
+        self.args.add(base, p)
+        return self.load(base, p)
+
+    def run(self) -> Written:
+        u = self.unit
+        whole = place(u.node.out.shape, self.sizes, [u.m * u.n, u.n, 1, 0], 0)
+        if u.instance is None:
+            self.args.add(u.node.out, whole, True)
+        batched = not is_unit(u.batch)
+        self.args.open(self.out, ["batch" if batched else "", "rows", "columns", "depth"])
+        self.outer_values()
+        self.top.count(self.deeper(SCALAR))
+        self.name_outer(self.top, SCALAR)
+        first, rest = (BATCH, [ROWS]) if batched else (ROWS, [])
+        with self.s.dialect.tasks(self.out, self.loops[first], self.args.counts[first]), self.nest(rest):
+            self.row = Scope(self.out, self.names, self.top)
+            ends = [(i, x) for i, x in self.k.stores if self.store_level(x) == ROW]
+            self.row.count([*self.deeper(ROW), *[self.env[i] for i, _ in ends]])
+            self.name_outer(self.row, ROW)
+            if self.s.dialect.row_buffers and same(u.rb[1], 1):
+                self._by_rows(self.left, self.right, whole)
+            else:
+                self._by_dots(self.left, self.right, whole)
+            for i, x in ends:
+                self.write(x, self.env[i], self.row)
+        return self.written()
+
+    def _by_rows(self, a: Expr, b: Expr, whole: Placement) -> None:
+        """A row of the result as a sum of rows of the right factor."""
+        d = self.unit.dtype
+        line = self.names.new("line")
+        self.row.at(self.unit.node.loc)
+        self.out.line(f"{line} = np.zeros({self.args.counts[COLUMNS]}, {self.m._kept(d)})")
+        element = Expr(d, f"{line}[{self.loops[COLUMNS]}]")
+        with self.nest([DEPTH]):
+            scope = Scope(self.out, self.names, self.row)
+            scope.count([a])
+            left = scope.name(a)
+            with self.nest([COLUMNS]):
+                self.update(Scope(self.out, self.names, scope), element.template, "sum", self.m.mul(Expr(d, left), b))
+        with self.nest([COLUMNS]):
+            self._store(element, whole)
+
+    def _by_dots(self, a: Expr, b: Expr, whole: Placement) -> None:
+        """Each element of the result as the sum of products along the depth."""
+        d = self.unit.dtype
+        total = Expr(d, self.names.new("total"))
+        with self.nest([COLUMNS]):
+            self.row.at(self.unit.node.loc)
+            self.out.line(f"{total.template} = {self.m.const(0, d).template}")
+            with self.nest([DEPTH]):
+                self.update(Scope(self.out, self.names, self.row), total.template, "sum", self.m.mul(a, b))
+            self._store(total, whole)
+
+    def _store(self, product: Expr, whole: Placement) -> None:
+        if self.instance is None:
+            out = self.element(self.unit.node.out, whole)
+            self.out.line(f"{out} = {self.stored(product, Scope(self.out, self.names, self.row))}")
+        else:
+            acc = next(s.id for s in self.k.stmts if s.kind == "acc")
+            self.body(0, {}, {}, {acc: product})
+
+
+def emit_product(setting: Setting, unit: ProductUnit) -> Written:
+    """The text of a product's function."""
+    return ProductPrinter(setting, unit).run()

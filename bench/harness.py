@@ -13,8 +13,9 @@ import numpy as np
 from peers import Call, Peer, leaves
 
 Opened = Mapping[str, Peer]
-# more calls than this in a batch are too short to be timed one by one
-_SINGLE = 150
+# calls are timed together until they fill this: long enough for the timer, short enough that another process, which may
+# take a core at any time, does not spoil it
+_WINDOW = 40e-6
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ class Effort:
 
 @dataclass
 class Timed:
+    """A call, how many fill a batch and how many a window, and the seconds per call of each window."""
+
     call: Call
     calls: int
+    together: int
     seconds: list[float] = field(default_factory=list)
 
 
@@ -89,11 +93,13 @@ def measure(workload: Workload, peers: Opened, effort: Effort, log: Callable[[st
     results: dict[str, list[np.ndarray]] = {}
     for name, peer in peers.items():
         try:
+            peer.forget()
             call = workload.make(peer)
             if call is None:
                 continue
             results[name] = [np.array(a) for a in leaves(call())]
-            timed[name] = Timed(call, _calls(call, effort.batch))
+            estimate = _estimate(call, effort.batch)
+            timed[name] = Timed(call, *(max(1, min(100_000, int(t / estimate))) for t in (effort.batch, _WINDOW)))
         except Exception as error:
             log(f"  {name} left out: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     _check_equal(workload, results)
@@ -114,17 +120,15 @@ def _round(t: Timed, pause: float) -> None:
     time.sleep(pause)
     for _ in range(max(1, t.calls // 4)):
         t.call()
-    # short calls are timed together; long ones one by one, because another process may take a core at any time
-    together = t.calls if t.calls > _SINGLE else 1
-    for _ in range(t.calls // together):
+    for _ in range(max(1, t.calls // t.together)):
         start = time.perf_counter()
-        for _ in range(together):
+        for _ in range(t.together):
             t.call()
-        t.seconds.append((time.perf_counter() - start) / together)
+        t.seconds.append((time.perf_counter() - start) / t.together)
 
 
-def _calls(call: Call, batch: float) -> int:
-    """How many calls fill a batch, after warming up."""
+def _estimate(call: Call, batch: float) -> float:
+    """Seconds per call, roughly, after warming up."""
     for _ in range(3):
         call()
     best, n = math.inf, 1
@@ -134,7 +138,7 @@ def _calls(call: Call, batch: float) -> int:
             call()
         best = min(best, (time.perf_counter() - start) / n)
         n = max(1, min(100_000, int(batch / 8 / best)))
-    return max(1, min(100_000, int(batch / best)))
+    return best
 
 
 def _row(workload: str, name: str, seconds: list[float]) -> Row:

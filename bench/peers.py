@@ -43,6 +43,9 @@ class Peer:
     name: str
     m: SimpleNamespace
 
+    def forget(self) -> None:
+        """Drop what earlier workloads compiled, where it would change how this one is compiled."""
+
     def array(self, a: np.ndarray) -> Any:
         raise NotImplementedError
 
@@ -213,6 +216,10 @@ class Torch(Peer):
             layer_norm=lambda x, gamma, beta: F.layer_norm(x, x.shape[-1:], gamma, beta, 1e-5),
             cross_entropy=F.cross_entropy,
         )
+
+    def forget(self) -> None:
+        # every workload goes through the same line of source, and after a few functions PyTorch would give up on it
+        self.torch.compiler.reset()
 
     def array(self, a: np.ndarray) -> Any:
         # PyTorch's own cross entropy takes 64-bit labels only

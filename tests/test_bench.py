@@ -50,6 +50,9 @@ def test_a_workload_checks_results_before_it_times_them(bench):
         def __init__(self, name, value):
             self.name, self.value = name, value
 
+        def forget(self):
+            pass
+
     def make(peer):
         return (lambda: np.full(3, peer.value)) if peer.value is not None else None
 

@@ -118,7 +118,7 @@ class Executable:
                 stacklevel=2,
             )
 
-    # --- plans ------------------------------------------------------------------------------------------------------------
+    # --- plans --------------------------------------------------------------------------------------------------------
     def plan(self, sizes: Mapping[str, int], returns: Returns) -> Any:
         """The plan for these sizes, made at the first use."""
         from tracejit.runtime import threads  # noqa: PLC0415
@@ -173,7 +173,7 @@ class Executable:
             constants[n.out] = a.ctypes.data
         return self.program.bind(sizes, arguments, constants, lambda b: returns, _unshare, keep)
 
-    # --- running ------------------------------------------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------------------
     def sizes_of(self, arrays: Sequence[Any]) -> dict[str, int]:
         return reference.bind(self.parts.graph, arrays) if self.symbols else {}
 

@@ -42,6 +42,7 @@ class Context(threading.local):
     def __init__(self) -> None:
         self.trace: Evaluator | None = None
         self.tapes: tuple[Listener, ...] = ()
+        self.masked = False  # whether the cotangent at hand comes from the branches of a selection
 
 
 activity = Activity()

@@ -153,7 +153,7 @@ def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list
         ready = [x.value if x.kind in ("static", "variable") else None for x in parts.leaves]
         for i, leaf in enumerate(parts.leaves):
             if leaf.kind == "tensor":
-                ready[i] = np.ascontiguousarray(values[leaf.param]._a)
+                ready[i] = np.asarray(values[leaf.param]._a, order="C")
             elif leaf.kind == "scalar":
                 ready[i] = inputs[leaf.param]
         out = plan.run(ready)

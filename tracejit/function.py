@@ -127,7 +127,7 @@ class Concrete:
         self.calls = 0
         self.forward: Any = None  # how it runs while tapes listen
 
-    # --- results ------------------------------------------------------------------------------------------------------------
+    # --- results ------------------------------------------------------------------------------------------------------
     def _returns(self) -> Returns:
         items: list[int | Constant] = []
         k = 0
@@ -152,7 +152,7 @@ class Concrete:
         it = iter(tensors)
         return tree.unflatten(self.structure, [next(it) if o is _OUT else o for o in self.outputs])
 
-    # --- fitting --------------------------------------------------------------------------------------------------------------
+    # --- fitting ------------------------------------------------------------------------------------------------------
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
         """The sizes of the symbols for these argument shapes, None if they do not fit."""
         sizes: dict[str, int] = {}
@@ -171,7 +171,7 @@ class Concrete:
                 return None
         return sizes
 
-    # --- what users see ---------------------------------------------------------------------------------------------------------
+    # --- what users see -----------------------------------------------------------------------------------------------
     @property
     def graph(self) -> Graph:
         return self.parts.graph
@@ -224,7 +224,7 @@ class Function(NativeCallable):
     def __repr__(self) -> str:
         return f"<tj.function {self.__qualname__}>"
 
-    # --- calling ----------------------------------------------------------------------------------------------------------------
+    # --- calling ------------------------------------------------------------------------------------------------------
     def _slow(self, *args: Any, **kwargs: Any) -> Any:
         """A call that no native plan takes: keywords, nests, new kinds of arguments, tapes, traces around."""
         if config.functions_run_eagerly or context.trace is not None:
@@ -350,7 +350,7 @@ class Function(NativeCallable):
             raise locate(ArgumentError(f"argument {i} of {self.__name__} is {t.type}, the signature wants {spec}"))
         return t
 
-    # --- traces -----------------------------------------------------------------------------------------------------------------
+    # --- traces -------------------------------------------------------------------------------------------------------
     def _kinds(self, leaves: list, structure: Any) -> tuple[tuple[_Kind, ...], list[tuple], list[Any]]:
         """The key's part for each leaf, the shapes of the inputs, and the inputs themselves."""
         static = self._static.get(structure, ())
@@ -534,7 +534,7 @@ class Function(NativeCallable):
             Dim.on_decision, Dim.on_freeze = before
         return result, results, outputs, structure
 
-    # --- what users see -----------------------------------------------------------------------------------------------------------
+    # --- what users see -----------------------------------------------------------------------------------------------
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> Concrete:
         """The trace for arguments like these; a `TensorSpec` stands for a tensor of that shape and dtype."""
         args, kwargs = tree.map_structure(_example, (args, kwargs))
@@ -660,6 +660,8 @@ def function(
     Python numbers are inputs unless they steer Python control flow; other Python values are part of the trace's key.
     Raises what the function raises while it is traced; a failed call changes no Variable.
     """
+
+    import tracejit.lower.program  # the compiler, with llvmlite, is loaded with the first function that needs it
 
     def make(f: Callable[..., Any]) -> Function:
         return Function(f, input_signature, numerics, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.context import context
 from tracejit.ir.op import OPS, Op
 from tracejit.tensor import Operand, Tensor
 
@@ -33,21 +34,36 @@ def backprop(
     for t, s in zip(targets, seeds, strict=True):
         g[id(t)] = s if id(t) not in g else OPS["add"](g[id(t)], s)
     wanted = {id(s) for s in sources}
-    for r in reversed(records):
-        gs = [g.get(id(y)) for y in r.outs]
-        if all(x is None for x in gs):
-            continue
-        for y in r.outs:
-            if id(y) not in wanted:
-                g.pop(id(y), None)
-        if r.op.vjp is None:
-            continue
-        if len(r.outs) == 1:
-            back = r.op.vjp(gs[0], r.outs[0], *r.values, **r.attrs)
-        else:
-            filled = tuple([zeros_like(y) if x is None else x for x, y in zip(gs, r.outs, strict=True)])
-            back = r.op.vjp(filled, r.outs, *r.values, **r.attrs)
-        for k, x in zip(r.keys, back, strict=True):
-            if x is not None and k.dtype.kind in "fc":
-                g[id(k)] = x if id(k) not in g else OPS["add"](g[id(k)], x)
+    masked: set[int] = set()  # values whose cotangent came through selections only: it has zeros that must stay zero
+    before = context.masked
+    try:
+        for r in reversed(records):
+            gs = [g.get(id(y)) for y in r.outs]
+            if all(x is None for x in gs):
+                continue
+            context.masked = r.op.name == "where" or all(id(y) in masked for y in r.outs)
+            for y in r.outs:
+                if id(y) not in wanted:
+                    g.pop(id(y), None)
+            if r.op.vjp is None:
+                continue
+            for k, x in zip(r.keys, _pull(r, gs), strict=True):
+                if x is None or k.dtype.kind not in "fc":
+                    continue
+                first = id(k) not in g
+                g[id(k)] = x if first else OPS["add"](g[id(k)], x)
+                if not context.masked:
+                    masked.discard(id(k))
+                elif first:
+                    masked.add(id(k))
+    finally:
+        context.masked = before
     return [g.get(id(s)) for s in sources]
+
+
+def _pull(r: Record, gs: list[Tensor | None]) -> Any:
+    """The cotangents of a record's operands from those of its results."""
+    if len(r.outs) == 1:
+        return r.op.vjp(gs[0], r.outs[0], *r.values, **r.attrs)  # type: ignore[misc]
+    filled = tuple([zeros_like(y) if x is None else x for x, y in zip(gs, r.outs, strict=True)])
+    return r.op.vjp(filled, r.outs, *r.values, **r.attrs)  # type: ignore[misc]

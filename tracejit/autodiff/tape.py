@@ -144,8 +144,9 @@ class GradientTape:
             unlisten(self)
             self._recording = False
         live = [(t, s) for t, s in zip(targets, seeds, strict=True) if t.dtype.kind in "fc"]
-        records = list(self._records)
+        records, watched = list(self._records), self._watched
         out = backprop(records, [t for t, _ in live], [s for _, s in live], flat)
+        out = [x if id(s) in watched else None for x, s in zip(out, flat, strict=True)]
         if not self.persistent:
             self._used = True
             self._records, self._watched, self._alias = [], {}, {}

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.concrete import array_of
+from tracejit.lower import numba_program
 
 
-def source(c: Any) -> Any:
-    """The module (text, parameters, number of results) of a concrete function."""
-    from tracejit.lower import numba_program  # noqa: PLC0415
-
+def source(c: Any) -> numba_program.Module:
+    """The source of a concrete function."""
     structure = next((s for (s, _), cs in c.function.traces.items() if c in cs), None)
     return numba_program.module(c, structure)
 
@@ -55,7 +53,7 @@ def run(c: Any, arrays: Sequence[Any], compiled: bool = True) -> tuple[list[np.n
     """
     parts = c.executable.parts
     m = source(c)
-    given = [*arrays, *[array_of(o) for _, o in parts.captures], *[v._a for _, v in parts.reads]]
+    given = c.executable.all_arrays([np.asarray(a) for a in arrays])
     given += [v.node.attr("value").array for v in m.parameters[len(given) :]]
     with np.errstate(all="ignore"):
         out = load(m.text, compiled)["main"](*given)

@@ -15,7 +15,7 @@ from tracejit.lower.emit_llvm import kept_values
 from tracejit.lower.kernel import FULL, ROW, SCALAR, Access, Instance, Kernel, Late, Stmt, Stride
 from tracejit.lower.numba_access import Placement, Size, place, same
 from tracejit.lower.numba_dialect import Dialect
-from tracejit.lower.numba_expr import SUM, Expr, Names, Scope, Writer
+from tracejit.lower.numba_expr import SUM, Expr, Names, Scope, Writer, wrapped
 from tracejit.lower.numba_scalar import Helpers, NumbaScalar
 
 LETTERS = ("i", "j", "k", "l")
@@ -35,10 +35,15 @@ class Argument:
 
 @dataclass(frozen=True)
 class Written:
-    """The text of a kernel after its name, and its arguments."""
+    """A kernel's body and its arguments."""
 
-    text: str
+    body: str
     arguments: list[Argument]
+
+    def text(self, name: str) -> str:
+        """The whole function."""
+        head = wrapped("", f"def {name}(", [a.name for a in self.arguments], "):")
+        return "\n".join([*head, self.body])
 
 
 @dataclass(frozen=True)
@@ -256,6 +261,7 @@ class KernelPrinter:
         if s.dtype is int64:
             return at
         plain = Expr(int64, text, binds=SUM)
+        self.m.label, self.m.line = "position", line
         return self.m.cast(plain, s.dtype) if s.dtype.kind == "b" else self.m._call(self.m._kept(s.dtype), (plain,), s.dtype)
 
     # --- statements ---------------------------------------------------------------------------------------------------
@@ -423,9 +429,8 @@ class KernelPrinter:
         return self.written()
 
     def written(self) -> Written:
-        names = ", ".join([a.name for a in self.args.list()])
         self.s.helpers.local = None
-        return Written(f"({names}):\n{self.out.text()}", self.args.list())
+        return Written(self.out.text(), self.args.list())
 
     def _place_late(self, x: Late) -> None:
         inner = range(self.k.outer, len(self.k.axes)) if x.over == "columns" else ()

@@ -15,6 +15,7 @@ from tracejit.ir.types import DType
 
 # how tightly Python's operators bind
 CHOICE, NOT, COMPARE, OR, XOR, AND, SHIFT, SUM, TERM, SIGN, POWER, ATOM = 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15
+WIDTH = 100  # characters of a line
 LONG = 64  # characters from which a part of an expression gets a line and a name of its own
 BIG = 14  # operations from which an op's scalar form becomes a function of its own
 
@@ -87,6 +88,24 @@ class Writer:
 
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    def call(self, head: str, items: Iterable[str], end: str = ")") -> None:
+        """`head` with a list of arguments, on several lines if it is long."""
+        self.lines += wrapped("    " * self.depth, head, list(items), end)
+
+
+def wrapped(indent: str, head: str, items: list[str], end: str = ")") -> list[str]:
+    """The lines of a call or definition."""
+    whole = f"{indent}{head}{', '.join(items)}{end}"
+    if len(whole) <= WIDTH:
+        return [whole]
+    lines, line = [f"{indent}{head}"], ""
+    for x in items:
+        if line and len(indent) + len(line) + len(x) + 6 > WIDTH:
+            lines.append(f"{indent}    {line.rstrip()}")
+            line = ""
+        line += f"{x}, "
+    return [*lines, f"{indent}    {line.rstrip()}", f"{indent}{end}"]
 
 
 class Scope:

@@ -85,7 +85,7 @@ def {name}(a, b):
         return a if a == {t}(1) or (a == {t}(-1) and b % {t}(2) != {t}(0)) else {t}(a == {t}(-1))
     result = {t}(1)
     while b > {t}(0):
-        if b & {t}(1) != {t}(0):
+        if (b & {t}(1)) != {t}(0):
             result = {t}(result * a)
         a = {t}(a * a)
         b = {t}(b >> {t}(1))
@@ -96,7 +96,7 @@ def {name}(a, b):
     """a to the power b by repeated squaring."""
     result = {t}(1)
     while b > {t}(0):
-        if b & {t}(1) != {t}(0):
+        if (b & {t}(1)) != {t}(0):
             result = {t}(result * a)
         a = {t}(a * a)
         b = {t}(b >> {t}(1))
@@ -122,6 +122,35 @@ def {name}(x):
     if x >= {above}:
         return {t}({high})
     return {t}(x)
+''',
+    "philox32": '''
+def {name}(i, key, stream):
+    """32 random bits: word i of the sequence of a key and a stream, by Philox 4x32-10."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c0, c1, c2, c3 = (i >> np.uint64(2)) & low, i >> np.uint64(34), stream & low, stream >> half
+    k0, k1 = key & low, key >> half
+    for _ in range(10):
+        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+    word = i & np.uint64(3)
+    if word < np.uint64(2):
+        return np.uint32(c0 if word == np.uint64(0) else c1)
+    return np.uint32(c2 if word == np.uint64(2) else c3)
+''',
+    "philox64": '''
+def {name}(i, key, stream):
+    """64 random bits: words 2i and 2i + 1 of the sequence of a key and a stream, by Philox 4x32-10."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c0, c1, c2, c3 = (i >> np.uint64(1)) & low, i >> np.uint64(33), stream & low, stream >> half
+    k0, k1 = key & low, key >> half
+    for _ in range(10):
+        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+    if (i & np.uint64(1)) == np.uint64(0):
+        return c0 | (c1 << half)
+    return c2 | (c3 << half)
 ''',
     "half_to_float": '''
 def {name}(h):
@@ -162,6 +191,8 @@ def {name}(x):
     return np.uint16((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
 ''',
 }
+
+WHOLE = frozenset({"philox32", "philox64"})  # ops whose scalar form is replaced by the function of their name
 
 
 def helper(kind: str, name: str, dtype: DType, module: str) -> str:

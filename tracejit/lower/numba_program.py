@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tracejit.errors import ArgumentError, Location
-from tracejit.ir.dim import Dim, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
-from tracejit.ir.types import DType
 from tracejit.lower.emit_numba import Argument, Setting, Written, emit
 from tracejit.lower.numba_access import Placement, Size, place, same
 from tracejit.lower.numba_dialect import CPU, Dialect
-from tracejit.lower.numba_expr import Names, Writer
+from tracejit.lower.numba_expr import WIDTH, Names, Writer
 from tracejit.lower.numba_host import array_text, host_lines, numpy_type, tuple_text
 from tracejit.lower.numba_product import emit_product
 from tracejit.lower.numba_scalar import Helpers
-from tracejit.lower.program import HostUnit, LoopUnit, ProductUnit, Program, Unit
+from tracejit.lower.program import CopyUnit, HostUnit, LoopUnit, ProductUnit, Program, Unit
 
 INLINE = 256  # elements up to which a constant array is written out
-WIDTH = 100
 
 
 @dataclass
@@ -152,9 +151,7 @@ class ModulePrinter:
         """An operand of a host op, as an array of its own shape."""
         lay, v = u.inputs[i], u.node.inputs[i]
         assert lay is not None
-        base = self.label(lay.base)
-        if self.number(lay.base):
-            base = f"np.asarray({base})"
+        base = self._array(lay.base)
         p = place(lay.base.shape, v.shape, lay.strides, lay.offset)
         if p.flat or any(len(x.terms) > 1 for x in p.indices):
             offset = self.size(lay.offset)
@@ -162,6 +159,12 @@ class ModulePrinter:
             flat = f"{base}.reshape(-1)" + ("" if offset == "0" else f"[{offset}:]")
             return f"np.lib.stride_tricks.as_strided({flat}, {self.shape(v.shape)}, {strides})"
         return self._shaped(base, lay.base, v, p)
+
+    def _array(self, v: Value) -> str:
+        """A buffer as main's code names it; one value everywhere is written as such."""
+        if v.node is not None and v.node.op.name == "constant" and v.node.attr("value").array is None:
+            return f"np.full({self.shape(v.shape)}, {v.node.attr('value').splat.item()!r}, {numpy_type(v.dtype)})"
+        return f"np.asarray({self.label(v)})" if self.number(v) else self.label(v)
 
     def _shaped(self, text: str, base: Value, v: Value, p: Placement) -> str:
         if not _equal(p.shape, base.shape):
@@ -190,30 +193,36 @@ class ModulePrinter:
         return text if _equal(full, v.shape) else f"np.broadcast_to({text}, {self.shape(v.shape)})"
 
     # --- units --------------------------------------------------------------------------------------------------------
-    def _written(self, u: Unit, setting: Setting) -> Written:
+    def _unit(self, u: Unit) -> None:
+        """The lines of main for a unit."""
+        if isinstance(u, HostUnit):
+            self._host(u)
+            return
+        for v in u.writes:
+            shape = self.shape(v.shape)
+            self.out.line(f"{self.label(v)} = np.empty({shape}, {numpy_type(v.dtype)})")
         if isinstance(u, ProductUnit):
-            return emit_product(setting, u)
-        assert isinstance(u, LoopUnit)
-        return emit(setting, u.instance)
+            self._kernel(kernel_name(u), lambda s: emit_product(s, u))
+            return
+        assert isinstance(u, (LoopUnit, CopyUnit))
+        for x in [u.instance] if isinstance(u, LoopUnit) else u.instances:
+            self._kernel(kernel_name(u), functools.partial(emit, instance=x))
 
-    def _kernel(self, u: Unit) -> None:
-        """A unit's function, shared with an equal one, and the lines of main that call it."""
+    def _kernel(self, wish: str, write: Callable[[Setting], Written]) -> None:
+        """A kernel's function, shared with an equal one, and the line of main that calls it."""
         letters = iter(f"a{i}" for i in range(10**6))
         neutral: dict[Value, str] = {}
 
         def plain(v: Value) -> str:
             return neutral.setdefault(v, next(letters))
 
-        key = self._written(u, Setting(self.dialect, self.helpers, plain, self.number, show_line)).text
-        for v in u.writes:
-            self.label(v)
-        w = self._written(u, Setting(self.dialect, self.helpers, self.label, self.number, show_line))
+        key = write(Setting(self.dialect, self.helpers, plain, self.number, show_line)).text("")
+        w = write(Setting(self.dialect, self.helpers, self.label, self.number, show_line))
         if key not in self.kernels:
-            name = self.kernels[key] = self.module.new(f"kernel_{kernel_name(u)}")
-            self.functions.append(f"{self.dialect.decorator(w.text)}\ndef {name}{w.text}")
-        for v in u.writes:
-            self.out.line(f"{self.label(v)} = np.empty({self.shape(v.shape)}, {numpy_type(v.dtype)})")
-        self.out.line(f"{self.kernels[key]}({', '.join([self.given(a) for a in w.arguments])})")
+            name = self.kernels[key] = self.module.new(f"kernel_{wish}")
+            text = w.text(name)
+            self.functions.append(f"{self.dialect.decorator(text)}\n{text}")
+        self.out.call(f"{self.kernels[key]}(", [self.given(a) for a in w.arguments])
 
     def _host(self, u: HostUnit) -> None:
         args = [self.view(u, i) for i in range(len(u.inputs))]
@@ -238,17 +247,19 @@ class ModulePrinter:
         self._symbol_lines()
         self._sources()
         for u in self.p.units:
-            if isinstance(u, HostUnit):
-                self._host(u)
-            else:
-                self._kernel(u)
+            self._unit(u)
         results = [self.names[r] for r in self.graph.results]
-        self.out.line(f"return {', '.join(results)}" if results else "return ()")
+        plain = f"return {', '.join(results) or '()'}"
+        if len(plain) < WIDTH:
+            self.out.line(plain)
+        else:
+            self.out.call("return (", results)
         params = [*self.graph.params, *self.extra]
         main = Writer()
-        with main.block(f"def main({', '.join([self.names[p] for p in params])}):"):
-            for line in self._docstring(params):
-                main.line(line)
+        main.call("def main(", [self.names[p] for p in params], "):")
+        main.depth = 1
+        for line in self._docstring(params):
+            main.line(line)
         body = "\n\n\n".join([*self.helpers.texts, *self.functions, f"{main.text()}\n{self.out.text()}"])
         blocks = [self._imports(body), *(["\n".join(self.constants)] if self.constants else []), body]
         return Module("\n\n\n".join(blocks) + "\n", params, len(results))
@@ -300,6 +311,8 @@ def kernel_name(u: Unit) -> str:
         names.append("matmul")
     group = getattr(u, "group", None)
     names += [n.op.name.removeprefix("reduce_") for n in group.nodes] if group else []
+    if isinstance(u, CopyUnit):
+        names.append(u.node.op.name)
     short = [n for n in dict.fromkeys(names) if n not in ("cast", "copy", "identity", "constant")] or names[:1]
     return "_".join(short if len(short) <= 4 else [*short[:2], "to", short[-1]])
 
@@ -332,7 +345,7 @@ def title(c: Any) -> list[str]:
     code = getattr(f.python_function, "__code__", None)
     where = f", {os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else ""
     symbols = c.executable.symbols
-    sizes = f"Sizes that may differ from call to call: {', '.join(symbols)}." if symbols else "For these sizes only."
+    sizes = f"Sizes that may differ from call to call: {', '.join(symbols)}." if symbols else "Traced for these sizes only."
     return [f"Made from {f.__name__}{where}.", "", sizes]
 
 
@@ -354,5 +367,3 @@ def variable_name(v: Any) -> str:
     name = re.sub(r"\W+", "_", v._name).strip("_") or "variable"
     return name[0].lower() + name[1:]
 
-
-__all__ = ["DType", "Module", "ModulePrinter", "Naming", "kernel_name", "module", "product"]

@@ -13,7 +13,7 @@ from tracejit.lower.numba_dialect import Dialect
 from tracejit.lower.numba_expr import (
     AND, BIG, CHOICE, COMPARE, NOT, OR, POWER, SHIFT, SIGN, SUM, TERM, XOR, Expr, Names, Scope, Writer, operations,
 )  # fmt: skip
-from tracejit.lower.numba_helpers import helper, literal
+from tracejit.lower.numba_helpers import WHOLE, helper, literal
 
 INFIX = {"+": SUM, "-": SUM, "*": TERM, "/": TERM, "&": AND, "|": OR, "^": XOR, "<<": SHIFT, ">>": SHIFT}
 
@@ -48,6 +48,9 @@ class Helpers:
         """The name of a function for an op's scalar form, None if that is short enough to be written in place."""
         key = (op.name, attrs, tuple([a.dtype for a in args]))
         if key not in self.known:
+            if op.name in WHOLE:
+                self.known[key] = self.standard(op.name, args[0].dtype)
+                return self.known[key]
             trial = Helpers(self.dialect, Names(self.names))
             given = [Expr(a.dtype, letter) for a, letter in zip(args, "abcdefgh", strict=False)]
             size = operations([_body(trial, op, attrs, given)], given)
@@ -113,7 +116,8 @@ class NumbaScalar:
 
     def _infix(self, sign: str, a: Expr, b: Expr) -> Expr:
         p = INFIX[sign]
-        return self._wrapped(self._make(a.dtype, f"{{}} {sign} {{}}", (a, b), (p, p + 1), p))
+        needs = (p, p + 1) if sign in "+-*/" else (SIGN, SIGN)  # few know how tightly the others bind
+        return self._wrapped(self._make(a.dtype, f"{{}} {sign} {{}}", (a, b), needs, p))
 
     def _function(self, kind: str, *args: Expr, dtype: DType | None = None) -> Expr:
         d = dtype or args[0].dtype
@@ -122,7 +126,7 @@ class NumbaScalar:
         return self._call(self.helpers.standard(kind, args[0].dtype), args, d)
 
     def _compare(self, sign: str, a: Expr, b: Expr) -> Expr:
-        return self._make(bool_, f"{{}} {sign} {{}}", (a, b), (COMPARE + 1, COMPARE + 1), COMPARE)
+        return self._make(bool_, f"{{}} {sign} {{}}", (a, b), (SUM, SUM), COMPARE)
 
     def const(self, value: Any, dtype: Any) -> Expr:
         d = as_dtype(dtype)

@@ -32,7 +32,7 @@ GIL_WORK = 200_000
 CACHE_BYTES = 24 << 20  # results above this are written around the caches
 
 
-# --- where values lie ---------------------------------------------------------------------------------------------------
+# --- where values lie -------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Scratch:
     """Memory that one unit needs for itself."""
@@ -201,14 +201,21 @@ class ProductUnit(Unit):
         m, n, k, batch = b.size(self.m), b.size(self.n), b.size(self.k), b.size(self.batch)
         if m * n * batch == 0:
             return []
+        left, right = (self.a, self.sa, *self.ra), (self.b, self.sb, *self.rb)
+        if self.instance is None:
+            if n == 1:  # a matrix times a vector is fastest as the vector times the matrix
+                left, right = (*right[:2], right[3], right[2]), (*left[:2], left[3], left[2])
+                m, n = 1, m
+            elif b.size(right[1]) == 0 and b.size(left[1]) == m * b.size(left[2]):
+                m, batch = m * batch, 1  # one right operand for the whole batch: its rows follow each other
         code = b.code(self.sources()[0])
         bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch)
         scratch = b.scratch(self, "product", bytes_) if bytes_ else b.slot(0)
         named = dict(
-            a=b.slot_at(self.a.base, self.a.offset), b=b.slot_at(self.b.base, self.b.offset),
+            a=b.slot_at(left[0].base, left[0].offset), b=b.slot_at(right[0].base, right[0].offset),
             m=b.slot(m), n=b.slot(n), k=b.slot(k), batch=b.slot(batch),
-            a_batch=b.slot(self.sa), a_m=b.slot(self.ra[0]), a_k=b.slot(self.ra[1]),
-            b_batch=b.slot(self.sb), b_k=b.slot(self.rb[0]), b_n=b.slot(self.rb[1]), scratch=scratch,
+            a_batch=b.slot(left[1]), a_m=b.slot(left[2]), a_k=b.slot(left[3]),
+            b_batch=b.slot(right[1]), b_k=b.slot(right[2]), b_n=b.slot(right[3]), scratch=scratch,
         )  # fmt: skip
         operands = [named[o] for o in OPERANDS]
         if self.instance is not None:
@@ -346,7 +353,7 @@ def _at(address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[in
     return np.ndarray(shape, dtype, buffer, -low, strides)
 
 
-# --- the program ----------------------------------------------------------------------------------------------------------
+# --- the program ------------------------------------------------------------------------------------------------------
 @dataclass
 class State:
     """A Variable's place in the graph: the parameter that reads it, and the result that it is set to, if any."""
@@ -374,7 +381,7 @@ class Program:
         sources = [s for u in self.units for s in u.sources()]
         self.compiled = compiler.compile_all(sources)
 
-    # --- units ------------------------------------------------------------------------------------------------------------
+    # --- units --------------------------------------------------------------------------------------------------------
     def _units(self) -> list[Unit]:
         fuser = Fuser(self.graph)
         units: list[Unit] = []
@@ -458,7 +465,7 @@ class Program:
                 stack += needs[i]
         return False
 
-    # --- what it says of itself ---------------------------------------------------------------------------------------------
+    # --- what it says of itself ---------------------------------------------------------------------------------------
     def describe(self) -> str:
         lines = []
         for i, u in enumerate(self.units):
@@ -498,7 +505,7 @@ class Binding:
         self.threads = threads.get_threads()
         self.used_pool = False
 
-    # --- slots ----------------------------------------------------------------------------------------------------------------
+    # --- slots --------------------------------------------------------------------------------------------------------
     def size(self, d: Size) -> int:
         return size_at(d, self.sizes)
 
@@ -543,7 +550,7 @@ class Binding:
     def _touch(self, key: Any) -> None:
         self.life.setdefault(key, []).append(self.now)
 
-    # --- steps ------------------------------------------------------------------------------------------------------------------
+    # --- steps --------------------------------------------------------------------------------------------------------
     def code(self, s: compiler.Source) -> compiler.Code:
         known = self.p.compiled.code
         if s.text not in known:

@@ -97,21 +97,23 @@ class ExpScalar(MemoryScalar):
         t = self.fn.fma(x, self.like(x, factor), magic)
         return t, self.fn.sub(t, magic)
 
-    def _exp_parts(self, x: Val, low: Val | None = None, small: bool = False) -> tuple[Val, Val, Val]:
+    def _exp_parts(
+        self, x: Val, low: Val | None = None, small: bool = False, twice: bool = False
+    ) -> tuple[Val, Val, Val]:
         """exp(x + low) = 2**n * (1 + q): q, n, and n in the low bits of a register.
 
-        `small`: large results need not be exact, one float for log(2) is enough.
+        `small`: large results need not be exact, one float for log(2) is enough. `twice`: exp(2x) = 2**n * (1 + 2q).
         """
         f, fmt = self.fn, self._format(x)
-        t, n = self._round_to_int(x, fmt.log2e[0])
-        if small and fmt is FLOAT:
-            r = f.fma(n, self.like(x, -math.log(2)), x)
-        else:
-            r = f.fma(n, self.like(x, -fmt.ln2[0]), x)
-            r = f.fma(n, self.like(x, -fmt.ln2[1]), r)
+        u = 2 if twice else 1
+        t, n = self._round_to_int(x, fmt.log2e[0] * u)
+        r = x
+        for part in (math.log(2),) if small and fmt is FLOAT else fmt.ln2:
+            r = f.fma(n, self.like(x, -part / u), r)
         if low is not None:
             r = f.add(r, low)
-        return f.fma(self._poly(r, fmt.exp), f.mul(r, r), r), n, t
+        coefficients = [c * u ** (len(fmt.exp) - i) for i, c in enumerate(fmt.exp)]
+        return f.fma(self._poly(r, coefficients), f.mul(r, r), r), n, t
 
     def _scale(self, p: Val, n: Val, t: Val) -> Val:
         """p * 2**n, rounded once, through subnormal numbers and infinity."""
@@ -122,14 +124,14 @@ class ExpScalar(MemoryScalar):
         h = f.op("ashr", i, self._int(p, 1))
         return f.mul(f.mul(p, self._power(h)), self._power(f.sub(i, h)))
 
-    def _power(self, n: Val) -> Val:
-        """2**n for an n within the normal range in the low bits of an integer or float register."""
+    def _power(self, n: Val, more: int = 0) -> Val:
+        """2**(n + more), a normal number, for an n in the low bits of an integer or float register."""
         f = self.fn
         ty = vec("float" if elem(n.ty) in ("float", "i32") else "double", lanes(n.ty))
         b = n if elem(n.ty)[0] == "i" else f.bits(n)
         fmt = self._format(Val("", ty))
-        one = fmt.bias << fmt.digits
-        return f.cast("bitcast", f.add(f.op("shl", b, const(b.ty, fmt.digits)), const(b.ty, one)), ty)
+        one = const(b.ty, (fmt.bias + more) << fmt.digits)
+        return f.cast("bitcast", f.add(f.op("shl", b, const(b.ty, fmt.digits)), one), ty)
 
     def _exp(self, x: Val) -> Val:
         q, n, t = self._exp_parts(self._clamp(x, *self._format(x).exp_range))
@@ -150,12 +152,14 @@ class ExpScalar(MemoryScalar):
         r = f.sub(x, n)
         return self._scale(f.fma(self._poly(r, fmt.exp2), r, self.like(x, 1.0)), n, t)
 
-    def _expm1_scaled(self, x: Val, down: int, small: bool = False) -> Val:
-        """expm1(x) / 2**down for an x in range."""
-        f, fmt = self.fn, self._format(x)
-        q, _, t = self._exp_parts(x, small=small)
-        s = f.add(f.op("shl", f.bits(t), self._int(x, fmt.digits)), self._int(x, (fmt.bias - down) << fmt.digits))
-        s = self._float(s, x)
+    def _expm1_scaled(self, x: Val, down: int, small: bool = False, twice: bool = False) -> Val:
+        """expm1(x) / 2**down, or expm1(2x) / 2**down, for an x in range."""
+        f = self.fn
+        q, _, t = self._exp_parts(x, None, small, twice)
+        if twice:
+            s = self._power(t)
+            return f.fma(q, s, f.fma(s, self.like(x, 0.5), self.like(x, -(2.0**-down))))
+        s = self._power(t, -down)
         return f.fma(q, s, f.sub(s, self.like(x, 2.0**-down)))
 
     def _expm1(self, x: Val) -> Val:
@@ -163,10 +167,11 @@ class ExpScalar(MemoryScalar):
         return self._signed(self.fn.add(half, half), x)
 
     def _tanh(self, x: Val) -> Val:
+        """h/(h+1) with h = expm1(2*|x|)/2."""
         f = self.fn
         a = self._below(self._abs(x), self._format(x).one_from)
-        e = self._expm1_scaled(f.add(a, a), 0, small=True)
-        return self._signed(f.fdiv(e, f.add(e, self.like(x, 2.0))), x)
+        h = self._expm1_scaled(a, 1, small=True, twice=True)
+        return self._signed(f.fdiv(h, f.add(h, self.like(x, 1.0))), x)
 
     def _sinh(self, x: Val) -> Val:
         """With e = expm1(|x|): (e + e/(e+1)) / 2, on a quarter of e, for the sake of the largest arguments."""
@@ -179,8 +184,7 @@ class ExpScalar(MemoryScalar):
         """With e = exp(|x|) / 4: 2*e + 1/(8*e)."""
         f, fmt = self.fn, self._format(x)
         q, _, t = self._exp_parts(self._below(self._abs(x), fmt.exp_range[1] + 0.5))
-        s = f.add(f.op("shl", f.bits(t), self._int(x, fmt.digits)), self._int(x, (fmt.bias - 2) << fmt.digits))
-        s = self._float(s, x)
+        s = self._power(t, -2)
         e = f.fma(q, s, s)
         r = f.add(e, f.fdiv(self.like(x, 1 / 16), e))
         return f.add(r, r)
@@ -195,28 +199,33 @@ class ExpScalar(MemoryScalar):
         return self.fn.add(self._above(x, 0.0), self._log1p_above(self._exp_negative(x), finite=True))
 
     # --- logarithms -------------------------------------------------------------------------------------------
-    def _split(self, x: Val, low: float = 0.75, add: Val | None = None) -> tuple[Val, Val]:
-        """x + add = 2**k * (1 + z) with k a float and `low` <= 1+z < 2*low, for x > 0. `low` is 3/4 or 1."""
+    def _split(self, x: Val, add: Val | None = None) -> tuple[Val, Val]:
+        """x + add = 2**k * (1 + z) with k a float and -1/4 <= z < 1/2, for x > 0."""
+        k, m = self._exponent(x, 0.75)
+        z = self.fn.sub(m, self.like(x, 1.0))
+        if add is None:
+            return k, z
+        if self._native(x):
+            return k, self.fn.add(z, self._avx512("scalef", add, self.fn.fneg(k), x))
+        fmt = self._format(x)
+        t = self.fn.sub(self.like(x, fmt.magic), self._below(k, fmt.bias - 1.0))
+        return k, self.fn.fma(add, self._power(t), z)
+
+    def _exponent(self, x: Val, low: float) -> tuple[Val, Val]:
+        """x = 2**k * m with k a float and `low` <= m < 2*low, for x > 0. `low` is 3/4 or 1."""
         f, fmt = self.fn, self._format(x)
         one = self.like(x, 1.0)
         if self._native(x):
             k, m = self._avx512("getexp", x, x), self._avx512("getmant", x, 3 if low < 1 else 0, x)
-            if low < 1:
-                k = f.select(f.cmp("olt", m, one), f.add(k, one), k)
-            z = f.sub(m, one)
-            return k, z if add is None else f.add(z, self._avx512("scalef", add, f.fneg(k), x))
+            return (f.select(f.cmp("olt", m, one), f.add(k, one), k) if low < 1 else k), m
         small = f.cmp("olt", x, self.like(x, fmt.tiny))
         b = f.bits(f.select(small, f.mul(x, self.like(x, 2.0 ** (fmt.digits + 2))), x))
         digits = self._int(x, fmt.digits)
         bottom = (fmt.bias << fmt.digits) - (1 << fmt.digits - 1 if low < 1 else 0)
         e = f.op("ashr", f.sub(b, self._int(x, bottom)), digits)
-        z = f.sub(self._float(f.sub(b, f.op("shl", e, digits)), x), one)
+        m = self._float(f.sub(b, f.op("shl", e, digits)), x)
         k = f.cast("sitofp", e, x.ty)
-        if add is not None:
-            top = f.intrinsic("smin", e, self._int(x, fmt.bias - 1))
-            down = f.sub(self._int(x, fmt.bias << fmt.digits), f.op("shl", top, digits))
-            return k, f.fma(add, self._float(down, x), z)
-        return f.add(k, f.select(small, self.like(x, -fmt.digits - 2.0), self.like(x, 0.0))), z
+        return f.add(k, f.select(small, self.like(x, -fmt.digits - 2.0), self.like(x, 0.0))), m
 
     def _log_near(self, z: Val) -> Val:
         """log(1+z) - z for z in [-1/4, 1/2)."""

@@ -81,8 +81,7 @@ class LLVMScalar(RandomScalar):
     def _long_log(self, x: Val) -> tuple[Val, Val]:
         """log(x) for x > 0 as an unevaluated sum of two numbers, good to about 10 bits more than one holds."""
         f, fmt = self.fn, self._format(x)
-        k, z = self._split(x, 1.0)
-        m = f.add(z, self.like(x, 1.0))
+        k, m = self._exponent(x, 1.0)
         index = f.op("lshr", f.bits(m), self._int(x, fmt.digits - 4))
         r = f.fma(m, self._lookup("inverse", CELLS, index, x), self.like(x, -1.0))
         # k*log(2) and -log of the cell add up exactly
@@ -107,21 +106,20 @@ class LLVMScalar(RandomScalar):
         high, low = self._long_log(self._abs(x))
         v = f.mul(y, high)
         rest = f.fma(y, low, f.fma(y, high, f.fneg(v)))
-        v = self._clamp(v, fmt.exp_range[0] - 2, fmt.exp_range[1] + 2)
-        # where v was clamped `rest` means nothing; NaN becomes 1
+        # where v is clamped, `rest` means nothing; NaN becomes 1
         rest = f.select(f.cmp("olt", rest, self.like(x, 1.0)), rest, self.like(x, 1.0))
         rest = self._above(rest, -1.0)
-        q, n, t = self._exp_parts(v, rest)
+        q, n, t = self._exp_parts(self._clamp(v, fmt.exp_range[0] - 2, fmt.exp_range[1] + 2), rest)
         r = self._scale(f.add(q, self.like(x, 1.0)), n, t)
         infinity = (fmt.bias * 2 + 1) << fmt.digits
         odd = f.or_(
             f.cmp("uge", f.sub(f.bits(x), self._int(x, 1)), self._int(x, infinity - 1)),
-            f.cmp("uge", f.op("shl", f.bits(y), self._int(y, 1)), self._int(y, infinity << 1)),
+            f.cmp("uno", v, v),  # y is NaN, or infinite while x is 1
         )
         return f.if_(self.any(odd), lambda: [self._pow_special(x, y, r)], lambda: [r])[0]
 
     def _pow_special(self, x: Val, y: Val, r: Val) -> Val:
-        """IEEE 754's results where x is not positive and finite or y not finite; `r` is |x|**y elsewhere."""
+        """IEEE 754's results where x is not positive and finite or y not finite; `r` is |x|**y for finite ones."""
         f, zero, one, inf = self.fn, self.like(x, 0.0), self.like(x, 1.0), self.like(x, math.inf)
         a, ay = self._abs(x), self._abs(y)
         end = f.or_(f.or_(f.cmp("oeq", a, zero), f.cmp("oeq", a, inf)), f.cmp("oeq", ay, inf))

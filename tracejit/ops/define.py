@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.context import activity
+from tracejit.context import activity, context
 from tracejit.errors import DTypeError
 from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
 from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, Operand, Tensor, run_silently
@@ -41,6 +42,30 @@ def _one(d: int | Dim) -> bool:
     return type(d) is int and d == 1
 
 
+SINGULAR: set[str] = set()  # rows whose result or derivative may be infinite or NaN for finite operands
+_BOUNDED = {"tanh", "sigmoid", "erf", "sign"}
+_SEARCHED = 64  # nodes
+
+
+def may_blow_up(t: Tensor) -> bool:
+    """Whether a tensor has elements that are not finite; of a traced one, whether it comes from an op that makes such."""
+    a = t._a
+    if type(a) is not Value:
+        return a.dtype.kind in "fcV" and not bool(np.isfinite(a).all())
+    todo, seen = [a], {a}
+    while todo and len(seen) < _SEARCHED:
+        v = todo.pop()
+        n = v.node
+        if n is None or n.op.name in _BOUNDED:
+            continue
+        if n.op.name in SINGULAR:
+            return True
+        new = [i for i in n.inputs if i.dtype.is_inexact and i not in seen]
+        seen.update(new)
+        todo += new
+    return bool(todo)
+
+
 def elementwise(
     name: str,
     numpy: Callable[..., Any],
@@ -59,8 +84,9 @@ def elementwise(
     """A row for an op that works element by element, with broadcasting.
 
     `partials(y, *x)` gives dy/dx_i, each a tensor, 1.0, -1.0 or None; reverse and forward mode follow from it.
-    `singular` says that a partial may be infinite or NaN where the cotangent is zero; zero times it is then zero, so
-    that the branch which `where` did not take contributes nothing.
+    `singular` says that a partial may be infinite or NaN for finite operands; zero times it is then zero, so that the
+    branch which `where` did not take contributes nothing. Other rows do the same behind a `where` if their operands
+    may be infinite or NaN.
     `scalar` is a method of the scalar protocol, or a function over it.
     """
 
@@ -74,16 +100,20 @@ def elementwise(
         weak = all(t.weak for t in types)
         return TensorType(bool_ if result == "bool" else first.dtype, shape, weak and result != "bool")
 
-    def product(p: Any, g: Tensor) -> Tensor:
+    if singular:
+        SINGULAR.add(name)
+
+    def product(p: Any, g: Tensor, x: tuple[Tensor, ...]) -> Tensor:
         if type(p) is float:
             return g if p == 1.0 else OPS["neg"](g) if p == -1.0 else OPS["mul"](g, p)
         if p.dtype.kind == "c":
             p = OPS["conj"](p)
-        return OPS["multiply_no_nan"](p, g) if singular else OPS["mul"](g, p)
+        unsafe = singular or (context.masked and any(may_blow_up(v) for v in x))
+        return OPS["multiply_no_nan"](p, g) if unsafe else OPS["mul"](g, p)
 
     def vjp(g: Tensor, y: Tensor, *x: Tensor, **attrs: Any) -> tuple:
         return tuple(
-            [None if p is None else sum_to(product(p, g), v) for p, v in zip(partials(y, *x), x, strict=True)]  # type: ignore[misc]
+            [None if p is None else sum_to(product(p, g, x), v) for p, v in zip(partials(y, *x), x, strict=True)]  # type: ignore[misc]
         )
 
     def jvp(tangents: tuple, y: Tensor, *x: Tensor, **attrs: Any) -> Tensor | None:

@@ -421,7 +421,7 @@ class Fuser:
         trial.bits = a.bits | b.bits
         if any(kind_of(trial, r) is None for r in trial.inner) or self._late_inside(trial):
             return False
-        if not self._each_written_once(trial, None):
+        if not self._read_in_step(trial) or not self._each_written_once(trial, None):
             return False
         if self.cyclic(trial.bits):
             return False
@@ -431,6 +431,18 @@ class Fuser:
             ids = [i for i in self.member[n] if i != b.id]
             self.member[n] = ids if a.id in ids else [*ids, a.id]
         del self.groups[b.id]
+        return True
+
+    def _read_in_step(self, g: Group) -> bool:
+        """Whether members read each other only at the element that the loop is at."""
+        inside = set(g.nodes)
+        for n in g.nodes:
+            for u, x in self.uses(n.out):
+                if u not in inside:
+                    continue
+                for i, y in enumerate(u.inputs):
+                    if y is x and back_through(x, g.operand_tags(u, i)) != (n.out, g.tags[n.out]):
+                        return False
         return True
 
     def anchor(self, n: Node) -> bool:

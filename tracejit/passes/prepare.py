@@ -144,9 +144,9 @@ def _tiny(n: Node) -> bool:
     m, k = (a.shape[1], a.shape[0]) if ta else (a.shape[0], a.shape[1])
     cols = c.shape[0] if tb else c.shape[1]
     small = [type(d) is int and d <= TINY for d in (m, k, cols)]
-    if small[1] and type(k) is int and k > 0 and type(cols) is int and cols * k <= TINY:
+    if small[1] and type(k) is int and k > 0 and type(cols) is int and 0 < cols * k <= TINY:
         return True  # every column is a sum of k products
-    return bool(small[0] and small[2] and m * cols <= TINY and hint(k) > TINY)  # type: ignore[operator]
+    return bool(small[0] and small[2] and 0 < m * cols <= TINY and hint(k) > TINY)  # type: ignore[operator]
 
 
 def _expand(b: Builder, n: Node, inputs: list[Value]) -> Value:

@@ -138,7 +138,7 @@ def _checked(a: np.ndarray | None, t: TensorType, splat: bool = False) -> Const 
         return None
     if splat:
         return Const(None, a[()], t.shape, t.dtype)
-    return Const(np.ascontiguousarray(a)) if a.shape == t.shape else None
+    return Const(np.asarray(a, order="C")) if a.shape == t.shape else None
 
 
 Visit = Callable[[Builder, Node, tuple[Value, ...]], "tuple[Value, ...] | None"]

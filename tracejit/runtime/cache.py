@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -370,18 +371,41 @@ def shared() -> DiskCache:
     return DiskCache()
 
 
+def _compile_in_background(text: str, level: int, key: str, cache: DiskCache) -> None:
+    def work() -> None:
+        from tracejit.lower import engine
+
+        with contextlib.suppress(RuntimeError, OSError):
+            cache.put(key, engine.compile_ir(text, level))
+
+    timer = threading.Timer(0.5, work)
+    timer.daemon = True
+    timer.start()
+
+
 def load_library(
     text: str,
     exports: Iterable[str],
     imports: Mapping[str, int] | None = None,
     optimize: int = 0,
     cache: DiskCache | None = None,
+    later: int | None = None,
 ) -> Library:
-    """Load the native code of an LLVM module, from the disk cache if it was compiled before."""
+    """Load the native code of an LLVM module, from the disk cache if it was compiled before.
+
+    `later` is a higher level of optimization that later processes find on disk: this one compiles it in the background,
+    half a second from now, and does not wait for it.
+    """
     from tracejit.lower import engine  # loads llvmlite: not before something is compiled
 
     cache = cache or shared()
     names = list(exports)
+    if later is not None:
+        better = make_key(text, "llvm", later)
+        if cache.get(better) is not None or not cache.enabled:
+            optimize = later
+        else:
+            _compile_in_background(text, later, better, cache)
     key = make_key(text, "llvm", optimize)
     known = cache.get(key)
     if known is not None:

@@ -407,7 +407,7 @@ class Native:
     def __init__(self) -> None:
         offsets = layout.slot_offset(Chain, "_native_plans"), layout.slot_offset(Table, "_table")
         text = module_text(*offsets)
-        self._library = load_library(text, ["vectorcall", "execute"], _addresses(), optimize=2)
+        self._library = load_library(text, ["vectorcall", "execute"], _addresses(), later=2)
         self.vectorcall = self._library["vectorcall"]
         fastcall = 0x80
         self._definition = _MethodDef(b"execute", self._library["execute"], fastcall, None)

@@ -101,7 +101,7 @@ def test_promotion_is_numpys(a, b):
 @pytest.mark.parametrize("d", NUMPY_TYPES, ids=str)
 def test_python_numbers_are_weak(d):
     for x in (True, 1, 1.0, 1j):
-        expected = np.result_type(d.np, type(x)) if type(x) is not bool else d.np
+        expected = np.result_type(np.ones(1, d.np), x)
         if type(x) is float and d.kind in "biu":
             expected = np.dtype("float32" if d.kind == "b" or d.bits <= 16 else "float64")
         if type(x) is complex and d.kind in "biu":

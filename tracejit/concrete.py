@@ -79,7 +79,9 @@ def array_of(owner: Any) -> np.ndarray:
 class Executable:
     """A graph that runs: natively, or in the reference interpreter when it cannot be compiled."""
 
-    def __init__(self, parts: Parts, numerics: str, returns: Returns | None = None, optimized: Graph | None = None) -> None:
+    def __init__(
+        self, parts: Parts, numerics: str, returns: Returns | None = None, optimized: Graph | None = None
+    ) -> None:
         self.parts, self.numerics = parts, numerics
         self.returns = returns
         self.timing = Timing()

@@ -60,7 +60,9 @@ class _Static:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self._by_value = isinstance(value, (str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice))
+        self._by_value = isinstance(
+            value, (str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice)
+        )
 
     def __hash__(self) -> int:
         if isinstance(self.value, slice):
@@ -249,7 +251,9 @@ class Function(NativeCallable):
         plan = exe.plan(sizes, concrete.returns)
         result = plan.run(_plan_leaves(concrete, leaves))
         if result is NotImplemented:
-            raise AssertionError(f"{self!r}: the plan does not fit the arguments that it was made for\n{plan.describe()}")
+            raise AssertionError(
+                f"{self!r}: the plan does not fit the arguments that it was made for\n{plan.describe()}"
+            )
         self._remember(plan, args, kwargs, leaves)
         return result
 
@@ -292,7 +296,9 @@ class Function(NativeCallable):
 
     def _flatten(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
         """The leaves of all arguments, those by default included, and their structure."""
-        if self._signature is not None and not (self._plain and not kwargs and len(args) == len(self._signature.parameters)):
+        if self._signature is not None and not (
+            self._plain and not kwargs and len(args) == len(self._signature.parameters)
+        ):
             bound = self._signature.bind(*args, **kwargs)
             given = set(bound.arguments)
             bound.apply_defaults()
@@ -495,14 +501,18 @@ class Function(NativeCallable):
         trace.scalars = scalars
         a, kw = tree.unflatten(structure, args)
         result, results, outputs, out_structure = self._run_trace(trace, a, kw, guards)
-        graph = trace.builder.finish(self.__name__, [*results, *[trace.value(trace.env[id(v)]) for v in trace.written()]])
+        graph = trace.builder.finish(
+            self.__name__, [*results, *[trace.value(trace.env[id(v)]) for v in trace.written()]]
+        )
         parts = parts_of(trace, infos, graph, len(results))
         self._tracing_count += 1
         ms = (time.perf_counter() - t0) * 1e3
         del result
         return Concrete(self, kinds, patterns, parts, out_structure, outputs, guards, ms, reason)
 
-    def _run_trace(self, trace: Trace, args: tuple, kwargs: dict, guards: list) -> tuple[Any, list[Value], list[Any], Any]:
+    def _run_trace(
+        self, trace: Trace, args: tuple, kwargs: dict, guards: list
+    ) -> tuple[Any, list[Value], list[Any], Any]:
         def decided(relation: str, d: Dim, zero: int, answer: bool) -> None:
             guards.append((relation, d, answer))
 
@@ -585,7 +595,9 @@ def explain(c: Concrete) -> str:
     exe = c.executable
     t = exe.timing
     lines = [f"{c.function.__qualname__}: traced because: {c.reason}"]
-    lines += [f"  trace {t.trace_ms:.1f} ms, optimize {t.optimize_ms:.1f} ms, lower {t.lower_ms:.1f} ms, compile {t.compile_ms:.1f} ms"]
+    lines += [
+        f"  trace {t.trace_ms:.1f} ms, optimize {t.optimize_ms:.1f} ms, lower {t.lower_ms:.1f} ms, compile {t.compile_ms:.1f} ms"
+    ]
     lines += ["", "graph", str(exe.parts.graph), "", "merged, folded, rewritten"]
     lines += [f"  {x}" for x in exe.report.lines()] or ["  nothing"]
     lines += ["", "optimized", str(exe.optimized)]

@@ -385,7 +385,9 @@ class Variable(Operand):
     value = read_value
 
     # --- assigning --------------------------------------------------------------------------------------------
-    def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Variable:
+    def assign(
+        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
         """Set the value. Returns the Variable. Raises `ShapeError` or `DTypeError` and changes nothing."""
         t = self._fitting(value)
         if context.trace is not None:
@@ -396,11 +398,15 @@ class Variable(Operand):
             self._a = a if a.flags.c_contiguous and a.flags.owndata else np.array(a, order="C", copy=True)
         return self
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Variable:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
         """`v += delta`."""
         return self.assign(OPS["add"](self, self._fitting(delta, broadcast=True)))
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Variable:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
         """`v -= delta`."""
         return self.assign(OPS["sub"](self, self._fitting(delta, broadcast=True)))
 
@@ -455,7 +461,9 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
     if dtype is not None:
         if a.dtype.kind in "biufcV":
             if dtype.kind in "iu" and a.dtype.kind == "f":
-                raise locate(DTypeError(f"cannot make {dtype.name} from floating-point values", remedy="tj.cast(x, dtype)"))
+                raise locate(
+                    DTypeError(f"cannot make {dtype.name} from floating-point values", remedy="tj.cast(x, dtype)")
+                )
             if dtype.kind in "iu" and a.dtype.kind in "iu" and a.size:
                 lo, hi = np.iinfo(dtype.np).min, np.iinfo(dtype.np).max
                 if int(a.min()) < lo or int(a.max()) > hi:

@@ -81,7 +81,9 @@ class Const:
 
     __slots__ = ("array", "key", "splat", "shape", "dtype")
 
-    def __init__(self, array: np.ndarray | None, splat: Any = None, shape: tuple = (), dtype: DType | None = None) -> None:
+    def __init__(
+        self, array: np.ndarray | None, splat: Any = None, shape: tuple = (), dtype: DType | None = None
+    ) -> None:
         if array is not None:
             dtype, shape = as_dtype(array.dtype), array.shape
             if array.size == 1 or (0 < array.size <= 4096 and _all_same(array)):
@@ -109,7 +111,9 @@ class Const:
     def __repr__(self) -> str:
         if self.array is None:
             return str(self.splat)
-        return np.array2string(self.array, threshold=8, separator=",").replace("\n", "") if self.array.size <= 8 else "…"
+        return (
+            np.array2string(self.array, threshold=8, separator=",").replace("\n", "") if self.array.size <= 8 else "…"
+        )
 
 
 def _all_same(a: np.ndarray) -> bool:

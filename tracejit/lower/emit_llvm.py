@@ -130,9 +130,27 @@ class _Emitter:
     # --- inner loops --------------------------------------------------------------------------------------------------
     def element(self, sid: int, memo: dict[int, S], index: list[Val | None], mask: Mask, phase: int) -> S:
         """A statement's value for `width` elements from the innermost index on."""
-        if sid in memo:
-            return memo[sid]
-        s = self.k.stmts[sid]
+        if sid not in memo:
+            for i in self._needed(sid, memo, phase):
+                memo[i] = self._element(self.k.stmts[i], memo, index, mask, phase)
+        return memo[sid]
+
+    def _needed(self, sid: int, memo: dict[int, S], phase: int) -> list[int]:
+        """The statements still to be computed for this one, in order."""
+        found: set[int] = set()
+        stack = [sid]
+        while stack:
+            i = stack.pop()
+            if i in memo or i in found:
+                continue
+            found.add(i)
+            s = self.k.stmts[i]
+            if s.level == FULL and not (i in self.kept and s.phase < phase):
+                stack += s.args
+        return sorted(found)
+
+    def _element(self, s: Stmt, memo: dict[int, S], index: list[Val | None], mask: Mask, phase: int) -> S:
+        sid = s.id
         if s.level < FULL:
             return self.env[sid]
         m = self.mv
@@ -152,11 +170,10 @@ class _Emitter:
         elif s.kind == "index":
             out = self._index(s, m, index, index[-1])
         else:
-            out = self.apply(s, m, lambda a: self.element(a, memo, index, mask, phase))
+            out = self.apply(s, m, memo.__getitem__)
             if sid in self.kept:
                 p = self.fn.gep(self.kept[sid], index[-1], m.memory(s.dtype))  # type: ignore[arg-type]
                 m.store(out, p)
-        memo[sid] = out
         return out
 
     def store(self, value: S, a: Access, index: list[Val | None], mask: Mask) -> None:

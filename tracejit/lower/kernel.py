@@ -136,7 +136,9 @@ class Kernel:
     def weight(self) -> int:
         """Rough cost of one element, in cheap operations."""
         return sum(
-            10 if s.op is not None and s.op.name in HEAVY else 1 for s in self.stmts if s.level == FULL and s.kind != "const"
+            10 if s.op is not None and s.op.name in HEAVY else 1
+            for s in self.stmts
+            if s.level == FULL and s.kind != "const"
         )
 
     def phases(self) -> int:
@@ -148,7 +150,9 @@ class Instance:
 
     __slots__ = ("kernel", "operands", "domain", "outputs", "reads", "nodes")
 
-    def __init__(self, kernel: Kernel, operands: list[Any], domain: list[Size], outputs: list[Value], nodes: list[Node]) -> None:
+    def __init__(
+        self, kernel: Kernel, operands: list[Any], domain: list[Size], outputs: list[Value], nodes: list[Node]
+    ) -> None:
         self.kernel, self.operands, self.domain, self.outputs, self.nodes = kernel, operands, domain, outputs, nodes
         self.reads = [v for v in operands if isinstance(v, Value) and v not in outputs]
 
@@ -407,20 +411,19 @@ def kept_values(k: Kernel) -> list[Stmt]:
     again: set[int] = set()
     seen: set[tuple[int, int]] = set()
 
-    def visit(i: int, phase: int) -> None:
-        s = k.stmts[i]
-        if s.level < FULL or (i, phase) in seen:
-            return
-        seen.add((i, phase))
-        if s.kind == "op" and s.op is not None and s.op.name in HEAVY:
-            if s.phase == phase:
-                computed.add(i)
-            elif i in computed:
-                again.add(i)
-                return
-        for a in s.args:
-            visit(a, phase)
-
-    for i, phase in sorted(roots, key=lambda r: r[1]):
-        visit(i, phase)
+    for root, phase in sorted(roots, key=lambda r: r[1]):
+        stack = [root]
+        while stack:
+            i = stack.pop()
+            s = k.stmts[i]
+            if s.level < FULL or (i, phase) in seen:
+                continue
+            seen.add((i, phase))
+            if s.kind == "op" and s.op is not None and s.op.name in HEAVY:
+                if s.phase == phase:
+                    computed.add(i)
+                elif i in computed:
+                    again.add(i)
+                    continue
+            stack += s.args
     return [s for s in k.stmts if s.id in again]

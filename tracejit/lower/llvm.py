@@ -280,7 +280,9 @@ class Fn:
         name = f"llvm.masked.load.{suffix(ty)}.p0"
         # the alignment as an operand: the form of older LLVMs, which newer ones read too
         self.module.declare(name, ty, ["ptr", "i32 immarg", mask.ty, ty])
-        return self.emit(f"call {ty} @{name}(ptr {p}, i32 {align}, {mask.ty} {mask}, {ty} {other or 'zeroinitializer'})", ty)
+        return self.emit(
+            f"call {ty} @{name}(ptr {p}, i32 {align}, {mask.ty} {mask}, {ty} {other or 'zeroinitializer'})", ty
+        )
 
     def masked_store(self, v: Val, p: Val, mask: Val, align: int) -> None:
         name = f"llvm.masked.store.{suffix(v.ty)}.p0"
@@ -363,7 +365,8 @@ class Fn:
         latch = self.block
         phis = [f"  {i} = phi i64 [ {lo}, %{before} ], [ {nxt}, %{latch} ]"]
         phis += [
-            f"  {c} = phi {c.ty} [ {a}, %{before} ], [ {o}, %{latch} ]" for c, a, o in zip(carried, init, out, strict=True)
+            f"  {c} = phi {c.ty} [ {a}, %{before} ], [ {o}, %{latch} ]"
+            for c, a, o in zip(carried, init, out, strict=True)
         ]
         self.lines[at:at] = phis
         self.br_if(more, top, done)
@@ -394,7 +397,8 @@ class Fn:
         latch = self.block
         self.br(head)
         self.lines[at:at] = [
-            f"  {k} = phi {k.ty} [ {a}, %{before} ], [ {o}, %{latch} ]" for k, a, o in zip(carried, init, out, strict=True)
+            f"  {k} = phi {k.ty} [ {a}, %{before} ], [ {o}, %{latch} ]"
+            for k, a, o in zip(carried, init, out, strict=True)
         ]
         self.scopes.pop()
         self.scopes.pop()

@@ -228,7 +228,9 @@ class ProductUnit(Unit):
             tasks = mm.gemmplan.tasks(t, step, m, n, k, batch)
             if tasks:
                 grain = mm.gemmplan.grain(t, step, m, n, k, batch)
-                out.append(b.launch_tasks(code.addresses[step], operands, tasks, grain, f"matmul.{step} {self.describe()}"))
+                out.append(
+                    b.launch_tasks(code.addresses[step], operands, tasks, grain, f"matmul.{step} {self.describe()}")
+                )
         return out
 
     def describe(self) -> str:
@@ -317,13 +319,18 @@ class HostUnit(Unit):
             assert lay is not None
             size = v.dtype.size
             shape = tuple(b.size(d) for d in v.shape)
-            ins.append((b.slot_at(lay.base, lay.offset), v.dtype.np, shape, tuple(b.size(s) * size for s in lay.strides)))
+            ins.append(
+                (b.slot_at(lay.base, lay.offset), v.dtype.np, shape, tuple(b.size(s) * size for s in lay.strides))
+            )
         outs = [(b.slot(o), o.dtype.np, tuple(b.size(d) for d in o.shape)) for o in n.outs]
         attrs = at_sizes(n.attrs, b.sizes)  # type: ignore[arg-type]
         op = n.op
 
         def run(frame: int) -> None:
-            arrays = [np.lib.stride_tricks.as_strided(_at(_word(frame, s), d, shape, st), shape, st) for s, d, shape, st in ins]
+            arrays = [
+                np.lib.stride_tricks.as_strided(_at(_word(frame, s), d, shape, st), shape, st)
+                for s, d, shape, st in ins
+            ]
             with np.errstate(all="ignore"):
                 r = op.numpy(*arrays, **attrs)
             for (s, d, shape), x in zip(outs, r if type(r) is tuple else (r,), strict=True):

@@ -120,7 +120,9 @@ def elementwise(
         total = None
         for p, t in zip(partials(y, *x), tangents, strict=True):  # type: ignore[misc]
             if p is not None and t is not None:
-                term = t if type(p) is float and p == 1.0 else OPS["neg"](t) if type(p) is float and p == -1.0 else t * p
+                term = (
+                    t if type(p) is float and p == 1.0 else OPS["neg"](t) if type(p) is float and p == -1.0 else t * p
+                )
                 total = term if total is None else OPS["add"](total, term)
         return total
 

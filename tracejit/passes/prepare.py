@@ -90,7 +90,9 @@ def settle(graph: Graph) -> Graph:
 
 def _copy(b: Builder, v: Value) -> Value:
     from_type = v.type
-    node = Node(OPS["copy"], (v,), (), [TensorType(from_type.dtype, from_type.shape)], b.scope, v.node.loc if v.node else None)
+    node = Node(
+        OPS["copy"], (v,), (), [TensorType(from_type.dtype, from_type.shape)], b.scope, v.node.loc if v.node else None
+    )
     b.nodes.append(node)
     return node.out
 

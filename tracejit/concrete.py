@@ -123,7 +123,7 @@ class Executable:
     # --- plans --------------------------------------------------------------------------------------------------------
     def plan(self, sizes: Mapping[str, int], returns: Returns) -> Any:
         """The plan for these sizes, made at the first use."""
-        from tracejit.runtime import threads  # noqa: PLC0415
+        from tracejit.runtime import threads
 
         key = (tuple(sizes[s] for s in self.symbols), threads.get_threads())
         with self._lock:
@@ -198,7 +198,7 @@ class Executable:
 
 def _unshare(v: Variable) -> None:
     """Give a Variable an array of its own before native code writes to it."""
-    from tracejit.runtime import memory  # noqa: PLC0415
+    from tracejit.runtime import memory
 
     new = memory.empty(v._a.shape, v._a.dtype)
     new[...] = v._a

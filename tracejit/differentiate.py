@@ -1,4 +1,4 @@
-"""A compiled call under an eager tape: a forward that keeps residuals, a backward that is compiled too, to any order."""
+"""A compiled call under an eager tape: a forward that keeps residuals, a compiled backward, to any order."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list
         n, w = parts.outputs, len(parts.writes)
         results = (*forward.results[:n], *forward.results[n + w :], *forward.results[n : n + w])
         graph = Graph(forward.name, forward.params, forward.nodes, results)
-        old = {p: q for p, q in zip(parts.graph.params, graph.params, strict=True)}
+        old = dict(zip(parts.graph.params, graph.params, strict=True))
         moved = Parts(
             graph, parts.leaves, [(old[p], o) for p, o in parts.captures], [(old[p], v) for p, v in parts.reads],
             parts.writes, len(results) - w,

@@ -47,7 +47,7 @@ class OutOfRangeError(TracejitError, IndexError):
 
 
 class TracedValueError(TracejitError, TypeError):
-    """A traced tensor's value was asked for while the function is being traced: `if x > 0:`, `float(x)`, `x.numpy()`."""
+    """A traced tensor's value was asked for while a function is being traced: `if x > 0:`, `float(x)`, `x.numpy()`."""
 
 
 class LeakedTensorError(TracejitError, RuntimeError):
@@ -95,7 +95,7 @@ class Location:
 
 
 def is_internal(filename: str) -> bool:
-    return filename.startswith(_HERE) or filename.startswith("<frozen")
+    return filename.startswith((_HERE, "<frozen"))
 
 
 _positions: dict[tuple[CodeType, int], tuple[int | None, int | None, int | None, int | None]] = {}

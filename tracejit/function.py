@@ -23,6 +23,7 @@ from tracejit.differentiate import record_call
 from tracejit.errors import ArgumentError, ShapeError, TracedValueError, TracejitError, locate, trim
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
+from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, TensorType, as_dtype, float32, float64, int32, int64, show_shape
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.records import Constant, Form, Returns
@@ -426,7 +427,7 @@ class Function(NativeCallable):
         return out, f"sizes changed: {changed or 'one became 0 or 1'}"
 
     def _from_signature(self, shapes: list[tuple]) -> list[tuple]:
-        specs = [s for s in tree.flatten(self.input_signature)[0]]
+        specs = tree.flatten(self.input_signature)[0]
         out = []
         for i, shape in enumerate(shapes):
             spec = specs[i] if i < len(specs) else None
@@ -571,7 +572,7 @@ class Function(NativeCallable):
         return [c for cs in self.traces.values() for c in cs]
 
     def stats(self) -> dict[str, Any]:
-        """Numbers about the latest trace: milliseconds of tracing and compiling, nodes, kernels before and after fusion."""
+        """Numbers about the latest trace: milliseconds of tracing and compiling, nodes, kernels with and without fusion."""
         cs = self.concrete_functions
         if not cs:
             return {"traces": 0}
@@ -580,8 +581,8 @@ class Function(NativeCallable):
         ops = [n for n in exe.optimized.nodes if n.op.family not in ("source", "shape")]
         return {
             "traces": self._tracing_count, "trace_ms": t.trace_ms, "optimize_ms": t.optimize_ms, "lower_ms": t.lower_ms,
-            "compile_ms": t.compile_ms, "nodes": len(exe.parts.graph.nodes), "nodes_optimized": len(exe.optimized.nodes),
-            "kernels_unfused": len(ops), "kernels": exe.program.kernels if exe.program else len(ops),
+            "compile_ms": t.compile_ms, "nodes": len(exe.parts.graph.nodes),
+            "nodes_optimized": len(exe.optimized.nodes), "kernels_unfused": len(ops), "kernels": exe.program.kernels if exe.program else len(ops),
         }  # fmt: skip
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
@@ -596,7 +597,8 @@ def explain(c: Concrete) -> str:
     t = exe.timing
     lines = [f"{c.function.__qualname__}: traced because: {c.reason}"]
     lines += [
-        f"  trace {t.trace_ms:.1f} ms, optimize {t.optimize_ms:.1f} ms, lower {t.lower_ms:.1f} ms, compile {t.compile_ms:.1f} ms"
+        f"  trace {t.trace_ms:.1f} ms, optimize {t.optimize_ms:.1f} ms, "
+        f"lower {t.lower_ms:.1f} ms, compile {t.compile_ms:.1f} ms"
     ]
     lines += ["", "graph", str(exe.parts.graph), "", "merged, folded, rewritten"]
     lines += [f"  {x}" for x in exe.report.lines()] or ["  nothing"]
@@ -612,8 +614,6 @@ def explain(c: Concrete) -> str:
 
 
 def _cast(t: Tensor, d: DType) -> Tensor:
-    from tracejit.ir.op import OPS  # noqa: PLC0415
-
     return OPS["cast"](t, dtype=d)
 
 
@@ -622,7 +622,9 @@ def _in_range(x: Any) -> bool:
 
 
 def _array(x: Any) -> np.ndarray:
-    return x._a if isinstance(x, Tensor) else np.asarray(x, np.float64 if type(x) is float else np.int64 if type(x) is int else None)
+    if isinstance(x, Tensor):
+        return x._a
+    return np.asarray(x, np.float64 if type(x) is float else np.int64 if type(x) is int else None)
 
 
 def _plan_leaves(c: Concrete, leaves: list) -> list:

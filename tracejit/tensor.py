@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -180,7 +180,7 @@ class Operand:
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
             raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self)))  # type: ignore[index]
+        return (self[i] for i in range(len(self)))
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -195,6 +195,52 @@ class Operand:
 
     def __copy__(self) -> Operand:
         return self
+
+    if TYPE_CHECKING:  # the ops install them
+
+        def __add__(self, other: Any, /) -> Tensor: ...
+        def __radd__(self, other: Any, /) -> Tensor: ...
+        def __sub__(self, other: Any, /) -> Tensor: ...
+        def __rsub__(self, other: Any, /) -> Tensor: ...
+        def __mul__(self, other: Any, /) -> Tensor: ...
+        def __rmul__(self, other: Any, /) -> Tensor: ...
+        def __truediv__(self, other: Any, /) -> Tensor: ...
+        def __rtruediv__(self, other: Any, /) -> Tensor: ...
+        def __floordiv__(self, other: Any, /) -> Tensor: ...
+        def __rfloordiv__(self, other: Any, /) -> Tensor: ...
+        def __mod__(self, other: Any, /) -> Tensor: ...
+        def __rmod__(self, other: Any, /) -> Tensor: ...
+        def __divmod__(self, other: Any, /) -> tuple[Tensor, Tensor]: ...
+        def __rdivmod__(self, other: Any, /) -> tuple[Tensor, Tensor]: ...
+        def __pow__(self, other: Any, /) -> Tensor: ...
+        def __rpow__(self, other: Any, /) -> Tensor: ...
+        def __matmul__(self, other: Any, /) -> Tensor: ...
+        def __rmatmul__(self, other: Any, /) -> Tensor: ...
+        def __and__(self, other: Any, /) -> Tensor: ...
+        def __rand__(self, other: Any, /) -> Tensor: ...
+        def __or__(self, other: Any, /) -> Tensor: ...
+        def __ror__(self, other: Any, /) -> Tensor: ...
+        def __xor__(self, other: Any, /) -> Tensor: ...
+        def __rxor__(self, other: Any, /) -> Tensor: ...
+        def __lshift__(self, other: Any, /) -> Tensor: ...
+        def __rlshift__(self, other: Any, /) -> Tensor: ...
+        def __rshift__(self, other: Any, /) -> Tensor: ...
+        def __rrshift__(self, other: Any, /) -> Tensor: ...
+        def __lt__(self, other: Any, /) -> Tensor: ...
+        def __le__(self, other: Any, /) -> Tensor: ...
+        def __gt__(self, other: Any, /) -> Tensor: ...
+        def __ge__(self, other: Any, /) -> Tensor: ...
+        def __eq__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
+        def __neg__(self) -> Tensor: ...
+        def __pos__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __round__(self, digits: int | None = None, /) -> Tensor: ...
+        def __floor__(self) -> Tensor: ...
+        def __ceil__(self) -> Tensor: ...
+        def __trunc__(self) -> Tensor: ...
+        def __getitem__(self, key: Any, /) -> Tensor: ...
 
     # --- NumPy's protocols ------------------------------------------------------------------------------------
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -285,7 +331,7 @@ def wrap(a: Any) -> Tensor:
 def _no_value(x: Operand, what: str) -> TracejitError:
     a = x._a
     if context.trace is not None:
-        context.trace.need_value(a)  # type: ignore[attr-defined]
+        context.trace.need_value(a)
     made = f"; it was made at {a.node.loc}" if a.node is not None and a.node.loc else " (an argument)"
     if context.trace is None:
         return leaked(a)
@@ -340,7 +386,7 @@ class Variable(Operand):
             raise ArgumentError("a Variable needs an initial_value")
         value = initial_value() if callable(initial_value) else initial_value
         if context.trace is not None:
-            value = context.trace.initial_value(value)  # type: ignore[attr-defined]
+            value = context.trace.initial_value(value)
         t = convert(value, dtype)
         a = t._value("a Variable's initial value")
         if shape is not None and tuple(shape) != a.shape:
@@ -371,7 +417,7 @@ class Variable(Operand):
     # --- reading ----------------------------------------------------------------------------------------------
     def _value(self, what: str) -> np.ndarray:
         if context.trace is not None:
-            raise _no_value(context.trace.read(self), what)  # type: ignore[attr-defined]
+            raise _no_value(context.trace.read(self), what)
         return self._a
 
     def numpy(self) -> np.ndarray:
@@ -391,7 +437,7 @@ class Variable(Operand):
         """Set the value. Returns the Variable. Raises `ShapeError` or `DTypeError` and changes nothing."""
         t = self._fitting(value)
         if context.trace is not None:
-            context.trace.assign(self, t)  # type: ignore[attr-defined]
+            context.trace.assign(self, t)
         else:
             a = t._a
             # a view's memory may be part of something larger, and in-place updates need a plain block
@@ -507,7 +553,7 @@ def convert(x: Any, dtype: Any = None) -> Tensor:
         return convert(x.__tensor__(), d)
     a = to_array(x, d)
     if trace is not None:
-        return trace.lift(a, x)  # type: ignore[attr-defined]
+        return trace.lift(a, x)
     if a is x or a.base is not None:
         a = a.copy()
     return wrap(a)
@@ -579,9 +625,7 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
             d = _floating(d, weak)
         keys = head + tuple([_bring(x, d, weak) for x in rest])
     trace = context.trace
-    values = tuple(
-        [k if type(k) is Tensor else trace.read(k) if trace is not None else wrap(k._a) for k in keys]  # type: ignore
-    )
+    values = tuple([k if type(k) is Tensor else trace.read(k) if trace is not None else wrap(k._a) for k in keys])
     return keys, values
 
 
@@ -595,11 +639,11 @@ def _bring(x: Any, d: DType, weak: bool) -> Operand:
         return x if same else OPS["cast"](x, dtype=d)
     if weak_kind(x) is not None:
         if weak and context.trace is not None:
-            return context.trace.scalar(x, d, True)  # type: ignore[attr-defined]
+            return context.trace.scalar(x, d, True)
         if type(x) is int and d.kind in "iu" and not _fits(x, d):
             raise locate(DTypeError(f"the Python integer {x} does not fit {d.name}", remedy="cast the tensor first"))
         if context.trace is not None:
-            return context.trace.scalar(x, d, False)  # type: ignore[attr-defined]
+            return context.trace.scalar(x, d, False)
         return wrap(_asarray(x, d.np))
     return convert(x, d)
 
@@ -641,11 +685,11 @@ def door(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
             return out
     keys, values = _prepare(op, inputs)
     trace = context.trace
-    out = _eager(op, values, attrs) if trace is None else trace.evaluate(op, values, attrs)  # type: ignore[arg-type]
+    out = _eager(op, values, attrs) if trace is None else trace.evaluate(op, values, attrs)
     if context.tapes:
         outs = out if type(out) is tuple else (out,)
         for tape in context.tapes:
-            tape.record(op, keys, values, attrs, outs)  # type: ignore[arg-type]
+            tape.record(op, keys, values, attrs, outs)
     return out
 
 

@@ -14,7 +14,7 @@ class Structure:
 
     def __init__(self, kind: Any, keys: tuple, children: tuple[Structure, ...]) -> None:
         self.kind, self.keys, self.children = kind, keys, children
-        self.leaves = 1 if kind is None else sum(c.leaves for c in children)
+        self.leaves: int = 1 if kind is None else sum(c.leaves for c in children)
         self._hash = hash((kind, keys, children))
 
     def __hash__(self) -> int:

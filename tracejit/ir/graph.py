@@ -44,8 +44,9 @@ class Node:
     __slots__ = ("op", "inputs", "attrs", "outs", "loc")
 
     def __init__(
-        self, op: Op, inputs: tuple[Value, ...], attrs: Attrs, types: Sequence[TensorType], scope: int, loc: Location | None
-    ) -> None:
+        self, op: Op, inputs: tuple[Value, ...], attrs: Attrs, types: Sequence[TensorType], scope: int,
+        loc: Location | None,
+    ) -> None:  # fmt: skip
         self.op, self.inputs, self.attrs, self.loc = op, inputs, attrs, loc
         self.outs = tuple([Value(self, t, scope, i) for i, t in enumerate(types)])
 

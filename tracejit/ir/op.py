@@ -13,7 +13,7 @@ class Op:
 
     name       canonical name, the one printed in graphs
     family     elementwise | reduce | shape | contract | index | source | control | opaque
-    infer      (*TensorType, **attrs) -> TensorType, or a tuple of them for several results; raises ShapeError/DTypeError
+    infer      (*TensorType, **attrs) -> TensorType, or a tuple for several results; raises ShapeError or DTypeError
     numpy      (*ndarray, **attrs) -> ndarray(s): the eager kernel, the reference, the constant folder
     vjp        (g, y, *x, **attrs) -> one cotangent or None per input, in public ops; None: not differentiable
     jvp        (tangents, y, *x, **attrs) -> tangent of y; an absent tangent is None

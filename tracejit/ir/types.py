@@ -118,7 +118,8 @@ _rows = [
 ]
 ALL: Final = tuple(DType(n, np.dtype(t), s, k, ll, i) for i, (n, t, s, k, ll) in enumerate(_rows))
 (
-    bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64, complex64, complex128,
+    bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64,
+    complex64, complex128,
 ) = ALL  # fmt: skip
 _by_np: Final[dict[np.dtype, DType]] = {d.np: d for d in ALL}
 _by_name: Final[dict[str, DType]] = {d.name: d for d in ALL} | {

@@ -204,8 +204,9 @@ class _Emitter:
         return [x for x in self.k.lates if x.over == over and self.k.stmts[x.stmt].phase == phase]
 
     def phase_loop(
-        self, phase: int, outer: list[Val | None], carried: list[S], column: Callable[[Late], Val] | None, span: tuple[Val, Val] | None
-    ) -> tuple[list[S], list[S]]:
+        self, phase: int, outer: list[Val | None], carried: list[S], column: Callable[[Late], Val] | None,
+        span: tuple[Val, Val] | None,
+    ) -> tuple[list[S], list[S]]:  # fmt: skip
         """One pass over a row. Returns the row reductions of this phase and the carried late accumulators (vectors)."""
         reds = self.reductions_of(phase)
         lates = self.lates_of(phase, "rows")

@@ -213,7 +213,9 @@ class Lowering:
         """The statement that gives the i-th operand of a node."""
         u = n.inputs[i]
         base = u
-        while base.node is not None and base not in self.of_value and base.node not in self.members and _is_tag(base.node):
+        while base not in self.of_value and base.node is not None and base.node not in self.members:
+            if not _is_tag(base.node):
+                break
             base = base.node.inputs[0]
         if is_scalar_constant(base):
             return self._constant(base)
@@ -367,8 +369,8 @@ class Lowering:
 
 
 def copy_kernel(
-    out: Value, sizes: Sequence[Size], to: tuple[Size, Sequence[Size]], source: tuple[Value, Size, Sequence[Size]] | None,
-    dtype: DType, fill: Any = 0,
+    out: Value, sizes: Sequence[Size], to: tuple[Size, Sequence[Size]],
+    source: tuple[Value, Size, Sequence[Size]] | None, dtype: DType, fill: Any = 0,
 ) -> Instance:  # fmt: skip
     """A kernel that writes evenly spaced elements of `out`: from evenly spaced elements of a buffer, or one value.
 

@@ -95,8 +95,9 @@ class Module:
         self.raw: list[str] = []
 
     def function(
-        self, name: str, params: Sequence[tuple[str, str]], ret: str = "void", *, internal: bool = False, attrs: str = ""
-    ) -> Fn:
+        self, name: str, params: Sequence[tuple[str, str]], ret: str = "void", *, internal: bool = False,
+        attrs: str = "",
+    ) -> Fn:  # fmt: skip
         """Open a function; `params` are (name, type) and become `fn.args`. `type` may carry attributes after it."""
         f = Fn(self, name, params, ret, internal, attrs)
         self.functions.append(f)

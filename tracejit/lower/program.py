@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,7 @@ class ProductUnit(Unit):
         code = b.code(self.sources()[0])
         bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch)
         scratch = b.scratch(self, "product", bytes_) if bytes_ else b.slot(0)
-        named = dict(
+        named = dict(  # noqa: C408 - braces and quotes would hide the table
             a=b.slot_at(left[0].base, left[0].offset), b=b.slot_at(right[0].base, right[0].offset),
             m=b.slot(m), n=b.slot(n), k=b.slot(k), batch=b.slot(batch),
             a_batch=b.slot(left[1]), a_m=b.slot(left[2]), a_k=b.slot(left[3]),
@@ -245,7 +246,7 @@ def _batch(strides: tuple[Size, ...], shape: tuple[Size, ...], out: tuple[Size, 
     axes = [(d, s) for d, s in axes if not (type(d) is int and d == 1)]
     if not axes:
         return 0
-    for (_, s0), (d1, s1) in zip(axes, axes[1:], strict=False):
+    for (_, s0), (d1, s1) in pairwise(axes):
         if s0 != s1 * d1:
             return None
     return axes[-1][1]
@@ -630,9 +631,7 @@ class Binding:
         for read, write in p.copied:
             nbytes = int(np.prod([self.size(d) for d in read.shape], dtype=np.int64)) * read.dtype.size
             steps.append(Copy(self.slot(read), self.slot(write), nbytes))
-        outputs = []
-        for r in p.results:
-            outputs.append(Output(self.slot(r), r.dtype.np, tuple(self.size(d) for d in r.shape)))
+        outputs = [Output(self.slot(r), r.dtype.np, tuple(self.size(d) for d in r.shape)) for r in p.results]
         fixed = set(p.graph.params) | set(p.results) | set(p.aliased) | set(constants)
         for v, address in constants.items():
             if v in self.places:
@@ -676,8 +675,8 @@ class Binding:
             if need >= 4096:
                 need += 64 * (len(placed) % 8 + 1)  # so that large buffers do not start at equal offsets modulo 4 KiB
             at = 0
-            for start, end, f, l in sorted(placed):
-                if f <= last and first <= l:
+            for start, end, born, dead in sorted(placed):
+                if born <= last and first <= dead:
                     if at + need <= start:
                         break
                     at = max(at, end)

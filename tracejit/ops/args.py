@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
@@ -80,15 +81,10 @@ def as_sizes(x: Any, what: str = "shape") -> tuple[Size, ...]:
             raise locate(DTypeError(f"{what} must hold integers, not {x.dtype.name}"))
         if type(x._a) is Value:
             a = known(x._a)
-            if a is None:
-                raise locate(
-                    TracedValueError(
-                        f"{what} is a traced tensor whose value is known only when the function runs",
-                        remedy="use Python integers or x.shape",
-                    )
-                )
         else:
             a = x._value(what)
+        if a is None:
+            a = x._value(what)  # raises, or makes the trace begin again with the value as a constant
         return tuple([d if isinstance(d, Dim) else int(d) for d in a.reshape(-1).tolist()])
     if isinstance(x, np.ndarray):
         return tuple(int(d) for d in x.reshape(-1))
@@ -133,6 +129,8 @@ def floating(x: Any) -> Operand:
 def eager_only(x: Operand, what: str) -> np.ndarray:
     """The array of a tensor on whose values the shape of a result depends."""
     if type(x._a) is Value:
+        if context.trace is not None:
+            context.trace.need_value(x._a)  # type: ignore[attr-defined]
         raise locate(
             TracedValueError(
                 f"{what}: the shape of the result depends on the values of a traced tensor {x._a.type}",

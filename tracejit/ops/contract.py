@@ -47,7 +47,7 @@ def multiply(a: np.ndarray, b: np.ndarray, *, ta: bool = False, tb: bool = False
     return y if y.dtype == a.dtype else y.astype(a.dtype)  # NumPy has no product of bfloat16
 
 
-matmul = Op(
+matmul: Op = Op(
     "matmul", "contract", _infer, multiply,
     vjp=_vjp, jvp=_jvp, promote="common", arity=2, dtypes="iufc",
     doc="The matrix product over the last two axes; `ta`, `tb` transpose an operand, leading axes are broadcast.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.errors import ArgumentError, ShapeError, TracedValueError, locate
+from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.ir.dim import Dim, product
 from tracejit.ir.graph import Const, Value
 from tracejit.ir.types import DType, as_dtype, float32, int32, int64, show_shape
@@ -108,18 +108,12 @@ def _end(x: Any) -> Any:
         if type(x._a) is not Value:
             return x._value("a bound of a range").item()
         a = known(x._a)
-        return x if a is None else a.item()
+        return x._value("a bound of a range").item() if a is None else a.item()
     return x.item() if isinstance(x, (np.ndarray, np.generic)) else x
 
 
 def _count(start: Any, limit: Any, delta: Any) -> Size:
     """How many elements a range has."""
-    if isinstance(limit, Operand) or isinstance(start, Operand) or isinstance(delta, Operand):
-        raise locate(
-            TracedValueError(
-                "the length of a range depends on the value of a traced tensor", remedy="use Python integers or x.shape"
-            )
-        )
     if delta == 0:
         raise locate(ArgumentError("a range needs a delta that is not 0"))
     if isinstance(start, Dim) or isinstance(limit, Dim):

@@ -16,7 +16,9 @@ from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
 from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, Operand, Tensor, run_silently
 
-KIND_NAMES = {"b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floating types", "c": "complex types"}
+KIND_NAMES = {
+    "b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floating types", "c": "complex types",
+}  # fmt: skip
 
 
 def check_kind(d: DType, kinds: str) -> None:
@@ -48,7 +50,7 @@ _SEARCHED = 64  # nodes
 
 
 def may_blow_up(t: Tensor) -> bool:
-    """Whether a tensor has elements that are not finite; of a traced one, whether it comes from an op that makes such."""
+    """Whether a tensor has elements that are not finite; of a traced one, whether an op that makes such led to it."""
     a = t._a
     if type(a) is not Value:
         return a.dtype.kind in "fcV" and not bool(np.isfinite(a).all())

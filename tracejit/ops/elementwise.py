@@ -15,14 +15,14 @@ from tracejit.tensor import Tensor, wrap
 
 POS = (0.1, 4.0)
 UNIT = (-0.9, 0.9)
-F = {"promote": "float", "dtypes": "f"}
-FC = {"promote": "float", "dtypes": "fc"}
+F: dict[str, Any] = {"promote": "float", "dtypes": "f"}
+FC: dict[str, Any] = {"promote": "float", "dtypes": "fc"}
 
 # --- copies -------------------------------------------------------------------------------------------------------
-identity = elementwise(
+identity: Op = elementwise(
     "identity", lambda x: x, lambda m, x: x, lambda y, x: (1.0,), promote="none", dtypes="biufc", doc="x itself."
 )
-stop_gradient = elementwise(
+stop_gradient: Op = elementwise(
     "stop_gradient", lambda x: x, lambda m, x: x, promote="none", dtypes="biufc", doc="x, taken as a constant by gradients."
 )
 
@@ -43,78 +43,78 @@ def _cast_jvp(t: tuple, y: Tensor, x: Tensor, *, dtype: DType, weak: bool = Fals
     return cast(t[0], dtype=dtype) if dtype.kind in "fc" and t[0] is not None else None
 
 
-cast = Op(
+cast: Op = Op(
     "cast", "elementwise", _cast_infer, K.cast, vjp=_cast_vjp, jvp=_cast_jvp, dtypes="biufc", result="cast",
     scalar=lambda m, x, *, dtype, weak=False: m.cast(x, dtype), doc="x with another element type.", linear=True,
 )  # fmt: skip
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------
-add = elementwise(
+add: Op = elementwise(
     "add", np.add, "add", lambda y, a, b: (1.0, 1.0), arity=2, dtypes="biufc", operator="__add__ __radd__",
     np_names="add", special="commutative associative", doc="a + b.",
 )  # fmt: skip
-sub = elementwise(
+sub: Op = elementwise(
     "sub", np.subtract, "sub", lambda y, a, b: (1.0, -1.0), arity=2, dtypes="iufc", operator="__sub__ __rsub__",
     np_names="subtract", doc="a − b.",
 )  # fmt: skip
-mul = elementwise(
+mul: Op = elementwise(
     "mul", np.multiply, "mul", lambda y, a, b: (b, a), arity=2, dtypes="biufc", operator="__mul__ __rmul__",
     np_names="multiply", special="commutative associative", doc="a · b.",
 )  # fmt: skip
-multiply_no_nan = elementwise(
+multiply_no_nan: Op = elementwise(
     "multiply_no_nan", K.multiply_no_nan, lambda m, x, y: m.select(m.eq(y, m.const(0, y.dtype)), m.const(0, y.dtype), m.mul(x, y)),
     lambda y, a, b: (b, a), arity=2, dtypes="fc", doc="a · b, and 0 where b is 0 even if a is not finite.",
 )  # fmt: skip
-div = elementwise(
+div: Op = elementwise(
     "div", np.true_divide, "div", lambda y, a, b: (1.0 / b, -y / b), arity=2, domain=POS, singular=True,
     operator="__truediv__ __rtruediv__", np_names="true_divide divide", doc="a / b; integers give floating quotients.", **FC,
 )  # fmt: skip
-floordiv = elementwise(
+floordiv: Op = elementwise(
     "floordiv", np.floor_divide, "floordiv", arity=2, dtypes="iuf", domain=(1.0, 9.0),
     operator="__floordiv__ __rfloordiv__", np_names="floor_divide", doc="⌊a / b⌋; an integer divided by 0 gives 0.",
 )  # fmt: skip
-floormod = elementwise(
+floormod: Op = elementwise(
     "floormod", np.mod, "floormod", lambda y, a, b: (1.0, -cast(a // b, dtype=b.dtype)), arity=2, dtypes="iuf",
     domain=(1.0, 9.0), operator="__mod__ __rmod__", np_names="remainder mod", doc="a − b⌊a / b⌋, with the sign of b.",
 )  # fmt: skip
-truncdiv = elementwise("truncdiv", K.truncdiv, "truncdiv", arity=2, dtypes="iu", domain=(1, 9), doc="a / b towards zero.")
-truncmod = elementwise(
+truncdiv: Op = elementwise("truncdiv", K.truncdiv, "truncdiv", arity=2, dtypes="iu", domain=(1, 9), doc="a / b towards zero.")
+truncmod: Op = elementwise(
     "truncmod", np.fmod, "fmod", lambda y, a, b: (1.0, -trunc(a / b)), arity=2, dtypes="iuf", domain=(1.0, 9.0),
     np_names="fmod", doc="The rest of a / b with the sign of a.",
 )  # fmt: skip
-neg = elementwise(
+neg: Op = elementwise(
     "neg", np.negative, "neg", lambda y, x: (-1.0,), dtypes="iufc", operator="__neg__", np_names="negative", doc="−x."
 )
-abs_ = elementwise(
+abs_: Op = elementwise(
     "abs", np.abs, "abs", lambda y, x: (sign(x),), dtypes="iuf", operator="__abs__", np_names="absolute fabs", doc="|x|."
 )
-sign = elementwise(
+sign: Op = elementwise(
     "sign", np.sign, "sign", lambda y, x: (x * 0.0,), dtypes="iuf", np_names="sign", doc="−1, 0 or 1; NaN stays."
 )
-square = elementwise("square", np.square, "square", lambda y, x: (x + x,), dtypes="iufc", np_names="square", doc="x².")
-reciprocal = elementwise(
+square: Op = elementwise("square", np.square, "square", lambda y, x: (x + x,), dtypes="iufc", np_names="square", doc="x².")
+reciprocal: Op = elementwise(
     "reciprocal", np.reciprocal, "reciprocal", lambda y, x: (-(y * y),), domain=POS, singular=True,
     np_names="reciprocal", doc="1 / x.", **FC,
 )  # fmt: skip
-sqrt = elementwise(
+sqrt: Op = elementwise(
     "sqrt", np.sqrt, "sqrt", lambda y, x: (0.5 / y,), domain=POS, singular=True, np_names="sqrt", doc="√x.", **FC
 )
-rsqrt = elementwise(
+rsqrt: Op = elementwise(
     "rsqrt", K.rsqrt, "rsqrt", lambda y, x: (-0.5 * (y / x),), domain=POS, singular=True, doc="1 / √x.", **F
 )
-maximum = elementwise(
+maximum: Op = elementwise(
     "maximum", np.maximum, "maximum", lambda y, a, b: _ties(a >= b, a == b, y), arity=2, np_names="maximum",
     special="commutative associative idempotent", doc="The larger; NaN if either is. At a tie each gets half the gradient.",
 )  # fmt: skip
-minimum = elementwise(
+minimum: Op = elementwise(
     "minimum", np.minimum, "minimum", lambda y, a, b: _ties(a <= b, a == b, y), arity=2, np_names="minimum",
     special="commutative associative idempotent", doc="The smaller; NaN if either is. At a tie each gets half the gradient.",
 )  # fmt: skip
-pow_ = elementwise(
+pow_: Op = elementwise(
     "pow", K.power, "pow", lambda y, a, b: _pow_partials(y, a, b), arity=2, dtypes="iufc", domain=((0.2, 3.0), (-2.0, 2.0)),
     singular=True, operator="__pow__ __rpow__", np_names="power float_power", doc="a to the power b.",
 )  # fmt: skip
-atan2 = elementwise(
+atan2: Op = elementwise(
     "atan2", np.arctan2, "atan2", lambda y, a, b: (b / (a * a + b * b), -a / (a * a + b * b)), arity=2, domain=POS,
     singular=True, np_names="arctan2", doc="The angle of the point (b, a), in radians.", **F,
 )  # fmt: skip
@@ -132,127 +132,127 @@ def _pow_partials(y: Tensor, a: Tensor, b: Tensor) -> tuple:
 
 
 # --- exponentials and logarithms ------------------------------------------------------------------------------------
-exp = elementwise("exp", np.exp, "exp", lambda y, x: (y,), singular=True, np_names="exp", doc="eˣ.", **FC)
-exp2 = elementwise(
+exp: Op = elementwise("exp", np.exp, "exp", lambda y, x: (y,), singular=True, np_names="exp", doc="eˣ.", **FC)
+exp2: Op = elementwise(
     "exp2", np.exp2, "exp2", lambda y, x: (y * 0.6931471805599453,), singular=True, np_names="exp2", doc="2ˣ.", **F
 )
-expm1 = elementwise("expm1", np.expm1, "expm1", lambda y, x: (y + 1.0,), singular=True, np_names="expm1", doc="eˣ − 1.", **F)
-log = elementwise(
+expm1: Op = elementwise("expm1", np.expm1, "expm1", lambda y, x: (y + 1.0,), singular=True, np_names="expm1", doc="eˣ − 1.", **F)
+log: Op = elementwise(
     "log", np.log, "log", lambda y, x: (1.0 / x,), domain=POS, singular=True, np_names="log", doc="The natural logarithm.", **FC
 )
-log2 = elementwise(
+log2: Op = elementwise(
     "log2", np.log2, "log2", lambda y, x: (1.4426950408889634 / x,), domain=POS, singular=True, np_names="log2",
     doc="The logarithm to base 2.", **F,
 )  # fmt: skip
-log10 = elementwise(
+log10: Op = elementwise(
     "log10", np.log10, "log10", lambda y, x: (0.4342944819032518 / x,), domain=POS, singular=True, np_names="log10",
     doc="The logarithm to base 10.", **F,
 )  # fmt: skip
-log1p = elementwise(
+log1p: Op = elementwise(
     "log1p", np.log1p, "log1p", lambda y, x: (1.0 / (x + 1.0),), domain=UNIT, singular=True, np_names="log1p",
     doc="log(1 + x), accurate near 0.", **F,
 )  # fmt: skip
 
 # --- trigonometry and hyperbolas ------------------------------------------------------------------------------------
-sin = elementwise("sin", np.sin, "sin", lambda y, x: (cos(x),), np_names="sin", doc="sin x, x in radians.", **FC)
-cos = elementwise("cos", np.cos, "cos", lambda y, x: (-sin(x),), np_names="cos", doc="cos x, x in radians.", **FC)
-tan = elementwise("tan", np.tan, "tan", lambda y, x: (y * y + 1.0,), domain=(-1.2, 1.2), np_names="tan", doc="tan x.", **F)
-asin = elementwise(
+sin: Op = elementwise("sin", np.sin, "sin", lambda y, x: (cos(x),), np_names="sin", doc="sin x, x in radians.", **FC)
+cos: Op = elementwise("cos", np.cos, "cos", lambda y, x: (-sin(x),), np_names="cos", doc="cos x, x in radians.", **FC)
+tan: Op = elementwise("tan", np.tan, "tan", lambda y, x: (y * y + 1.0,), domain=(-1.2, 1.2), np_names="tan", doc="tan x.", **F)
+asin: Op = elementwise(
     "asin", np.arcsin, "asin", lambda y, x: (rsqrt(1.0 - x * x),), domain=UNIT, singular=True, np_names="arcsin",
     doc="The angle whose sine is x.", **F,
 )  # fmt: skip
-acos = elementwise(
+acos: Op = elementwise(
     "acos", np.arccos, "acos", lambda y, x: (-rsqrt(1.0 - x * x),), domain=UNIT, singular=True, np_names="arccos",
     doc="The angle whose cosine is x.", **F,
 )  # fmt: skip
-atan = elementwise(
+atan: Op = elementwise(
     "atan", np.arctan, "atan", lambda y, x: (1.0 / (x * x + 1.0),), np_names="arctan", doc="The angle whose tangent is x.", **F
 )
-sinh = elementwise("sinh", np.sinh, "sinh", lambda y, x: (cosh(x),), singular=True, np_names="sinh", doc="sinh x.", **F)
-cosh = elementwise("cosh", np.cosh, "cosh", lambda y, x: (sinh(x),), singular=True, np_names="cosh", doc="cosh x.", **F)
-tanh = elementwise("tanh", np.tanh, "tanh", lambda y, x: (1.0 - y * y,), np_names="tanh", doc="tanh x.", **FC)
-asinh = elementwise(
+sinh: Op = elementwise("sinh", np.sinh, "sinh", lambda y, x: (cosh(x),), singular=True, np_names="sinh", doc="sinh x.", **F)
+cosh: Op = elementwise("cosh", np.cosh, "cosh", lambda y, x: (sinh(x),), singular=True, np_names="cosh", doc="cosh x.", **F)
+tanh: Op = elementwise("tanh", np.tanh, "tanh", lambda y, x: (1.0 - y * y,), np_names="tanh", doc="tanh x.", **FC)
+asinh: Op = elementwise(
     "asinh", np.arcsinh, "asinh", lambda y, x: (rsqrt(x * x + 1.0),), np_names="arcsinh", doc="The inverse of sinh.", **F
 )
-acosh = elementwise(
+acosh: Op = elementwise(
     "acosh", np.arccosh, "acosh", lambda y, x: (rsqrt(x * x - 1.0),), domain=(1.2, 4.0), singular=True,
     np_names="arccosh", doc="The inverse of cosh.", **F,
 )  # fmt: skip
-atanh = elementwise(
+atanh: Op = elementwise(
     "atanh", np.arctanh, "atanh", lambda y, x: (1.0 / (1.0 - x * x),), domain=UNIT, singular=True, np_names="arctanh",
     doc="The inverse of tanh.", **F,
 )  # fmt: skip
 
 # --- functions of neural networks -----------------------------------------------------------------------------------
-sigmoid = elementwise("sigmoid", K.sigmoid, "sigmoid", lambda y, x: (y * (1.0 - y),), doc="1 / (1 + e⁻ˣ).", **F)
-softplus = elementwise("softplus", K.softplus, "softplus", lambda y, x: (sigmoid(x),), doc="log(1 + eˣ).", **F)
-relu = elementwise(
+sigmoid: Op = elementwise("sigmoid", K.sigmoid, "sigmoid", lambda y, x: (y * (1.0 - y),), doc="1 / (1 + e⁻ˣ).", **F)
+softplus: Op = elementwise("softplus", K.softplus, "softplus", lambda y, x: (sigmoid(x),), doc="log(1 + eˣ).", **F)
+relu: Op = elementwise(
     "relu", lambda x: np.maximum(x, np.zeros((), x.dtype)), lambda m, x: m.maximum(x, m.const(0, x.dtype)),
     lambda y, x: (cast(x > 0, dtype=x.dtype),), dtypes="iuf", doc="max(x, 0); its slope at 0 is 0.",
 )  # fmt: skip
-erf = elementwise(
+erf: Op = elementwise(
     "erf", K.erf, "erf", lambda y, x: (1.1283791670955126 * exp(-(x * x)),), doc="The error function.", **F
 )
-erfc = elementwise(
+erfc: Op = elementwise(
     "erfc", K.erfc, "erfc", lambda y, x: (-1.1283791670955126 * exp(-(x * x)),), doc="1 − erf x, accurate for large x.", **F
 )
 
 # --- rounding -------------------------------------------------------------------------------------------------------
-floor = elementwise("floor", np.floor, "floor", None, np_names="floor", dtypes="iuf", doc="The largest integer ≤ x.")
-ceil = elementwise("ceil", np.ceil, "ceil", None, np_names="ceil", dtypes="iuf", doc="The smallest integer ≥ x.")
-round_ = elementwise("round", np.rint, "round", None, np_names="rint", dtypes="iuf", doc="The nearest integer, ties to even.")
-trunc = elementwise("trunc", np.trunc, "trunc", None, np_names="trunc", dtypes="iuf", doc="x without its fraction.")
+floor: Op = elementwise("floor", np.floor, "floor", None, np_names="floor", dtypes="iuf", doc="The largest integer ≤ x.")
+ceil: Op = elementwise("ceil", np.ceil, "ceil", None, np_names="ceil", dtypes="iuf", doc="The smallest integer ≥ x.")
+round_: Op = elementwise("round", np.rint, "round", None, np_names="rint", dtypes="iuf", doc="The nearest integer, ties to even.")
+trunc: Op = elementwise("trunc", np.trunc, "trunc", None, np_names="trunc", dtypes="iuf", doc="x without its fraction.")
 for _op in (floor, ceil, round_, trunc):
     _op.numpy = K.on_integers_identity(_op.numpy)
     _op.scalar = K.scalar_on_integers_identity(_op.scalar)
 
 # --- comparisons and logic ------------------------------------------------------------------------------------------
-B = {"arity": 2, "result": "bool"}
-less = elementwise("less", np.less, "lt", operator="__lt__", np_names="less", doc="a < b.", **B)
-less_equal = elementwise("less_equal", np.less_equal, "le", operator="__le__", np_names="less_equal", doc="a ≤ b.", **B)
-greater = elementwise("greater", np.greater, "gt", operator="__gt__", np_names="greater", doc="a > b.", **B)
-greater_equal = elementwise("greater_equal", np.greater_equal, "ge", operator="__ge__", np_names="greater_equal", doc="a ≥ b.", **B)
-equal = elementwise(
+B: dict[str, Any] = {"arity": 2, "result": "bool"}
+less: Op = elementwise("less", np.less, "lt", operator="__lt__", np_names="less", doc="a < b.", **B)
+less_equal: Op = elementwise("less_equal", np.less_equal, "le", operator="__le__", np_names="less_equal", doc="a ≤ b.", **B)
+greater: Op = elementwise("greater", np.greater, "gt", operator="__gt__", np_names="greater", doc="a > b.", **B)
+greater_equal: Op = elementwise("greater_equal", np.greater_equal, "ge", operator="__ge__", np_names="greater_equal", doc="a ≥ b.", **B)
+equal: Op = elementwise(
     "equal", np.equal, "eq", operator="__eq__", np_names="equal", dtypes="biufc", special="commutative", doc="a = b.", **B
 )
-not_equal = elementwise(
+not_equal: Op = elementwise(
     "not_equal", np.not_equal, "ne", operator="__ne__", np_names="not_equal", dtypes="biufc", special="commutative",
     doc="a ≠ b.", **B,
 )  # fmt: skip
-L = {"dtypes": "b", "promote": "none"}
-logical_and = elementwise("logical_and", np.logical_and, "logical_and", np_names="logical_and", doc="a and b.", **L, **B)
-logical_or = elementwise("logical_or", np.logical_or, "logical_or", np_names="logical_or", doc="a or b.", **L, **B)
-logical_xor = elementwise("logical_xor", np.logical_xor, "logical_xor", np_names="logical_xor", doc="a or b but not both.", **L, **B)
-logical_not = elementwise("logical_not", np.logical_not, "logical_not", np_names="logical_not", result="bool", doc="not a.", **L)
-isnan = elementwise("isnan", np.isnan, "isnan", result="bool", dtypes="f", np_names="isnan", doc="Whether x is NaN.")
-isinf = elementwise("isinf", np.isinf, "isinf", result="bool", dtypes="f", np_names="isinf", doc="Whether x is ±∞.")
-isfinite = elementwise(
+L: dict[str, Any] = {"dtypes": "b", "promote": "none"}
+logical_and: Op = elementwise("logical_and", np.logical_and, "logical_and", np_names="logical_and", doc="a and b.", **L, **B)
+logical_or: Op = elementwise("logical_or", np.logical_or, "logical_or", np_names="logical_or", doc="a or b.", **L, **B)
+logical_xor: Op = elementwise("logical_xor", np.logical_xor, "logical_xor", np_names="logical_xor", doc="a or b but not both.", **L, **B)
+logical_not: Op = elementwise("logical_not", np.logical_not, "logical_not", np_names="logical_not", result="bool", doc="not a.", **L)
+isnan: Op = elementwise("isnan", np.isnan, "isnan", result="bool", dtypes="f", np_names="isnan", doc="Whether x is NaN.")
+isinf: Op = elementwise("isinf", np.isinf, "isinf", result="bool", dtypes="f", np_names="isinf", doc="Whether x is ±∞.")
+isfinite: Op = elementwise(
     "isfinite", np.isfinite, "isfinite", result="bool", dtypes="f", np_names="isfinite", doc="Whether x is neither NaN nor ±∞."
 )
 
 # --- bits -------------------------------------------------------------------------------------------------------------
-I = {"dtypes": "biu", "arity": 2}  # noqa: E741
-bit_and = elementwise(
+I: dict[str, Any] = {"dtypes": "biu", "arity": 2}  # noqa: E741
+bit_and: Op = elementwise(
     "bit_and", np.bitwise_and, "bit_and", operator="__and__ __rand__", np_names="bitwise_and", doc="Bitwise and.", **I
 )
-bit_or = elementwise("bit_or", np.bitwise_or, "bit_or", operator="__or__ __ror__", np_names="bitwise_or", doc="Bitwise or.", **I)
-bit_xor = elementwise(
+bit_or: Op = elementwise("bit_or", np.bitwise_or, "bit_or", operator="__or__ __ror__", np_names="bitwise_or", doc="Bitwise or.", **I)
+bit_xor: Op = elementwise(
     "bit_xor", np.bitwise_xor, "bit_xor", operator="__xor__ __rxor__", np_names="bitwise_xor", doc="Bitwise exclusive or.", **I
 )
-bit_not = elementwise(
+bit_not: Op = elementwise(
     "bit_not", np.invert, "bit_not", dtypes="biu", operator="__invert__", np_names="invert", doc="Bitwise not."
 )
-shift_left = elementwise(
+shift_left: Op = elementwise(
     "shift_left", np.left_shift, "shift_left", dtypes="iu", arity=2, operator="__lshift__ __rlshift__",
     np_names="left_shift", domain=(0, 5), doc="a · 2ᵇ, bits that leave are lost.",
 )  # fmt: skip
-shift_right = elementwise(
+shift_right: Op = elementwise(
     "shift_right", np.right_shift, "shift_right", dtypes="iu", arity=2, operator="__rshift__ __rrshift__",
     np_names="right_shift", domain=(0, 5), doc="⌊a / 2ᵇ⌋.",
 )  # fmt: skip
 
 # --- selection --------------------------------------------------------------------------------------------------------
-where = elementwise(
+where: Op = elementwise(
     "where", np.where, "select", arity=3,
     promote="select", dtypes="biufc", doc="a where c is true, b elsewhere. The side not taken gets a gradient of zero.",
 )  # fmt: skip
@@ -288,15 +288,15 @@ def _complex_part(name: str, f: Any, back: Any, doc: str) -> Op:
     return op
 
 
-real = _complex_part("real", np.real, lambda g, y, x: (cast(g, dtype=x.dtype),), "The real part.")
-imag = _complex_part("imag", np.imag, lambda g, y, x: (cast(g, dtype=x.dtype) * wrap(np.asarray(1j, x.dtype.np)),), "The imaginary part.")
-conj = Op(
+real: Op = _complex_part("real", np.real, lambda g, y, x: (cast(g, dtype=x.dtype),), "The real part.")
+imag: Op = _complex_part("imag", np.imag, lambda g, y, x: (cast(g, dtype=x.dtype) * wrap(np.asarray(1j, x.dtype.np)),), "The imaginary part.")
+conj: Op = Op(
     "conj", "opaque", lambda x: x, np.conj, vjp=lambda g, y, x: (conj(g),), jvp=lambda t, y, x: conj(t[0]), dtypes="fc",
     doc="The complex conjugate.",
 )  # fmt: skip
 
 # --- copies that must happen --------------------------------------------------------------------------------------------
-copy = elementwise(
+copy: Op = elementwise(
     "copy", lambda x: x.copy(), lambda m, x: x, lambda y, x: (1.0,), promote="none", dtypes="biufc",
     doc="x in a buffer of its own; put in where a value must lie in memory of its own.",
 )  # fmt: skip

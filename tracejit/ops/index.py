@@ -24,7 +24,7 @@ def _gather_vjp(g: Tensor, y: Tensor, x: Tensor, i: Tensor, *, axis: int) -> tup
     return (scatter_sum(g, i, size=x.shape[axis], axis=axis), None)
 
 
-gather = Op(
+gather: Op = Op(
     "gather", "index", _gather_infer, lambda x, i, *, axis: np.take(x, i, axis=axis), vjp=_gather_vjp,
     jvp=lambda t, y, x, i, *, axis: None if t[0] is None else gather(t[0], i, axis=axis), dtypes="biufc", arity=2,
     doc="The slices of x along an axis at the given indices; negative ones count from the end.",
@@ -45,7 +45,7 @@ def _scatter_vjp(h: Tensor, y: Tensor, g: Tensor, i: Tensor, *, size: Any, axis:
     return (gather(h, i, axis=axis), None)
 
 
-scatter_sum = Op(
+scatter_sum: Op = Op(
     "scatter_sum", "index", _scatter_infer, _scatter, vjp=_scatter_vjp,
     jvp=lambda t, y, g, i, *, size, axis: None if t[0] is None else scatter_sum(t[0], i, size=size, axis=axis),
     dtypes="iufc", arity=2, doc="Slices summed into zeros at the given indices: the transpose of gather.",

@@ -14,14 +14,13 @@ def cast(x: np.ndarray, *, dtype: DType, weak: bool = False) -> np.ndarray:
     """NumPy's conversion, except that floats outside an integer type's range saturate and NaN gives 0."""
     if x.dtype == dtype.np:
         return x
-    if dtype.kind in "iu" and x.dtype.kind == "f" or (dtype.kind in "iu" and x.dtype.kind == "V"):
+    if dtype.kind in "iu" and x.dtype.kind in "fV":  # V: bfloat16
         info = np.iinfo(dtype.np)
         wide = x.astype(np.float64)
         out = np.nan_to_num(wide, nan=0.0, posinf=np.inf, neginf=-np.inf)
         low, high = out <= float(info.min), out >= float(info.max)
         r = np.where(low | high, 0.0, out).astype(dtype.np)
-        r = np.where(low, info.min, np.where(high, info.max, r)).astype(dtype.np)
-        return r
+        return np.where(low, info.min, np.where(high, info.max, r)).astype(dtype.np)
     if dtype.kind != "c" and x.dtype.kind == "c":
         x = x.real
     return x.astype(dtype.np)
@@ -62,16 +61,14 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 # Rational approximations of W. J. Cody (Math. Comp. 23, 1969), relative error below 1.2e-16.
 _P1 = (
-    3.16112374387056560e00,
-    1.13864154151050156e02,
-    3.77485237685302021e02,
-    3.20937758913846947e03,
+    3.16112374387056560e00, 1.13864154151050156e02, 3.77485237685302021e02, 3.20937758913846947e03,
     1.85777706184603153e-1,
-)
+)  # fmt: skip
 _Q1 = (2.36012909523441209e01, 2.44024637934444173e02, 1.28261652607737228e03, 2.84423683343917062e03)
 _P2 = (
     5.64188496988670089e-1, 8.88314979438837594e00, 6.61191906371416295e01, 2.98635138197400131e02,
-    8.81952221241769090e02, 1.71204761263407058e03, 2.05107837782607147e03, 1.23033935479799725e03, 2.15311535474403846e-8,
+    8.81952221241769090e02, 1.71204761263407058e03, 2.05107837782607147e03, 1.23033935479799725e03,
+    2.15311535474403846e-8,
 )  # fmt: skip
 _Q2 = (
     1.57449261107098347e01, 1.17693950891312499e02, 5.37181101862009858e02, 1.62138957456669019e03,
@@ -82,12 +79,9 @@ _P3 = (
     6.58749161529837803e-4, 1.63153871373020978e-2,
 )  # fmt: skip
 _Q3 = (
-    2.56852019228982242e00,
-    1.87295284992346725e00,
-    5.27905102951428412e-1,
-    6.05183413124413191e-2,
+    2.56852019228982242e00, 1.87295284992346725e00, 5.27905102951428412e-1, 6.05183413124413191e-2,
     2.33520497626869185e-3,
-)
+)  # fmt: skip
 
 
 def _erfc_tail(y: np.ndarray) -> np.ndarray:
@@ -127,9 +121,8 @@ def erfc(x: np.ndarray) -> np.ndarray:
     y = np.abs(w)
     tail = _erfc_tail(np.clip(y, 0.4, 30.0))
     tail = np.where(w < 0, 2.0 - tail, tail)
-    return np.where(np.isnan(w), w, np.where(y <= 0.46875, 1.0 - _erf_small(np.clip(w, -0.5, 0.5)), tail)).astype(
-        x.dtype
-    )
+    near = 1.0 - _erf_small(np.clip(w, -0.5, 0.5))
+    return np.where(np.isnan(w), w, np.where(y <= 0.46875, near, tail)).astype(x.dtype)
 
 
 def on_integers_identity(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -47,9 +47,10 @@ def _linear(op: Callable[[], Op]) -> Any:
     return lambda t, y, x, *, axis: None if t[0] is None else op()(t[0], axis=axis)
 
 
-reduce_sum = reduction(
+reduce_sum: Op = reduction(
     "reduce_sum", lambda x, *, axis: np.add.reduce(x, axis, x.dtype), "iufc",
-    vjp=lambda g, y, x, *, axis: (spread(g, x, axis),), jvp=_linear(lambda: reduce_sum), linear=True, doc="The sum over axes.",
+    vjp=lambda g, y, x, *, axis: (spread(g, x, axis),), jvp=_linear(lambda: reduce_sum), linear=True,
+    doc="The sum over axes.",
 )  # fmt: skip
 
 
@@ -64,11 +65,11 @@ def _extreme_jvp(t: tuple, y: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> An
     return reduce_sum(t[0] * hit, axis=axis) / reduce_sum(hit, axis=axis)
 
 
-reduce_max = reduction(
+reduce_max: Op = reduction(
     "reduce_max", lambda x, *, axis: np.maximum.reduce(x, axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
     doc="The largest over axes; equal ones share the gradient.",
 )  # fmt: skip
-reduce_min = reduction(
+reduce_min: Op = reduction(
     "reduce_min", lambda x, *, axis: np.minimum.reduce(x, axis), "iuf", vjp=_extreme_vjp, jvp=_extreme_jvp, empty=False,
     doc="The smallest over axes; equal ones share the gradient.",
 )  # fmt: skip
@@ -84,14 +85,16 @@ def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
     return where(none, rest / safe, where(single, where(zero, rest, 0.0), 0.0))
 
 
-reduce_prod = reduction(
+reduce_prod: Op = reduction(
     "reduce_prod", lambda x, *, axis: np.multiply.reduce(x, axis, x.dtype), "iufc",
     vjp=lambda g, y, x, *, axis: (spread(g, x, axis) * _others(x, axis),),
     jvp=lambda t, y, x, *, axis: reduce_sum(t[0] * _others(x, axis), axis=axis),
     domain=(0.5, 1.5), doc="The product over axes.",
 )  # fmt: skip
-reduce_all = reduction("reduce_all", lambda x, *, axis: np.logical_and.reduce(x, axis), "b", doc="Whether all are true.")
-reduce_any = reduction("reduce_any", lambda x, *, axis: np.logical_or.reduce(x, axis), "b", doc="Whether any is true.")
+reduce_all: Op = reduction(
+    "reduce_all", lambda x, *, axis: np.logical_and.reduce(x, axis), "b", doc="Whether all are true."
+)
+reduce_any: Op = reduction("reduce_any", lambda x, *, axis: np.logical_or.reduce(x, axis), "b", doc="Whether any is true.")
 
 
 def _arg_infer(x: TensorType, *, axis: int) -> TensorType:
@@ -104,11 +107,11 @@ def _arg_infer(x: TensorType, *, axis: int) -> TensorType:
     return TensorType(int64, [d for i, d in enumerate(x.shape) if i != axis])
 
 
-argmax = Op(
+argmax: Op = Op(
     "argmax", "reduce", _arg_infer, lambda x, *, axis: np.argmax(x, axis=axis), dtypes="biuf",
     doc="The index of the first largest element along an axis, int64.",
 )  # fmt: skip
-argmin = Op(
+argmin: Op = Op(
     "argmin", "reduce", _arg_infer, lambda x, *, axis: np.argmin(x, axis=axis), dtypes="biuf",
     doc="The index of the first smallest element along an axis, int64.",
 )  # fmt: skip
@@ -152,13 +155,13 @@ def _cumprod_jvp(t: tuple, y: Tensor, x: Tensor, **attrs: Any) -> Any:
     return cumsum(t[0] / safe, **attrs) * y
 
 
-cumsum = Op(
+cumsum: Op = Op(
     "cumsum", "opaque", _scan_infer, _scan(np.add, 0), dtypes="iufc", linear=True,
     vjp=lambda g, y, x, *, axis, exclusive, reverse: (cumsum(g, axis=axis, exclusive=exclusive, reverse=not reverse),),
     jvp=lambda t, y, x, **attrs: None if t[0] is None else cumsum(t[0], **attrs),
     doc="Running sums along an axis; `exclusive` leaves out the element itself, `reverse` starts at the end.",
 )  # fmt: skip
-cumprod = Op(
+cumprod: Op = Op(
     "cumprod", "opaque", _scan_infer, _scan(np.multiply, 1), vjp=_cumprod_vjp, jvp=_cumprod_jvp, dtypes="iufc",
     domain=(0.5, 1.5), doc="Running products along an axis, with the options of cumsum.",
 )  # fmt: skip
@@ -179,7 +182,7 @@ def _argsort(x: np.ndarray, *, axis: int, descending: bool) -> np.ndarray:
     return x.shape[axis] - 1 - back
 
 
-argsort = Op(
+argsort: Op = Op(
     "argsort", "opaque", _argsort_infer, _argsort, dtypes="biuf",
     doc="The positions that sort along an axis, int64; equal elements keep their order.",
 )  # fmt: skip

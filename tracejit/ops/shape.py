@@ -51,7 +51,7 @@ def _reshape_infer(x: TensorType, *, shape: tuple) -> TensorType:
     return TensorType(x.dtype, resolve_shape(x.shape, shape), x.weak)
 
 
-reshape = Op(
+reshape: Op = Op(
     "reshape", "shape", _reshape_infer, lambda x, *, shape: np.reshape(x, shape),
     vjp=lambda g, y, x, *, shape: (reshape(g, shape=tuple(x.shape)),), jvp=_linear_jvp(lambda: reshape),
     dtypes="biufc", linear=True, doc="The same elements in the same order under another shape.",
@@ -72,7 +72,7 @@ def inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(out)
 
 
-transpose = Op(
+transpose: Op = Op(
     "transpose", "shape", _transpose_infer, lambda x, *, perm: np.transpose(x, perm),
     vjp=lambda g, y, x, *, perm: (transpose(g, perm=inverse(perm)),), jvp=_linear_jvp(lambda: transpose),
     dtypes="biufc", linear=True, doc="The axes in another order.",
@@ -89,7 +89,7 @@ def _broadcast_infer(x: TensorType, *, shape: tuple) -> TensorType:
     return TensorType(x.dtype, want, x.weak)
 
 
-broadcast_to = Op(
+broadcast_to: Op = Op(
     "broadcast_to", "shape", _broadcast_infer, lambda x, *, shape: np.broadcast_to(x, shape),
     vjp=lambda g, y, x, *, shape: (sum_to(g, x),), jvp=_linear_jvp(lambda: broadcast_to),
     dtypes="biufc", linear=True, doc="x repeated along axes of size 1 and new leading axes.",
@@ -115,7 +115,7 @@ def _index(start: tuple, size: tuple, step: tuple) -> tuple[slice, ...]:
     return tuple(out)
 
 
-slice_ = Op(
+slice_: Op = Op(
     "slice", "shape", _slice_infer,
     lambda x, *, start, size, step: x[_index(start, size, step)],
     vjp=lambda g, y, x, *, start, size, step: (place(g, shape=tuple(x.shape), start=start, step=step, fill=0),),
@@ -142,7 +142,7 @@ def _place_jvp(t: tuple, y: Tensor, x: Tensor, *, shape: tuple, start: tuple, st
     return None if t[0] is None else place(t[0], shape=shape, start=start, step=step, fill=0)
 
 
-place = Op(
+place: Op = Op(
     "place", "shape", _place_infer, _place, vjp=_place_vjp, jvp=_place_jvp, dtypes="biufc",
     doc="x at `start` in steps of `step` within an array of `fill`: the transpose of slice, and padding.",
 )  # fmt: skip
@@ -175,9 +175,9 @@ def _zero(like: Tensor) -> Tensor:
     return OPS["cast"](0, dtype=like.dtype)
 
 
-update = Op(
-    "update", "shape", _update_infer, _update, vjp=_update_vjp, jvp=_update_jvp, dtypes="biufc", promote="common", arity=2,
-    doc="x with a slice replaced by v.",
+update: Op = Op(
+    "update", "shape", _update_infer, _update, vjp=_update_vjp, jvp=_update_jvp, dtypes="biufc", promote="common",
+    arity=2, doc="x with a slice replaced by v.",
 )  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def _concat_jvp(t: tuple, y: Tensor, *xs: Tensor, axis: int) -> Any:
     return concat(*parts, axis=axis)
 
 
-concat = Op(
+concat: Op = Op(
     "concat", "shape", _concat_infer, lambda *xs, axis: np.concatenate(xs, axis), vjp=_concat_vjp, jvp=_concat_jvp,
     dtypes="biufc", promote="common", arity=None, linear=True, doc="Arrays joined along an axis.",
 )  # fmt: skip
@@ -225,7 +225,7 @@ def _iota(*, shape: tuple, axis: int, dtype: DType) -> np.ndarray:
     return np.broadcast_to(line, shape)
 
 
-iota = Op(
+iota: Op = Op(
     "iota", "source", lambda *, shape, axis, dtype: TensorType(dtype, shape), _iota, arity=0,
     scalar=None, doc="0, 1, 2 … along an axis.",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Which nodes share a loop: the graph's nodes as groups, each of which becomes one kernel.
 
-Walks the nodes from the results backwards. A node joins the group of its consumers when they all lie in one group (or in
-groups that can be merged), so that it never reaches memory; cheap nodes are repeated in every group that reads them.
+Walks the nodes from the results backwards. A node joins the group of its consumers when they all lie in one group (or
+in groups that can be merged), so that it never reaches memory; cheap nodes are repeated in every group that reads them.
 
 Inside a group each value carries *tags*: for each of its axes the loop axis it runs along, or None where it has size 1.
 Movement ops that only permute, insert or repeat axes are tags too and cost nothing.
@@ -98,9 +98,10 @@ class Group:
     tags     of each node's result
     inner    for a reduction, the tags of its operand
     anchor   the matmul whose tiles the loop follows, if any
+    bits     its nodes, as a set; `near` what reads them, `far` all that depends on them
     """
 
-    __slots__ = ("domain", "rows", "tags", "inner", "nodes", "anchor", "id", "bits")
+    __slots__ = ("domain", "rows", "tags", "inner", "nodes", "anchor", "id", "bits", "near", "far")
 
     def __init__(self, id: int) -> None:
         self.id = id
@@ -110,7 +111,7 @@ class Group:
         self.inner: dict[Node, Tags] = {}
         self.nodes: list[Node] = []
         self.anchor: Node | None = None
-        self.bits = 0
+        self.bits = self.near = self.far = 0
 
     def operand_tags(self, n: Node, i: int) -> Tags:
         """Tags of the i-th operand of a member."""
@@ -125,6 +126,7 @@ class Group:
         g = Group(self.id)
         g.domain, g.rows, g.tags = list(self.domain), self.rows, dict(self.tags)
         g.inner, g.nodes, g.anchor, g.bits = dict(self.inner), list(self.nodes), self.anchor, self.bits
+        g.near, g.far = self.near, self.far
         return g
 
     def reductions(self) -> list[Node]:
@@ -132,7 +134,7 @@ class Group:
 
 
 def kind_of(g: Group, n: Node) -> str | None:
-    """How a reduction fits the group: "row" (its result is used within a row), "late" (known after the loop), or None."""
+    """How a reduction fits the group: "row" (its result is used in the row), "late" (known after the loop), or None."""
     s = {t for t in g.inner[n] if t is not None}
     axis = set(n.attr("axis"))
     over = {t for i, t in enumerate(g.inner[n]) if i in axis and t is not None}
@@ -212,30 +214,22 @@ class Fuser:
         return found
 
     # --- dependences --------------------------------------------------------------------------------------------------
-    def cyclic(self, bits: int) -> bool:
+    def cyclic(self, bits: int, near: int) -> bool:
         """Whether a path leaves this set of nodes and comes back, so that the set cannot run as one."""
-        todo = 0
-        for n in self._members(bits):
-            todo |= self.next[n]
-        todo &= ~bits
-        seen = 0
+        todo = near & ~bits
+        if not todo:
+            return False
+        for n in self._members(todo):
+            todo |= self.after[n]
         pending = [g for g in self.groups.values() if not g.bits & bits]
-        while todo & ~seen:
-            new = todo & ~seen
-            seen |= new
-            for n in self._members(new):
-                todo |= self.after[n]
-            rest = []
-            for g in pending:
-                if g.bits & todo:
-                    for n in g.nodes:
-                        todo |= self.after[n]
-                else:
-                    rest.append(g)
-            pending = rest
-            if todo & bits:
-                return True
-        return False
+        while not todo & bits:
+            hit = [g for g in pending if g.bits & todo]
+            if not hit:
+                return False
+            pending = [g for g in pending if not g.bits & todo]
+            for g in hit:
+                todo |= g.far
+        return True
 
     def _members(self, bits: int) -> Iterable[Node]:
         while bits:
@@ -248,14 +242,21 @@ class Fuser:
         g.nodes.append(n)
         self.member.setdefault(n, []).append(g.id)
         if own:
-            g.bits |= 1 << self.index[n]
+            self._own(g, n)
+
+    def _own(self, g: Group, n: Node) -> None:
+        g.bits |= 1 << self.index[n]
+        g.near |= self.next[n]
+        g.far |= self.after[n]
 
     def _commit(self, g: Group, trial: Group, n: Node, own: bool = True) -> bool:
         if any(kind_of(trial, r) is None for r in trial.inner) or self._late_inside(trial, n):
             return False
-        if not self._each_written_once(trial, n if own else None):
+        # what the others write changes only with the loops
+        changed = (trial.domain, trial.rows) != (g.domain, g.rows)
+        if (own or changed) and not self._each_written_once(trial, n if own else None, changed):
             return False
-        if own and self.cyclic(trial.bits | (1 << self.index[n])):
+        if own and self.cyclic(trial.bits | (1 << self.index[n]), trial.near | self.next[n]):
             return False
         g.domain, g.rows, g.tags, g.inner = trial.domain, trial.rows, trial.tags, trial.inner
         self._admit(g, n, own)
@@ -263,21 +264,24 @@ class Fuser:
 
     def _late_inside(self, g: Group, extra: Node | None = None) -> bool:
         """Whether a value known only after the loop is read inside it."""
+        if not g.inner:
+            return False
         inside = {*g.nodes, extra}
         return any(kind_of(g, r) == "late" and any(u in inside for u, _ in self.uses(r.out)) for r in g.inner)
 
-    def _each_written_once(self, g: Group, extra: Node | None) -> bool:
+    def _each_written_once(self, g: Group, extra: Node | None, every: bool = True) -> bool:
         """Whether every value that leaves the group is written by one task: one per element, or one per row."""
         whole = set(range(len(g.domain)))
         allowed = [whole, whole - set(g.rows)] if g.rows is not None and g.anchor is None else [whole]
-        inside = {*g.nodes, extra}
-        for n in g.nodes if extra is None else [*g.nodes, extra]:
+        inside: set[Node | None] | None = None
+        for n in [*(g.nodes if every else ()), *([extra] if extra else ())]:
             if n is not extra and not g.bits >> self.index[n] & 1:
                 continue
             if n in g.inner and kind_of(g, n) == "late":
                 continue
             if {t for t in g.tags[n.out] if t is not None} in allowed:
                 continue
+            inside = inside or {*g.nodes, extra}
             if self.is_result(n.out) or any(u not in inside or u is g.anchor for u, _ in self.uses(n.out)):
                 return False
         return True
@@ -418,15 +422,15 @@ class Fuser:
             trial.tags[w] = put(t)
         trial.inner.update({r: put(t) for r, t in b.inner.items()})
         trial.nodes = [*a.nodes, *[n for n in b.nodes if n not in a.nodes]]
-        trial.bits = a.bits | b.bits
+        trial.bits, trial.near, trial.far = a.bits | b.bits, a.near | b.near, a.far | b.far
         if any(kind_of(trial, r) is None for r in trial.inner) or self._late_inside(trial):
             return False
         if not self._read_in_step(trial) or not self._each_written_once(trial, None):
             return False
-        if self.cyclic(trial.bits):
+        if self.cyclic(trial.bits, trial.near):
             return False
         a.domain, a.rows, a.tags, a.inner = trial.domain, trial.rows, trial.tags, trial.inner
-        a.nodes, a.bits = trial.nodes, trial.bits
+        a.nodes, a.bits, a.near, a.far = trial.nodes, trial.bits, trial.near, trial.far
         for n in b.nodes:
             ids = [i for i in self.member[n] if i != b.id]
             self.member[n] = ids if a.id in ids else [*ids, a.id]
@@ -458,10 +462,12 @@ class Fuser:
             return False
         trial = g.copy()
         trial.anchor = n
-        if not self._each_written_once(trial, None) or self.cyclic(g.bits | (1 << self.index[n])):
+        if not self._each_written_once(trial, None) or self.cyclic(
+            g.bits | (1 << self.index[n]), g.near | self.next[n]
+        ):
             return False
         g.anchor = n
-        g.bits |= 1 << self.index[n]
+        self._own(g, n)
         self.member[n] = [g.id]
         return True
 

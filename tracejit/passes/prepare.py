@@ -59,7 +59,7 @@ def _first_extreme(b: Builder, n: Node, x: Value) -> Value:
 
 
 def settle(graph: Graph) -> Graph:
-    """Insert `copy` before reshapes of unevenly spaced values, and for results that are parameters, views or repeated."""
+    """Insert `copy` before reshapes of uneven spacing, and for results that are parameters, views or repeated."""
     copies = set(needs_copy(graph))
     b = Builder()
     env: dict[Value, Value] = {}

@@ -201,7 +201,7 @@ class Function(NativeCallable):
     def __init__(self, python: Callable[..., Any], input_signature: Any, numerics: str, name: str | None) -> None:
         self.python_function = python
         self.numerics = numerics
-        self.__name__ = name or getattr(python, "__name__", type(python).__name__)
+        self.__name__: str = name or getattr(python, "__name__", type(python).__name__)
         self.__doc__ = python.__doc__
         self.__wrapped__ = python
         self.__module__ = getattr(python, "__module__", "")
@@ -489,10 +489,12 @@ class Function(NativeCallable):
                 args.append(t)
                 k += 1
             elif kind.kind == "scalar":
-                t = trace.param(TensorType(float64 if type(x) is float else int64, (), True))
+                t = trace.param(TensorType(float64 if type(x) is float else int32, (), True))
                 scalars[t._a] = i
                 infos.append(Leaf("scalar", k, type(x)))
-                args.append(t)
+                # arithmetic among Python integers must not overflow where Python's does not
+                wide = (("dtype", int64), ("weak", True))
+                args.append(t if type(x) is float else trace.emit(OPS["cast"], (t._a,), wide))
                 k += 1
             else:
                 plain = x.value if type(x) is _Default else x
@@ -618,7 +620,8 @@ def _cast(t: Tensor, d: DType) -> Tensor:
 
 
 def _in_range(x: Any) -> bool:
-    return type(x) is float or -(2**63) <= x < 2**63
+    """Whether a Python number can be an input; integers that do not fit int32 are constants, checked as eagerly."""
+    return type(x) is float or -(2**31) <= x < 2**31
 
 
 def _array(x: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -138,7 +138,7 @@ class Operand:
         return (1, 0)
 
     def __buffer__(self, flags: int) -> memoryview:
-        return memoryview(self.__array__())
+        return memoryview(self.__array__())  # type: ignore[arg-type]  # a buffer in NumPy's stubs from Python 3.12 on
 
     def __float__(self) -> float:
         return float(self._value("float()").item()) if self._one("float()") else 0.0
@@ -233,7 +233,7 @@ class Operand:
         def __eq__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
         def __neg__(self) -> Tensor: ...
-        def __pos__(self) -> Tensor: ...
+        def __pos__(self) -> Self: ...
         def __abs__(self) -> Tensor: ...
         def __invert__(self) -> Tensor: ...
         def __round__(self, digits: int | None = None, /) -> Tensor: ...

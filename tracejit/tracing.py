@@ -125,6 +125,11 @@ class Trace:
         if found or symbols:
             raise NeedStatic(found, symbols)
 
+    def _narrowed(self, v: Value, to: DType) -> None:
+        """A Python integer becomes a tensor's dtype: one that need not hold it has to be known, to be checked."""
+        if v.dtype.kind == "i" and to.kind in "iu" and to is not int32 and to is not int64:
+            self.need_value(v)
+
     def initial_value(self, value: Any) -> Any:
         """A new Variable's first value has to be known now."""
         return value
@@ -135,6 +140,8 @@ class Trace:
         frozen = freeze(attrs)
         if not op.pure or (op, values, frozen) not in self.builder.table:
             check(op, [v.type for v in values], attrs)
+        if values and values[0].type.weak and op.name == "cast":
+            self._narrowed(values[0], attrs["dtype"])
         outs = self.builder.emit(op, values, frozen)
         return wrap(outs[0]) if len(outs) == 1 else tuple([wrap(v) for v in outs])
 

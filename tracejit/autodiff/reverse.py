@@ -24,7 +24,7 @@ def zeros_like(t: Operand) -> Tensor:
 
 
 def backprop(
-    records: Sequence[Record], targets: Sequence[Tensor], seeds: Sequence[Tensor], sources: Sequence[Operand]
+    records: Sequence[Record], targets: Sequence[Operand], seeds: Sequence[Tensor], sources: Sequence[Operand]
 ) -> list[Tensor | None]:
     """The cotangent of each source, None where no path leads to it.
 

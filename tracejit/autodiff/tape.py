@@ -187,7 +187,7 @@ class GradientTape:
         if not kept:
             self._used = True
         mode = getattr(unconnected_gradients, "value", unconnected_gradients)
-        outs = []
+        outs: list[Tensor | None] = []
         for k, s in enumerate(flat):
             if linked[k] is None and mode != "zero":
                 outs.append(None)

@@ -162,7 +162,7 @@ class Dim:
 
     def _decide(self, other: object, relation: str) -> bool:
         if not isinstance(other, (int, Dim)):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]  # Python asks the other operand then
         known = self.compare(other, relation)
         if known is not None:
             return known

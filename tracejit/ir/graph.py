@@ -83,7 +83,7 @@ class Const:
     __slots__ = ("array", "key", "splat", "shape", "dtype")
 
     def __init__(
-        self, array: np.ndarray | None, splat: Any = None, shape: tuple = (), dtype: DType | None = None
+        self, array: np.ndarray | None, splat: Any = None, shape: tuple[Any, ...] = (), dtype: DType | None = None
     ) -> None:
         if array is not None:
             dtype, shape = as_dtype(array.dtype), array.shape
@@ -93,7 +93,7 @@ class Const:
         assert dtype is not None
         if array is None:
             splat = np.asarray(splat).astype(dtype.np)[()]
-            self.key: tuple = (dtype, shape, np.asarray(splat).tobytes())
+            self.key: tuple[Any, ...] = (dtype, shape, np.asarray(splat).tobytes())
         else:
             self.key = (dtype, shape, array.tobytes() if array.size <= 256 else id(array))
         self.array, self.splat, self.shape, self.dtype = array, splat, shape, dtype
@@ -140,7 +140,7 @@ class Builder:
     def __init__(self, at_birth: Callable[[Builder, Op, tuple[Value, ...], Attrs], Any] | None = None) -> None:
         self.params: list[Value] = []
         self.nodes: list[Node] = []
-        self.table: dict[tuple, tuple[Value, ...]] = {}
+        self.table: dict[tuple[Any, ...], tuple[Value, ...]] = {}
         self.scope = next_scope()
         self.at_birth = at_birth
         self.loc: Location | None = None  # set by passes that keep the line of the node they rewrite
@@ -160,7 +160,7 @@ class Builder:
                 self.merged += 1
                 return found
         if self.at_birth is not None:
-            new = self.at_birth(self, op, inputs, attrs)
+            new: tuple[Value, ...] | None = self.at_birth(self, op, inputs, attrs)
             if new is not None:
                 self.table[key] = new
                 return new

@@ -64,11 +64,11 @@ class DType:
 
     @property
     def min(self) -> float | int | bool:
-        return False if self.kind == "b" else (limits(self).min).item() if self.kind in "fc" else int(limits(self).min)
+        return False if self.kind == "b" else float(limits(self).min) if self.kind in "fc" else int(limits(self).min)
 
     @property
     def max(self) -> float | int | bool:
-        return True if self.kind == "b" else (limits(self).max).item() if self.kind in "fc" else int(limits(self).max)
+        return True if self.kind == "b" else float(limits(self).max) if self.kind in "fc" else int(limits(self).max)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -96,7 +96,7 @@ class DType:
 def limits(d: DType) -> np.finfo | np.iinfo | ml_dtypes.finfo:
     if d.kind in "iu":
         return np.iinfo(d.np)
-    return ml_dtypes.finfo(d.np) if d.name == "bfloat16" else np.finfo(d.np)
+    return ml_dtypes.finfo(d.np) if d.name == "bfloat16" else np.finfo(d.np)  # type: ignore[no-untyped-call]
 
 
 _rows = [

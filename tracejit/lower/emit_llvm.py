@@ -94,7 +94,8 @@ class _Emitter:
 
     def apply(self, s: Stmt, m: LLVMScalar, get: Callable[[int], S]) -> S:
         assert s.op is not None and s.op.scalar is not None
-        return s.op.scalar(m, *[get(a) for a in s.args], **dict(s.attrs))
+        out: S = s.op.scalar(m, *[get(a) for a in s.args], **dict(s.attrs))
+        return out
 
     def outer_statements(self, level: int, phase: int, index: list[Val | None]) -> None:
         """Statements that run once (`SCALAR`) or once per row and phase (`ROW`)."""
@@ -125,7 +126,8 @@ class _Emitter:
         x = S(at, int64)
         if s.op.scalar is None:
             return m.cast(x, s.dtype)
-        return s.op.scalar(m, x, **dict(s.attrs))
+        out: S = s.op.scalar(m, x, **dict(s.attrs))
+        return out
 
     # --- inner loops --------------------------------------------------------------------------------------------------
     def element(self, sid: int, memo: dict[int, S], index: list[Val | None], mask: Mask, phase: int) -> S:
@@ -237,9 +239,10 @@ class _Emitter:
                     out.append(self.mv.combiner(kind)(accs[c * len(kinds) + j], x))
                 for i, a in stores:
                     pending.append((self.element(i, memo, at, mask, phase), a, at))
-                for x in columns:
-                    v = self.mv.broadcast(self.element(x.stmt, memo, at, mask, phase))
-                    self._accumulate(x, v, column, at, mask)  # type: ignore[arg-type]
+                for late in columns:
+                    assert column is not None
+                    v = self.mv.broadcast(self.element(late.stmt, memo, at, mask, phase))
+                    self._accumulate(late, v, column, at, mask)
             for v, a, at in pending:
                 self.store(v, a, at, mask)
             return out
@@ -337,8 +340,8 @@ class _Emitter:
             self.outer_statements(ROW, phase, [*index, *inner])
             mine = [x for x in rows if self.k.stmts[x.stmt].phase == phase]
             reds, out = self.phase_loop(phase, index, [state[id(x)] for x in mine], column, span)
-            for x, a in zip(mine, out, strict=True):
-                state[id(x)] = a
+            for x, acc in zip(mine, out, strict=True):
+                state[id(x)] = acc
             for s, v in zip(self.reductions_of(phase), reds, strict=True):
                 self.env[s.id] = v
         for x in self.k.lates:
@@ -423,8 +426,8 @@ class _Emitter:
 
                 got = f.loop(first, end, one, [a.v for a in init])
                 accs = [S(v, k.stmts[x.stmt].dtype) for v, x in zip(got, order, strict=True)]
-            for x, a in zip(order, accs, strict=True):
-                value = self.mv.reduce(x.kind, a) if x.over == "rows" else a
+            for x, acc in zip(order, accs, strict=True):
+                value = self.mv.reduce(x.kind, acc) if x.over == "rows" else acc
                 self.m1.store(value, f.gep(self.operand(x.partial, "ptr"), c, self.m1.memory(value.dtype)))
 
         f.loop(lo, hi, task)

@@ -7,7 +7,8 @@ import ctypes
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import llvmlite.binding as ll
 
@@ -46,7 +47,8 @@ def compile_ir(text: str, optimize: int = 0) -> bytes:
             tuning = ll.create_pipeline_tuning_options(speed_level=optimize)
             builder = ll.create_pass_builder(machine, tuning)
             builder.getModulePassManager().run(module, builder)
-        return machine.emit_object(module)
+        code: bytes = machine.emit_object(module)
+        return code
 
 
 class Library:
@@ -61,12 +63,12 @@ class Library:
             for n in exports:
                 b.export_symbol(n)
             self._tracker = b.add_current_process().link(jit, f"tj{next(_names)}")
-        self.addresses = {n: self._tracker[n] for n in exports}
+        self.addresses: dict[str, int] = {n: self._tracker[n] for n in exports}
 
     def __getitem__(self, name: str) -> int:
         return self.addresses[name]
 
-    def function(self, name: str, restype: object, *argtypes: object) -> ctypes._CFuncPtr:
+    def function(self, name: str, restype: Any, *argtypes: Any) -> Callable[..., Any]:
         """A ctypes callable of an exported function; the GIL is released while it runs."""
         return ctypes.CFUNCTYPE(restype, *argtypes)(self.addresses[name])
 

@@ -13,7 +13,7 @@ from tracejit.ir.dim import Dim, hint
 from tracejit.ir.graph import Attrs, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType
-from tracejit.passes.fuse import Group, is_scalar_constant, is_unit, kind_of
+from tracejit.passes.fuse import Group, is_scalar_constant, is_unit, is_view, kind_of
 from tracejit.passes.layout import Layouts, contiguous
 
 Size = int | Dim
@@ -213,9 +213,7 @@ class Lowering:
         """The statement that gives the i-th operand of a node."""
         u = n.inputs[i]
         base = u
-        while base not in self.of_value and base.node is not None and base.node not in self.members:
-            if not _is_tag(base.node):
-                break
+        while base.node is not None and is_view(base.node):
             base = base.node.inputs[0]
         if is_scalar_constant(base):
             return self._constant(base)
@@ -238,7 +236,8 @@ class Lowering:
         return self.loads[key]
 
     def _constant(self, v: Value) -> int:
-        c = v.node.attr("value") if v.node else None
+        assert v.node is not None
+        c = v.node.attr("value")
         key = ("const", c.dtype, c.key)
         if key not in self.loads:
             self.loads[key] = self._stmt("const", c.dtype, value=c.splat.item())

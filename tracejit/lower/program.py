@@ -12,10 +12,11 @@ import numpy as np
 
 from tracejit.ir.dim import Dim, product, size_at
 from tracejit.ir.graph import Graph, Node, Value
-from tracejit.lower import compiler
+from tracejit.lower import compiler, gemmplan
 from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Kernel, Lowering, Stride, copy_kernel, kept_values
+from tracejit.lower.microkernel import tiles
 from tracejit.passes.fuse import Fuser, Group, is_view
 from tracejit.passes.layout import Layouts, contiguous
 from tracejit.runtime import threads
@@ -202,7 +203,8 @@ class ProductUnit(Unit):
         m, n, k, batch = b.size(self.m), b.size(self.n), b.size(self.k), b.size(self.batch)
         if m * n * batch == 0:
             return []
-        left, right = (self.a, self.sa, *self.ra), (self.b, self.sb, *self.rb)
+        left: tuple[Any, ...] = (self.a, self.sa, *self.ra)
+        right: tuple[Any, ...] = (self.b, self.sb, *self.rb)
         if self.instance is None:
             if n == 1:  # a matrix times a vector is fastest as the vector times the matrix
                 left, right = (*right[:2], right[3], right[2]), (*left[:2], left[3], left[2])
@@ -225,10 +227,10 @@ class ProductUnit(Unit):
             operands += [b.slot(self.writes[0]), b.slot(n), b.slot(m * n)]
         out: list[StepRecord] = []
         for step in compiler.PRODUCT_STEPS:
-            t = mm.tiles(self.dtype)
-            tasks = mm.gemmplan.tasks(t, step, m, n, k, batch)
+            t = tiles(self.dtype)
+            tasks = gemmplan.tasks(t, step, m, n, k, batch)
             if tasks:
-                grain = mm.gemmplan.grain(t, step, m, n, k, batch)
+                grain = gemmplan.grain(t, step, m, n, k, batch)
                 out.append(
                     b.launch_tasks(code.addresses[step], operands, tasks, grain, f"matmul.{step} {self.describe()}")
                 )
@@ -353,12 +355,13 @@ def _at(address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[in
         return np.empty(shape, dtype)
     if strides is None:
         count = int(np.prod(shape, dtype=np.int64))
-        buffer = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
-        return np.frombuffer(buffer, dtype).reshape(shape)
+        whole: Any = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+        flat: np.ndarray[Any, Any] = np.frombuffer(whole, dtype)
+        return flat.reshape(shape)
     low = sum(min(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True))
     high = sum(max(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True)) + dtype.itemsize
-    buffer = (ctypes.c_char * (high - low)).from_address(address + low)
-    return np.ndarray(shape, dtype, buffer, -low, strides)
+    part: Any = (ctypes.c_char * (high - low)).from_address(address + low)
+    return np.ndarray(shape, dtype, part, -low, strides)
 
 
 # --- the program ------------------------------------------------------------------------------------------------------

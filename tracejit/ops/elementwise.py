@@ -204,6 +204,7 @@ round_: Op = elementwise("round", np.rint, "round", None, np_names="rint", dtype
 trunc: Op = elementwise("trunc", np.trunc, "trunc", None, np_names="trunc", dtypes="iuf", doc="x without its fraction.")
 for _op in (floor, ceil, round_, trunc):
     _op.numpy = K.on_integers_identity(_op.numpy)
+    assert _op.scalar is not None
     _op.scalar = K.scalar_on_integers_identity(_op.scalar)
 
 # --- comparisons and logic ------------------------------------------------------------------------------------------

@@ -293,8 +293,8 @@ def _replaced_at(v: Variable, plan: _Plan, value: Operand) -> Tensor:
     return S.update(v, block, start=tuple(plan.start), step=tuple(plan.step))
 
 
-Operand.__getitem__ = getitem  # type: ignore[attr-defined]
-Variable.__getitem__ = _variable_getitem  # type: ignore[attr-defined]
+Operand.__getitem__ = getitem  # type: ignore[method-assign]
+Variable.__getitem__ = _variable_getitem  # type: ignore[method-assign, assignment]
 Tensor.__getattr__ = _getattr  # type: ignore[attr-defined]
 
 

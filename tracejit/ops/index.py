@@ -37,7 +37,7 @@ def _scatter_infer(g: TensorType, i: TensorType, *, size: int, axis: int) -> Ten
 
 def _scatter(g: np.ndarray, i: np.ndarray, *, size: int, axis: int) -> np.ndarray:
     out = np.zeros((*g.shape[:axis], size, *g.shape[axis + i.ndim :]), g.dtype)
-    np.add.at(out, (slice(None),) * axis + (i,), g)
+    np.add.at(out, (slice(None),) * axis + (i,), g)  # type: ignore[arg-type]  # the stubs know of no slices here
     return out
 
 

@@ -77,8 +77,8 @@ def _rmatmul(self: Operand, other: Any) -> Tensor:
     return matmul(other, self)
 
 
-Operand.__matmul__ = _matmul  # type: ignore[attr-defined]
-Operand.__rmatmul__ = _rmatmul  # type: ignore[attr-defined]
+Operand.__matmul__ = _matmul  # type: ignore[method-assign]
+Operand.__rmatmul__ = _rmatmul  # type: ignore[method-assign]
 
 
 def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, name: str | None = None) -> Tensor:

@@ -86,8 +86,8 @@ def _rpow(self: Operand, other: Any) -> Tensor:
     return pow(other, self)
 
 
-Operand.__pow__ = pow  # type: ignore[attr-defined]
-Operand.__rpow__ = _rpow  # type: ignore[attr-defined]
+Operand.__pow__ = pow  # type: ignore[method-assign]
+Operand.__rpow__ = _rpow  # type: ignore[method-assign]
 NUMPY_UFUNCS["power"] = NUMPY_UFUNCS["float_power"] = pow
 
 
@@ -220,11 +220,11 @@ def _pos(self: Operand) -> Operand:
     return self
 
 
-Operand.__divmod__ = _divmod  # type: ignore[attr-defined]
-Operand.__rdivmod__ = _rdivmod  # type: ignore[attr-defined]
-Operand.__round__ = _round  # type: ignore[attr-defined]
-Operand.__pos__ = _pos  # type: ignore[attr-defined]
-Operand.__floor__ = lambda self: E.floor(self)  # type: ignore[attr-defined]
-Operand.__ceil__ = lambda self: E.ceil(self)  # type: ignore[attr-defined]
-Operand.__trunc__ = lambda self: E.trunc(self)  # type: ignore[attr-defined]
+Operand.__divmod__ = _divmod  # type: ignore[method-assign]
+Operand.__rdivmod__ = _rdivmod  # type: ignore[method-assign]
+Operand.__round__ = _round  # type: ignore[method-assign]
+Operand.__pos__ = _pos  # type: ignore[method-assign, assignment]
+Operand.__floor__ = lambda self: E.floor(self)  # type: ignore[method-assign]
+Operand.__ceil__ = lambda self: E.ceil(self)  # type: ignore[method-assign]
+Operand.__trunc__ = lambda self: E.trunc(self)  # type: ignore[method-assign]
 NUMPY_UFUNCS |= {"divmod": _divmod, "logaddexp": logaddexp, "positive": lambda x: x}

@@ -415,7 +415,10 @@ class Fuser:
             if trial.rows is not None and tuple(sorted(trial.rows)) != rows:
                 return False
             trial.rows = trial.rows or rows
-        put = lambda tags: tuple(None if t is None else to[t] for t in tags)  # noqa: E731
+
+        def put(tags: Tags) -> Tags:
+            return tuple(None if t is None else to[t] for t in tags)
+
         for w, t in b.tags.items():
             if w in trial.tags and trial.tags[w] != put(t):
                 return False
@@ -509,7 +512,7 @@ class Fuser:
     def _everywhere(self, ids: list[int], n: Node) -> bool:
         """Repeat a cheap node in each group that reads it."""
         kept = {i: self.groups[i].copy() for i in ids}
-        done = []
+        done: list[int] = []
         for i in ids:
             if not self.join(self.groups[i], n, own=False):
                 for j in done:

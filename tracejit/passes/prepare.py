@@ -148,7 +148,7 @@ def _tiny(n: Node) -> bool:
     small = [type(d) is int and d <= TINY for d in (m, k, cols)]
     if small[1] and type(k) is int and k > 0 and type(cols) is int and 0 < cols * k <= TINY:
         return True  # every column is a sum of k products
-    return bool(small[0] and small[2] and 0 < m * cols <= TINY and hint(k) > TINY)  # type: ignore[operator]
+    return bool(small[0] and small[2] and 0 < m * cols <= TINY and hint(k) > TINY)
 
 
 def _expand(b: Builder, n: Node, inputs: list[Value]) -> Value:

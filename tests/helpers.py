@@ -12,7 +12,14 @@ from tracejit import tracing
 from tracejit.ir.graph import Graph
 from tracejit.ir.types import DType, TensorType
 
-TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 3e-6, "float64": 1e-12, "complex64": 3e-6, "complex128": 1e-12}
+TOLERANCE = {
+    "float16": 2e-3,
+    "bfloat16": 2e-2,
+    "float32": 3e-6,
+    "float64": 1e-12,
+    "complex64": 3e-6,
+    "complex128": 1e-12,
+}
 
 
 def tolerance(dtype: DType, factor: float = 1.0) -> float:
@@ -57,7 +64,9 @@ def gradients(f: Callable[..., Any], xs: Sequence[Any], seed: Any) -> list[np.nd
     return [g.numpy() for g in tape.gradient(y, ts, output_gradients=seed, unconnected_gradients="zero")]
 
 
-def numeric_gradients(f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.ndarray, h: float = 1e-6) -> list[np.ndarray]:
+def numeric_gradients(
+    f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.ndarray, h: float = 1e-6
+) -> list[np.ndarray]:
     """The same by central differences in float64."""
 
     def value(args: Sequence[np.ndarray]) -> float:
@@ -77,7 +86,9 @@ def numeric_gradients(f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.
     return out
 
 
-def second_order(f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.ndarray, weights: Sequence[np.ndarray]) -> Any:
+def second_order(
+    f: Callable[..., Any], xs: Sequence[np.ndarray], seed: np.ndarray, weights: Sequence[np.ndarray]
+) -> Any:
     """The gradient of Σ weights · gradient, by two tapes."""
     ts = [tj.constant(x) for x in xs]
     with tj.GradientTape() as outer:

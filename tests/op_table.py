@@ -180,7 +180,11 @@ def _binary() -> Iterator[Case]:
         "greater": np.greater, "greater_equal": np.greater_equal,
     }.items():  # fmt: skip
         yield case(name, f, "biuf" if "eq" not in name[:6] else "biufc", differentiable=False)
-    for name, f in {"logical_and": np.logical_and, "logical_or": np.logical_or, "math.logical_xor": np.logical_xor}.items():
+    for name, f in {
+        "logical_and": np.logical_and,
+        "logical_or": np.logical_or,
+        "math.logical_xor": np.logical_xor,
+    }.items():
         yield case(name, f, "b", differentiable=False)
     for name, f in {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}.items():
         yield case(f"bitwise.bitwise_{name}", f, "biu", (0, 100), differentiable=False)
@@ -192,7 +196,14 @@ def _binary() -> Iterator[Case]:
     yield Case(
         "clip_by_value", lambda x: tj.clip_by_value(x, -1, 1), lambda x: np.clip(x, -1, 1), UNARY, "if",
     )  # fmt: skip
-    yield Case("add_n", lambda a, b, c: tj.add_n([a, b, c]), lambda a, b, c: a + b + c, [[(2, 3)] * 3, [()] * 3], "iuf", factor=2)
+    yield Case(
+        "add_n",
+        lambda a, b, c: tj.add_n([a, b, c]),
+        lambda a, b, c: a + b + c,
+        [[(2, 3)] * 3, [()] * 3],
+        "iuf",
+        factor=2,
+    )
     yield Case("polyval", lambda x: tj.math.polyval([1, 2, 3], x), lambda x: x * x + 2 * x + 3, UNARY, "if", factor=5)
     yield Case(
         "complex", tj.complex, lambda a, b: a.astype(complex) + 1j * b, BINARY[:5], "f", differentiable=False,
@@ -230,7 +241,9 @@ def _reductions() -> Iterator[Case]:
             f = getattr(f, part)
         for shape, axis in REDUCED:
             for keep in (False, True):
-                if (axis == () and name not in ("reduce_sum", "reduce_max")) or (name in ROOTS and shape in ((), (1, 1))):
+                if (axis == () and name not in ("reduce_sum", "reduce_max")) or (
+                    name in ROOTS and shape in ((), (1, 1))
+                ):
                     continue
                 yield Case(
                     f"{name}, axis={axis}, keepdims={keep}, {shape}",
@@ -279,14 +292,37 @@ def _shapes() -> Iterator[Case]:
     yield case("reshape", lambda x: tj.reshape(x, (3, -1)), lambda x: x.reshape(3, -1), (2, 3), (6,), (3, 4, 5))
     yield case("reshape to nothing", lambda x: tj.reshape(x, (0, 3)), lambda x: x.reshape(0, 3), (0,), (2, 0))
     yield case("transpose", tj.transpose, np.transpose, (2, 3), (2, 3, 4), (), (3,), (0, 2))
-    yield case("transpose, perm", lambda x: tj.transpose(x, [1, 2, 0]), lambda x: x.transpose(1, 2, 0), (2, 3, 4), (1, 1, 1))
+    yield case(
+        "transpose, perm", lambda x: tj.transpose(x, [1, 2, 0]), lambda x: x.transpose(1, 2, 0), (2, 3, 4), (1, 1, 1)
+    )
     yield case("expand_dims", lambda x: tj.expand_dims(x, -1), lambda x: x[..., None], (2, 3), (), (0,))
     yield case("squeeze", tj.squeeze, np.squeeze, (2, 1, 3), (1, 1), (2,))
     yield case("squeeze, axis", lambda x: tj.squeeze(x, [1]), lambda x: x.squeeze(1), (1, 1, 3))
-    yield case("broadcast_to", lambda x: tj.broadcast_to(x, (4, 2, 3)), lambda x: np.broadcast_to(x, (4, 2, 3)), (2, 3), (2, 1), (1,), ())
-    yield case("concat", lambda a, b: tj.concat([a, b], 1), lambda a, b: np.concatenate([a, b], 1), [(2, 3), (2, 2)], [(2, 0), (2, 1)])
-    yield case("concat, -1", lambda a, b, c: tj.concat([a, b, c], -1), lambda a, b, c: np.concatenate([a, b, c], -1), [(2,), (3,), (1,)])
-    yield case("stack", lambda a, b: tj.stack([a, b], 1), lambda a, b: np.stack([a, b], 1), [(2, 3), (2, 3)], [(0,), (0,)])
+    yield case(
+        "broadcast_to",
+        lambda x: tj.broadcast_to(x, (4, 2, 3)),
+        lambda x: np.broadcast_to(x, (4, 2, 3)),
+        (2, 3),
+        (2, 1),
+        (1,),
+        (),
+    )
+    yield case(
+        "concat",
+        lambda a, b: tj.concat([a, b], 1),
+        lambda a, b: np.concatenate([a, b], 1),
+        [(2, 3), (2, 2)],
+        [(2, 0), (2, 1)],
+    )
+    yield case(
+        "concat, -1",
+        lambda a, b, c: tj.concat([a, b, c], -1),
+        lambda a, b, c: np.concatenate([a, b, c], -1),
+        [(2,), (3,), (1,)],
+    )
+    yield case(
+        "stack", lambda a, b: tj.stack([a, b], 1), lambda a, b: np.stack([a, b], 1), [(2, 3), (2, 3)], [(0,), (0,)]
+    )
     yield case("unstack", lambda x: tj.unstack(x, axis=1)[1], lambda x: x[:, 1], (2, 3), (4, 2, 3))
     yield case("split", lambda x: tj.split(x, 2, axis=1)[1], lambda x: np.split(x, 2, 1)[1], (2, 4), (3, 2, 2))
     yield case("split, sizes", lambda x: tj.split(x, [1, -1], axis=0)[1], lambda x: x[1:], (3, 2), (2,))
@@ -296,11 +332,21 @@ def _shapes() -> Iterator[Case]:
     yield case("repeat, flat", lambda x: tj.repeat(x, 2), lambda x: np.repeat(x, 2), (2, 3), ())
     pads = [[1, 2], [0, 1]]
     yield case("pad", lambda x: tj.pad(x, pads), lambda x: np.pad(x, pads), (2, 3), (0, 1))
-    yield case("pad, value", lambda x: tj.pad(x, pads, constant_values=1), lambda x: np.pad(x, pads, constant_values=1), (2, 3))
+    yield case(
+        "pad, value", lambda x: tj.pad(x, pads, constant_values=1), lambda x: np.pad(x, pads, constant_values=1), (2, 3)
+    )
     for mode in ("reflect", "symmetric"):
-        yield case(f"pad, {mode}", lambda x, m=mode: tj.pad(x, pads, m.upper()), lambda x, m=mode: np.pad(x, pads, m), (3, 4), (3, 2))
+        yield case(
+            f"pad, {mode}",
+            lambda x, m=mode: tj.pad(x, pads, m.upper()),
+            lambda x, m=mode: np.pad(x, pads, m),
+            (3, 4),
+            (3, 2),
+        )
     yield case("slice", lambda x: tj.slice(x, [1, 0], [1, -1]), lambda x: x[1:2], (2, 3), (3, 1))
-    yield case("strided_slice", lambda x: tj.strided_slice(x, [0, 2], [2, 0], [1, -1]), lambda x: x[0:2, 2:0:-1], (3, 3))
+    yield case(
+        "strided_slice", lambda x: tj.strided_slice(x, [0, 2], [2, 0], [1, -1]), lambda x: x[0:2, 2:0:-1], (3, 3)
+    )
     yield case("reverse", lambda x: tj.reverse(x, [1]), lambda x: x[:, ::-1], (2, 3), (2, 0))
     yield case("roll", lambda x: tj.roll(x, [1, -2], [0, 1]), lambda x: np.roll(x, (1, -2), (0, 1)), (2, 3), (3, 5))
     yield case("meshgrid", lambda a, b: tj.meshgrid(a, b)[1], lambda a, b: np.meshgrid(a, b)[1], [(2,), (3,)])
@@ -315,8 +361,23 @@ def _shapes() -> Iterator[Case]:
     yield case("zeros_like", tj.zeros_like, np.zeros_like, (2, 3), (), (0,), differentiable=False)
     yield case("stop_gradient", tj.stop_gradient, lambda x: x, (2, 3), differentiable=False)
     yield case("sort", tj.sort, np.sort, (5,), (3, 4), kinds="iuf")
-    yield case("argsort", tj.argsort, lambda x: np.argsort(x, kind="stable").astype(np.int32), (5,), (3, 4), kinds="iuf", differentiable=False)
-    yield case("top_k", lambda x: tj.math.top_k(x, 2)[0], lambda x: -np.sort(-x.astype(float))[..., :2], (5,), (3, 4), kinds="if")
+    yield case(
+        "argsort",
+        tj.argsort,
+        lambda x: np.argsort(x, kind="stable").astype(np.int32),
+        (5,),
+        (3, 4),
+        kinds="iuf",
+        differentiable=False,
+    )
+    yield case(
+        "top_k",
+        lambda x: tj.math.top_k(x, 2)[0],
+        lambda x: -np.sort(-x.astype(float))[..., :2],
+        (5,),
+        (3, 4),
+        kinds="if",
+    )
 
 
 INDICES = np.array([[0, 2], [1, -1]])
@@ -325,7 +386,13 @@ INDICES = np.array([[0, 2], [1, -1]])
 def _indexing() -> Iterator[Case]:
     every = "biufc"
     yield Case("gather", lambda x: tj.gather(x, INDICES), lambda x: x[INDICES], [[(3,)], [(4, 2)]], every)
-    yield Case("gather, axis", lambda x: tj.gather(x, INDICES, axis=1), lambda x: np.take(x, INDICES, 1), [[(2, 3)], [(2, 4, 2)]], every)
+    yield Case(
+        "gather, axis",
+        lambda x: tj.gather(x, INDICES, axis=1),
+        lambda x: np.take(x, INDICES, 1),
+        [[(2, 3)], [(2, 4, 2)]],
+        every,
+    )
     yield Case(
         "gather, batch_dims", lambda x: tj.gather(x, INDICES, batch_dims=1),
         lambda x: np.stack([a[i] for a, i in zip(x, INDICES)]), [[(2, 3)], [(2, 3, 2)]], every,
@@ -335,23 +402,40 @@ def _indexing() -> Iterator[Case]:
         lambda x: np.stack([np.take(a, i, 1) for a, i in zip(x, INDICES)]), [[(2, 2, 3)]], every,
     )  # fmt: skip
     at = np.array([[0, 1], [1, 0], [1, 1]])
-    yield Case("gather_nd", lambda x: tj.gather_nd(x, at), lambda x: x[at[:, 0], at[:, 1]], [[(2, 2)], [(2, 3, 2)]], every)
-    yield Case("scatter_nd", lambda u: tj.scatter_nd(at, u, (2, 2)), lambda u: _scattered(u, at, (2, 2)), [[(3,)]], "if")
+    yield Case(
+        "gather_nd", lambda x: tj.gather_nd(x, at), lambda x: x[at[:, 0], at[:, 1]], [[(2, 2)], [(2, 3, 2)]], every
+    )
+    yield Case(
+        "scatter_nd", lambda u: tj.scatter_nd(at, u, (2, 2)), lambda u: _scattered(u, at, (2, 2)), [[(3,)]], "if"
+    )
     yield Case(
         "tensor_scatter_nd_add", lambda x, u: tj.tensor_scatter_nd_add(x, at, u),
         lambda x, u: x + _scattered(u, at, x.shape), [[(2, 2), (3,)]], "if",
     )  # fmt: skip
     yield Case(
-        "tensor_scatter_nd_update", lambda x, u: tj.tensor_scatter_nd_update(x, at, u), _updated(at), [[(2, 2), (3,)]], "if"
+        "tensor_scatter_nd_update",
+        lambda x, u: tj.tensor_scatter_nd_update(x, at, u),
+        _updated(at),
+        [[(2, 2), (3,)]],
+        "if",
     )
     yield Case("one index array", lambda x: x[:, [0, 2]], lambda x: x[:, [0, 2]], [[(2, 3)], [(3, 4, 2)]], every)
-    yield Case("two index arrays", lambda x: x[[0, 1], [2, -1]], lambda x: x[[0, 1], [2, -1]], [[(2, 3)], [(2, 4, 2)]], every)
+    yield Case(
+        "two index arrays", lambda x: x[[0, 1], [2, -1]], lambda x: x[[0, 1], [2, -1]], [[(2, 3)], [(2, 4, 2)]], every
+    )
     yield Case("apart", lambda x: x[[0, 1], :, [1, 0]], lambda x: x[[0, 1], :, [1, 0]], [[(2, 3, 2)]], every)
     yield Case(
         "one_hot", lambda x: x * tj.one_hot([0, 2, -1], 3, dtype=x.dtype), lambda x: x * np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]], x.dtype),
         [[(3, 3)], [()]], "iuf",
     )  # fmt: skip
-    yield Case("linspace", lambda a, b: tj.linspace(a, b, 5), lambda a, b: np.linspace(a, b, 5), [[(), ()], [(2,), (2,)]], "f", factor=3)
+    yield Case(
+        "linspace",
+        lambda a, b: tj.linspace(a, b, 5),
+        lambda a, b: np.linspace(a, b, 5),
+        [[(), ()], [(2,), (2,)]],
+        "f",
+        factor=3,
+    )
 
 
 def _scattered(u: np.ndarray, at: np.ndarray, shape: Any) -> np.ndarray:
@@ -388,8 +472,21 @@ def _contractions() -> Iterator[Case]:
             lambda x, y, ta=ta, tb=tb: np.matmul(np.swapaxes(x, -1, -2) if ta else x, np.swapaxes(y, -1, -2) if tb else y),
             [[a, b], [(2, *a), b], [(2, *a), (2, *b)]], "if", factor=50,
         )  # fmt: skip
-    yield Case("matvec", tj.linalg.matvec, lambda a, b: np.einsum("...ij,...j->...i", a, b), [[(2, 3), (3,)], [(4, 2, 3), (4, 3)]], factor=20)
-    yield Case("tensordot", lambda a, b: tj.tensordot(a, b, 1), lambda a, b: np.tensordot(a, b, 1), [[(2, 3), (3, 2)], [(2, 3), (3,)]], "if", factor=20)
+    yield Case(
+        "matvec",
+        tj.linalg.matvec,
+        lambda a, b: np.einsum("...ij,...j->...i", a, b),
+        [[(2, 3), (3,)], [(4, 2, 3), (4, 3)]],
+        factor=20,
+    )
+    yield Case(
+        "tensordot",
+        lambda a, b: tj.tensordot(a, b, 1),
+        lambda a, b: np.tensordot(a, b, 1),
+        [[(2, 3), (3, 2)], [(2, 3), (3,)]],
+        "if",
+        factor=20,
+    )
     yield Case(
         "tensordot, axes", lambda a, b: tj.tensordot(a, b, [[0, 1], [1, 0]]), lambda a, b: np.tensordot(a, b, [[0, 1], [1, 0]]),
         [[(2, 3, 2), (3, 2)]], "if", factor=20,
@@ -401,17 +498,44 @@ def _contractions() -> Iterator[Case]:
             [shapes], "if", factor=50,
         )  # fmt: skip
     yield Case("norm", tj.norm, lambda x: np.linalg.norm(x.astype(float).reshape(-1)), [[(2, 3)], [(4,)]], factor=10)
-    yield Case("norm, 1", lambda x: tj.norm(x, 1, axis=1), lambda x: np.linalg.norm(x.astype(float), 1, axis=1), [[(2, 3)]], factor=10)
-    yield Case("norm, inf", lambda x: tj.norm(x, np.inf, axis=0, keepdims=True), lambda x: np.abs(x).max(0, keepdims=True), [[(2, 3)]])
-    yield Case("norm, matrices", lambda x: tj.norm(x, 1, axis=(-2, -1)), lambda x: np.linalg.norm(x.astype(float), 1, axis=(-2, -1)), [[(2, 2, 3)]], factor=10)
-    yield Case("trace", tj.linalg.trace, lambda x: np.trace(x, axis1=-2, axis2=-1), [[(3, 3)], [(2, 3, 4)]], "if", factor=5)
-    yield Case("l2_normalize", lambda x: tj.nn.l2_normalize(x, 1), lambda x: x / np.sqrt((x.astype(float) ** 2).sum(1, keepdims=True)), [[(2, 3)]], factor=10)
+    yield Case(
+        "norm, 1",
+        lambda x: tj.norm(x, 1, axis=1),
+        lambda x: np.linalg.norm(x.astype(float), 1, axis=1),
+        [[(2, 3)]],
+        factor=10,
+    )
+    yield Case(
+        "norm, inf",
+        lambda x: tj.norm(x, np.inf, axis=0, keepdims=True),
+        lambda x: np.abs(x).max(0, keepdims=True),
+        [[(2, 3)]],
+    )
+    yield Case(
+        "norm, matrices",
+        lambda x: tj.norm(x, 1, axis=(-2, -1)),
+        lambda x: np.linalg.norm(x.astype(float), 1, axis=(-2, -1)),
+        [[(2, 2, 3)]],
+        factor=10,
+    )
+    yield Case(
+        "trace", tj.linalg.trace, lambda x: np.trace(x, axis1=-2, axis2=-1), [[(3, 3)], [(2, 3, 4)]], "if", factor=5
+    )
+    yield Case(
+        "l2_normalize",
+        lambda x: tj.nn.l2_normalize(x, 1),
+        lambda x: x / np.sqrt((x.astype(float) ** 2).sum(1, keepdims=True)),
+        [[(2, 3)]],
+        factor=10,
+    )
 
 
 def _networks() -> Iterator[Case]:
     logits = [[(2, 3)], [(4,)], [(0, 3)], [(5, 1)], [(2, 3, 4)], [(30, 70)]]
     yield Case("softmax", tj.nn.softmax, lambda x: sp.softmax(x.astype(float), -1), logits, factor=5)
-    yield Case("softmax, axis 0", lambda x: tj.nn.softmax(x, 0), lambda x: sp.softmax(x.astype(float), 0), logits[:2], factor=5)
+    yield Case(
+        "softmax, axis 0", lambda x: tj.nn.softmax(x, 0), lambda x: sp.softmax(x.astype(float), 0), logits[:2], factor=5
+    )
     yield Case("log_softmax", tj.nn.log_softmax, lambda x: sp.log_softmax(x.astype(float), -1), logits, factor=5)
     labels = np.array([0, 2])
     yield Case(
@@ -431,11 +555,31 @@ def _networks() -> Iterator[Case]:
         lambda z, x: -(2 * z * sp.log_expit(x) + (1 - z) * sp.log_expit(-x)), [[(2, 3), (2, 3)]], domains=((0.1, 1.0), (-2.0, 2.0)), factor=5,
     )  # fmt: skip
     yield Case("l2_loss", tj.nn.l2_loss, lambda x: (x.astype(float) ** 2).sum() / 2, [[(2, 3)]], factor=5)
-    yield Case("mean_squared_error", tj.nn.mean_squared_error, lambda a, b: ((a - b) ** 2).mean(-1), [[(2, 3), (2, 3)]], factor=20)
-    yield Case("mean_absolute_error", tj.nn.mean_absolute_error, lambda a, b: np.abs(a - b).mean(-1), [[(2, 3), (2, 3)]], factor=20)
-    yield Case("huber", tj.nn.huber, lambda a, b: sp.huber(1.0, a.astype(float) - b).mean(-1), [[(2, 3), (2, 3)]], factor=20)
+    yield Case(
+        "mean_squared_error",
+        tj.nn.mean_squared_error,
+        lambda a, b: ((a - b) ** 2).mean(-1),
+        [[(2, 3), (2, 3)]],
+        factor=20,
+    )
+    yield Case(
+        "mean_absolute_error",
+        tj.nn.mean_absolute_error,
+        lambda a, b: np.abs(a - b).mean(-1),
+        [[(2, 3), (2, 3)]],
+        factor=20,
+    )
+    yield Case(
+        "huber", tj.nn.huber, lambda a, b: sp.huber(1.0, a.astype(float) - b).mean(-1), [[(2, 3), (2, 3)]], factor=20
+    )
     yield Case("bias_add", tj.nn.bias_add, np.add, [[(2, 3), (3,)]], "if")
-    yield Case("bias_add, NCHW", lambda x, b: tj.nn.bias_add(x, b, "NCHW"), lambda x, b: x + b[:, None, None], [[(2, 3, 1, 2), (3,)]], "if")
+    yield Case(
+        "bias_add, NCHW",
+        lambda x, b: tj.nn.bias_add(x, b, "NCHW"),
+        lambda x, b: x + b[:, None, None],
+        [[(2, 3, 1, 2), (3,)]],
+        "if",
+    )
     yield Case("moments", lambda x: tj.nn.moments(x, [0])[1], lambda x: x.astype(float).var(0), [[(4, 3)]], factor=20)
     yield Case(
         "batch_normalization", lambda x, m, v, o, s: tj.nn.batch_normalization(x, m, v, o, s, 1e-3),

@@ -20,8 +20,10 @@ BASIC = [
 ADVANCED = [
     I, [0, 1], (slice(None), I), (slice(None), I, I), (I, I), (0, I), (I[:, None] % 2, I), (I, slice(None), I),
     (0, slice(None), I), (slice(None), 0, I), (slice(None), I, 0), (None, I), (I, None, I), (..., I), (J % 2, J),
-    (J % 2, slice(None), J), (J % 2, 0, J), np.array([], dtype=np.int64), (slice(0, 1), I), (slice(None, None, -1), slice(1, 3), I % 2),
-    X > 5, np.array([True, False]), (slice(None), np.array([True, False, True])), (0, np.array([True, False, True]), I[:2]),
+    (J % 2, slice(None), J), (J % 2, 0, J), np.array([], dtype=np.int64), (slice(0, 1), I),
+    (slice(None, None, -1), slice(1, 3), I % 2),
+    X > 5, np.array([True, False]), (slice(None), np.array([True, False, True])),
+    (0, np.array([True, False, True]), I[:2]),
     (slice(None), J), np.array(1),
 ]  # fmt: skip
 
@@ -132,7 +134,16 @@ def test_iteration_and_unpacking():
 
 
 # --- Variables --------------------------------------------------------------------------------------------------------
-ASSIGNED = [(0, 0, 0), 0, (slice(None), 1), (..., -1), slice(None, None, -1), (1, slice(0, 3, 2)), (slice(None), None, 0), ()]
+ASSIGNED = [
+    (0, 0, 0),
+    0,
+    (slice(None), 1),
+    (..., -1),
+    slice(None, None, -1),
+    (1, slice(0, 3, 2)),
+    (slice(None), None, 0),
+    (),
+]
 
 
 @pytest.mark.parametrize("key", ASSIGNED + [I, (0, I), X > 5], ids=name)

@@ -204,7 +204,9 @@ def test_product_gradient_with_zeros(zeros):
     x = np.array([2.0, 3.0, 4.0])
     x[:zeros] = 0
     np.testing.assert_allclose(
-        gradients(tj.reduce_prod, [x], np.array(1.0))[0], numeric_gradients(tj.reduce_prod, [x], np.array(1.0))[0], atol=1e-6
+        gradients(tj.reduce_prod, [x], np.array(1.0))[0],
+        numeric_gradients(tj.reduce_prod, [x], np.array(1.0))[0],
+        atol=1e-6,
     )
 
 

@@ -98,7 +98,8 @@ def draws():
     return [
         tj.random.uniform((3, 5)), tj.random.normal((7,)), tj.random.uniform((4,), 0, 100, tj.int32),
         tj.random.truncated_normal((3,), dtype=tj.float64), tj.random.shuffle(tj.range(10)),
-        tj.random.normal((2, 2), 1.0, 2.0, tj.float64), tj.random.uniform((2,), seed=5), tj.nn.dropout(tj.ones((9,)), 0.5),
+        tj.random.normal((2, 2), 1.0, 2.0, tj.float64), tj.random.uniform((2,), seed=5),
+        tj.nn.dropout(tj.ones((9,)), 0.5),
     ]  # fmt: skip
 
 

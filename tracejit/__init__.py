@@ -1,10 +1,11 @@
 """A JIT-compiling tracer: eager tensors, gradients, and functions that become fused native code."""
 
+import tracejit.ops.numpy_api  # noqa: F401 - gives NumPy's functions their meaning on tensors
 from tracejit import autodiff, bitwise, dtypes, errors, linalg, math, nn, random
 from tracejit.autodiff.tape import GradientTape
 from tracejit.autodiff.transforms import custom_gradient
-from tracejit.config import config
 from tracejit.benchmark import benchmark
+from tracejit.config import config
 from tracejit.function import Function, TensorSpec, function
 from tracejit.ir.types import (
     DType,
@@ -25,16 +26,11 @@ from tracejit.ir.types import (
     uint64,
 )
 from tracejit.ir.types import bool_ as bool
-import tracejit.ops.numpy_api  # gives NumPy's functions their meaning on tensors
 from tracejit.ops.array import (
-    argsort,
-    boolean_mask,
     broadcast_static_shape,
     broadcast_to,
     concat,
     expand_dims,
-    gather,
-    gather_nd,
     meshgrid,
     pad,
     rank,
@@ -42,20 +38,14 @@ from tracejit.ops.array import (
     reshape,
     reverse,
     roll,
-    scatter_nd,
-    sequence_mask,
     shape,
     size,
-    sort,
     split,
     squeeze,
     stack,
-    tensor_scatter_nd_add,
-    tensor_scatter_nd_update,
     tile,
     transpose,
     unstack,
-    where,
 )
 from tracejit.ops.creation import (
     cast,
@@ -138,6 +128,18 @@ from tracejit.ops.reductions import (
     reduce_prod,
     reduce_sum,
 )
+from tracejit.ops.select import (
+    argsort,
+    boolean_mask,
+    gather,
+    gather_nd,
+    scatter_nd,
+    sequence_mask,
+    sort,
+    tensor_scatter_nd_add,
+    tensor_scatter_nd_update,
+    where,
+)
 from tracejit.runtime.threads import get_threads, set_threads, threads
 from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 
@@ -145,19 +147,20 @@ newaxis = None
 errors.show_user_frames_only()
 
 __all__ = [
-    "autodiff", "custom_gradient",
-    "abs", "acos", "acosh", "add", "add_n", "benchmark", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",
-    "atanh", "bfloat16", "bitwise", "bool", "boolean_mask", "broadcast_static_shape", "broadcast_to", "cast", "ceil",
-    "clip_by_global_norm", "clip_by_norm", "clip_by_value", "complex", "complex128", "complex64", "concat", "config",
-    "constant", "convert_to_tensor", "cos", "cosh", "cumsum", "divide", "DType", "dtypes", "einsum", "equal", "errors",
-    "exp", "expand_dims", "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod", "function", "Function", "gather",
-    "gather_nd", "get_threads", "GradientTape", "greater", "greater_equal", "identity", "int16", "int32", "int64", "int8", "is_tensor",
-    "less", "less_equal", "linalg", "linspace", "logical_and", "logical_not", "logical_or", "math", "matmul", "maximum",
+    "autodiff", "custom_gradient", "abs", "acos", "acosh", "add", "add_n", "benchmark", "argmax", "argmin", "argsort",
+    "as_dtype", "asin", "asinh", "atan", "atan2", "atanh", "bfloat16", "bitwise", "bool", "boolean_mask",
+    "broadcast_static_shape", "broadcast_to", "cast", "ceil", "clip_by_global_norm", "clip_by_norm", "clip_by_value",
+    "complex", "complex128", "complex64", "concat", "config", "constant", "convert_to_tensor", "cos", "cosh", "cumsum",
+    "divide", "DType", "dtypes", "einsum", "equal", "errors", "exp", "expand_dims", "eye", "fill", "float16", "float32",
+    "float64", "floor", "floordiv", "floormod", "function", "Function", "gather", "gather_nd", "get_threads",
+    "GradientTape", "greater", "greater_equal", "identity", "int16", "int32", "int64", "int8", "is_tensor", "less",
+    "less_equal", "linalg", "linspace", "logical_and", "logical_not", "logical_or", "math", "matmul", "maximum",
     "meshgrid", "minimum", "multiply", "negative", "newaxis", "nn", "norm", "not_equal", "one_hot", "ones", "ones_like",
     "pad", "pow", "random", "range", "rank", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max",
     "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "repeat", "reshape", "reverse", "roll", "round",
-    "saturate_cast", "scatter_nd", "sequence_mask", "set_threads", "shape", "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort",
-    "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract", "tan", "tanh",
-    "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_update", "tensordot", "TensorShape", "TensorSpec", "threads", "tile", "transpose",
-    "truediv", "uint16", "uint32", "uint64", "uint8", "unstack", "Variable", "where", "zeros", "zeros_like",
+    "saturate_cast", "scatter_nd", "sequence_mask", "set_threads", "shape", "sigmoid", "sign", "sin", "sinh", "size",
+    "slice", "sort", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract", "tan",
+    "tanh", "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_update", "tensordot", "TensorShape", "TensorSpec",
+    "threads", "tile", "transpose", "truediv", "uint16", "uint32", "uint64", "uint8", "unstack", "Variable", "where",
+    "zeros", "zeros_like",
 ]  # fmt: skip

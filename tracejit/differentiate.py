@@ -94,7 +94,7 @@ class Differentiable:
         mine = outs[: self.outputs]
         call = _Call(self, kept)
         for tape in context.tapes:
-            tape.record(call, tuple(keys), tuple(values), {}, mine)  # type: ignore[arg-type]
+            tape.record(call, tuple(keys), tuple(values), {}, mine)
         return mine
 
 
@@ -161,7 +161,7 @@ def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list
             raise AssertionError("the forward plan does not fit the arguments that it was made for")
     # what is kept is numbered among the results with the new values of Variables in between
     full = (*out[:n], *([None] * w), *out[n:])
-    return list(d.record(keys, values, full))  # type: ignore[arg-type]
+    return list(d.record(keys, values, full))
 
 
 def _operands(parts: Parts, inputs: list[Any]) -> tuple[list[Operand], list[Tensor]]:

@@ -201,7 +201,7 @@ class Function(NativeCallable):
     def __init__(self, python: Callable[..., Any], input_signature: Any, numerics: str, name: str | None) -> None:
         self.python_function = python
         self.numerics = numerics
-        self.__name__: str = name or getattr(python, "__name__", type(python).__name__)
+        self.__name__: str = name or str(getattr(python, "__name__", type(python).__name__))
         self.__doc__ = python.__doc__
         self.__wrapped__ = python
         self.__module__ = getattr(python, "__module__", "")
@@ -525,7 +525,7 @@ class Function(NativeCallable):
         before = Dim.on_decision, Dim.on_freeze
         Dim.on_decision, Dim.on_freeze = staticmethod(decided), staticmethod(frozen)
         try:
-            with tracing(trace):  # type: ignore[arg-type]
+            with tracing(trace):
                 result = self.python_function(*args, **kwargs)
                 flat, structure = tree.flatten(result)
                 outputs: list[Any] = []
@@ -574,7 +574,7 @@ class Function(NativeCallable):
         return [c for cs in self.traces.values() for c in cs]
 
     def stats(self) -> dict[str, Any]:
-        """Numbers about the latest trace: milliseconds of tracing and compiling, nodes, kernels with and without fusion."""
+        """Numbers about the latest trace: milliseconds of tracing and compiling, nodes, kernels unfused and fused."""
         cs = self.concrete_functions
         if not cs:
             return {"traces": 0}
@@ -584,7 +584,8 @@ class Function(NativeCallable):
         return {
             "traces": self._tracing_count, "trace_ms": t.trace_ms, "optimize_ms": t.optimize_ms, "lower_ms": t.lower_ms,
             "compile_ms": t.compile_ms, "nodes": len(exe.parts.graph.nodes),
-            "nodes_optimized": len(exe.optimized.nodes), "kernels_unfused": len(ops), "kernels": exe.program.kernels if exe.program else len(ops),
+            "nodes_optimized": len(exe.optimized.nodes), "kernels_unfused": len(ops),
+            "kernels": exe.program.kernels if exe.program else len(ops),
         }  # fmt: skip
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
@@ -678,7 +679,7 @@ def function(
     Raises what the function raises while it is traced; a failed call changes no Variable.
     """
 
-    import tracejit.lower.program  # the compiler, with llvmlite, is loaded with the first function that needs it
+    import tracejit.lower.program  # noqa: F401 - the compiler, with llvmlite, is loaded with the first function
 
     def make(f: Callable[..., Any]) -> Function:
         return Function(f, input_signature, numerics, name)

@@ -100,7 +100,7 @@ from tracejit.ops.reductions import (
     reduce_sum,
     reduce_variance,
 )
-from tracejit.ops.array import top_k
+from tracejit.ops.select import top_k
 
 __all__ = [
     "abs", "acos", "acosh", "add", "add_n", "angle", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",

@@ -30,8 +30,8 @@ from tracejit.ops.nn import (
     weighted_cross_entropy_with_logits,
     zero_fraction,
 )
-from tracejit.ops.array import top_k
 from tracejit.ops.random import dropout
+from tracejit.ops.select import top_k
 
 __all__ = [
     "batch_normalization", "bias_add", "dropout", "elu", "embedding_lookup", "gelu", "huber", "in_top_k", "l2_loss",

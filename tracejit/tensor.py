@@ -335,7 +335,7 @@ def _no_value(x: Operand, what: str) -> TracejitError:
     made = f"; it was made at {a.node.loc}" if a.node is not None and a.node.loc else " (an argument)"
     if context.trace is None:
         return leaked(a)
-    return locate(  # type: ignore[return-value]
+    return locate(
         TracedValueError(
             f"{what} asks for the value of a traced tensor {a.type}, which is known only when the function runs{made}",
             remedy="use tj.where(condition, a, b), return the tensor, or call the function outside tj.function",
@@ -346,7 +346,7 @@ def _no_value(x: Operand, what: str) -> TracejitError:
 def leaked(v: Value) -> TracejitError:
     loc = v.node.loc if v.node is not None else None
     line = f" made at {loc.show()[0].strip()}" if loc else " (an argument of the traced function)"
-    return locate(  # type: ignore[return-value]
+    return locate(
         LeakedTensorError(
             f"a traced tensor {v.type} is used after its trace has ended;{line}",
             remedy="return it from the function instead of storing it outside",
@@ -623,6 +623,10 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
         d, weak = common_dtype(rest)
         if mode == "float":
             d = _floating(d, weak)
+        if weak and op.family == "elementwise" and context.trace is not None:
+            d = _WIDEST[d.kind]  # Python's own arithmetic, as precise
+        else:
+            weak = False
         keys = head + tuple([_bring(x, d, weak) for x in rest])
     trace = context.trace
     values = tuple([k if type(k) is Tensor else trace.read(k) if trace is not None else wrap(k._a) for k in keys])
@@ -636,16 +640,19 @@ def _bring(x: Any, d: DType, weak: bool) -> Operand:
             same = a.type.dtype is d and (not a.type.weak or weak)
         else:
             same = a.dtype is d.np or a.dtype == d.np
-        return x if same else OPS["cast"](x, dtype=d)
+        return x if same else OPS["cast"](x, dtype=d, weak=True) if weak else OPS["cast"](x, dtype=d)
     if weak_kind(x) is not None:
-        if weak and context.trace is not None:
-            return context.trace.scalar(x, d, True)
+        if weak:
+            return context.trace.scalar(x, d, True)  # type: ignore[union-attr]
         if type(x) is int and d.kind in "iu" and not _fits(x, d):
             raise locate(DTypeError(f"the Python integer {x} does not fit {d.name}", remedy="cast the tensor first"))
         if context.trace is not None:
             return context.trace.scalar(x, d, False)
         return wrap(_asarray(x, d.np))
     return convert(x, d)
+
+
+_WIDEST = {"b": as_dtype("bool"), "i": int64, "f": float64, "c": as_dtype("complex128")}
 
 
 def _fits(x: int, d: DType) -> bool:

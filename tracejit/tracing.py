@@ -173,7 +173,7 @@ def _op(name: str) -> Op:
 
 def run(trace: Trace, f: Callable[..., Any], args: Sequence[Any], keep_tapes: bool = False) -> Any:
     """Call `f` with operations going into `trace`."""
-    with _context.tracing(trace, context.tapes if keep_tapes else ()):  # type: ignore[arg-type]
+    with _context.tracing(trace, context.tapes if keep_tapes else ()):
         return f(*args)
 
 
@@ -183,7 +183,7 @@ def trace_graph(f: Callable[..., Any], types: Sequence[TensorType], name: str = 
     args = [t.param(x) for x in types]
     out = run(t, f, args)
     outs = out if isinstance(out, (tuple, list)) else (out,)
-    with _context.tracing(t):  # type: ignore[arg-type]
+    with _context.tracing(t):
         results = [t.value(o) for o in outs]
     return t.builder.finish(name, results)
 

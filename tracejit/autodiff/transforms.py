@@ -36,7 +36,7 @@ def _vjp(g: Any, y: Any, *inputs: Tensor, n: int, grad: Graph, wanted: tuple[boo
 
 custom_vjp = Op(
     "custom_vjp", "opaque", _infer, _through, vjp=_vjp, arity=None, dtypes="biufc",
-    doc="The first n operands; their gradient with respect to the next is the graph `grad` of the cotangents and the rest.",
+    doc="The first n operands; their gradient for the next ones is the graph `grad` of the cotangents and the rest.",
 )  # fmt: skip
 # Operands: n results, then the arguments of the function (`wanted` says which have a cotangent), then what the gradient
 # captured. Once no gradient will be taken any more, the node is its first n operands.

@@ -19,7 +19,7 @@ from tracejit.passes.layout import Layouts, contiguous
 Size = int | Dim
 SCALAR, ROW, FULL = 0, 1, 2  # a statement runs once, once per row, or once per element
 BLOCK = 2048  # elements of a task of a kernel with one axis
-ROW_BUFFER = 1 << 20  # bytes of kept row values above which a kernel must recompute instead
+ROW_BUFFER = 1 << 18  # bytes of kept row values above which a kernel must recompute instead
 KINDS = {
     "reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
     "reduce_all": "and", "reduce_any": "or",

@@ -131,12 +131,22 @@ def _parts(
         if found is None:
             return None
         indices[found[0]].terms.append((a, found[1]))
-    for d, i in zip(shape, indices, strict=True):
-        ends = [hint(f) * (hint(sizes[a]) - 1) for a, f in i.terms]
-        low, high = hint(i.start) + sum(min(e, 0) for e in ends), hint(i.start) + sum(max(e, 0) for e in ends)
-        if low < 0 or high >= max(hint(d), 1):
-            return None
-    return Placement(shape, indices)
+    fits = all(_within(d, i, sizes) for d, i in zip(shape[1:], indices[1:], strict=True))
+    return Placement(shape, indices) if fits else None  # the first axis is left only where the buffer is
+
+
+def _within(d: Size, i: Index, sizes: Sequence[Size]) -> bool:
+    """Whether an index stays within an axis of size d, for all values of the symbols."""
+    low, high = i.start, i.start
+    for a, f in i.terms:
+        end = f * (sizes[a] - 1)
+        low, high = (low + end, high) if hint(f) < 0 else (low, high + end)
+    return _at_least(low, 0) and _at_least(d - 1, high)
+
+
+def _at_least(a: Size, b: Size) -> bool:
+    diff = a - b
+    return diff.compare(0, ">=") is True if isinstance(diff, Dim) else diff >= 0
 
 
 def _flat(base: tuple[Size, ...], axes: list[int], strides: Sequence[Size], offset: Size) -> Placement:

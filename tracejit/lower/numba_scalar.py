@@ -186,6 +186,8 @@ class NumbaScalar:
         return a if a.dtype.kind in "ub" else self._wrapped(self._call("abs", (a,), a.dtype))
 
     def sign(self, a: Expr) -> Expr:
+        if a.dtype.kind == "u":
+            return self.cast(self.ne(a, self.const(0, a.dtype)), a.dtype)
         return a if a.dtype is bool_ else self._wrapped(self._function("sign", a))
 
     def square(self, a: Expr) -> Expr:

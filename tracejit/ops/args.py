@@ -12,8 +12,8 @@ from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.types import DType, as_dtype, show_shape
-from tracejit.tensor import Operand, Tensor, convert, wrap
+from tracejit.ir.types import as_dtype
+from tracejit.tensor import Operand, convert
 
 Size = int | Dim
 LARGEST = 64  # elements up to which a traced integer tensor's value is worked out
@@ -144,9 +144,3 @@ def require(condition: bool, message: str, remedy: str | None = None) -> None:
     """Raise `ArgumentError` with the user's line unless the condition holds."""
     if not condition:
         raise locate(ArgumentError(message, remedy))
-
-
-__all__ = [
-    "DType", "Size", "Tensor", "as_axes", "as_axis", "as_dtype", "as_size", "as_sizes", "eager_only", "floating", "known",
-    "operand", "require", "show_shape", "wrap",
-]  # fmt: skip

@@ -27,7 +27,9 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
     occur once, in alphabetical order. "..." stands for axes that are broadcast. Pairs are contracted in the order
     that keeps the results small.
     """
-    operands = [operand(x) for x in (inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else inputs)]
+    operands = [
+        operand(x) for x in (inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else inputs)
+    ]
     labels, result = _parse(equation, [x.ndim for x in operands])
     sizes = _sizes(equation, operands, labels)
     terms = [_alone(x, names, sizes) for x, names in zip(operands, labels, strict=True)]
@@ -56,7 +58,9 @@ def _parse(equation: str, ranks: Sequence[int]) -> tuple[list[tuple[str, ...]], 
             raise locate(ArgumentError(f"einsum({equation!r}): {part!r} is not made of letters and one '...'"))
         extra = rank - len(letters)
         if extra < 0 or (extra and "..." not in part):
-            raise locate(ShapeError(f"einsum({equation!r}): {part!r} has {len(letters)} letters, the tensor {rank} axes"))
+            raise locate(
+                ShapeError(f"einsum({equation!r}): {part!r} has {len(letters)} letters, the tensor {rank} axes")
+            )
         widest = max(widest, extra)
         before, dots, after = part.partition("...")
         names = [*before, *(f"…{i}" for i in range(extra, 0, -1)), *after] if dots else list(part)

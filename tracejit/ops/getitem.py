@@ -13,11 +13,11 @@ from tracejit.ir.dim import Dim, hint, product
 from tracejit.ir.graph import Value
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
-from tracejit.ops import index as I  # noqa: E741
+from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, as_sizes, known, operand
-from tracejit.ops.array import linear_index
 from tracejit.ops.creation import counter
+from tracejit.ops.select import linear_index
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
 
 
@@ -226,7 +226,9 @@ def _variable_getitem(v: Variable, key: Any) -> Tensor:
 
 
 def _slice_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Variable]:
-    def method(self: Tensor, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True) -> Variable:
+    def method(
+        self: Tensor, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
         v, key = self.__dict__["_slice_of"]
         key = key if type(key) is tuple else (key,)
         if combine is not None:
@@ -336,4 +338,3 @@ def strided_slice(
         else:
             key.append(slice(None if begin_mask & bit else lo, None if end_mask & bit else hi, st))
     return getitem(operand(input_), tuple(key))
-

@@ -56,7 +56,9 @@ def matmul(
         return C.matmul(x, y, ta=ta, tb=tb) if ta or tb else C.matmul(x, y)
     if not m or not n:
         raise locate(
-            ShapeError(f"matmul: left {show_shape(x.shape)}, right {show_shape(y.shape)}: a 0-d operand", remedy="use *")
+            ShapeError(
+                f"matmul: left {show_shape(x.shape)}, right {show_shape(y.shape)}: a 0-d operand", remedy="use *"
+            )
         )
     if not known_equal(x.shape[-1] if m == 1 or not ta else x.shape[-2], y.shape[0 if n == 1 else -1 if tb else -2]):
         raise locate(ShapeError(f"matmul: left {show_shape(x.shape)}, right {show_shape(y.shape)}: the sizes differ"))
@@ -119,7 +121,9 @@ def permuted(x: Operand, perm: Sequence[int]) -> Operand:
 
 
 # --- norms ------------------------------------------------------------------------------------------------------------
-def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+def norm(
+    tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: str | None = None
+) -> Tensor:
     """The norm of vectors along an axis, of matrices in two axes, or of all elements: "euclidean", 1, 2, inf, p."""
     x = floating(tensor)
     two = axis is not None and not isinstance(axis, int) and len(as_sizes(axis)) == 2
@@ -131,7 +135,9 @@ def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool =
         rows, columns = (as_axis(i, x.ndim) for i in as_sizes(axis))
         first, second = (rows, columns) if ord == 1 else (columns, rows)
         y = reduce_max(reduce_sum(size, first, True), second, True)
-        return y if keepdims else S.reshape(y, shape=tuple([d for i, d in enumerate(x.shape) if i not in (rows, columns)]))
+        return (
+            y if keepdims else S.reshape(y, shape=tuple([d for i, d in enumerate(x.shape) if i not in (rows, columns)]))
+        )
     if ord == math.inf:
         return reduce_max(size, axis, keepdims)
     if ord == -math.inf:
@@ -223,4 +229,3 @@ def clip_by_global_norm(t_list: Any, clip_norm: Any, use_norm: Any = None, name:
     size = global_norm(t_list) if use_norm is None else operand(use_norm)
     scale = E.div(clip_norm, E.maximum(size, clip_norm))
     return [None if t is None else E.mul(floating(t), E.cast(scale, dtype=operand(t).dtype)) for t in t_list], size
-

@@ -11,12 +11,13 @@ from tracejit.ir.types import float32, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
 from tracejit.ops.args import as_sizes, floating, operand, require
-from tracejit.ops.array import expand_dims, gather
+from tracejit.ops.array import expand_dims
 from tracejit.ops.creation import counter
 from tracejit.ops.define import public
 from tracejit.ops.linalg import l2_normalize
 from tracejit.ops.math import sigmoid, softplus, tanh
 from tracejit.ops.reductions import moments, peak, reduce_mean, reduce_sum
+from tracejit.ops.select import gather
 from tracejit.tensor import Tensor
 
 relu = public(E.relu)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import math as M
 from tracejit.ops import reduce as R
 from tracejit.ops import reductions as D
+from tracejit.ops import select as P
 from tracejit.ops import shape as S
 from tracejit.ops.args import as_axis, operand
 from tracejit.ops.define import numpy_name
@@ -95,7 +97,7 @@ _running(D.cumprod, "cumprod")
 
 @numpy_name("sort")
 def sort(a: Any, axis: Any = -1) -> Tensor:
-    return A.sort(A.reshape(a, (-1,)), 0) if axis is None else A.sort(a, axis)
+    return P.sort(A.reshape(a, (-1,)), 0) if axis is None else P.sort(a, axis)
 
 
 @numpy_name("argsort")
@@ -197,12 +199,12 @@ def split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> list[Tensor]:
         return A.split(x, indices_or_sections, axis)
     n = builtins.int(x.shape[as_axis(axis, x.ndim)])
     at = [0, *[min(builtins.int(i), n) for i in indices_or_sections], n]
-    return A.split(x, [b - a for a, b in zip(at, at[1:])], axis)
+    return A.split(x, [b - a for a, b in itertools.pairwise(at)], axis)
 
 
 @numpy_name("tile")
-def tile(A_: Any, reps: Any) -> Tensor:
-    x = operand(A_)
+def tile(array: Any, reps: Any) -> Tensor:
+    x = operand(array)
     times = (reps,) if isinstance(reps, int) else tuple(reps)
     return A.tile(x, (1,) * (x.ndim - len(times)) + times)
 
@@ -225,17 +227,17 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: 
 def where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None and y is None:
         raise TypeError("left to NumPy, whose result is a tuple")
-    return A.where(condition, x, y)
+    return P.where(condition, x, y)
 
 
 @numpy_name("take")
 def take(a: Any, indices: Any, axis: Any = None) -> Tensor:
-    return A.gather(A.reshape(a, (-1,)), indices, axis=0) if axis is None else A.gather(a, indices, axis=axis)
+    return P.gather(A.reshape(a, (-1,)), indices, axis=0) if axis is None else P.gather(a, indices, axis=axis)
 
 
 @numpy_name("take_along_axis")
 def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tensor:
-    return A.take_along_axis(arr, indices, axis)
+    return P.take_along_axis(arr, indices, axis)
 
 
 @numpy_name("clip")
@@ -313,8 +315,13 @@ def _as_is(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 NUMPY_FUNCTIONS |= {
-    "einsum": _as_is(einsum.einsum), "outer": _as_is(linalg.outer), "tensordot": lambda a, b, axes=2: linalg.tensordot(a, b, axes),
-    "matmul": _as_is(linalg.matmul), "real": _as_is(M.real), "imag": _as_is(M.imag), "matrix_transpose": _as_is(linalg.matrix_transpose),
+    "einsum": _as_is(einsum.einsum),
+    "outer": _as_is(linalg.outer),
+    "tensordot": lambda a, b, axes=2: linalg.tensordot(a, b, axes),
+    "matmul": _as_is(linalg.matmul),
+    "matrix_transpose": _as_is(linalg.matrix_transpose),
+    "real": _as_is(M.real),
+    "imag": _as_is(M.imag),
     "zeros_like": lambda a, dtype=None: creation.zeros_like(a, dtype),
     "ones_like": lambda a, dtype=None: creation.ones_like(a, dtype),
     "full_like": lambda a, fill_value, dtype=None: creation.full_like(a, fill_value, dtype),

@@ -19,7 +19,7 @@ from tracejit.errors import ArgumentError, locate
 from tracejit.ir.dim import product
 from tracejit.ir.types import DType, as_dtype, float32, float64, int64, uint64
 from tracejit.ops import elementwise as E
-from tracejit.ops import index as I  # noqa: E741
+from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops import special
@@ -49,7 +49,10 @@ def _integers(source: Source, n: Tensor, low: Any, high: Any, d: DType) -> Tenso
     """Integers from low up to but without high. The remainder of 64 bits: no value is favoured by more than
     (high − low) / 2⁶⁴.
     """
-    span = E.cast(E.sub(operand(high, int64 if d is not uint64 else d), operand(low, int64 if d is not uint64 else d)), dtype=uint64)
+    span = E.cast(
+        E.sub(operand(high, int64 if d is not uint64 else d), operand(low, int64 if d is not uint64 else d)),
+        dtype=uint64,
+    )
     r = E.floormod(philox64(n, *source), span)
     return E.cast(E.add(E.cast(r, dtype=d), operand(low, d)), dtype=d)
 
@@ -101,7 +104,9 @@ def _uniform(source: Source, shape: Any, minval: Any, maxval: Any, dtype: Any) -
         return _shaped(shape, lambda n: E.cast(philox64(n, *source), dtype=d))
     require(maxval is not None, "uniform needs maxval for integers")
     if not isinstance(minval, Operand) and not isinstance(maxval, Operand):
-        require(bool(np.all(np.asarray(minval or 0) < np.asarray(maxval))), f"minval {minval} is not below maxval {maxval}")
+        require(
+            bool(np.all(np.asarray(minval or 0) < np.asarray(maxval))), f"minval {minval} is not below maxval {maxval}"
+        )
     low = 0 if minval is None else minval
     return _ranged(source, shape, low, maxval, d)
 
@@ -185,7 +190,9 @@ class Generator:
         own = wrap(np.array(((seed + 1) * _MIX) % 2**64, np.uint64))
         return E.bit_xor(base, own), draw
 
-    def uniform(self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = float32, name: Any = None) -> Tensor:
+    def uniform(
+        self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = float32, name: Any = None
+    ) -> Tensor:
         """Uniform in [minval, maxval)."""
         return _uniform(self._draw(), shape, minval, maxval, dtype)
 
@@ -320,9 +327,7 @@ def stateless_truncated_normal(
     return _scaled(_shaped(shape, lambda n: _truncated(source, n, d)), mean, stddev)
 
 
-def dropout(
-    x: Any, rate: Any, noise_shape: Any = None, seed: int | None = None, name: str | None = None
-) -> Tensor:
+def dropout(x: Any, rate: Any, noise_shape: Any = None, seed: int | None = None, name: str | None = None) -> Tensor:
     """Elements replaced by 0 with probability `rate`, the others divided by 1 − rate."""
     x = floating(x)
     if not isinstance(rate, Operand):

@@ -94,7 +94,9 @@ reduce_prod: Op = reduction(
 reduce_all: Op = reduction(
     "reduce_all", lambda x, *, axis: np.logical_and.reduce(x, axis), "b", doc="Whether all are true."
 )
-reduce_any: Op = reduction("reduce_any", lambda x, *, axis: np.logical_or.reduce(x, axis), "b", doc="Whether any is true.")
+reduce_any: Op = reduction(
+    "reduce_any", lambda x, *, axis: np.logical_or.reduce(x, axis), "b", doc="Whether any is true."
+)
 
 
 def _arg_infer(x: TensorType, *, axis: int) -> TensorType:

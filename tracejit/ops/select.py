@@ -1,0 +1,187 @@
+"""The public functions that pick, scatter and sort elements, under TensorFlow's names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
+from tracejit.ir.dim import known_equal, product
+from tracejit.ir.graph import Value
+from tracejit.ir.types import as_dtype, int32, int64, show_shape
+from tracejit.ops import elementwise as E
+from tracejit.ops import index as I
+from tracejit.ops import reduce as R
+from tracejit.ops import shape as S
+from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, operand, require
+from tracejit.ops.array import cut, expand_dims, moveaxis
+from tracejit.ops.creation import counter
+from tracejit.tensor import Operand, Tensor, convert, wrap
+
+
+# --- picking ----------------------------------------------------------------------------------------------------------
+def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
+    """x where the condition is true, y elsewhere, with broadcasting; gradients of the side not taken are zero.
+
+    With the condition alone: the positions where it is true, one row each (int64; not while tracing).
+    """
+    if x is None and y is None:
+        return wrap(np.argwhere(eager_only(operand(condition), "where with one argument")).astype(np.int64))
+    require(x is not None and y is not None, "where takes both x and y, or neither")
+    return E.where(condition, x, y)
+
+
+def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_mask") -> Tensor:
+    """The elements, or slices from `axis` on, where the mask is true (not while tracing)."""
+    x, m = operand(tensor), operand(mask)
+    if m.dtype.kind != "b" or not m.ndim:
+        raise locate(DTypeError(f"a mask is boolean and has an axis, not {m.type}"))
+    at = as_axis(0 if axis is None else axis, x.ndim)
+    if tuple(x.shape[at : at + m.ndim]) != tuple(m.shape):
+        raise locate(ShapeError(f"a mask of {show_shape(m.shape)} does not fit {show_shape(x.shape)} at axis {at}"))
+    hits = convert(np.flatnonzero(eager_only(m, "boolean_mask")))
+    flat = S.reshape(x, shape=(*x.shape[:at], product(tuple(m.shape)), *x.shape[at + m.ndim :]))
+    return I.gather(flat, hits, axis=at)
+
+
+def gather(
+    params: Any,
+    indices: Any,
+    validate_indices: Any = None,
+    axis: Any = None,
+    batch_dims: int = 0,
+    name: str | None = None,
+) -> Tensor:
+    """The slices of `params` along an axis at the given positions; negative positions count from the end.
+
+    The first `batch_dims` axes of both are walked through together.
+    """
+    x, i = operand(params), operand(indices)
+    if i.dtype.kind not in "iu":
+        raise locate(DTypeError(f"indices must be integers, not {i.dtype.name}"))
+    b = as_axis(batch_dims, i.ndim + 1, "batch_dims")
+    at = as_axis(b if axis is None else axis, x.ndim)
+    if not b:
+        return I.gather(x, i, axis=at)
+    require(at >= b, f"axis {at} is among the {b} batch axes")
+    if at > b:  # the axes between are walked through by every index
+        y = gather(moveaxis(x, at, b), i, axis=b, batch_dims=b)
+        return moveaxis(y, tuple(range(b, i.ndim)), tuple(range(at, at + i.ndim - b)))
+    lead, n = tuple(x.shape[:b]), x.shape[b]
+    if not all(map(known_equal, lead, i.shape[:b])):
+        raise locate(ShapeError(f"batch axes differ: {show_shape(x.shape)} and {show_shape(i.shape)}"))
+    i = E.cast(i, dtype=int64)
+    i = E.where(E.less(i, 0), E.add(i, n), i)
+    place: Any = 0
+    for k in range(b):
+        place = E.add(E.mul(place, lead[k]), counter(lead[k], i.ndim, k, int64))
+    flat = S.reshape(x, shape=(product(lead) * n, *x.shape[b + 1 :]))
+    return I.gather(flat, E.add(E.mul(place, n), i), axis=0)
+
+
+def linear_index(indices: Sequence[Operand], sizes: Sequence[Size]) -> Tensor:
+    """One position in the flattened axes from a position in each; negative ones count from the end."""
+    place: Any = None
+    for i, n in zip(indices, sizes, strict=True):
+        i = E.cast(i, dtype=int64)
+        i = E.where(E.less(i, 0), E.add(i, n), i)
+        place = i if place is None else E.add(E.mul(place, n), i)
+    return place
+
+
+def _rows(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
+    """Linear positions from an index tensor whose last axis holds coordinates, and how many there are."""
+    i = operand(indices)
+    if i.dtype.kind not in "iu" or not i.ndim:
+        raise locate(DTypeError(f"indices must be integers with a last axis of coordinates, not {i.type}"))
+    k = int(i.shape[-1])
+    if not 0 < k <= len(shape):
+        raise locate(ShapeError(f"{k} coordinates for a tensor of shape {show_shape(shape)}"))
+    parts = [S.reshape(cut(i, i.ndim - 1, j, 1), shape=tuple(i.shape[:-1])) for j in range(k)]
+    if not any(type(p._a) is Value for p in parts):
+        for j, p in enumerate(parts):
+            n = int(shape[j])
+            if p._a.size and (int(p._a.min()) < -n or int(p._a.max()) >= n):
+                raise locate(ArgumentError(f"an index is outside axis {j} of size {n}"))
+    return linear_index(parts, shape[:k]), k
+
+
+def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None = None) -> Tensor:
+    """The elements or slices at the coordinates in the last axis of `indices`."""
+    x, i = operand(params), operand(indices)
+    b = batch_dims
+    if b:
+        lead = tuple(x.shape[:b])
+        own = [S.broadcast_to(counter(lead[k], i.ndim, k, i.dtype), shape=(*i.shape[:-1], 1)) for k in range(b)]
+        i = S.concat(*own, i, axis=i.ndim - 1)
+    at, k = _rows(i, tuple(x.shape))
+    return I.gather(S.reshape(x, shape=(product(tuple(x.shape[:k])), *x.shape[k:])), at, axis=0)
+
+
+def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor:
+    """Zeros of a shape with `updates` added at the coordinates in the last axis of `indices`."""
+    full = as_sizes(shape)
+    at, k = _rows(indices, full)
+    u = operand(updates)
+    y = I.scatter_sum(u, at, size=product(full[:k]), axis=0)
+    return S.reshape(y, shape=full)
+
+
+def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """The tensor with `updates` added at the coordinates in the last axis of `indices`."""
+    x = operand(tensor)
+    return E.add(x, scatter_nd(indices, operand(updates, x.dtype), tuple(x.shape)))
+
+
+def tensor_scatter_nd_update(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """The tensor with `updates` at the coordinates in the last axis of `indices`, which must differ."""
+    x, u = operand(tensor), operand(updates)
+    one = S.broadcast_to(convert(1, int32), shape=tuple(u.shape))
+    hit = E.greater(scatter_nd(indices, one, tuple(x.shape)), 0)
+    return E.where(hit, scatter_nd(indices, convert(u, x.dtype), tuple(x.shape)), x)
+
+
+def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tensor:
+    """The elements along an axis at positions that differ from line to line."""
+    x, i = operand(arr), operand(indices)
+    at = as_axis(axis, x.ndim)
+    y = gather(moveaxis(x, at, -1), moveaxis(i, at, -1), axis=x.ndim - 1, batch_dims=x.ndim - 1)
+    return moveaxis(y, -1, at)
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+def _descending(direction: str) -> bool:
+    require(direction in ("ASCENDING", "DESCENDING"), f"direction is ASCENDING or DESCENDING, not {direction!r}")
+    return direction == "DESCENDING"
+
+
+def argsort(values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: bool = True, name: Any = None) -> Tensor:
+    """The positions that sort along an axis (int32); equal elements keep their order."""
+    x = operand(values)
+    return E.cast(R.argsort(x, axis=as_axis(axis, x.ndim), descending=_descending(direction)), dtype=int32)
+
+
+def sort(values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | None = None) -> Tensor:
+    """The elements in order along an axis."""
+    x = operand(values)
+    return take_along_axis(x, argsort(x, axis, direction), axis)
+
+
+def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> tuple:
+    """The k largest elements along the last axis, the largest first, and their positions."""
+    x = operand(input)
+    n = as_size(k, "k")
+    if not x.ndim or n > x.shape[-1]:
+        raise locate(ShapeError(f"top_k: k = {n} of a last axis in {show_shape(x.shape)}"))
+    at = cut(argsort(x, -1, "DESCENDING"), x.ndim - 1, 0, n)
+    return take_along_axis(x, at, -1), E.cast(at, dtype=as_dtype(index_type))
+
+
+def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: str | None = None) -> Tensor:
+    """A mask of `maxlen` columns whose first `lengths[i]` are true."""
+    x = operand(lengths)
+    n = int(eager_only(x, "sequence_mask without maxlen").max(initial=0)) if maxlen is None else as_size(maxlen)
+    steps = counter(n, x.ndim + 1, x.ndim, x.dtype)
+    return E.cast(E.less(steps, expand_dims(x, -1)), dtype=as_dtype(dtype))

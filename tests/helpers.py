@@ -135,6 +135,9 @@ def run_graph(graph: Graph, args: Sequence[Any], sizes: dict[str, int] | None = 
     """The results of a graph with its symbolic sizes replaced, op by op."""
     env = dict(zip(graph.params, [tj.constant(a) for a in args], strict=True))
     for n in graph.nodes:
+        if n.op.name == "constant":
+            env[n.out] = tj.tensor.wrap(n.attr("value").numpy(sizes))
+            continue
         y = n.op(*[env[v] for v in n.inputs], **tracing.at_sizes(n.attrs, sizes or {}))
         env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
     return [env[r].numpy() for r in graph.results]

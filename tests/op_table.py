@@ -409,6 +409,13 @@ def _indexing() -> Iterator[Case]:
         "scatter_nd", lambda u: tj.scatter_nd(at, u, (2, 2)), lambda u: _scattered(u, at, (2, 2)), [[(3,)]], "if"
     )
     yield Case(
+        "unsorted_segment_sum",
+        lambda x: tj.math.unsorted_segment_sum(x, [2, 0, 2], 4),
+        lambda x: np.stack([x[1], 0 * x[0], x[0] + x[2], 0 * x[0]]),
+        [[(3,)], [(3, 2)]],
+        "if",
+    )
+    yield Case(
         "tensor_scatter_nd_add", lambda x, u: tj.tensor_scatter_nd_add(x, at, u),
         lambda x, u: x + _scattered(u, at, x.shape), [[(2, 2), (3,)]], "if",
     )  # fmt: skip

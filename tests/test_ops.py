@@ -4,16 +4,22 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers import close, gradients, numeric_gradients, numeric_second_order, second_order
+from helpers import close, gradients, graph_of, numeric_gradients, numeric_second_order, run_graph, second_order
 from op_table import CASES, Case
 
 import tracejit as tj
 from tracejit import tracing
 from tracejit.context import listen, unlisten
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype
 
 BY_DTYPE = [pytest.param(c, d, id=f"{c.name}-{d.name}") for c in CASES for d in c.dtypes()]
+SIZED = [pytest.param(c, id=c.name) for c in CASES if any(d > 1 for s in c.shapes for t in s for d in t)]
+FIXED = {  # cases that name a size themselves
+    "broadcast_to", "split", "gather, batch_dims", "gather, axis and batch_dims", "scatter_nd", "tensor_scatter_nd_add",
+    "tensor_scatter_nd_update", "unsorted_segment_sum", "one_hot", "sparse_softmax_cross_entropy", "repeat, each",
+}  # fmt: skip
 DIFFERENTIABLE = [pytest.param(c, id=c.name) for c in CASES if c.differentiable and "f" in c.kinds]
 
 
@@ -48,6 +54,23 @@ def test_eager_equals_reference_and_types_equal_inference(case: Case, dtype):
         graph = tracing.trace_graph(case.f, [TensorType(as_dtype(a.dtype), a.shape) for a in arrays])
         assert graph.results[0].dtype is y.dtype
         assert tuple(graph.results[0].shape) == tuple(y.shape)
+
+
+@pytest.mark.parametrize("case", SIZED)
+def test_symbolic_sizes(case: Case):
+    dtype = case.dtypes()[-1]
+    for shapes in case.shapes:
+        sizes = {d for s in shapes for d in s if d > 1}
+        symbols = {d: Dim.symbol(f"d{d}", d) for d in sizes}
+        arrays = case.arrays(dtype, shapes)
+        types = [TensorType(as_dtype(a.dtype), [symbols.get(d, d) for d in a.shape]) for a in arrays]
+        graph, captured = graph_of(case.f, *types)
+        for more in (0,) if case.name in FIXED else (0, 3):
+            arrays = case.arrays(dtype, [tuple(d + more if d in sizes else d for d in s) for s in shapes])
+            y = run_graph(graph, [*arrays, *captured], {f"d{d}": d + more for d in sizes})[0]
+            expected = case.f(*[tj.constant(a) for a in arrays])
+            assert y.shape == expected.shape
+            close(y, expected.numpy(), case.factor)
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE)

@@ -48,7 +48,7 @@ def test_watched_variables_in_order():
 
 def test_gradient_is_none_or_zero_where_unconnected():
     x, y = tj.constant([1.0, 2.0]), tj.constant(1.0)
-    for mode, expected in (("none", None), ("zero", [0.0, 0.0])):
+    for mode, expected in (("none", None), ("zero", [0.0, 0.0]), (tj.UnconnectedGradients.ZERO, [0.0, 0.0])):
         with tj.GradientTape() as tape:
             tape.watch([x, y])
             z = y * 2

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import threading
 import weakref
 
 import numpy as np
@@ -357,3 +358,28 @@ def test_import_is_lean():
     code = "import sys, tracejit; print([m for m in ('numba', 'llvmlite', 'matplotlib', 'scipy') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_numpys_error_settings_are_the_users_own():
+    x = tj.constant([0.0, 1e38])
+    with np.errstate(all="raise"):
+        y = (x * 10 / x).numpy()
+        assert np.isnan(y[0])
+        assert np.isinf(y[1])
+        with pytest.raises(FloatingPointError):
+            np.ones(1) / np.zeros(1)
+
+
+def test_operations_in_several_threads():
+    x = tj.constant(np.ones(200_000, np.float32))
+    results = []
+
+    def work():
+        results.extend(float(tj.reduce_sum(x * 2.0 + x)) for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert results == [600_000.0] * 80

@@ -2,7 +2,7 @@
 
 import tracejit.ops.numpy_api  # noqa: F401 - gives NumPy's functions their meaning on tensors
 from tracejit import autodiff, bitwise, dtypes, errors, linalg, math, nn, random
-from tracejit.autodiff.tape import GradientTape
+from tracejit.autodiff.tape import GradientTape, UnconnectedGradients
 from tracejit.autodiff.transforms import custom_gradient
 from tracejit.benchmark import benchmark
 from tracejit.config import config
@@ -147,12 +147,12 @@ newaxis = None
 errors.show_user_frames_only()
 
 __all__ = [
-    "autodiff", "custom_gradient", "abs", "acos", "acosh", "add", "add_n", "benchmark", "argmax", "argmin", "argsort",
-    "as_dtype", "asin", "asinh", "atan", "atan2", "atanh", "bfloat16", "bitwise", "bool", "boolean_mask",
-    "broadcast_static_shape", "broadcast_to", "cast", "ceil", "clip_by_global_norm", "clip_by_norm", "clip_by_value",
-    "complex", "complex128", "complex64", "concat", "config", "constant", "convert_to_tensor", "cos", "cosh", "cumsum",
+    "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",
+    "atanh", "autodiff", "benchmark", "bfloat16", "bitwise", "bool", "boolean_mask", "broadcast_static_shape",
+    "broadcast_to", "cast", "ceil", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "complex", "complex128",
+    "complex64", "concat", "config", "constant", "convert_to_tensor", "cos", "cosh", "cumsum", "custom_gradient",
     "divide", "DType", "dtypes", "einsum", "equal", "errors", "exp", "expand_dims", "eye", "fill", "float16", "float32",
-    "float64", "floor", "floordiv", "floormod", "function", "Function", "gather", "gather_nd", "get_threads",
+    "float64", "floor", "floordiv", "floormod", "Function", "function", "gather", "gather_nd", "get_threads",
     "GradientTape", "greater", "greater_equal", "identity", "int16", "int32", "int64", "int8", "is_tensor", "less",
     "less_equal", "linalg", "linspace", "logical_and", "logical_not", "logical_or", "math", "matmul", "maximum",
     "meshgrid", "minimum", "multiply", "negative", "newaxis", "nn", "norm", "not_equal", "one_hot", "ones", "ones_like",
@@ -161,6 +161,6 @@ __all__ = [
     "saturate_cast", "scatter_nd", "sequence_mask", "set_threads", "shape", "sigmoid", "sign", "sin", "sinh", "size",
     "slice", "sort", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract", "tan",
     "tanh", "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_update", "tensordot", "TensorShape", "TensorSpec",
-    "threads", "tile", "transpose", "truediv", "uint16", "uint32", "uint64", "uint8", "unstack", "Variable", "where",
-    "zeros", "zeros_like",
+    "threads", "tile", "transpose", "truediv", "uint16", "uint32", "uint64", "uint8", "UnconnectedGradients", "unstack",
+    "Variable", "where", "zeros", "zeros_like",
 ]  # fmt: skip

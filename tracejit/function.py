@@ -593,6 +593,12 @@ class Function(NativeCallable):
         c = self.get_concrete_function(*args, **kwargs)
         return explain(c)
 
+    def source(self, *args: Any, **kwargs: Any) -> str:
+        """The program for arguments like these as a Python module: kernels for Numba, and `main`, which calls them."""
+        from tracejit.backends import numba_source  # noqa: PLC0415
+
+        return numba_source.source(self.get_concrete_function(*args, **kwargs)).text
+
 
 def explain(c: Concrete) -> str:
     """The stages of one trace as text."""

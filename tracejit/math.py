@@ -100,7 +100,7 @@ from tracejit.ops.reductions import (
     reduce_sum,
     reduce_variance,
 )
-from tracejit.ops.select import top_k
+from tracejit.ops.select import top_k, unsorted_segment_sum
 
 __all__ = [
     "abs", "acos", "acosh", "add", "add_n", "angle", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",
@@ -112,5 +112,5 @@ __all__ = [
     "reciprocal", "reduce_all", "reduce_any", "reduce_euclidean_norm", "reduce_logsumexp", "reduce_max", "reduce_mean",
     "reduce_min", "reduce_prod", "reduce_std", "reduce_sum", "reduce_variance", "rint", "round", "rsqrt", "sigmoid",
     "sign", "sin", "sinh", "softmax", "softplus", "softsign", "sqrt", "square", "squared_difference", "subtract", "tan",
-    "tanh", "top_k", "truediv", "trunc", "truncatediv", "truncatemod", "xdivy", "xlog1py", "xlogy", "zero_fraction",
+    "tanh", "top_k", "truediv", "trunc", "truncatediv", "truncatemod", "unsorted_segment_sum", "xdivy", "xlog1py", "xlogy", "zero_fraction",
 ]  # fmt: skip

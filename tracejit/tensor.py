@@ -623,7 +623,7 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
         d, weak = common_dtype(rest)
         if mode == "float":
             d = _floating(d, weak)
-        if weak and op.family == "elementwise" and context.trace is not None:
+        if weak and op.family == "elementwise" and mode != "select" and context.trace is not None:
             d = _WIDEST[d.kind]  # Python's own arithmetic, as precise
         else:
             weak = False
@@ -704,7 +704,7 @@ Op.door = staticmethod(door)
 
 
 # np.errstate costs four times what a small np.add does; a context that holds its setting costs a tenth of it
-_silent = contextvars.copy_context()
+_silent = contextvars.Context()
 _silent.run(lambda: np.errstate(all="ignore").__enter__())
 run_silently = _silent.run
 

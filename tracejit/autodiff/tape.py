@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,13 @@ from tracejit.errors import ArgumentError, GradientError, locate
 from tracejit.ir.op import OPS, Op
 from tracejit.tensor import Operand, Tensor, Variable, convert
 from tracejit.tree import flatten, unflatten
+
+
+class UnconnectedGradients(enum.Enum):
+    """What `gradient` gives for a source that the target does not depend on."""
+
+    NONE = "none"
+    ZERO = "zero"
 
 
 class GradientTape:

@@ -54,7 +54,7 @@ def run(c: Any, arrays: Sequence[Any], compiled: bool = True) -> tuple[list[np.n
     parts = c.executable.parts
     m = source(c)
     given = c.executable.all_arrays([np.asarray(a) for a in arrays])
-    given += [v.node.attr("value").array for v in m.parameters[len(given) :]]
+    given += [v.node.attr("value").array for v in m.parameters[len(given) :] if v.node is not None]
     with np.errstate(all="ignore"):
         out = load(m.text, compiled)["main"](*given)
     results = [out] if m.results == 1 else list(out)

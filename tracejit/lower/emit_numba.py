@@ -4,128 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 from tracejit.errors import Location
-from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.types import DType, int64
-from tracejit.lower.emit_llvm import kept_values
-from tracejit.lower.kernel import FULL, ROW, SCALAR, Access, Instance, Kernel, Late, Stmt, Stride
+from tracejit.ir.types import int64
+from tracejit.lower.kernel import FULL, ROW, SCALAR, Access, Instance, Kernel, Late, Stmt, Stride, kept_values
 from tracejit.lower.numba_access import Placement, Size, place, same
-from tracejit.lower.numba_dialect import Dialect
-from tracejit.lower.numba_expr import SUM, Expr, Names, Scope, Writer, wrapped
-from tracejit.lower.numba_scalar import Helpers, NumbaScalar
+from tracejit.lower.numba_args import Arguments, Setting, Written
+from tracejit.lower.numba_chunks import LABELS, Chunks, line_of
+from tracejit.lower.numba_expr import Binds, Expr, Names, Scope, Writer
+from tracejit.lower.numba_scalar import NumbaScalar
 
 LETTERS = ("i", "j", "k", "l")
-LABELS = {"sum": "total", "prod": "product", "max": "largest", "min": "smallest", "and": "every", "or": "some"}
-CHUNKS = 64
-
-
-@dataclass(frozen=True)
-class Argument:
-    """What a kernel is called with: an array under a shape, a number, or a size."""
-
-    name: str
-    value: Value | None
-    placement: Placement | None = None
-    size: Size | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """A kernel's body and its arguments."""
-
-    body: str
-    arguments: list[Argument]
-
-    def text(self, name: str) -> str:
-        """The whole function."""
-        head = wrapped("", f"def {name}(", [a.name for a in self.arguments], "):")
-        return "\n".join([*head, self.body])
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What kernels of one module share.
-
-    label    what a buffer is called
-    number   whether a value is passed as a number
-    comment  the text of a user's line
-    """
-
-    dialect: Dialect
-    helpers: Helpers
-    label: Callable[[Value], str]
-    number: Callable[[Value], bool]
-    comment: Callable[[Location], str] | None = None
-
-
-class Arguments:
-    """A kernel's arguments by what they stand for, and the names of the sizes of its loops."""
-
-    def __init__(self, setting: Setting, names: Names, sizes: Sequence[Size]) -> None:
-        self.setting, self.names, self.sizes = setting, names, list(sizes)
-        self.arrays: dict[Any, Argument] = {}
-        self.outputs: dict[Any, Argument] = {}
-        self.extra: dict[Size, Argument] = {}
-        self.loops: list[str] = []  # names of the loop indices
-        self.counts: list[str] = []  # names of the loop sizes
-
-    def add(self, v: Value, p: Placement, output: bool = False) -> str:
-        """The name of a buffer under the placement's shape."""
-        key = (v, p.shape, p.flat)
-        known = self.outputs.get(key) or self.arrays.get(key)
-        if known is None:
-            known = Argument(self.names.new(self.setting.label(v)), v, p)
-            (self.outputs if output else self.arrays)[key] = known
-        return known.name
-
-    def list(self) -> list[Argument]:
-        return [*self.arrays.values(), *self.outputs.values(), *self.extra.values()]
-
-    def size(self, d: Size) -> str:
-        """A size as text: a literal, the size of a loop, or an argument."""
-        if not isinstance(d, Dim):
-            return str(d)
-        for name, s in zip(self.counts, self.sizes, strict=False):
-            if same(s, d):
-                return name
-        return self._given(d, "size")
-
-    def _given(self, d: Size, wish: str) -> str:
-        if d not in self.extra:
-            self.extra[d] = Argument(self.names.new(wish), None, None, d)
-        return self.extra[d].name
-
-    def open(self, out: Writer, wishes: Sequence[str]) -> None:
-        """Name the sizes of the loops, from the shapes of arrays where one has them."""
-        self.counts = [self.names.new(w) if w else "1" for w in wishes]
-        missing = [a for a, w in enumerate(wishes) if w]
-        placed = [a for a in [*self.arrays.values(), *self.outputs.values()] if a.placement and a.placement.shape]
-        for x in placed:
-            assert x.placement is not None
-            if [p for p in x.placement.axes(self.sizes) if p[0] in missing] == [(a, k) for k, a in enumerate(missing)]:
-                if len(x.placement.shape) == len(missing):
-                    left = ", ".join([self.counts[a] for a in missing])
-                    out.line(f"{left} = {x.name}.shape" + ("[0]" if len(missing) == 1 else ""))
-                    return
-        for a in missing:
-            found = next(((x, k) for x in placed for b, k in x.placement.axes(self.sizes) if a == b), None)  # type: ignore[union-attr]
-            if found:
-                out.line(f"{self.counts[a]} = {found[0].name}.shape[{found[1]}]")
-            else:
-                self.names.taken.discard(self.counts[a])
-                self.counts[a] = self._given(self.sizes[a], wishes[a])
 
 
 class KernelPrinter:
     """Writes one kernel. `at` maps the kernel's axes to those of the loops around, for the epilogues of products."""
 
     def __init__(
-        self, setting: Setting, instance: Instance | None, sizes: Sequence[Size], at: Sequence[int], loops: Sequence[str]
-    ) -> None:
+        self, setting: Setting, instance: Instance | None, sizes: Sequence[Size], at: Sequence[int],
+        loops: Sequence[str],
+    ) -> None:  # fmt: skip
         self.s, self.sizes, self.at = setting, list(sizes), list(at)
         self.instance = instance
         self.k = instance.kernel if instance else Kernel()
@@ -206,7 +105,7 @@ class KernelPrinter:
     # --- operands -----------------------------------------------------------------------------------------------------
     def _size_of(self, code: int) -> Size:
         assert self.instance is not None
-        return 0 if code == Stride.ZERO else 1 if code == Stride.UNIT else self.instance.operands[code]  # type: ignore[no-any-return]
+        return 0 if code == Stride.ZERO else 1 if code == Stride.UNIT else self.instance.operands[code]
 
     def spread(self, strides: Sequence[Size]) -> list[Size]:
         """Strides along the kernel's axes as strides along all loops."""
@@ -258,11 +157,9 @@ class KernelPrinter:
         at = Expr(int64, f"np.int64({text})", label="position", line=line)
         if s.op.scalar is not None:
             return self.m.apply(s.op, s.attrs, (at,), s.dtype, line)
-        if s.dtype is int64:
-            return at
-        plain = Expr(int64, text, binds=SUM)
         self.m.label, self.m.line = "position", line
-        return self.m.cast(plain, s.dtype) if s.dtype.kind == "b" else self.m._call(self.m._kept(s.dtype), (plain,), s.dtype)
+        plain = Expr(int64, text, binds=Binds.SUM)
+        return at if s.dtype is int64 else self.m.call(self.m.kept(s.dtype), (plain,), s.dtype)
 
     # --- statements ---------------------------------------------------------------------------------------------------
     def value(self, s: Stmt, get: Callable[[int], Expr]) -> Expr:
@@ -295,8 +192,8 @@ class KernelPrinter:
             if s.id in self.live:
                 for a in s.args:
                     users[a] = max(users.get(a, 0), FULL if s.kind == "reduce" else s.level)
-        for i, a in k.stores:
-            users[i] = max(users.get(i, 0), self.store_level(a))
+        for i, to in k.stores:
+            users[i] = max(users.get(i, 0), self.store_level(to))
         for x in k.lates:
             users[x.stmt] = max(users.get(x.stmt, 0), ROW if x.over == "outer" else FULL)
         mine = [s for s in k.stmts if s.id in self.live and s.level == level and users.get(s.id, 0) > level]
@@ -334,7 +231,9 @@ class KernelPrinter:
             memo[sid] = self.value(s, lambda a: self.full(a, memo, phase))
         return memo[sid]
 
-    def body(self, phase: int, accs: dict[int, str], columns: dict[int, str], memo: dict[int, Expr] | None = None) -> None:
+    def body(
+        self, phase: int, accs: dict[int, str], columns: dict[int, str], memo: dict[int, Expr] | None = None
+    ) -> None:
         """What one element does: reductions, late ones too, and stores."""
         k = self.k
         scope = Scope(self.out, self.names, self.row)
@@ -344,7 +243,7 @@ class KernelPrinter:
         scope.count([*roots, *[memo[i] for i in held]])
         for i in sorted(held):
             e = memo[i]
-            text = scope._own(e)
+            text = scope.own(e)
             scope.at(e.line)
             scope.known[e] = f"{self.buffers[i]}[{self.loops[self.at[-1]]}]"
             self.out.line(f"{scope.known[e]} = {text}")
@@ -352,11 +251,11 @@ class KernelPrinter:
             line = s.source.loc if s.source else None
             self.update(scope, self.env[s.id].template, s.value, self.full(s.args[0], memo, phase), line)
         for x in self.lates(phase, "rows"):
-            self.update(scope, accs[x.partial], x.kind, self.full(x.stmt, memo, phase), _line(x))
+            self.update(scope, accs[x.partial], x.kind, self.full(x.stmt, memo, phase), line_of(x))
         for x in self.lates(phase, "columns"):
-            self.update(scope, columns[x.partial], x.kind, self.full(x.stmt, memo, phase), _line(x))
-        for i, a in self.stores(phase):
-            self.write(a, self.full(i, memo, phase), scope)
+            self.update(scope, columns[x.partial], x.kind, self.full(x.stmt, memo, phase), line_of(x))
+        for i, to in self.stores(phase):
+            self.write(to, self.full(i, memo, phase), scope)
 
     def write(self, a: Access, e: Expr, scope: Scope) -> None:
         assert self.instance is not None
@@ -385,7 +284,7 @@ class KernelPrinter:
         for i in sorted(self.kept):
             s = k.stmts[i]
             self.buffers[i] = self.names.new(f"{s.op.name}_row" if s.op else "row")
-            self.out.line(f"{self.buffers[i]} = np.empty({self.args.counts[-1]}, {self.m._kept(s.dtype)})")
+            self.out.line(f"{self.buffers[i]} = np.empty({self.args.counts[-1]}, {self.m.kept(s.dtype)})")
         for phase in range(k.phases() + 1):
             self.name_outer(self.row, ROW, phase)
             if not self._roots(phase):
@@ -395,7 +294,7 @@ class KernelPrinter:
             with self.nest(self.at[k.outer :]):
                 self.body(phase, accs, columns)
         for x in outer:
-            self.update(self.row, accs[x.partial], x.kind, self.env[x.stmt], _line(x))
+            self.update(self.row, accs[x.partial], x.kind, self.env[x.stmt], line_of(x))
         for i, a in ends:
             self.write(a, self.env[i], self.row)
         self.row = self.top
@@ -415,7 +314,7 @@ class KernelPrinter:
             self.write(a, self.env[i], self.top)
         if not k.axes and not any(s.level == ROW for s in k.stmts):
             for x in k.lates:
-                self._finish(x, self.env[x.stmt])
+                self.finish(x, self.env[x.stmt])
         elif k.lates:
             Chunks(self).run()
         elif k.flat:
@@ -441,104 +340,9 @@ class KernelPrinter:
         self.placements[id(x)] = place(x.out.shape, self.sizes, strides, 0)
         self.args.add(x.out, self.placements[id(x)], True)
 
-    def _finish(self, x: Late, e: Expr) -> None:
+    def finish(self, x: Late, e: Expr) -> None:
         text = self.stored(e, self.top)
         self.out.line(f"{self.element(x.out, self.placements[id(x)])} = {text}")
-
-
-class Chunks:
-    """The two stages of late reductions: a partial result per chunk of rows, then their combination."""
-
-    def __init__(self, printer: KernelPrinter) -> None:
-        self.p, self.k, self.out = printer, printer.k, printer.out
-        self.accs: dict[int, str] = {}
-        self.partials: dict[int, str] = {}
-
-    def run(self) -> None:
-        p, k = self.p, self.k
-        if k.outer == 0 and not k.flat:
-            self._start()
-            p.one_row(self.accs, {})
-            for x in k.lates:
-                p._finish(x, self._acc(x))
-            return
-        n = p.args.counts[0]
-        columns = [x for x in k.lates if x.over == "columns"]
-        least = f"{n} // 1024" if k.flat else f"{n} // 16" if columns else n
-        chunks, chunk, c = p.names.new("chunks"), p.names.new("chunk"), p.names.new("c")
-        self.out.line(f"{chunks} = max(1, min({CHUNKS}, {least}))")
-        self.out.line(f"{chunk} = -(-{n} // {chunks})")
-        self._allocate(chunks)
-        with p.s.dialect.tasks(self.out, c, chunks):
-            self._start()
-            into = {x.partial: f"{self.partials[x.partial]}[{self._at(c)}]" for x in columns}
-            last = f"min({n}, ({c} + 1) * {chunk})"
-            with self.out.block(f"for {p.loops[0]} in range({c} * {chunk}, {last}):"):
-                if k.flat:
-                    p.body(0, self.accs, {})
-                else:
-                    with p.nest(range(1, k.outer)):
-                        p.one_row(self.accs, into)
-            for x in self._scalars():
-                self.out.line(f"{self.partials[x.partial]}[{c}] = {self.accs[x.partial]}")
-        for x in k.lates:
-            self._combine(x, c, chunks)
-
-    def _scalars(self) -> list[Late]:
-        return [x for x in self.k.lates if x.over != "columns"]
-
-    def _dtype(self, x: Late) -> DType:
-        return self.k.stmts[x.stmt].dtype
-
-    def _neutral(self, x: Late) -> str:
-        return self.p.m.neutral(x.kind, self._dtype(x)).template
-
-    def _acc(self, x: Late, name: str | None = None) -> Expr:
-        return Expr(self._dtype(x), name or self.accs[x.partial])
-
-    def _start(self) -> None:
-        for x in self._scalars():
-            self.accs[x.partial] = self.p.names.new(LABELS[x.kind])
-            self.out.line(f"{self.accs[x.partial]} = {self._neutral(x)}")
-
-    def _inner(self) -> list[int]:
-        return list(range(self.k.outer, len(self.k.axes)))
-
-    def _at(self, c: str) -> str:
-        return ", ".join([c, *[self.p.loops[a] for a in self._inner()]])
-
-    def _allocate(self, chunks: str) -> None:
-        for x in self.k.lates:
-            d = self._dtype(x)
-            kept = self.p.m._kept(d) if d.kind != "b" else "np.bool_"
-            name = self.partials[x.partial] = self.p.names.new(f"partial_{LABELS[x.kind]}")
-            if x.over != "columns":
-                self.out.line(f"{name} = np.empty({chunks}, {kept})")
-                continue
-            shape = f"({', '.join([chunks, *[self.p.args.counts[a] for a in self._inner()]])})"
-            filled = f"np.zeros({shape}, {kept})" if x.kind == "sum" else f"np.full({shape}, {self._neutral(x)})"
-            self.out.line(f"{name} = {filled}")
-
-    def _combine(self, x: Late, c: str, chunks: str) -> None:
-        p = self.p
-        name = p.names.new(LABELS[x.kind])
-
-        def add(at: str) -> None:
-            self.out.line(f"{name} = {self._neutral(x)}")
-            with self.out.block(f"for {c} in range({chunks}):"):
-                p.update(Scope(self.out, p.names, p.top), name, x.kind, Expr(self._dtype(x), f"{self.partials[x.partial]}[{at}]"))
-            p._finish(x, self._acc(x, name))
-
-        if x.over == "columns":
-            first, *rest = self._inner()
-            with p.s.dialect.tasks(self.out, p.loops[first], p.args.counts[first]), p.nest(rest):
-                add(self._at(c))
-        else:
-            add(c)
-
-
-def _line(x: Late) -> Location | None:
-    return x.out.node.loc if x.out.node else None
 
 
 def loop_names(n: int) -> list[str]:

@@ -12,8 +12,10 @@ _NUMPY = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "asinh": "arcsinh", "acosh": "arccosh",
     "atanh": "arctanh", "round": "rint", "pow": "power",
 }  # fmt: skip
-_OWN = ("exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt floor ceil trunc isnan isinf isfinite copysign "
-        "fmod maximum minimum sign floor_divide mod")  # fmt: skip
+_OWN = (
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt floor ceil trunc isnan isinf isfinite "
+    "copysign fmod maximum minimum sign"
+)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,15 @@ from typing import Any
 from tracejit.errors import Location
 from tracejit.ir.types import DType
 
-# how tightly Python's operators bind
-CHOICE, NOT, COMPARE, OR, XOR, AND, SHIFT, SUM, TERM, SIGN, POWER, ATOM = 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15
 WIDTH = 100  # characters of a line
-LONG = 64  # characters from which a part of an expression gets a line and a name of its own
+LONG = 56  # characters from which a part of an expression gets a line and a name of its own
 BIG = 14  # operations from which an op's scalar form becomes a function of its own
+
+
+class Binds:
+    """How tightly Python's operators bind."""
+
+    CHOICE, NOT, COMPARE, OR, XOR, AND, SHIFT, SUM, TERM, SIGN, POWER, ATOM = range(1, 13)
 
 
 class Expr:
@@ -32,8 +36,8 @@ class Expr:
     __slots__ = ("dtype", "template", "args", "needs", "binds", "value", "label", "line", "cheap")
 
     def __init__(
-        self, dtype: DType, template: str, args: tuple[Expr, ...] = (), needs: tuple[int, ...] = (), binds: int = ATOM,
-        value: Any = None, label: str = "", line: Location | None = None, cheap: bool = False,
+        self, dtype: DType, template: str, args: tuple[Expr, ...] = (), needs: tuple[int, ...] = (),
+        binds: int = Binds.ATOM, value: Any = None, label: str = "", line: Location | None = None, cheap: bool = False,
     ) -> None:  # fmt: skip
         self.dtype, self.template, self.args, self.binds = dtype, template, args, binds
         self.needs = needs or (0,) * len(args)
@@ -57,7 +61,7 @@ class Names:
         return name in self.taken or (self.module is not None and name in self.module)
 
     def new(self, wish: str) -> str:
-        base = re.sub(r"\W+", "_", wish).strip("_") or "value"
+        base = wish if wish.isidentifier() else re.sub(r"\W+", "_", wish).strip("_") or "value"
         base = f"v_{base}" if base[0].isdigit() else base
         name, k = base, 1
         while name in self:
@@ -118,7 +122,7 @@ class Scope:
         self, out: Writer, names: Names, outer: Scope | None = None, comment: Callable[[Location], str] | None = None
     ) -> None:
         self.out, self.names, self.outer = out, names, outer
-        self.comment = comment or (outer.comment if outer else None)
+        self.comment: Callable[[Location], str] | None = comment or (outer.comment if outer else None)
         self.known: dict[Expr, str] = {}
         self.uses: Counter[Expr] = Counter()
 
@@ -157,12 +161,12 @@ class Scope:
             return name
         if not e.cheap and (self.uses[e] > 1 or self._apart(e, user)):
             return self.name(e)
-        text = self._own(e)
+        text = self.own(e)
         if len(text) > LONG and e.args and user is not None:
             return self.name(e, text)
         return f"({text})" if e.binds < needs else text
 
-    def _own(self, e: Expr) -> str:
+    def own(self, e: Expr) -> str:
         parts = [self.text(a, n, e) for a, n in zip(e.args, e.needs, strict=True)]
         return e.template.format(*parts) if parts else e.template
 
@@ -180,7 +184,7 @@ class Scope:
         known = self.find(e)
         if known is not None:
             return known
-        text = self._own(e) if text is None else text
+        text = self.own(e) if text is None else text
         name = self.names.new(e.label or "t")
         self.at(e.line)
         self.out.line(f"{name} = {text}")

@@ -50,6 +50,28 @@ def {name}(a, b):
         return {t}(0)
     return {t}(a % b)
 ''',
+    "floor_divide_real": '''
+def {name}(a, b):
+    """a // b rounded down."""
+    if b == {t}(0.0):
+        return a / b
+    r = {m}fmod(a, b)
+    q = (a - r) / b
+    if r != {t}(0.0) and (r < {t}(0.0)) != (b < {t}(0.0)):
+        q = q - {t}(1.0)
+    down = {m}floor(q)
+    if q == {t}(0.0):
+        return {m}copysign({t}(0.0), a / b)
+    return down + {t}(1.0) if q - down > {t}(0.5) else down
+''',
+    "floor_modulo_real": '''
+def {name}(a, b):
+    """a % b with the sign of b."""
+    r = {m}fmod(a, b)
+    if r == {t}(0.0):
+        return {m}copysign(r, b)
+    return r + b if (r < {t}(0.0)) != (b < {t}(0.0)) else r
+''',
     "truncate_divide": '''
 def {name}(a, b):
     """a / b rounded towards zero; 0 for a divisor of 0."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tracejit.ir.graph import Value
-from tracejit.lower.emit_numba import KernelPrinter, Setting, Written
+from tracejit.lower.emit_numba import KernelPrinter
 from tracejit.lower.kernel import ROW, SCALAR
 from tracejit.lower.numba_access import Placement, Size, place, same
+from tracejit.lower.numba_args import Setting, Written
 from tracejit.lower.numba_expr import Expr, Scope
 from tracejit.lower.program import ProductUnit
 from tracejit.passes.fuse import is_unit
@@ -61,7 +62,7 @@ class ProductPrinter(KernelPrinter):
         d = self.unit.dtype
         line = self.names.new("line")
         self.row.at(self.unit.node.loc)
-        self.out.line(f"{line} = np.zeros({self.args.counts[COLUMNS]}, {self.m._kept(d)})")
+        self.out.line(f"{line} = np.zeros({self.args.counts[COLUMNS]}, {self.m.kept(d)})")
         element = Expr(d, f"{line}[{self.loops[COLUMNS]}]")
         with self.nest([DEPTH]):
             scope = Scope(self.out, self.names, self.row)

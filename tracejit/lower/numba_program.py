@@ -13,8 +13,9 @@ from typing import Any
 from tracejit.errors import ArgumentError, Location
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
-from tracejit.lower.emit_numba import Argument, Setting, Written, emit
+from tracejit.lower.emit_numba import emit
 from tracejit.lower.numba_access import Placement, Size, place, same
+from tracejit.lower.numba_args import Argument, Setting, Written
 from tracejit.lower.numba_dialect import CPU, Dialect
 from tracejit.lower.numba_expr import WIDTH, Names, Writer
 from tracejit.lower.numba_host import array_text, host_lines, numpy_type, tuple_text
@@ -87,7 +88,9 @@ class ModulePrinter:
                 self.symbols[s] = self.local.new(s)
         count = len(self.graph.results) - len(self.naming.states)
         for i, r in enumerate(self.graph.results):
-            wish = f"new_{self.naming.states[i - count]}" if i >= count else "result" if count == 1 else f"result_{i + 1}"
+            wish = "result" if count == 1 else f"result_{i + 1}"
+            if i >= count:
+                wish = f"new_{self.naming.states[i - count]}"
             self.names[r] = self.local.new(wish)
 
     def label(self, v: Value) -> str:
@@ -204,7 +207,8 @@ class ModulePrinter:
         if isinstance(u, ProductUnit):
             self._kernel(kernel_name(u), lambda s: emit_product(s, u))
             return
-        assert isinstance(u, (LoopUnit, CopyUnit))
+        if not isinstance(u, (LoopUnit, CopyUnit)):
+            raise ArgumentError(f"{u.describe()} has no form as Numba source")
         for x in [u.instance] if isinstance(u, LoopUnit) else u.instances:
             self._kernel(kernel_name(u), functools.partial(emit, instance=x))
 
@@ -323,7 +327,7 @@ def module(c: Any, structure: Any = None, dialect: Dialect = CPU) -> Module:
     if exe.program is None:
         raise ArgumentError(f"{c.function.__name__} was not compiled: {exe.error}")
     old, new = exe.parts.graph.params, exe.prepared.params
-    at = {p: q for p, q in zip(old, new, strict=True)}
+    at = dict(zip(old, new, strict=True))
     names: dict[Value, str] = {}
     paths = list(structure.paths()) if structure is not None else []
     for i, leaf in enumerate(exe.parts.leaves):
@@ -345,7 +349,8 @@ def title(c: Any) -> list[str]:
     code = getattr(f.python_function, "__code__", None)
     where = f", {os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else ""
     symbols = c.executable.symbols
-    sizes = f"Sizes that may differ from call to call: {', '.join(symbols)}." if symbols else "Traced for these sizes only."
+    sizes = f"Sizes that may differ from call to call: {', '.join(symbols)}."
+    sizes = sizes if symbols else "Traced for these sizes only."
     return [f"Made from {f.__name__}{where}.", "", sizes]
 
 

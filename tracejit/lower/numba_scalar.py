@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.errors import Location
+from tracejit.errors import ArgumentError, Location
 from tracejit.ir.graph import Attrs
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType, as_dtype, bool_, float32
 from tracejit.lower.numba_dialect import Dialect
-from tracejit.lower.numba_expr import (
-    AND, BIG, CHOICE, COMPARE, NOT, OR, POWER, SHIFT, SIGN, SUM, TERM, XOR, Expr, Names, Scope, Writer, operations,
-)  # fmt: skip
-from tracejit.lower.numba_helpers import WHOLE, helper, literal
+from tracejit.lower.numba_expr import BIG, Binds, Expr, Names, Scope, Writer, operations
+from tracejit.lower.numba_helpers import HELPERS, WHOLE, helper, literal
 
-INFIX = {"+": SUM, "-": SUM, "*": TERM, "/": TERM, "&": AND, "|": OR, "^": XOR, "<<": SHIFT, ">>": SHIFT}
+INFIX = {
+    "+": Binds.SUM, "-": Binds.SUM, "*": Binds.TERM, "/": Binds.TERM, "&": Binds.AND, "|": Binds.OR, "^": Binds.XOR,
+    "<<": Binds.SHIFT, ">>": Binds.SHIFT,
+}  # fmt: skip
 
 
 class Helpers:
@@ -93,7 +94,7 @@ class NumbaScalar:
         name = self.helpers.of_body(op, attrs, args)
         self.label, self.line = op.name, line
         if name is not None:
-            return self._call(name, args, dtype)
+            return self.call(name, args, dtype)
         assert op.scalar is not None
         out: Expr = op.scalar(self, *args, **dict(attrs))
         return out
@@ -102,31 +103,33 @@ class NumbaScalar:
     def _make(self, dtype: DType, template: str, args: tuple[Expr, ...], needs: tuple[int, ...], binds: int) -> Expr:
         return Expr(dtype, template, args, needs, binds, label=self.label, line=self.line)
 
-    def _call(self, name: str, args: tuple[Expr, ...], dtype: DType) -> Expr:
+    def call(self, name: str, args: tuple[Expr, ...], dtype: DType) -> Expr:
         return Expr(dtype, f"{name}({', '.join(['{}'] * len(args))})", args, label=self.label, line=self.line)
 
-    def _kept(self, dtype: DType) -> str:
+    def kept(self, dtype: DType) -> str:
         return "np.float32" if dtype.kind == "f" and dtype.bits == 16 else f"np.{dtype.name}"
 
     def _wrapped(self, e: Expr) -> Expr:
         """Integers below 64 bits are cut to their width, since Numba computes them in 64."""
         if e.dtype.kind in "iu" and e.dtype.bits < 64:
-            return self._make(e.dtype, f"{self._kept(e.dtype)}({e.template})", e.args, e.needs, 15)
+            return self._make(e.dtype, f"{self.kept(e.dtype)}({e.template})", e.args, e.needs, Binds.ATOM)
         return e
 
     def _infix(self, sign: str, a: Expr, b: Expr) -> Expr:
         p = INFIX[sign]
-        needs = (p, p + 1) if sign in "+-*/" else (SIGN, SIGN)  # few know how tightly the others bind
+        needs = (p, p + 1) if sign in "+-*/" else (Binds.SIGN, Binds.SIGN)  # few know how tightly the others bind
         return self._wrapped(self._make(a.dtype, f"{{}} {sign} {{}}", (a, b), needs, p))
 
     def _function(self, kind: str, *args: Expr, dtype: DType | None = None) -> Expr:
         d = dtype or args[0].dtype
         if kind in self.functions:
-            return self._call(self.functions[kind], args, d)
-        return self._call(self.helpers.standard(kind, args[0].dtype), args, d)
+            return self.call(self.functions[kind], args, d)
+        if kind not in HELPERS:
+            raise ArgumentError(f"{kind} has no form in Numba's {self.helpers.dialect.name} source")
+        return self.call(self.helpers.standard(kind, args[0].dtype), args, d)
 
     def _compare(self, sign: str, a: Expr, b: Expr) -> Expr:
-        return self._make(bool_, f"{{}} {sign} {{}}", (a, b), (SUM, SUM), COMPARE)
+        return self._make(bool_, f"{{}} {sign} {{}}", (a, b), (Binds.SUM, Binds.SUM), Binds.COMPARE)
 
     def const(self, value: Any, dtype: Any) -> Expr:
         d = as_dtype(dtype)
@@ -135,8 +138,8 @@ class NumbaScalar:
         return Expr(d, literal(value, d), value=value, cheap=True)
 
     def select(self, c: Expr, a: Expr, b: Expr) -> Expr:
-        needs = (CHOICE + 1, CHOICE + 1, CHOICE)
-        return self._make(a.dtype, "{} if {} else {}", (a, c, b), needs, CHOICE)
+        needs = (Binds.CHOICE + 1, Binds.CHOICE + 1, Binds.CHOICE)
+        return self._make(a.dtype, "{} if {} else {}", (a, c, b), needs, Binds.CHOICE)
 
     def cast(self, x: Expr, dtype: Any) -> Expr:
         d, s = as_dtype(dtype), x.dtype
@@ -147,13 +150,13 @@ class NumbaScalar:
         if d.kind == "b":
             return self._compare("!=", x, self.const(0, s))
         if d.kind == "f" and d.bits == 16:
-            y = x if self._kept(s) == "np.float32" else self._call("np.float32", (x,), float32)
-            return self._call(self.from_bits(d), (self._call(self.to_bits(d), (y,), d),), d)
+            y = x if self.kept(s) == "np.float32" else self.call("np.float32", (x,), float32)
+            return self.call(self.from_bits(d), (self.call(self.to_bits(d), (y,), d),), d)
         if s.kind == "f" and d.kind in "iu":
-            return self._call(self.helpers.standard("saturate", d), (x,), d)
-        if self._kept(s) == self._kept(d):
+            return self.call(self.helpers.standard("saturate", d), (x,), d)
+        if self.kept(s) == self.kept(d):
             return Expr(d, "{}", (x,))
-        return self._call(self._kept(d), (x,), d)
+        return self.call(self.kept(d), (x,), d)
 
     def to_bits(self, dtype: DType) -> str:
         return self.helpers.standard("float_to_half" if dtype.name == "float16" else "float_to_bfloat", dtype)
@@ -179,11 +182,11 @@ class NumbaScalar:
 
     def neg(self, a: Expr) -> Expr:
         if a.dtype.kind == "u":
-            return self._wrapped(self._make(a.dtype, "{} - {}", (self.const(0, a.dtype), a), (SUM, SUM + 1), SUM))
-        return self._wrapped(self._make(a.dtype, "-{}", (a,), (SIGN,), SIGN))
+            return self._infix("-", self.const(0, a.dtype), a)
+        return self._wrapped(self._make(a.dtype, "-{}", (a,), (Binds.SIGN,), Binds.SIGN))
 
     def abs(self, a: Expr) -> Expr:
-        return a if a.dtype.kind in "ub" else self._wrapped(self._call("abs", (a,), a.dtype))
+        return a if a.dtype.kind in "ub" else self._wrapped(self.call("abs", (a,), a.dtype))
 
     def sign(self, a: Expr) -> Expr:
         if a.dtype.kind == "u":
@@ -208,25 +211,21 @@ class NumbaScalar:
 
     def pow(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.kind == "f":
-            return self._make(a.dtype, "{} ** {}", (a, b), (POWER + 1, SIGN), POWER)
+            return self._make(a.dtype, "{} ** {}", (a, b), (Binds.POWER + 1, Binds.SIGN), Binds.POWER)
         return self._divided("power", "power_unsigned", a, b)
 
     def _divided(self, signed: str, unsigned: str, a: Expr, b: Expr) -> Expr:
-        return self._call(self.helpers.standard(signed if a.dtype.kind == "i" else unsigned, a.dtype), (a, b), a.dtype)
+        return self.call(self.helpers.standard(signed if a.dtype.kind == "i" else unsigned, a.dtype), (a, b), a.dtype)
 
     def floordiv(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.kind != "f":
             return self._divided("floor_divide", "divide_unsigned", a, b)
-        if "floor_divide" in self.functions:
-            return self._function("floor_divide", a, b)
-        return self._make(a.dtype, "{} // {}", (a, b), (TERM, TERM + 1), TERM)
+        return self._function("floor_divide_real", a, b)
 
     def floormod(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.kind != "f":
             return self._divided("floor_modulo", "modulo_unsigned", a, b)
-        if "mod" in self.functions:
-            return self._function("mod", a, b)
-        return self._make(a.dtype, "{} % {}", (a, b), (TERM, TERM + 1), TERM)
+        return self._function("floor_modulo_real", a, b)
 
     def truncdiv(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.kind == "f":
@@ -268,8 +267,8 @@ class NumbaScalar:
 
     def bit_not(self, a: Expr) -> Expr:
         if a.dtype is bool_:
-            return self._make(bool_, "not {}", (a,), (NOT,), NOT)
-        return self._wrapped(self._make(a.dtype, "~{}", (a,), (SIGN,), SIGN))
+            return self._make(bool_, "not {}", (a,), (Binds.NOT,), Binds.NOT)
+        return self._wrapped(self._make(a.dtype, "~{}", (a,), (Binds.SIGN,), Binds.SIGN))
 
     def logical_and(self, a: Expr, b: Expr) -> Expr:
         return self.bit_and(self.cast(a, bool_), self.cast(b, bool_))
@@ -286,7 +285,7 @@ class NumbaScalar:
     def _shift(self, sign: str, kind: str, a: Expr, b: Expr) -> Expr:
         if b.value is not None and 0 <= b.value < a.dtype.bits:
             return self._infix(sign, a, b)
-        return self._call(self.helpers.standard(kind, a.dtype), (a, b), a.dtype)
+        return self.call(self.helpers.standard(kind, a.dtype), (a, b), a.dtype)
 
     def shift_left(self, a: Expr, b: Expr) -> Expr:
         return self._shift("<<", "shift_left", a, b)
@@ -315,7 +314,7 @@ class NumbaScalar:
 
     def _wide(self, name: str, a: Expr) -> Expr:
         """A function of Python's math module, which gives a float64 when it is not compiled."""
-        return self._make(a.dtype, f"{self._kept(a.dtype)}({name}({{}}))", (a,), (0,), 15)
+        return self._make(a.dtype, f"{self.kept(a.dtype)}({name}({{}}))", (a,), (0,), Binds.ATOM)
 
     def _rounded(self, kind: str, a: Expr) -> Expr:
         return self._function(kind, a) if a.dtype.kind == "f" else a

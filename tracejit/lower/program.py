@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Kernel, Lowering, Stride, copy_kernel, kept_values
 from tracejit.lower.microkernel import tiles
-from tracejit.passes.fuse import Fuser, Group, is_view
+from tracejit.passes.fuse import Fuser, Group, is_scalar_constant, is_view
 from tracejit.passes.layout import Layouts, contiguous
 from tracejit.runtime import threads
 from tracejit.runtime.program import Plan
@@ -313,27 +314,27 @@ class HostUnit(Unit):
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
         self.node = node
         self.inputs = [layouts.of(v) for v in node.inputs]
-        super().__init__(index, [x.base for x in self.inputs if x is not None], list(node.outs))
+        reads = [x.base for x in self.inputs if x is not None and not is_scalar_constant(x.base)]
+        super().__init__(index, reads, list(node.outs))
 
     def steps(self, b: Binding) -> list[StepRecord]:
         n = self.node
-        ins = []
+        ins: list[Callable[[int], np.ndarray]] = []
         for v, lay in zip(n.inputs, self.inputs, strict=True):
             assert lay is not None
-            size = v.dtype.size
             shape = tuple(b.size(d) for d in v.shape)
-            ins.append(
-                (b.slot_at(lay.base, lay.offset), v.dtype.np, shape, tuple(b.size(s) * size for s in lay.strides))
-            )
+            if lay.base.node is not None and is_scalar_constant(lay.base):
+                fixed = np.broadcast_to(np.asarray(lay.base.node.attr("value").splat, v.dtype.np), shape)
+                ins.append(functools.partial(_fixed, fixed))
+            else:
+                strides = tuple(b.size(s) * v.dtype.size for s in lay.strides)
+                ins.append(functools.partial(_seen, b.slot_at(lay.base, lay.offset), v.dtype.np, shape, strides))
         outs = [(b.slot(o), o.dtype.np, tuple(b.size(d) for d in o.shape)) for o in n.outs]
         attrs = at_sizes(n.attrs, b.sizes)  # type: ignore[arg-type]
         op = n.op
 
         def run(frame: int) -> None:
-            arrays = [
-                np.lib.stride_tricks.as_strided(_at(_word(frame, s), d, shape, st), shape, st)
-                for s, d, shape, st in ins
-            ]
+            arrays = [read(frame) for read in ins]
             with np.errstate(all="ignore"):
                 r = op.numpy(*arrays, **attrs)
             for (s, d, shape), x in zip(outs, r if type(r) is tuple else (r,), strict=True):
@@ -343,6 +344,15 @@ class HostUnit(Unit):
 
     def describe(self) -> str:
         return f"host {self.node.op.name}"
+
+
+def _fixed(a: np.ndarray, frame: int) -> np.ndarray:
+    return a
+
+
+def _seen(slot: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...], frame: int) -> np.ndarray:
+    """The operand in a frame's buffer."""
+    return np.lib.stride_tricks.as_strided(_at(_word(frame, slot), dtype, shape, strides), shape, strides)
 
 
 def _word(frame: int, slot: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import Dim
+from tracejit.ir.dim import Dim, hint, product
 from tracejit.ir.graph import Value
 from tracejit.ir.types import as_dtype
 from tracejit.tensor import Operand, convert
@@ -29,7 +29,7 @@ def known(v: Value) -> np.ndarray | None:
     n = v.node
     if n is None or v.dtype.kind not in "iu" or any(isinstance(d, Dim) for d in v.shape):
         return None
-    if int(np.prod(v.shape)) > LARGEST:
+    if hint(product(v.shape)) > LARGEST:
         return None
     attrs = dict(n.attrs)
     if n.op.name == "constant":

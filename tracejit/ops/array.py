@@ -162,7 +162,8 @@ def split(
             sizes[open_[0]] = total - sum(s for i, s in enumerate(sizes) if i != open_[0])
         if not known_equal(total, sum(sizes)):
             raise locate(ShapeError(f"sizes {sizes} do not add up to {total}, the size of axis {at}"))
-    out, start = [], 0
+    out = []
+    start: Size = 0
     for s in sizes:
         out.append(cut(x, at, start, s))
         start = start + s
@@ -193,7 +194,7 @@ def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) 
         y = S.reshape(x, shape=(*x.shape[: at + 1], 1, *x.shape[at + 1 :]))
         y = S.broadcast_to(y, shape=(*x.shape[: at + 1], times[0], *x.shape[at + 1 :]))
         return S.reshape(y, shape=(*x.shape[:at], x.shape[at] * times[0], *x.shape[at + 1 :]))
-    if len(times) != x.shape[at]:
+    if not known_equal(len(times), x.shape[at]):
         raise locate(ShapeError(f"{len(times)} repeats for axis {at} of {show_shape(x.shape)}"))
     positions = np.repeat(np.arange(len(times)), [int(t) for t in times])
     return I.gather(x, convert(positions), axis=at)
@@ -223,7 +224,7 @@ def pad(
         n = x.shape[i]
         if a > n - edge or b > n - edge:
             raise locate(ArgumentError(f"{mode} cannot add more than {n - edge} elements along axis {i}, not {(a, b)}"))
-        parts = []
+        parts: list[Operand] = []
         if not (type(a) is int and a == 0):
             parts.append(cut(x, i, a - 1 + edge, a, -1))
         parts.append(x)

@@ -93,7 +93,7 @@ def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, n
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     """Sum over pairs of axes: the last n of a with the first n of b, or the axes that two lists name."""
     x, y = operand(a), operand(b)
-    if isinstance(axes, (list, tuple)) or getattr(axes, "ndim", 0):
+    if isinstance(axes, (list, tuple)) or getattr(axes, "ndim", False):
         require(len(axes) == 2, f"axes are a number or a pair, not {axes!r}")
         left = [as_axis(i, x.ndim) for i in as_sizes(axes[0], "axes")]
         right = [as_axis(i, y.ndim) for i in as_sizes(axes[1], "axes")]

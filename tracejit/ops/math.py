@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math as _math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def conj(x: Any, name: str | None = None) -> Tensor:
     return E.conj(x) if x.dtype.kind == "c" else E.identity(x)
 
 
-_POWERS = {1: E.identity, 2: square, 0.5: sqrt, -1: reciprocal, -0.5: rsqrt}
+_POWERS: dict[float, Callable[[Any], Tensor]] = {1: E.identity, 2: square, 0.5: sqrt, -1: reciprocal, -0.5: rsqrt}
 
 
 def pow(x: Any, y: Any, name: str | None = None) -> Tensor:

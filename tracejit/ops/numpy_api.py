@@ -127,9 +127,10 @@ def expand_dims(a: Any, axis: Any) -> Tensor:
     x = operand(a)
     if isinstance(axis, int):
         return A.expand_dims(x, axis)
-    for i in sorted(as_axis(k, x.ndim + len(axis)) for k in axis):
-        x = A.expand_dims(x, i)
-    return x
+    rank = x.ndim + len(axis)
+    new = {as_axis(k, rank) for k in axis}
+    old = iter(x.shape)
+    return S.reshape(x, shape=tuple([1 if i in new else next(old) for i in builtins.range(rank)]))
 
 
 @numpy_name("squeeze")

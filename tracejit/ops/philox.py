@@ -29,23 +29,27 @@ def philox(counter: np.ndarray, stream: np.ndarray, key: np.ndarray) -> list[np.
     return [c0, c1, c2, c3]
 
 
-_BLOCK = 8192  # counters at a time: the words of a block stay in the cache
+_BLOCK = 8192  # counters at a time: their words stay in the cache
 
 
 def _words(i: np.ndarray, key: np.ndarray, stream: np.ndarray, per: int) -> np.ndarray:
     """The words of elements `i`, `per` of them in one counter's 128 bits."""
     flat = i.reshape(-1)
-    n = flat.size
     shift = np.uint64(per.bit_length() - 1)
-    first = int(flat[0]) if n else 0
-    if n >= per and first % per == 0 and int(flat[-1]) - first == n - 1 and bool((np.diff(flat) == 1).all()):
-        counters = np.arange(first // per, (first + n - 1) // per + 1, dtype=np.uint64)
-        out = np.empty((counters.size, per), np.uint64)
-        for at in range(0, counters.size, _BLOCK):
-            out[at : at + _BLOCK] = _together(philox(counters[at : at + _BLOCK], stream, key), per)
-        return out.reshape(-1)[:n].reshape(i.shape)
-    words = _together(philox(flat >> shift, stream, key), per)
-    return np.take_along_axis(words, (flat & np.uint64(per - 1)).astype(np.intp)[:, None], 1).reshape(i.shape)
+    counters, place = _distinct(flat >> shift)
+    out = np.empty((counters.size, per), np.uint64)
+    for at in range(0, counters.size, _BLOCK):
+        out[at : at + _BLOCK] = _together(philox(counters[at : at + _BLOCK], stream, key), per)
+    lane = flat & np.uint64(per - 1)
+    return np.take(out, place * per + lane.view(np.int64)).reshape(i.shape)
+
+
+def _distinct(counters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of equal counters made one each, and for every element the number of its run."""
+    new = np.empty(counters.shape, np.bool_)
+    new[:1] = True
+    np.not_equal(counters[1:], counters[:-1], out=new[1:])
+    return counters[new], np.cumsum(new) - 1
 
 
 def _together(words: list[np.ndarray], per: int) -> np.ndarray:

@@ -129,6 +129,14 @@ def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) 
     return S.reshape(y, shape=full)
 
 
+def unsorted_segment_sum(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
+    """The sums of the elements or slices that have the same segment number, one for each of 0 … num_segments − 1."""
+    x, i = operand(data), operand(segment_ids)
+    if i.dtype.kind not in "iu" or not all(map(known_equal, i.shape, x.shape[: i.ndim])) or i.ndim > x.ndim:
+        raise locate(ShapeError(f"segment_ids {i.type} do not go with data {x.type}"))
+    return I.scatter_sum(x, i, size=as_size(num_segments), axis=0)
+
+
 def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
     """The tensor with `updates` added at the coordinates in the last axis of `indices`."""
     x = operand(tensor)

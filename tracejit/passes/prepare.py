@@ -6,7 +6,7 @@ from tracejit.ir.dim import hint
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, int32, int64
-from tracejit.passes.fuse import is_index_source, is_view
+from tracejit.passes.fuse import fusible, is_index_source, is_view
 from tracejit.passes.layout import needs_copy
 
 TINY = 8
@@ -69,7 +69,7 @@ def settle(graph: Graph) -> Graph:
         inputs = [env[v] for v in n.inputs]
         if n in copies:
             inputs[0] = _copy(b, inputs[0])
-        elif not is_view(n) and n.op.family not in ("elementwise", "reduce", "source"):
+        elif not is_view(n) and n.op.family != "source" and not fusible(n):
             inputs = [_in_memory(b, v) for v in inputs]
         _again(b, n, inputs, env)
     taken: set[Value] = set()
@@ -104,7 +104,7 @@ def _in_memory(b: Builder, v: Value) -> Value:
         base = base.node.inputs[0]
     n = base.node
     if n is not None and n.op.family == "source":
-        splat = n.op.name == "constant" and n.attr("value").array is None
+        splat = n.op.name == "constant" and n.attr("value").array is None and v.dtype.kind != "c"
         if splat or is_index_source(n) or n.op.name == "dim":
             return _copy(b, v)
     return v

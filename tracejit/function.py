@@ -595,7 +595,7 @@ class Function(NativeCallable):
 
     def source(self, *args: Any, **kwargs: Any) -> str:
         """The program for arguments like these as a Python module: kernels for Numba, and `main`, which calls them."""
-        from tracejit.backends import numba_source  # noqa: PLC0415
+        from tracejit.backends import numba_source
 
         return numba_source.source(self.get_concrete_function(*args, **kwargs)).text
 

@@ -17,6 +17,7 @@ import tracejit as tj
 from tracejit.backends import numba_source, reference
 from tracejit.errors import ArgumentError
 from tracejit.lower.numba_access import place
+from tracejit.lower.numba_dialect import CUDA
 
 sys.path.insert(0, str(Path(__file__).parent))
 from numba_cases import CASES  # noqa: E402
@@ -287,3 +288,37 @@ def test_random_programs_in_plain_python(program):
 @given(programs())
 def test_many_random_programs_in_plain_python(program):
     program_agrees(program)
+
+
+# --- CUDA -------------------------------------------------------------------------------------------------------------
+IN_THE_SIMULATOR = """
+import warnings
+warnings.simplefilter("ignore")
+import numpy as np, tracejit as tj
+from tracejit.backends import numba_source
+from tracejit.lower.numba_dialect import CUDA
+
+@tj.function
+def f(x, w, b):
+    h = tj.tanh(x @ w + b) * 0.5
+    return tj.nn.softmax(h), tj.sigmoid(h), tj.maximum(h, 0.1)
+
+args = [np.linspace(-1, 1, n, dtype="f").reshape(s) for n, s in ((30, (6, 5)), (35, (5, 7)), (7, (7,)))]
+m = numba_source.source(f.get_concrete_function(*args), CUDA)
+for got, want in zip(numba_source.load(m.text)["main"](*args), f(*args), strict=True):
+    np.testing.assert_allclose(got, want.numpy(), rtol=1e-5, atol=1e-6)
+"""
+
+
+def test_cuda_dialect_in_the_simulator():
+    env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", IN_THE_SIMULATOR], check=True, cwd=root, env=env)
+
+
+def test_cuda_dialect_says_what_it_cannot_write():
+    x = np.ones((4, 5), "f")
+    for f in (lambda x: tj.reduce_sum(x, 0), tj.floor):
+        c = tj.function(f).get_concrete_function(x)
+        with pytest.raises(ArgumentError, match="cuda source"):
+            numba_source.source(c, CUDA)

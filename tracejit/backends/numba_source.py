@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from tracejit.lower import numba_program
+from tracejit.lower.numba_dialect import CPU, Dialect
 
 
-def source(c: Any) -> numba_program.Module:
+def source(c: Any, dialect: Dialect = CPU) -> numba_program.Module:
     """The source of a concrete function."""
     structure = next((s for (s, _), cs in c.function.traces.items() if c in cs), None)
-    return numba_program.module(c, structure)
+    return numba_program.module(c, structure, dialect)
 
 
 def _plain_numba() -> types.ModuleType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tracejit.lower.numba_expr import Writer
 
@@ -25,8 +25,12 @@ class Dialect:
     imports     the first lines of a module
     module      the prefix of functions such as exp
     functions   the scalar protocol's names → functions; for those that are missing the printer writes its own
+    decorators  of kernels with and without parallel tasks, and of helper functions
+    loop        the head of the loop over tasks
+    launches    what comes between a kernel's name and its arguments, with and without parallel tasks
     row_buffers whether a kernel may allocate memory for the values of a row
     chunks      whether a kernel may have a second stage, after all tasks are done
+    missing     helper functions that the target cannot compile
     """
 
     name: str
@@ -35,13 +39,15 @@ class Dialect:
     functions: Mapping[str, str]
     decorators: Mapping[str, str]
     loop: str
+    launches: Mapping[str, str]
     row_buffers: bool = True
     chunks: bool = True
-    taken: frozenset[str] = field(default_factory=frozenset)
+    missing: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
 
-    def decorator(self, text: str) -> str:
-        """The line before a kernel."""
-        return self.decorators["parallel" if "prange(" in text else "serial"]
+    def kind(self, text: str) -> str:
+        """Whether a kernel has tasks: "parallel" or "serial"."""
+        return "parallel" if self.loop.partition("{n}")[0].partition("in ")[2] in text else "serial"
 
     @contextmanager
     def tasks(self, out: Writer, index: str, count: str) -> Iterator[None]:
@@ -61,6 +67,7 @@ CPU = Dialect(
         "helper": '@njit(error_model="numpy")',
     },
     "for {i} in prange({n}):",
+    {"parallel": "", "serial": ""},
 )
 
 _MATH = (
@@ -74,7 +81,9 @@ CUDA = Dialect(
     {k: f"math.{k}" for k in _MATH.split()},
     {"parallel": "@cuda.jit", "serial": "@cuda.jit", "helper": '@cuda.jit(device=True, inline="always")'},
     "for {i} in range(cuda.grid(1), {n}, cuda.gridsize(1)):",
+    {"parallel": "[64, 128]", "serial": "[1, 1]"},
     row_buffers=False,
     chunks=False,
+    missing=frozenset({"floor_divide_real"}),
     taken=frozenset({"cuda"}),
 )

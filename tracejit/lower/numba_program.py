@@ -73,7 +73,7 @@ class ModulePrinter:
         self.local = Names(self.module)
         self.names: dict[Value, str] = {}
         self.symbols: dict[str, str] = {}
-        self.kernels: dict[str, str] = {}  # text with neutral names → name
+        self.kernels: dict[str, str] = {}  # text with neutral names → name, and how it is launched
         self.functions: list[str] = []
         self.constants: list[str] = []
         self.extra: list[Value] = []
@@ -223,9 +223,11 @@ class ModulePrinter:
         key = write(Setting(self.dialect, self.helpers, plain, self.number, show_line)).text("")
         w = write(Setting(self.dialect, self.helpers, self.label, self.number, show_line))
         if key not in self.kernels:
-            name = self.kernels[key] = self.module.new(f"kernel_{wish}")
+            name = self.module.new(f"kernel_{wish}")
             text = w.text(name)
-            self.functions.append(f"{self.dialect.decorator(text)}\n{text}")
+            kind = self.dialect.kind(text)
+            self.kernels[key] = name + self.dialect.launches[kind]
+            self.functions.append(f"{self.dialect.decorators[kind]}\n{text}")
         self.out.call(f"{self.kernels[key]}(", [self.given(a) for a in w.arguments])
 
     def _host(self, u: HostUnit) -> None:

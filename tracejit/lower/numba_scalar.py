@@ -124,7 +124,7 @@ class NumbaScalar:
         d = dtype or args[0].dtype
         if kind in self.functions:
             return self.call(self.functions[kind], args, d)
-        if kind not in HELPERS:
+        if kind not in HELPERS or kind in self.helpers.dialect.missing:
             raise ArgumentError(f"{kind} has no form in Numba's {self.helpers.dialect.name} source")
         return self.call(self.helpers.standard(kind, args[0].dtype), args, d)
 

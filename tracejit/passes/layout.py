@@ -30,6 +30,8 @@ def contiguous(shape: tuple[Size, ...]) -> tuple[Size, ...]:
 
 def _reshaped(shape: tuple[Size, ...], strides: tuple[Size, ...], new: tuple[Size, ...]) -> tuple[Size, ...] | None:
     """Strides under another shape, None if the elements are not evenly spaced there."""
+    if any(type(d) is int and d == 0 for d in shape):
+        return contiguous(new)
     old = [(d, s) for d, s in zip(shape, strides, strict=True) if not is_unit(d)]
     want = [d for d in new if not is_unit(d)]
     if [d for d, _ in old] == want:

@@ -10,7 +10,7 @@ from tracejit.backends import reference
 from tracejit.config import config
 from tracejit.errors import GraphError, TracejitError
 from tracejit.ir.dim import hint
-from tracejit.ir.graph import Graph, Value
+from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.text import symbols, verify
 from tracejit.ir.types import as_dtype
 from tracejit.passes.chains import chains
@@ -43,7 +43,7 @@ def optimize(
     rules = rules_at(upto, differentiated)
     size = len(graph.nodes)
 
-    made = rebuild(graph, rules=rules, report=report)
+    made = rebuild(graph, _without_custom if differentiated else None, rules, report=report)
     _check("simplify", graph, made, upto, arrays)
 
     visit = chains(made, upto, report)
@@ -53,6 +53,11 @@ def optimize(
 
     report.note("kept", f"{len(made.nodes)} of {size} operations")
     return made
+
+
+def _without_custom(b: Builder, n: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+    """A user's own gradient has no part in a graph of which no gradient will be taken."""
+    return inputs[: n.attr("n")] if n.op.name == "custom_vjp" else None
 
 
 def _check(name: str, before: Graph, after: Graph, upto: Level, arrays: Sequence[np.ndarray] | None) -> None:

@@ -1,0 +1,306 @@
+"""Errors in and around traces: what they say, whose frames they show, and what they leave behind."""
+
+import re
+import traceback
+import warnings
+
+import numpy as np
+import pytest
+
+import tracejit as tj
+from tracejit import errors
+from tracejit.errors import CompileWarning, DTypeError, LeakedTensorError, ShapeError, TracedValueError
+from tracejit.lower import compiler
+from tracejit.lower.program import Program
+
+X = np.arange(3, dtype=np.float32)
+
+
+def failure(f, *args):
+    with pytest.raises(Exception) as caught:
+        f(*args)
+    return caught.value
+
+
+def frames(error):
+    """Files in the traceback, without that of this test's own harness."""
+    return [fr.filename for fr in traceback.extract_tb(error.__traceback__)]
+
+
+def model(x, w):
+    h = tj.nn.relu(x)
+    return h @ w  # the line at fault
+
+
+# --- what an error says -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("wrapper", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_shape_errors_show_op_shapes_and_line(wrapper):
+    e = failure(wrapper(model), tj.ones((2, 3)), tj.ones((4, 5)))
+    text = str(e)
+    assert isinstance(e, ShapeError)
+    assert isinstance(e, ValueError)
+    assert "matmul" in text
+    assert "(2, 3)" in text
+    assert "(4, 5)" in text
+    assert "test_function_errors.py" in text
+    assert "h @ w  # the line at fault" in text
+    assert re.search(r"^ +\^{5}$", text, re.MULTILINE)
+    assert len(text.splitlines()) <= 12
+
+
+def test_the_carets_stand_below_the_expression():
+    lines = str(failure(tj.function(model), tj.ones((2, 3)), tj.ones((4, 5)))).splitlines()
+    at = next(i for i, line in enumerate(lines) if "h @ w" in line)
+    assert lines[at + 1].index("^") == lines[at].index("h @ w")
+
+
+def test_dtype_errors():
+    e = failure(tj.function(lambda x: tj.bitwise.bitwise_and(x, x)), X)
+    assert isinstance(e, DTypeError)
+    assert isinstance(e, TypeError)
+    assert "float32" in str(e)
+    assert len(str(e).splitlines()) <= 12
+
+
+def test_our_frames_are_not_shown():
+    e = failure(tj.function(model), tj.ones((2, 3)), tj.ones((4, 5)))
+    printed = "".join(traceback.format_exception(e))
+    assert "def model" not in printed
+    assert not any(errors.is_internal(f) for f in frames(e)[1:])
+    assert e.__cause__ is None
+    assert e.__suppress_context__
+
+
+def test_the_whole_traceback_on_request(monkeypatch):
+    monkeypatch.setenv("TRACEJIT_FULL_TRACEBACK", "1")
+    e = failure(tj.function(model), tj.ones((2, 3)), tj.ones((4, 5)))
+    assert any(f.endswith("tracing.py") for f in frames(e))
+
+
+def test_errors_in_nested_functions_name_the_innermost_line():
+    inner = tj.function(model)
+    outer = tj.function(lambda x: inner(x, tj.ones((7, 1))))
+    text = str(failure(outer, tj.ones((2, 3))))
+    assert "in model" in text
+    assert len(text.splitlines()) <= 12
+
+
+def test_errors_in_gradients_of_a_trace():
+    @tj.function
+    def f(x):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = x * 2
+        tape.gradient(y, x)
+        return tape.gradient(y, x)
+
+    assert "persistent" in str(failure(f, tj.constant(X)))
+
+
+def test_exceptions_of_the_user_pass_through():
+    class Mine(Exception):
+        pass
+
+    @tj.function
+    def f(x):
+        raise Mine("stop")
+
+    assert isinstance(failure(f, X), Mine)
+    assert isinstance(failure(tj.function(lambda x: {}["missing"]), X), KeyError)
+    assert isinstance(failure(tj.function(lambda x: x.no_such_attribute), tj.constant(X)), AttributeError)
+
+
+def test_a_failed_trace_can_be_tried_again():
+    bad = [True]
+
+    @tj.function
+    def f(x):
+        if bad[0]:
+            raise RuntimeError("not yet")
+        return x + 1
+
+    failure(f, X)
+    failure(f, X)
+    bad[0] = False
+    assert f(X).numpy().tolist() == [1, 2, 3]
+    assert f.experimental_get_tracing_count() == 1
+
+
+# --- values that are not there yet ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "use",
+    [lambda t: bool(t > 0), lambda t: float(t), lambda t: int(t), lambda t: t.numpy(), lambda t: np.asarray(t), lambda t: [1, 2][t],
+     lambda t: f"{t:.2f}", lambda t: t.item(), lambda t: range(t), lambda t: 1 if t else 2, lambda t: t.tolist(), lambda t: np.sum(t + 0).item()],
+    ids=["bool", "float", "int", "numpy", "asarray", "index", "format", "item", "range", "if", "tolist", "np.sum"],
+)  # fmt: skip
+def test_asking_for_a_traced_value(use):
+    def f(x):
+        total = tj.reduce_sum(x)
+        return use(total)
+
+    e = failure(tj.function(f), tj.constant(X))
+    assert isinstance(e, TracedValueError)
+    assert isinstance(e, TypeError)
+    assert "remedy" in str(e)
+    assert "test_function_errors.py" in str(e)
+    assert len(str(e).splitlines()) <= 12
+
+
+def test_printing_a_traced_tensor_is_fine():
+    seen = []
+    tj.function(lambda x: seen.append((repr(x), str(x), f"{x}")))(tj.constant(X))
+    assert all("shape=(3,)" in s for s in seen[0])
+
+
+# --- tensors that outlive their trace ---------------------------------------------------------------------------------
+def test_a_leaked_tensor_names_the_line_that_made_it():
+    box = []
+
+    @tj.function
+    def f(x):
+        box.append(x * 2.0)
+        box.append(x)
+        return x + 1
+
+    f(tj.constant(X))
+    for use in (lambda t: t + 1, lambda t: tj.exp(t), lambda t: t.numpy(), lambda t: tj.stack([t, t]), lambda t: tj.Variable(t)):
+        e = failure(use, box[0])
+        assert isinstance(e, LeakedTensorError), e
+        assert isinstance(e, RuntimeError)
+        assert "box.append(x * 2.0)" in str(e)
+        assert len(str(e).splitlines()) <= 12
+    assert "argument" in str(failure(lambda t: t + 1, box[1]))
+
+
+def test_a_leaked_tensor_in_another_trace():
+    box = []
+    tj.function(lambda x: box.append(x * 2.0))(tj.constant(X))
+    assert isinstance(failure(tj.function(lambda x: x + box[0]), X), LeakedTensorError)
+    v = tj.Variable([0.0, 0.0, 0.0])
+    assert isinstance(failure(v.assign, box[0]), LeakedTensorError)
+    assert v.numpy().tolist() == [0, 0, 0]
+
+
+def test_a_tensor_of_an_outer_trace_may_be_used_in_an_inner_one():
+    @tj.function
+    def f(x):
+        y = x * 2
+        return tj.function(lambda z: z + y)(x)
+
+    assert f(X).numpy().tolist() == [0, 3, 6]
+
+
+# --- failed calls -----------------------------------------------------------------------------------------------------
+def test_a_call_that_fails_while_traced_leaves_variables():
+    v, w = tj.Variable(X), tj.Variable(1.0)
+
+    @tj.function
+    def f(x):
+        v.assign_add(x)
+        w.assign(5.0)
+        return v @ tj.ones((7, 7))
+
+    before = v.numpy()
+    failure(f, X)
+    assert v.numpy().tolist() == before.tolist()
+    assert float(w) == 1.0
+    v.assign(X)
+
+
+def test_a_call_that_fails_while_it_runs_leaves_variables():
+    v, w = tj.Variable(X), tj.Variable(1.0)
+
+    @tj.function
+    def f(x, i):
+        v.assign_add(x)
+        w.assign_add(1.0)
+        y = tj.gather(x, i)
+        w.assign_add(tj.reduce_sum(y))
+        return y
+
+    f(X, np.array([0, 1]))
+    assert float(w) == 3.0
+    for _ in range(2):
+        assert isinstance(failure(f, X, np.array([0, 7])), IndexError)
+        assert v.numpy().tolist() == (X * 2).tolist()
+        assert float(w) == 3.0
+    f(X, np.array([2, 2]))
+    assert v.numpy().tolist() == (X * 3).tolist()
+    assert float(w) == 8.0
+
+
+def test_errors_of_operations_on_the_host():
+    f = tj.function(lambda x, i: tj.gather(x, i))
+    assert f(X, np.array([1])).numpy().tolist() == [1]
+    for _ in range(3):
+        e = failure(f, X, np.array([9]))
+        assert isinstance(e, IndexError)
+        assert "9" in str(e)
+    assert f(X, np.array([2])).numpy().tolist() == [2]
+
+
+def test_wrong_dtypes_are_not_assigned():
+    v = tj.Variable(np.zeros(3, np.int32))
+
+    @tj.function
+    def f(x):
+        v.assign(x)
+
+    assert isinstance(failure(f, X), DTypeError)
+    assert isinstance(failure(f, np.zeros(4, np.int32)), ShapeError)
+    assert v.numpy().tolist() == [0, 0, 0]
+
+
+# --- when compiling fails ---------------------------------------------------------------------------------------------
+def broken(*args, **kwargs):
+    raise RuntimeError("no compiler today")
+
+
+@pytest.mark.parametrize("where", ["units", "machine code"])
+def test_the_interpreter_takes_over_with_one_warning(monkeypatch, where):
+    if where == "units":
+        monkeypatch.setattr(Program, "_units", broken)
+    else:
+        monkeypatch.setattr(compiler, "compile_all", broken)
+    v = tj.Variable(X)
+
+    @tj.function
+    def f(x, k):
+        v.assign_add(x * k)
+        return {"y": tj.nn.softmax(x) + k, "v": v * 1.0}
+
+    with pytest.warns(CompileWarning, match=r"f could not be compiled.*no compiler today") as caught:
+        f(X, 1.0)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = f(X, 2.0)
+    np.testing.assert_allclose(out["y"], np.exp(X - 2) / np.exp(X - 2).sum() + 2, rtol=1e-6)
+    assert v.numpy().tolist() == (X * 4).tolist()
+    assert out["v"].numpy().tolist() == (X * 4).tolist()
+    assert "interpreter" in f.explain(X, 2.0)
+    assert f.stats()["kernels"] >= 4
+
+
+def test_gradients_in_the_interpreter(monkeypatch):
+    monkeypatch.setattr(compiler, "compile_all", broken)
+    w = tj.Variable([1.0, 2.0, 3.0])
+    f = tj.function(lambda x: tj.reduce_sum(tj.tanh(w * x)))
+    x = tj.constant(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompileWarning)
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = f(x)
+        gx, gw = tape.gradient(y, [x, w])
+    slope = 1 - np.tanh(np.arange(1, 4) * X) ** 2
+    np.testing.assert_allclose(gx, slope * np.arange(1, 4), rtol=1e-5)
+    np.testing.assert_allclose(gw, slope * X, rtol=1e-5)
+
+
+def test_checks_raise_what_compiling_raises(monkeypatch):
+    monkeypatch.setattr(tj.config, "check", True)
+    monkeypatch.setattr(compiler, "compile_all", broken)
+    with pytest.raises(RuntimeError, match="no compiler today"):
+        tj.function(lambda x: x + 1)(X)

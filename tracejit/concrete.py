@@ -14,7 +14,7 @@ import numpy as np
 
 from tracejit.backends import reference
 from tracejit.config import config
-from tracejit.errors import CompileWarning
+from tracejit.errors import CompileWarning, user_depth
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Graph, Value
 from tracejit.passes.pipeline import optimize
@@ -117,7 +117,7 @@ class Executable:
             warnings.warn(
                 f"{self.parts.graph.name} could not be compiled and runs in the interpreter: {type(e).__name__}: {e}",
                 CompileWarning,
-                stacklevel=2,
+                stacklevel=user_depth(),
             )
 
     # --- plans --------------------------------------------------------------------------------------------------------

@@ -138,11 +138,26 @@ def user_frames(skip: int = 1, limit: int = 3) -> list[Location]:
     return out
 
 
+def user_depth() -> int:
+    """The `stacklevel` with which a warning of the caller's names the innermost line outside this package."""
+    depth, f = 1, sys._getframe(1)
+    while f.f_back is not None and is_internal(f.f_code.co_filename):
+        depth, f = depth + 1, f.f_back
+    return depth
+
+
 def locate(error: TracejitError) -> TracejitError:
     """Give an error the user's lines, once."""
     if not error.where:
         error.where = user_frames(2)
     return error
+
+
+def ends_inside(tb: TracebackType | None) -> bool:
+    """Whether the innermost frame is this package's own."""
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb is not None and is_internal(tb.tb_frame.f_code.co_filename)
 
 
 def trim(tb: TracebackType | None) -> TracebackType | None:

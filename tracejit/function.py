@@ -20,7 +20,7 @@ from tracejit.concrete import Executable, Leaf, Parts, parts_of
 from tracejit.config import config
 from tracejit.context import context, tracing
 from tracejit.differentiate import record_call
-from tracejit.errors import ArgumentError, ShapeError, TracedValueError, TracejitError, locate, trim
+from tracejit.errors import ArgumentError, ShapeError, TracedValueError, TracejitError, ends_inside, locate, trim
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
@@ -236,6 +236,10 @@ class Function(NativeCallable):
             return self._call(args, kwargs)
         except TracejitError as e:
             raise e.with_traceback(trim(e.__traceback__)) from None
+        except Exception as e:
+            if not ends_inside(e.__traceback__):
+                raise e.with_traceback(trim(e.__traceback__))  # noqa: B904
+            raise
 
     def _call(self, args: tuple, kwargs: dict) -> Any:
         leaves, structure = self._flatten(args, kwargs)

@@ -439,7 +439,7 @@ class Variable(Operand):
         if context.trace is not None:
             context.trace.assign(self, t)
         else:
-            a = t._a
+            a = t._value("assigning it")
             # a view's memory may be part of something larger, and in-place updates need a plain block
             self._a = a if a.flags.c_contiguous and a.flags.owndata else np.array(a, order="C", copy=True)
         return self

@@ -258,7 +258,8 @@ def functions64(x):
 
 
 def _half(x: Any, y: Any, w: Any) -> tuple:
-    return x * y + tj.exp(x), tj.reduce_sum(x, 1), tj.matmul(x, w), tj.nn.softmax(x), tj.reduce_sum(x, 0), tj.cast(x, tj.float32)
+    sums = tj.reduce_sum(x, 1), tj.reduce_sum(x, 0)
+    return x * y + tj.exp(x), *sums, tj.matmul(x, w), tj.nn.softmax(x), tj.cast(x, tj.float32)
 
 
 @case(*[normal(*s, dtype=np.float16) for s in ((6, 9), (6, 9), (9, 5))], tolerance=1e-2)
@@ -271,9 +272,13 @@ def bfloat(x, y, w):
     return _half(x, y, w)
 
 
-@case(np.array([0, 1, -2, 65504, 65519, 65520, 1e9, 6e-8, 2.9e-8, 1e-9, 6.1e-5, np.inf, -np.inf, np.nan, 1.0005, 1.0015], "f"))
+NEAR_TIES = [0, 1, -2, 65504, 65519, 65520, 1e9, 6e-8, 2.9e-8, 1e-9, 6.1e-5, np.inf, -np.inf, np.nan, 1.0005, 1.0015]
+
+
+@case(np.array(NEAR_TIES, np.float32))
 def to_16_bits(x):
-    return tj.cast(tj.cast(x, tj.float16), tj.float32), tj.cast(tj.cast(x, tj.bfloat16), tj.float32), tj.cast(x, tj.bfloat16)
+    y, z = tj.cast(x, tj.float16), tj.cast(x, tj.bfloat16)
+    return tj.cast(y, tj.float32), tj.cast(z, tj.float32), z
 
 
 # --- ops without a loop form, constants, captured arrays --------------------------------------------------------------
@@ -290,4 +295,5 @@ TABLE = normal(40, 40)
 
 @case(normal(40))
 def captured(x):
-    return x * TABLE, x * tj.constant(np.arange(40.0, dtype=np.float32)), tj.gather(tj.constant(np.arange(9) * 7), [3, 1])
+    line, numbers = tj.constant(np.arange(40.0, dtype=np.float32)), tj.constant(np.arange(9) * 7)
+    return x * TABLE, x * line, tj.gather(numbers, [3, 1])

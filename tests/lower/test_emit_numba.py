@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from numba_cases import CASES
 from random_programs import programs
+from softmax_layer import softmax_layer
 from test_random_programs import agree
 
 import tracejit as tj
@@ -19,11 +21,6 @@ from tracejit.errors import ArgumentError
 from tracejit.lower.numba_access import place
 from tracejit.lower.numba_dialect import CUDA
 
-sys.path.insert(0, str(Path(__file__).parent))
-from numba_cases import CASES  # noqa: E402
-from softmax_layer import softmax_layer  # noqa: E402
-
-sys.path.pop(0)
 SNAPSHOTS = Path(__file__).resolve().parent.parent / "snapshots"
 FAST = ("sums_of_all_kinds", "special_values")  # compiled by Numba in every run of the tests
 TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 2e-5, "float64": 1e-12}
@@ -137,6 +134,16 @@ def test_names_that_are_taken():
     got, _ = numba_source.run(c, flat, compiled=False)
     np.testing.assert_allclose(got[0], f(*args).numpy(), rtol=1e-6)
     assert "def main(i, n, np_, rows, range_2, out_a, out_rows):" in numba_source.source(c).text
+
+
+def test_names_that_main_needs():
+    @tj.function
+    def f(kernel_mul, CONSTANT, OPS):
+        return tj.cumsum(kernel_mul * CONSTANT + OPS * tj.constant([1.0, 2.0, 3.0]))
+
+    args = [np.full(3, k, "f") for k in range(1, 4)]
+    got, _ = numba_source.run(f.get_concrete_function(*args), args, compiled=False)
+    np.testing.assert_allclose(got[0], f(*args).numpy(), rtol=1e-6)
 
 
 # --- the text ---------------------------------------------------------------------------------------------------------
@@ -272,9 +279,10 @@ def program_agrees(program):
         exe = c.executable
         out, new = exe.interpret(exe.all_arrays(arrays))
         want = [*map(np.asarray, out), *new]
-        got = sum(numba_source.run(c, arrays, compiled=False), [])
-        for g, w in zip(got, want, strict=True):
-            assert agree(np.asarray(g), w, program.tolerance), f"{program.source}\n{g}\n{w}\n{numba_source.source(c).text}"
+        results, states = numba_source.run(c, arrays, compiled=False)
+        for g, w in zip([*results, *states], want, strict=True):
+            text = f"{program.source}\n{g}\n{w}\n{numba_source.source(c).text}"
+            assert agree(np.asarray(g), w, program.tolerance), text
 
 
 @settings(max_examples=30, **EVERY)

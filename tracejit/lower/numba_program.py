@@ -68,7 +68,7 @@ class ModulePrinter:
 
     def __init__(self, program: Program, graph: Graph, naming: Naming, dialect: Dialect = CPU) -> None:
         self.p, self.graph, self.naming, self.dialect = program, graph, naming, dialect
-        self.module = Names(taken=["main", *dialect.taken])
+        self.module = Names(taken=["main", "ml_dtypes", "OPS", "as_dtype", *dialect.taken])
         self.helpers = Helpers(dialect, self.module)
         self.local = Names(self.module)
         self.names: dict[Value, str] = {}
@@ -105,11 +105,18 @@ class ModulePrinter:
         assert v.node is not None
         array = v.node.attr("value").array
         if array is not None and array.size <= INLINE:
-            self.names[v] = self.module.new("CONSTANT")
+            self.names[v] = self._global("CONSTANT")
             self.constants.append(f"{self.names[v]} = {array_text(array, v.dtype)}")
         else:
             self.names[v] = self.local.new("constant")
             self.extra.append(v)
+
+    def _global(self, wish: str) -> str:
+        """A name in the module that main does not use for anything else."""
+        name = self.module.new(wish)
+        while name in self.local.taken:
+            name = self.module.new(wish)
+        return name
 
     def number(self, v: Value) -> bool:
         return v in self.naming.numbers
@@ -223,7 +230,7 @@ class ModulePrinter:
         key = write(Setting(self.dialect, self.helpers, plain, self.number, show_line)).text("")
         w = write(Setting(self.dialect, self.helpers, self.label, self.number, show_line))
         if key not in self.kernels:
-            name = self.module.new(f"kernel_{wish}")
+            name = self._global(f"kernel_{wish}")
             text = w.text(name)
             kind = self.dialect.kind(text)
             self.kernels[key] = name + self.dialect.launches[kind]
@@ -290,15 +297,14 @@ class ModulePrinter:
         return [f'"""{lines[0]}', *lines[1:], '"""']
 
     def _imports(self, body: str) -> str:
+        code = "\n".join([x for x in body.splitlines() if not x.lstrip().startswith("#")])
         lines = list(self.dialect.imports)
-        if "math." in body and "import math" not in lines:
+        if "math." in code and "import math" not in lines:
             lines = ["import math", "", *lines]
-        third = [x for x, used in (("import ml_dtypes", "ml_dtypes." in body),) if used]
-        lines += ["", *third] if third else []
-        own = [
-            x for x, used in (("from tracejit.ir.op import OPS", "OPS[" in body),
-                              ("from tracejit.ir.types import as_dtype", "as_dtype(" in body)) if used
-        ]  # fmt: skip
+        if "ml_dtypes." in code:
+            lines += ["", "import ml_dtypes"]
+        own = ["from tracejit.ir.op import OPS"] if "OPS[" in code else []
+        own += ["from tracejit.ir.types import as_dtype"] if "as_dtype(" in code else []
         return "\n".join([*lines, *(["", *own] if own else [])])
 
 

@@ -443,17 +443,14 @@ class Program:
         """Order the units; let Variables be written in place where their old value is no longer read."""
         needs: dict[int, set[int]] = {u.index: set() for u in self.units}
         maker = {v: u for u in self.units for v in u.writes}
-        readers: dict[Value, list[Unit]] = {}
         for u in self.units:
-            for v in u.reads:
-                readers.setdefault(v, []).append(u)
-                if v in maker and maker[v] is not u:
-                    needs[u.index].add(maker[v].index)
+            needs[u.index] |= {maker[v].index for v in u.reads if v in maker and maker[v] is not u}
         for s in self.states:
             if s.write is None:
                 continue
             u = maker[s.write]
-            others = [r for r in readers.get(s.read, []) if r is not u]
+            # what may raise comes first, so that a failed call leaves every Variable as it was
+            others = [r for r in self.units if r is not u and (isinstance(r, HostUnit) or s.read in r.reads)]
             fits = isinstance(u, (LoopUnit, ProductUnit)) and (
                 u.in_place(s.read, s.write) if s.read in u.reads else True
             )

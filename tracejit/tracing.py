@@ -157,9 +157,9 @@ class Trace:
 
     def assign(self, v: Variable, t: Tensor) -> None:
         self.read(v)
-        x = t
+        x = Op.door(_op("cast"), (t,), {"dtype": as_dtype(v._a.dtype)}) if t.type.weak else t
         if tuple(t.shape) != tuple(v._a.shape):
-            x = Op.door(_op("broadcast_to"), (t,), {"shape": tuple(v._a.shape)})
+            x = Op.door(_op("broadcast_to"), (x,), {"shape": tuple(v._a.shape)})
         self.env[id(v)] = x
 
     def written(self) -> list[Variable]:

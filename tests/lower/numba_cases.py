@@ -234,7 +234,7 @@ def special_values(x, y):
     )  # fmt: skip
 
 
-@case(SPECIAL, native=False)
+@case(SPECIAL)
 def narrow_integers(x):
     return tuple([tj.cast(x, d) for d in (tj.int8, tj.uint8, tj.int16, tj.uint16, tj.uint32)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tracejit.ir.types import DType, as_dtype, uint32, uint64
+from tracejit.ir.types import DType, as_dtype
 from tracejit.lower import engine
 from tracejit.lower.llvm import Fn, Val, const, elem, lanes, suffix, vec
 
@@ -69,8 +69,7 @@ class CastScalar:
 
     # --- casts ------------------------------------------------------------------------------------------------
     def cast(self, x: S, dtype: object) -> S:
-        """Conversion as in C and NumPy. Floats outside an integer's range wrap for up to 16 bits and uint32, else
-        saturate; NaN gives 0."""
+        """Conversion as in C and NumPy, except that floats outside an integer's range saturate and NaN gives 0."""
         to = as_dtype(dtype)
         if to is x.dtype:
             return x
@@ -94,13 +93,10 @@ class CastScalar:
 
     def _to_int(self, v: Val, to: DType) -> Val:
         f, n = self.fn, lanes(v.ty)
-        bits = 32 if to.bits < 32 else 64 if to is uint32 else to.bits
-        wide = vec(f"i{bits}", n)
-        name = "fptoui.sat" if to is uint64 else "fptosi.sat"
-        full = f"llvm.{name}.{suffix(wide)}.{suffix(v.ty)}"
-        f.module.declare(full, wide, [v.ty])
-        r = f.pure(f"call {wide} @{full}({v.ty} {v})", wide)
-        return f.cast("trunc", r, vec(to.llvm, n))
+        ty = vec(to.llvm, n)
+        full = f"llvm.fpto{'u' if to.kind == 'u' else 's'}i.sat.{suffix(ty)}.{suffix(v.ty)}"
+        f.module.declare(full, ty, [v.ty])
+        return f.pure(f"call {ty} @{full}({v.ty} {v})", ty)
 
     def narrow(self, v: Val, to: DType) -> Val:
         """Round a float register to what `to` can hold. 16-bit floats stay in a `float` register."""

@@ -540,6 +540,24 @@ def test_a_comparison_of_sizes_is_a_guard():
     assert traces(f) <= 4
 
 
+def test_equality_of_sizes_is_a_guard():
+    @tj.function
+    def f(x, y):
+        return 10.0 if x.shape[0] == 6 else 20.0 if x.shape == (4,) else 30.0 if x.shape[0] == y.shape[0] else tj.reduce_sum(x)
+
+    for n, m in [(2, 3), (3, 2), (5, 4), (6, 3), (7, 8), (4, 3), (9, 9), (6, 7), (8, 9), (4, 4)]:
+        want = 10 if n == 6 else 20 if n == 4 else 30 if n == m else n
+        assert float(f(np.ones(n, np.float32), np.ones(m, np.float32))) == want
+
+
+def test_no_elements_are_refused_where_they_are_eagerly():
+    f = tj.function(lambda x: tj.reduce_max(x, axis=0))
+    for n in (3, 4, 5):
+        assert f(np.ones((n, 2))).shape == (2,)
+    with pytest.raises(ShapeError, match="no elements"):
+        f(np.ones((0, 2)))
+
+
 # --- signatures and concrete functions ----------------------------------------------------------------------------------
 def test_input_signature():
     @tj.function(input_signature=[tj.TensorSpec((None, 3), tj.float32), tj.TensorSpec((), tj.float32)])

@@ -10,7 +10,7 @@ import numpy as np
 from tracejit.autodiff.tape import GradientTape
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
 from tracejit.context import context
-from tracejit.ir.graph import Graph
+from tracejit.ir.graph import Graph, Value
 from tracejit.ir.types import TensorType, as_dtype
 from tracejit.passes.partition import partition
 from tracejit.passes.pipeline import optimize
@@ -30,7 +30,8 @@ class Differentiable:
         self.outputs, self.numerics = outputs, numerics
         self.name = graph.name
         self.sources = [i for i, p in enumerate(self.graph.params) if p.dtype.kind in "fc"]
-        self.targets = [i for i, r in enumerate(self.graph.results[:outputs]) if r.dtype.kind in "fc"]
+        linked = _linked(self.graph)
+        self.targets = [i for i, r in enumerate(self.graph.results[:outputs]) if r in linked]
         self.linked: list[int] = []  # parameters that a gradient exists for
         self._joint: Graph | None = None
         self._backward: Executable | None = None
@@ -93,8 +94,9 @@ class Differentiable:
         kept = [values[i] if kind == "param" else outs[i] for kind, i in self.kept]
         mine = outs[: self.outputs]
         call = _Call(self, kept)
-        for tape in context.tapes:
-            tape.record(call, tuple(keys), tuple(values), {}, mine)
+        heard = tuple([mine[i] for i in self.targets])
+        for tape in context.tapes if heard else ():
+            tape.record(call, tuple(keys), tuple(values), {}, heard)
         return mine
 
 
@@ -109,8 +111,7 @@ class _Call:
 
     def vjp(self, g: Any, y: Any, *values: Tensor) -> tuple:
         of = self.of
-        gs = g if type(g) is tuple else (g,)
-        cotangents = [gs[i] for i in of.targets]
+        cotangents = g if type(g) is tuple else (g,)
         if context.trace is not None:
             grads = replay(of.gradient().graph, [*values, *cotangents])
         elif context.tapes:
@@ -119,6 +120,15 @@ class _Call:
             grads = run_flat(of.halves()[1], [*self.kept, *cotangents])
         by_param = dict(zip(of.linked, grads, strict=True))
         return tuple([by_param.get(i) for i in range(len(values))])
+
+
+def _linked(graph: Graph) -> set[Value]:
+    """The values that a gradient can flow back from to some parameter."""
+    found = {p for p in graph.params if p.dtype.kind in "fc"}
+    for n in graph.nodes:
+        if n.op.vjp is not None and not found.isdisjoint(n.inputs):
+            found |= {v for v in n.outs if v.dtype.kind in "fc"}
+    return found
 
 
 def _strong(t: TensorType) -> TensorType:

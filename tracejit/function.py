@@ -163,7 +163,7 @@ class Concrete:
             for p, d in zip(pattern, shape, strict=True):
                 if isinstance(p, Dim):
                     (name,) = p.symbols
-                    if sizes.setdefault(name, d) != d or d == 1:
+                    if sizes.setdefault(name, d) != d or d < 2:
                         return None
                 elif p != d:
                     return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 
-from tracejit.errors import ShapeError
+from tracejit.errors import ShapeError, is_internal
 
 Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with repetition
 
@@ -180,9 +181,12 @@ class Dim:
         return isinstance(other, Dim) and self.terms == other.terms
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Dim):
-            return self.terms == other.terms
-        return False  # equality with an int is a decision: see `equals`
+        if isinstance(other, Dim) and self.terms == other.terms:
+            return True
+        # for the user's Python, equality is a decision; within this package it is one only where `equals` is called
+        if Dim.on_decision is None or not isinstance(other, (int, Dim)) or type(other) is bool:
+            return False
+        return not is_internal(sys._getframe(1).f_code.co_filename) and self._decide(other, "==")
 
     def __hash__(self) -> int:
         return self._hash

@@ -449,7 +449,7 @@ class Writer:
         for _ in range(n):
             self.pick(steps)()
 
-    def whole(self) -> Program:
+    def whole(self, taped: bool | None) -> Program:
         batch = Batch(1)
         pool: list[tuple[Size, ...]] = [(), (1,), (3,), (4,), (2, 3), (3, 4), (4, 1), (1, 5), (2, 3, 4), (17,), (0, 3), (8,)]
         mixed: list[tuple[Size, ...]] = [(batch,), (batch, 3), (batch, 4), (2, batch), (batch, 1), (batch, 2, 3), (batch, 17)]
@@ -464,7 +464,8 @@ class Writer:
         ]
         self.vals = list(params)
         self.emit("x0 * 2.0 - 0.5", main, params[0].shape, False)
-        taped = self.upto(2) == 0
+        if taped is None:
+            taped = self.upto(2) == 0
         self.body(self.upto(14, 3))
         lines = list(self.lines)
         if taped:
@@ -500,5 +501,6 @@ class Writer:
 
 
 @st.composite
-def programs(draw: Any) -> Program:
-    return Writer(draw).whole()
+def programs(draw: Any, taped: bool | None = None) -> Program:
+    """A program; `taped` says whether it contains a tape, None leaves that open."""
+    return Writer(draw).whole(taped)

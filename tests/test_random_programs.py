@@ -69,6 +69,37 @@ def check(program: Program, batches: tuple[int, ...]) -> None:
             assert all(map(same, got, want)), explain(what, program, b, got, want)
 
 
+def gradients(f, program: Program, arrays: list[np.ndarray], variables: list[tj.Variable]) -> list[np.ndarray]:
+    """Of a sum over the floating results, with respect to floating arguments and Variables, by an eager tape."""
+    tensors = [tj.constant(a) for a in arrays]
+    sources = [t for t in (*tensors, *variables) if t.dtype.is_floating]
+    with tj.GradientTape() as tape:
+        tape.watch([t for t in tensors if t.dtype.is_floating])
+        out = f(*tensors)
+        targets = [tj.tanh(t) for t in out if t.dtype.is_floating]
+    grads = tape.gradient(targets, sources, unconnected_gradients="zero")
+    return [np.asarray(t) for t in (*out, *grads, *variables)]
+
+
+def check_under_a_tape(program: Program, batches: tuple[int, ...]) -> None:
+    start = program.arrays(program.variables, 2, 99)
+    python, variables = program.make(start)
+    f = tj.function(python)
+    for seed, b in enumerate(batches):
+        if b < program.smallest:
+            continue
+        arrays = program.arrays(program.params, b, seed)
+        results = []
+        for g in (python, f):
+            for v, a in zip(variables, start):
+                v.assign(a)
+            results.append(gradients(g, program, arrays, variables))
+        want, got = results
+        tol = tolerance(program, b)
+        ok = all(agree(x, y, tol) for x, y in zip(got, want, strict=True))
+        assert ok, explain("the gradient of the compiled function", program, b, got, want)
+
+
 EVERY = {
     "deadline": None, "database": None, "derandomize": True,
     "phases": (Phase.generate, Phase.shrink), "suppress_health_check": list(HealthCheck),
@@ -83,8 +114,17 @@ def test_programs_agree(program):
         check(program, (3, 2, 5, 1, 700))
 
 
+@settings(max_examples=30, **EVERY)
+@given(programs(taped=False))
+def test_gradients_agree(program):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_under_a_tape(program, (3, 5, 1))
+
+
 @pytest.mark.slow
-@settings(max_examples=150, **EVERY)
-@given(programs())
-def test_many_programs_agree(program):
+@settings(max_examples=120, **EVERY)
+@given(programs(), programs(taped=False))
+def test_many_programs_agree(program, other):
     check(program, (2, 3, 1, 16, 40_000))
+    check_under_a_tape(other, (2, 4, 1, 600))

@@ -18,12 +18,10 @@ class Config:
 
     `functions_run_eagerly`: run decorated functions as plain Python (TRACEJIT_EAGER).
     `check`: verify the graph after each pass and compare results with the reference interpreter (TRACEJIT_CHECK).
-    `log`: names of stages to print: trace, passes, fuse, compile (TRACEJIT_LOG, separated by commas).
     """
 
     functions_run_eagerly: bool = False
     check: bool = _flag("TRACEJIT_CHECK")
-    log: frozenset[str] = frozenset(filter(None, os.environ.get("TRACEJIT_LOG", "").split(",")))
 
     def run_functions_eagerly(self, run_eagerly: bool) -> None:
         """Let decorated functions run as plain Python, for debugging."""

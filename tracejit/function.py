@@ -439,7 +439,7 @@ class Function(NativeCallable):
             for j, n in enumerate(shape):
                 want = spec.shape[j] if spec is not None else n
                 if want is None or isinstance(want, str):
-                    dims.append(Dim.symbol(want or f"d{i}_{j}", n) if n != 1 else 1)
+                    dims.append(Dim.symbol(want or f"d{i}_{j}", n) if n > 1 else n)
                 else:
                     dims.append(n)
             out.append(tuple(dims))
@@ -680,7 +680,7 @@ def function(
     Parameters
     ----------
     func : the function; without it, a decorator is returned
-    input_signature : `TensorSpec`s (or nests of them); sizes given as None or by name never retrace
+    input_signature : `TensorSpec`s (or nests of them); sizes given as None or by name do not retrace (0 and 1 once each)
     numerics : how far simplifications may go: "exact" (bit by bit), "finite" (equal on finite values), "fast"
     autograph, jit_compile, reduce_retracing : taken for TensorFlow's sake; every function is compiled, and sizes that
         change become symbols by themselves

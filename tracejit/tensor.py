@@ -132,7 +132,9 @@ class Operand:
         return v
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return self._value("DLPack").__dlpack__(**kwargs)
+        """Read-only, unless the consumer is too old to be told so; it must not write then either."""
+        can_be_told = (kwargs.get("max_version") or (0, 0)) >= (1, 0)
+        return (self.__array__() if can_be_told else self._value("DLPack")).__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -233,7 +235,7 @@ class Operand:
         def __eq__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
         def __neg__(self) -> Tensor: ...
-        def __pos__(self) -> Self: ...
+        def __pos__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
         def __invert__(self) -> Tensor: ...
         def __round__(self, digits: int | None = None, /) -> Tensor: ...
@@ -301,7 +303,7 @@ class Tensor(Operand):
         a = self._a
         if type(a) is Value:
             return f"tj.Tensor(<traced>, shape={show_shape(a.shape)}, dtype={a.dtype.name})"
-        return f"tj.Tensor({a}, shape={a.shape}, dtype={self.dtype.name})"
+        return f"tj.Tensor({a!s}, shape={a.shape}, dtype={self.dtype.name})"  # format() would widen 0-d float32
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise TypeError(
@@ -384,9 +386,14 @@ class Variable(Operand):
     ) -> None:
         if initial_value is None:
             raise ArgumentError("a Variable needs an initial_value")
-        value = initial_value() if callable(initial_value) else initial_value
         if context.trace is not None:
-            value = context.trace.initial_value(value)
+            raise locate(
+                TracedValueError(
+                    "a Variable cannot be made while a function is being traced",
+                    remedy="make it before the first call; the function can read and assign it from outside",
+                )
+            )
+        value = initial_value() if callable(initial_value) else initial_value
         t = convert(value, dtype)
         a = t._value("a Variable's initial value")
         if shape is not None and tuple(shape) != a.shape:
@@ -497,7 +504,7 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
     if isinstance(x, (np.ndarray, np.generic)):
         a = _asarray(x)
         if dtype is not None and a.dtype != dtype.np:
-            return a.astype(dtype.np)
+            return _converted(a, dtype)
         as_dtype(a.dtype)
         return a
     try:
@@ -506,15 +513,7 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
         raise locate(ShapeError(f"the nested lists have no regular shape: {e}")) from None
     if dtype is not None:
         if a.dtype.kind in "biufcV":
-            if dtype.kind in "iu" and a.dtype.kind == "f":
-                raise locate(
-                    DTypeError(f"cannot make {dtype.name} from floating-point values", remedy="tj.cast(x, dtype)")
-                )
-            if dtype.kind in "iu" and a.dtype.kind in "iu" and a.size:
-                lo, hi = np.iinfo(dtype.np).min, np.iinfo(dtype.np).max
-                if int(a.min()) < lo or int(a.max()) > hi:
-                    raise locate(DTypeError(f"a value is outside {dtype.name}'s range {lo} … {hi}"))
-            return a.astype(dtype.np)
+            return _converted(a, dtype)
     elif a.dtype == np.float64:
         return a.astype(np.float32) if _only_python(x) else a
     elif a.dtype == np.int64 and _only_python(x):
@@ -525,6 +524,19 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
     elif a.dtype in _by_np:
         return a
     raise locate(DTypeError(f"a value of type {type(x).__name__} ({a.dtype}) cannot become a tensor"))
+
+
+def _converted(a: np.ndarray, dtype: DType) -> np.ndarray:
+    """The array in the dtype that was asked for, if its values are of that kind and in that range."""
+    kind = a.dtype.kind
+    if (dtype.kind in "iu" and kind == "f") or (dtype.kind in "iuf" and kind == "c"):
+        values = "complex" if kind == "c" else "floating-point"
+        raise locate(DTypeError(f"cannot make {dtype.name} from {values} values", remedy="tj.cast(x, dtype)"))
+    if dtype.kind in "iu" and kind in "iu" and a.size:
+        lo, hi = np.iinfo(dtype.np).min, np.iinfo(dtype.np).max
+        if int(a.min()) < lo or int(a.max()) > hi:
+            raise locate(DTypeError(f"a value is outside {dtype.name}'s range {lo} … {hi}"))
+    return a.astype(dtype.np)
 
 
 def _only_python(x: Any) -> bool:

@@ -130,10 +130,6 @@ class Trace:
         if v.dtype.kind == "i" and to.kind in "iu" and to is not int32 and to is not int64:
             self.need_value(v)
 
-    def initial_value(self, value: Any) -> Any:
-        """A new Variable's first value has to be known now."""
-        return value
-
     # --- operations ---------------------------------------------------------------------------------------------
     def evaluate(self, op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
         values = tuple([self.value(t) for t in inputs])
@@ -160,7 +156,10 @@ class Trace:
         x = Op.door(_op("cast"), (t,), {"dtype": as_dtype(v._a.dtype)}) if t.type.weak else t
         if tuple(t.shape) != tuple(v._a.shape):
             x = Op.door(_op("broadcast_to"), (x,), {"shape": tuple(v._a.shape)})
-        self.env[id(v)] = x
+        # a tensor of its own, which tapes know as the Variable's, and which a gradient of the graph takes for one
+        floating = v.dtype.kind in "fc"
+        first = self.reads[id(v)][1]
+        self.env[id(v)] = self.emit(_op("assigned"), (x._a, first._a)) if floating else wrap(x._a)
 
     def written(self) -> list[Variable]:
         return [v for k, (v, t) in self.reads.items() if self.env[k] is not t]

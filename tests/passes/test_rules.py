@@ -250,6 +250,7 @@ sl = shape.slice_
 EXAMPLES = {
     "copy": (lambda x: E.identity(x), [f32(3)]),
     "stop_gradient": (lambda x: E.stop_gradient(x), [f32(3)]),
+    "assigned": (lambda x, v: E.assigned(x, v), [f32(3), f32(3)]),
     "cast to the same dtype": (lambda x: E.cast(x, dtype=float32), [f32(3)]),
     "cast of cast": (lambda x: E.cast(E.cast(x, dtype=int32), dtype=complex64), [TensorType(uint8, (3,))]),
     "reshape to the same shape": (lambda x: shape.reshape(x, shape=(n, -1)), [f32(n, 3)]),

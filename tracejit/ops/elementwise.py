@@ -26,6 +26,11 @@ stop_gradient: Op = elementwise(
     "stop_gradient", lambda x: x, lambda m, x: x, promote="none", dtypes="biufc", doc="x, taken as a constant by gradients."
 )
 
+assigned = elementwise(
+    "assigned", lambda x, v: x, lambda m, x, v: x, lambda y, x, v: (None, 1.0), arity=2, promote="none", dtypes="fc",
+    doc="x, read from a Variable that it was assigned to and that had the value v before: gradients go to v, not to x.",
+)  # fmt: skip
+
 
 def _cast_infer(x: TensorType, *, dtype: DType, weak: bool = False) -> TensorType:
     return TensorType(dtype, x.shape, weak)

@@ -216,8 +216,8 @@ def _round(self: Operand, ndigits: int | None = None) -> Tensor:
     return E.div(E.round_(E.mul(self, scale)), scale)
 
 
-def _pos(self: Operand) -> Operand:
-    return self
+def _pos(self: Operand) -> Tensor:
+    return self if type(self) is Tensor else E.identity(self)  # a Variable's value now, not the Variable
 
 
 Operand.__divmod__ = _divmod  # type: ignore[method-assign]
@@ -227,4 +227,4 @@ Operand.__pos__ = _pos  # type: ignore[method-assign, assignment]
 Operand.__floor__ = lambda self: E.floor(self)  # type: ignore[method-assign]
 Operand.__ceil__ = lambda self: E.ceil(self)  # type: ignore[method-assign]
 Operand.__trunc__ = lambda self: E.trunc(self)  # type: ignore[method-assign]
-NUMPY_UFUNCS |= {"divmod": _divmod, "logaddexp": logaddexp, "positive": lambda x: x}
+NUMPY_UFUNCS |= {"divmod": _divmod, "logaddexp": logaddexp, "positive": _pos}

@@ -43,7 +43,7 @@ def optimize(
     rules = rules_at(upto, differentiated)
     size = len(graph.nodes)
 
-    made = rebuild(graph, _without_custom if differentiated else None, rules, report=report)
+    made = rebuild(graph, visit=_without_custom if differentiated else None, rules=rules, report=report)
     _check("simplify", graph, made, upto, arrays)
 
     visit = chains(made, upto, report)

@@ -10,7 +10,14 @@ from tracejit.ir.op import Op
 from tracejit.ir.types import DType
 from tracejit.ops.elementwise import (
     abs_,
+    asin,
+    asinh,
+    atan,
+    atanh,
+    cos,
+    cosh,
     equal,
+    erf,
     exp,
     greater,
     greater_equal,
@@ -30,8 +37,12 @@ from tracejit.ops.elementwise import (
     reciprocal,
     relu,
     rsqrt,
+    sin,
+    sinh,
     sqrt,
     square,
+    tan,
+    tanh,
     where,
 )
 from tracejit.passes.match import (
@@ -73,6 +84,22 @@ def _negated(sign: str, f: Callable[..., Any], opposite: Callable[..., Any], kin
     """Order has no opposite where there are NaNs, equality has."""
     name = f"!(x {sign} y)"
     return P("logical_not", name, lambda x, y: logical_not(f(x, y)), lambda x, y: opposite(x, y), EXACT, kinds=kinds)
+
+
+def _minus(x: Value, c: Value) -> bool:
+    k = const_of(c)
+    return constants("c")(c=c) and k is not None and k.array is None and bool(k.splat < 0)
+
+
+def _signs(op: Op, odd: bool) -> list[Pattern]:
+    """The sign of the argument moves out of an odd function and is lost in an even one, so that f(x) and f(-x) meet."""
+    out = (lambda y: -y) if odd else (lambda y: y)
+    n = op.name
+    domain = (-0.9, 0.9)
+    return [
+        P(n, f"{n}(-x)", lambda x: op(-x), lambda x: out(op(x)), EXACT, kinds="f", domain=domain),
+        P(n, f"{n}(x · -c)", lambda x, c: op(x * c), lambda x, c: out(op(x * -c)), EXACT, _minus, "f", domain),
+    ]
 
 
 # fmt: off
@@ -181,7 +208,9 @@ CHOICES = [
     _negated("≥", greater_equal, less, "biu"),
 ]
 # fmt: on
-PATTERNS: list[Pattern | Rewrite] = [*SUMS, *PRODUCTS, *POWERS, *CHOICES]
+ODD = (sin, tan, asin, atan, sinh, tanh, asinh, atanh, erf)
+SIGNS = [r for op in ODD for r in _signs(op, True)] + [r for op in (cos, cosh) for r in _signs(op, False)]
+PATTERNS: list[Pattern | Rewrite] = [*SUMS, *PRODUCTS, *POWERS, *SIGNS, *CHOICES]
 
 # --- what two sides of code cannot say: attributes and the order of operands --------------------------------------
 Attributes = dict[str, Any]
@@ -194,6 +223,11 @@ def _identity(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) 
 
 @rewrite(PATTERNS, "stop_gradient", "stop_gradient", EXACT, late=True)
 def _stop_gradient(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
+    return inputs[0]
+
+
+@rewrite(PATTERNS, "assigned", "assigned", EXACT, late=True)
+def _assigned(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
     return inputs[0]
 
 

@@ -70,9 +70,12 @@ def broadcast(a: tuple[Size, ...], b: tuple[Size, ...]) -> tuple[Size, ...] | No
 
 SMOOTH = (
     "tj.tanh({})", "tj.sigmoid({})", "tj.sin({})", "tj.cos({})", "tj.exp(tj.minimum({}, 3.0))", "tj.square({}) * 0.125",
-    "tj.sqrt(tj.abs({}) + 1.0)", "tj.math.log1p(tj.abs({}))", "tj.nn.relu({})", "tj.nn.softplus({})", "-{}", "tj.abs({})",
-    "{} * 0.5 + 1.0", "tj.math.erf({})", "tj.nn.gelu({})", "tj.nn.silu({})", "1.0 - {}", "tj.clip_by_value({}, -1.5, 1.5)",
-    "tj.math.expm1(tj.minimum({}, 2.0))", "tj.nn.leaky_relu({})", "tj.math.rsqrt(tj.square({}) + 1.0)", "tj.stop_gradient({})",
+    "tj.sqrt(tj.abs({}) + 1.0)", "tj.math.log1p(tj.abs({}))", "tj.nn.relu({})", "tj.nn.softplus({})", "-{}",
+    "tj.abs({})",
+    "{} * 0.5 + 1.0", "tj.math.erf({})", "tj.nn.gelu({})", "tj.nn.silu({})", "1.0 - {}",
+    "tj.clip_by_value({}, -1.5, 1.5)",
+    "tj.math.expm1(tj.minimum({}, 2.0))", "tj.nn.leaky_relu({})", "tj.math.rsqrt(tj.square({}) + 1.0)",
+    "tj.stop_gradient({})",
     "tj.identity({})", "tj.atan({})",
 )  # fmt: skip
 KEEPS_BITS = ("-{}", "tj.abs({})", "tj.identity({})", "tj.nn.relu({})", "tj.stop_gradient({})")
@@ -80,7 +83,19 @@ FLOAT_PAIRS = (
     "{} + {}", "{} - {}", "{} * {}", "{} / (1.0 + tj.square({}))", "tj.maximum({}, {})", "tj.minimum({}, {})",
     "tj.atan2({}, 2.0 + tj.abs({}))", "tj.math.squared_difference({}, {})",
 )  # fmt: skip
-INT_UNARY = ("-{}", "tj.abs({})", "{} + 3", "{} * 5", "{} // 3", "{} % 7", "~{}", "{} >> 1", "{} << 2", "tj.sign({})", "tj.square({})")
+INT_UNARY = (
+    "-{}",
+    "tj.abs({})",
+    "{} + 3",
+    "{} * 5",
+    "{} // 3",
+    "{} % 7",
+    "~{}",
+    "{} >> 1",
+    "{} << 2",
+    "tj.sign({})",
+    "tj.square({})",
+)
 INT_PAIRS = (
     "{} + {}", "{} - {}", "{} * {}", "tj.maximum({}, {})", "tj.minimum({}, {})", "{} & {}", "{} | {}", "{} ^ {}",
     "{} // (tj.abs({}) % 11 + 1)", "{} % (tj.abs({}) % 5 + 1)",
@@ -226,7 +241,7 @@ class Writer:
         axes = sorted(self.draw(st.sets(st.integers(0, rank - 1), min_size=1, max_size=rank)))
         keep = bool(self.upto(1))
         shape = tuple(1 if i in axes else d for i, d in enumerate(v.shape) if keep or i not in axes)
-        zero = any(d == 0 or isinstance(d, Batch) and d.c < 0 for i, d in enumerate(v.shape) if i in axes)
+        zero = any(d == 0 or (isinstance(d, Batch) and d.c < 0) for i, d in enumerate(v.shape) if i in axes)
         extremes = () if zero else ("max", "min")
         if v.dtype in FLOATS:
             name = self.pick(("sum", "sum", "mean", *extremes, *(("logsumexp",) if not zero else ())))
@@ -237,9 +252,7 @@ class Writer:
             name, exact = self.pick(("sum", "prod", *extremes)), True
         axis = tuple(axes) if len(axes) > 1 or self.upto(1) else axes[0]
         whole = len(axes) == rank and self.upto(1)
-        self.emit(
-            f"tj.reduce_{name}({v.name}, axis={None if whole else axis}, keepdims={keep})", v.dtype, shape, exact
-        )
+        self.emit(f"tj.reduce_{name}({v.name}, axis={None if whole else axis}, keepdims={keep})", v.dtype, shape, exact)
 
     def arg_extreme(self) -> None:
         v = self.value(lambda v: v.exact and v.dtype != "bool" and v.shape and all(d != 0 for d in v.shape))
@@ -256,7 +269,9 @@ class Writer:
         v = self.value()
         assert v is not None
         rank = len(v.shape)
-        what = self.pick(("transpose", "expand", "squeeze", "flatten", "split", "merge", "broadcast", "reverse", "tile"))
+        what = self.pick(
+            ("transpose", "expand", "squeeze", "flatten", "split", "merge", "broadcast", "reverse", "tile")
+        )
         if what == "transpose" and rank > 1:
             perm = self.draw(st.permutations(range(rank)))
             self.emit(f"tj.transpose({v.name}, {tuple(perm)})", v.dtype, tuple(v.shape[p] for p in perm), v.exact)
@@ -337,7 +352,10 @@ class Writer:
             at = self.upto(len(a.shape))
             assert b is not None
             self.emit(
-                f"tj.stack([{a.name}, {b.name}], axis={at})", a.dtype, (*a.shape[:at], 2, *a.shape[at:]), a.exact and b.exact
+                f"tj.stack([{a.name}, {b.name}], axis={at})",
+                a.dtype,
+                (*a.shape[:at], 2, *a.shape[at:]),
+                a.exact and b.exact,
             )
             return
         at = self.upto(len(a.shape) - 1)
@@ -353,7 +371,10 @@ class Writer:
             p, q = (d if isinstance(d, Batch) else Batch(0, d) for d in (x, y))
             size = Batch(p.a + q.a, p.c + q.c)
         self.emit(
-            f"tj.concat([{a.name}, {b.name}], axis={at})", a.dtype, (*a.shape[:at], size, *a.shape[at + 1 :]), a.exact and b.exact
+            f"tj.concat([{a.name}, {b.name}], axis={at})",
+            a.dtype,
+            (*a.shape[:at], size, *a.shape[at + 1 :]),
+            a.exact and b.exact,
         )
 
     def pad(self) -> None:
@@ -404,7 +425,10 @@ class Writer:
         axis = self.pick([i for i, d in enumerate(v.shape) if isinstance(d, int) and d > 0])
         index = [self.upto(v.shape[axis] - 1) for _ in range(self.upto(3, 1))]
         self.emit(
-            f"tj.gather({v.name}, {index}, axis={axis})", v.dtype, (*v.shape[:axis], len(index), *v.shape[axis + 1 :]), v.exact
+            f"tj.gather({v.name}, {index}, axis={axis})",
+            v.dtype,
+            (*v.shape[:axis], len(index), *v.shape[axis + 1 :]),
+            v.exact,
         )
 
     def scan(self) -> None:
@@ -434,25 +458,50 @@ class Writer:
             w = self.value(lambda w: w.dtype == v.dtype)
             if w is None:
                 return
-            text = f"{v.name} * 0.5 + tj.reduce_sum({w.name})" if v.dtype in FLOATS else f"{v.name} + tj.reduce_sum({w.name})"
+            text = (
+                f"{v.name} * 0.5 + tj.reduce_sum({w.name})"
+                if v.dtype in FLOATS
+                else f"{v.name} + tj.reduce_sum({w.name})"
+            )
             self.lines.append(f"{v.name}.assign(tj.clip_by_value({text}, -2, 2))")
             return
         self.lines.append(f"{v.name}.{self.pick(('assign', 'assign_add', 'assign_sub'))}({w.name})")
 
     # --- the whole --------------------------------------------------------------------------------------------------
     def body(self, n: int) -> None:
-        steps = (
-            [self.unary] * 4 + [self.pair] * 5 + [self.reduce] * 4 + [self.move] * 3 + [self.slice] * 2 + [self.variable] * 2
-            + [self.compare, self.choose, self.convert, self.arg_extreme, self.join, self.pad, self.matmul, self.matmul]
-            + [self.network, self.gather, self.scan, self.scalar]
-        )  # fmt: skip
+        often = {self.unary: 4, self.pair: 5, self.reduce: 4, self.move: 3}
+        often |= {self.slice: 2, self.variable: 2, self.matmul: 2}
+        seldom = (self.compare, self.choose, self.convert, self.arg_extreme, self.join, self.pad, self.network)
+        steps = [step for step, times in often.items() for _ in range(times)]
+        steps += [*seldom, self.gather, self.scan, self.scalar]
         for _ in range(n):
             self.pick(steps)()
 
     def whole(self, taped: bool | None) -> Program:
         batch = Batch(1)
-        pool: list[tuple[Size, ...]] = [(), (1,), (3,), (4,), (2, 3), (3, 4), (4, 1), (1, 5), (2, 3, 4), (17,), (0, 3), (8,)]
-        mixed: list[tuple[Size, ...]] = [(batch,), (batch, 3), (batch, 4), (2, batch), (batch, 1), (batch, 2, 3), (batch, 17)]
+        pool: list[tuple[Size, ...]] = [
+            (),
+            (1,),
+            (3,),
+            (4,),
+            (2, 3),
+            (3, 4),
+            (4, 1),
+            (1, 5),
+            (2, 3, 4),
+            (17,),
+            (0, 3),
+            (8,),
+        ]
+        mixed: list[tuple[Size, ...]] = [
+            (batch,),
+            (batch, 3),
+            (batch, 4),
+            (2, batch),
+            (batch, 1),
+            (batch, 2, 3),
+            (batch, 17),
+        ]
         main = self.pick(("float64", "float64", "float32"))
         params = [Val("x0", main, self.pick([s for s in mixed if s[0] == batch]), True)]
         for i in range(1, self.upto(3, 2) + 1):

@@ -49,7 +49,7 @@ def compiled(f, **options):
     return tj.function(f, **options)
 
 
-# --- the table of cases -------------------------------------------------------------------------------------------------
+# --- the table of cases -----------------------------------------------------------------------------------------------
 def table() -> list:
     out = []
     for d in ALL:
@@ -105,20 +105,32 @@ def test_gradients(cases, where):
         same(b.numpy(), a.numpy(), 1e-9, f"gradient of {n}")
 
 
-# --- elementwise operations: special values, odd sizes, layouts -----------------------------------------------------------
+# --- elementwise operations: special values, odd sizes, layouts -------------------------------------------------------
 SPECIAL = {
-    "f": [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, np.inf, -np.inf, np.nan, 1e-3, -1e-3, 20.0, -20.0, 1e4, -1e4, 7.3],
+    "f": [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, np.inf, -np.inf, np.nan, 1e-3, -1e-3, 20.0, -20.0,
+    1e4, -1e4, 7.3],
     "i": [0, 1, -1, 2, -2, 3, 7, -7, 100, -100],
     "u": [0, 1, 2, 3, 7, 100],
     "b": [False, True],
 }  # fmt: skip
 SIZES = (0, 1, 2, 15, 16, 17, 31, 33, 1000)
 ELEMENTWISE = [
-    op for op in OPS.values() if op.family == "elementwise" and op.scalar is not None and op.name not in ("cast", "copy")
+    op for op in OPS.values() if op.family == "elementwise" and op.scalar is not None and op.name not in ("cast",
+    "copy")
     and not any(r in op.name for r in ("philox", "random"))
 ]  # fmt: skip
 # where results are steep, an error of half a unit of the operand shows
-STEEP = {"pow": 300, "exp": 30, "exp2": 30, "expm1": 30, "sinh": 30, "cosh": 30, "tan": 100, "erfc": 100, "floormod": 100}
+STEEP = {
+    "pow": 300,
+    "exp": 30,
+    "exp2": 30,
+    "expm1": 30,
+    "sinh": 30,
+    "cosh": 30,
+    "tan": 100,
+    "erfc": 100,
+    "floormod": 100,
+}
 
 EITHER_ZERO = ("maximum", "minimum", "relu", "sign")  # of 0.0 and -0.0, NumPy itself gives now one, now the other
 
@@ -129,7 +141,13 @@ def special(d, n: int, seed: int) -> np.ndarray:
     base = list(SPECIAL[d.kind])
     if d.kind == "f":
         info = tj.ir.types.limits(d)
-        base += [float(info.smallest_subnormal), -float(info.smallest_subnormal), float(info.tiny), float(info.max), -float(info.max)]
+        base += [
+            float(info.smallest_subnormal),
+            -float(info.smallest_subnormal),
+            float(info.tiny),
+            float(info.max),
+            -float(info.max),
+        ]
     elif d.kind in "iu":
         base += [int(np.iinfo(d.np).max), int(np.iinfo(d.np).min)]
         base = [x for x in base if np.iinfo(d.np).min <= x <= np.iinfo(d.np).max]
@@ -148,7 +166,9 @@ def alike(got: np.ndarray, want: np.ndarray, name: str, what: str, *args: np.nda
         bad = got != want
     else:
         g, w = got.astype(np.float64), want.astype(np.float64)
-        tol = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-6, "float64": 4e-15}[want.dtype.name] * STEEP.get(name, 1)
+        tol = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-6, "float64": 4e-15}[want.dtype.name] * STEEP.get(
+            name, 1
+        )
         tiny = float(tj.ir.types.limits(tj.as_dtype(want.dtype)).tiny)
         with np.errstate(all="ignore"):
             near = (np.abs(g - w) <= tol * np.abs(w) + tiny) & np.isfinite(w)
@@ -158,7 +178,9 @@ def alike(got: np.ndarray, want: np.ndarray, name: str, what: str, *args: np.nda
     if bad.any():
         i = tuple(int(k[0]) for k in np.nonzero(bad)) if bad.ndim else ()
         operands = [np.broadcast_to(a, bad.shape)[i] for a in args]
-        raise AssertionError(f"{what}: {name}{tuple(operands)} is {got[i]!r}, eagerly {want[i]!r}; {int(bad.sum())} differ")
+        raise AssertionError(
+            f"{what}: {name}{tuple(operands)} is {got[i]!r}, eagerly {want[i]!r}; {int(bad.sum())} differ"
+        )
 
 
 def elementwise_of(d, arity: int) -> list:
@@ -238,14 +260,15 @@ def test_where_and_clip(dtype):
     def run(c, x, y):
         grid = tj.reshape(x, (10, 33))
         return [
-            tj.where(c, x, y), tj.where(c, x[0], y), tj.where(tj.reshape(c, (10, 33)), grid, y[:33]), tj.where(c[:10, None], grid, y[7]),
+            tj.where(c, x, y), tj.where(c, x[0], y), tj.where(tj.reshape(c, (10, 33)), grid, y[:33]),
+            tj.where(c[:10, None], grid, y[7]),
         ]  # fmt: skip
 
     for a, b in zip(run(*map(tj.constant, (c, x, y))), compiled(run, numerics="exact")(c, x, y)):
         alike(b.numpy(), a.numpy(), "where", dtype.name)
 
 
-# --- reductions -----------------------------------------------------------------------------------------------------------
+# --- reductions -------------------------------------------------------------------------------------------------------
 REDUCTIONS = {
     "f": ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_logsumexp"),
     "i": ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"),
@@ -279,13 +302,23 @@ def test_reductions(dtype):
                 tol = {"float32": 2e-5, "float64": 1e-12, "float16": 2e-2}.get(dtype, 0.0)
                 scale = np.abs(x.astype(np.float64)).sum() / max(a.numpy().size, 1) if d.kind == "f" else 1.0
                 np.testing.assert_allclose(
-                    b.numpy().astype(np.float64), a.numpy().astype(np.float64), rtol=tol, atol=tol * scale, err_msg=f"{label} of {shape}"
+                    b.numpy().astype(np.float64), a.numpy().astype(np.float64), rtol=tol, atol=tol * scale,
+                    err_msg=f"{label} of {shape}"
                 )  # fmt: skip
                 assert a.dtype is b.dtype
 
 
 def test_reductions_of_special_values():
-    rows = np.array([[1, np.nan, 2], [np.inf, 1, 2], [-np.inf, np.inf, 0], [-0.0, -0.0, -0.0], [np.nan, np.inf, -np.inf], [-np.inf] * 3])
+    rows = np.array(
+        [
+            [1, np.nan, 2],
+            [np.inf, 1, 2],
+            [-np.inf, np.inf, 0],
+            [-0.0, -0.0, -0.0],
+            [np.nan, np.inf, -np.inf],
+            [-np.inf] * 3,
+        ]
+    )
     for dtype in (np.float32, np.float64):
         x = np.tile(rows, (1, 11)).astype(dtype)
 
@@ -313,11 +346,14 @@ def test_positions_of_extremes(dtype):
             assert b.dtype is tj.int64
 
 
-# --- products -------------------------------------------------------------------------------------------------------------
+# --- products ---------------------------------------------------------------------------------------------------------
 PRODUCTS = [
-    ((3, 4), (4, 5)), ((1, 1), (1, 1)), ((17, 33), (33, 15)), ((1, 300), (300, 1)), ((300, 1), (1, 20)), ((5, 0), (0, 3)), ((0, 4), (4, 2)),
-    ((4, 3), (3, 0)), ((64, 64), (64, 64)), ((130, 70), (70, 257)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((3, 4), (6, 4, 2)),
-    ((2, 1, 17, 8), (1, 3, 8, 9)), ((0, 3, 4), (0, 4, 5)), ((8, 1, 40), (8, 40, 1)), ((2000, 2), (2, 1)), ((2, 2000), (2000, 1)),
+    ((3, 4), (4, 5)), ((1, 1), (1, 1)), ((17, 33), (33, 15)), ((1, 300), (300, 1)), ((300, 1), (1, 20)),
+    ((5, 0), (0, 3)), ((0, 4), (4, 2)),
+    ((4, 3), (3, 0)), ((64, 64), (64, 64)), ((130, 70), (70, 257)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)),
+    ((3, 4), (6, 4, 2)),
+    ((2, 1, 17, 8), (1, 3, 8, 9)), ((0, 3, 4), (0, 4, 5)), ((8, 1, 40), (8, 40, 1)), ((2000, 2), (2, 1)),
+    ((2, 2000), (2000, 1)),
 ]  # fmt: skip
 
 
@@ -360,9 +396,12 @@ def test_errors_are_those_of_eager_calls():
     """What an operation refuses eagerly it refuses in a trace, with the same kind of error."""
     bad = [
         (lambda x: tj.matmul(x, x), (2, 3)), (lambda x: x + x[:1, :2], (2, 3)), (lambda x: tj.reshape(x, (4,)), (2, 3)),
-        (lambda x: tj.concat([x, x[:1]], 1), (2, 3)), (lambda x: tj.reduce_sum(x, axis=5), (2, 3)), (lambda x: x[5], (2, 3)),
-        (lambda x: tj.transpose(x, [0, 0]), (2, 3)), (lambda x: tj.reduce_max(x, axis=0), (0, 3)), (lambda x: x & x, (2, 3)),
-        (lambda x: tj.broadcast_to(x, (3, 2)), (2, 3)), (lambda x: tj.squeeze(x, 0), (2, 3)), (lambda x: tj.split(x, 2, axis=1), (2, 3)),
+        (lambda x: tj.concat([x, x[:1]], 1), (2, 3)), (lambda x: tj.reduce_sum(x, axis=5), (2, 3)),
+        (lambda x: x[5], (2, 3)),
+        (lambda x: tj.transpose(x, [0, 0]), (2, 3)), (lambda x: tj.reduce_max(x, axis=0), (0, 3)),
+        (lambda x: x & x, (2, 3)),
+        (lambda x: tj.broadcast_to(x, (3, 2)), (2, 3)), (lambda x: tj.squeeze(x, 0), (2, 3)),
+        (lambda x: tj.split(x, 2, axis=1), (2, 3)),
     ]  # fmt: skip
     for f, shape in bad:
         kinds = []

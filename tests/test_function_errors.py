@@ -79,10 +79,7 @@ def test_our_frames_are_not_shown():
 def test_a_script_that_fails_shows_its_own_lines_only(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import tracejit as tj\n"
-        "def model(x):\n"
-        "    return x @ tj.ones((4, 5))\n"
-        "tj.function(model)(tj.ones((2, 3)))\n"
+        "import tracejit as tj\ndef model(x):\n    return x @ tj.ones((4, 5))\ntj.function(model)(tj.ones((2, 3)))\n"
     )
     root = os.path.dirname(os.path.dirname(tj.__file__))
     r = subprocess.run([sys.executable, script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root})
@@ -151,8 +148,10 @@ def test_a_failed_trace_can_be_tried_again():
 # --- values that are not there yet ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "use",
-    [lambda t: bool(t > 0), lambda t: float(t), lambda t: int(t), lambda t: t.numpy(), lambda t: np.asarray(t), lambda t: [1, 2][t],
-     lambda t: f"{t:.2f}", lambda t: t.item(), lambda t: range(t), lambda t: 1 if t else 2, lambda t: t.tolist(), lambda t: np.sum(t + 0).item()],
+    [lambda t: bool(t > 0), lambda t: float(t), lambda t: int(t), lambda t: t.numpy(), lambda t: np.asarray(t),
+    lambda t: [1, 2][t],
+     lambda t: f"{t:.2f}", lambda t: t.item(), lambda t: range(t), lambda t: 1 if t else 2, lambda t: t.tolist(),
+     lambda t: np.sum(t + 0).item()],
     ids=["bool", "float", "int", "numpy", "asarray", "index", "format", "item", "range", "if", "tolist", "np.sum"],
 )  # fmt: skip
 def test_asking_for_a_traced_value(use):
@@ -185,7 +184,13 @@ def test_a_leaked_tensor_names_the_line_that_made_it():
         return x + 1
 
     f(tj.constant(X))
-    for use in (lambda t: t + 1, lambda t: tj.exp(t), lambda t: t.numpy(), lambda t: tj.stack([t, t]), lambda t: tj.Variable(t)):
+    for use in (
+        lambda t: t + 1,
+        lambda t: tj.exp(t),
+        lambda t: t.numpy(),
+        lambda t: tj.stack([t, t]),
+        lambda t: tj.Variable(t),
+    ):
         e = failure(use, box[0])
         assert isinstance(e, LeakedTensorError), e
         assert isinstance(e, RuntimeError)

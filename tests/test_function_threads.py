@@ -80,7 +80,7 @@ def test_a_trace_in_one_thread_does_not_disturb_eager_work_in_others():
 
     def trace(i):
         for k in range(8):
-            f = tj.function(lambda x: tj.sin(x) * (i + 0.5) + k)  # noqa: B023
+            f = tj.function(lambda x: tj.sin(x) * (i + 0.5) + k)
             x = np.arange(4.0)
             if not np.allclose(f(x), np.sin(x) * (i + 0.5) + k):
                 wrong.append((i, k))

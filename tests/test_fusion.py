@@ -78,7 +78,8 @@ PROGRAMS = {
     "logsumexp": (1, lambda x: tj.reduce_logsumexp(x, axis=1), X),
     "softmax with its gradient": (1, with_gradient(lambda x, y: tj.reduce_sum(tj.nn.softmax(x) * y, axis=1), 0), X, X),
     "layer norm": (1, layer_norm, X, ROW, ROW),
-    "layer norm with its gradient": (1, with_gradient(lambda x, g, o: tj.reduce_sum(layer_norm(x, g, o) * x, 1), 0, 1, 2), X, ROW, ROW),
+    "layer norm with its gradient": (1, with_gradient(lambda x, g, o: tj.reduce_sum(layer_norm(x, g, o) * x, 1), 0, 1,
+    2), X, ROW, ROW),
     "batch norm": (3, batch_norm, X, ROW, ROW),
     "gelu with its gradient": (1, with_gradient(tj.nn.gelu, 0), X),
     "cross entropy with its gradient": (2, with_gradient(cross_entropy, 0), X, LABELS),
@@ -86,7 +87,8 @@ PROGRAMS = {
     "Black-Scholes": (1, black_scholes, POSITIVE, POSITIVE[::-1].copy(), POSITIVE),
     "a dense layer": (1, lambda x, w, b: tj.nn.relu(x @ w + b), X, f32(128, 32), f32(32)),
     "a transposed product": (1, lambda x, y: tj.transpose(x) @ y, X, X),
-    "attention": (3, lambda q, k, v: tj.nn.softmax(tj.matmul(q, k, transpose_b=True) / 8.0) @ v, *[f32(4, 16, 8) for _ in range(3)]),
+    "attention": (3, lambda q, k, v: tj.nn.softmax(tj.matmul(q, k, transpose_b=True) / 8.0) @ v,
+    *[f32(4, 16, 8) for _ in range(3)]),
     "dropout": (1, lambda x: tj.reduce_sum(tj.nn.dropout(x, 0.0) * 2.0), X),
     "nothing": (0, lambda: ()),
 }  # fmt: skip
@@ -98,7 +100,7 @@ def test_programs(name):
     assert kernels(f, *args) == expected
 
 
-# --- training steps -----------------------------------------------------------------------------------------------------
+# --- training steps ---------------------------------------------------------------------------------------------------
 def step_of(params, loss, update):
     @tj.function
     def step(*data):
@@ -165,7 +167,7 @@ def test_the_backward_of_a_traced_function():
     assert d.halves()[1].program.kernels == 11
 
 
-# --- explanations and what may not fuse ---------------------------------------------------------------------------------
+# --- explanations and what may not fuse -------------------------------------------------------------------------------
 def test_explain_lists_the_kernels():
     f = tj.function(lambda x, w: tj.nn.softmax(tj.nn.relu(x @ w)))
     text = f.explain(X, f32(128, 16))

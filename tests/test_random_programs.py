@@ -10,6 +10,7 @@ from random_programs import Program, programs
 
 import tracejit as tj
 
+
 def agree(got: np.ndarray, want: np.ndarray, tol: float) -> bool:
     if got.dtype != want.dtype or got.shape != want.shape:
         return False
@@ -37,11 +38,11 @@ def explain(what: str, program: Program, batch: int, got: list, want: list) -> s
     return "\n".join(lines)
 
 
-def eager(program: Program, batch: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def eager(program: Program, batch: int, seed: int) -> list[np.ndarray]:
     """Results and Variables after one call."""
     f, variables = program.make(program.arrays(program.variables, batch, 99))
     out = f(*[tj.constant(a) for a in program.arrays(program.params, batch, seed)])
-    return [np.asarray(t) for t in out], [np.asarray(v) for v in variables]
+    return [np.asarray(t) for t in (*out, *variables)]
 
 
 def check(program: Program, batches: tuple[int, ...]) -> None:
@@ -52,7 +53,7 @@ def check(program: Program, batches: tuple[int, ...]) -> None:
         if b < program.smallest:
             continue
         same = functools.partial(agree, tol=tolerance(program, b))
-        want = [*sum(eager(program, b, seed), [])]
+        want = eager(program, b, seed)
         arrays = program.arrays(program.params, b, seed)
         for v, a in zip(variables, initial):
             v.assign(a)

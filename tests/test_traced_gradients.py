@@ -44,15 +44,22 @@ FUNCTIONS = {
     "extremes": lambda x, w, b: tj.reduce_max(x @ w) + tj.reduce_sum(tj.reduce_min(w * b, axis=0)),
     "moments": lambda x, w, b: tj.reduce_sum(tj.math.reduce_variance(x @ w, axis=0) * b),
     "slices": lambda x, w, b: tj.reduce_sum(x[::2] @ w[:, 1:4] * b[-3:]) + x[1, 2] * w[0, 0],
-    "joins": lambda x, w, b: tj.reduce_sum(tj.concat([w, w * 2.0, b[None]], 0) ** 2) + tj.reduce_sum(tj.stack([x, x * x], 1)),
-    "gather": lambda x, w, b: tj.reduce_sum(tj.gather(w, [0, 2, 0, 1]) * tj.exp(b)) + tj.reduce_sum(tj.gather(x, [1, 1], axis=1)),
-    "where": lambda x, w, b: tj.reduce_sum(tj.where(x > 0, x * x, tj.sqrt(tj.where(x > 0, 1.0, -x)))) + tj.reduce_sum(w) * b[0],
+    "joins": lambda x, w, b: tj.reduce_sum(tj.concat([w, w * 2.0, b[None]],
+    0) ** 2) + tj.reduce_sum(tj.stack([x, x * x], 1)),
+    "gather": lambda x, w, b: tj.reduce_sum(tj.gather(w, [0, 2, 0, 1]) * tj.exp(b)) + tj.reduce_sum(tj.gather(x,
+    [1, 1], axis=1)),
+    "where": lambda x, w, b: tj.reduce_sum(tj.where(x > 0, x * x,
+    tj.sqrt(tj.where(x > 0, 1.0, -x)))) + tj.reduce_sum(w) * b[0],
     "transposes": lambda x, w, b: tj.reduce_sum(tj.transpose(tj.sin(x @ w)) @ x) * tj.reduce_prod(b),
-    "reshapes": lambda x, w, b: tj.reduce_sum(tj.reshape(x, (2, 6)) @ tj.reshape(tj.cos(x), (6, 2))) + tj.reduce_sum(w @ b[:, None]),
+    "reshapes": lambda x, w, b: tj.reduce_sum(tj.reshape(x, (2, 6)) @ tj.reshape(tj.cos(x),
+    (6, 2))) + tj.reduce_sum(w @ b[:, None]),
     "einsum": lambda x, w, b: tj.einsum("ij,jk,k->", x, tj.sigmoid(w), b),
-    "running sums": lambda x, w, b: tj.reduce_sum(tj.cumsum(x, axis=0) * x) + tj.reduce_sum(tj.square(tj.cumsum(b, reverse=True))) * w[1, 1],
-    "pads": lambda x, w, b: tj.reduce_sum(tj.pad(x, [[1, 0], [0, 2]], constant_values=2.0) ** 3) + tj.reduce_sum(tj.tile(b, [3])[2:9] * w[0, 1]),
-    "integers": lambda x, w, b: tj.reduce_sum(x * tj.cast(tj.range(3), tj.float64)) + tj.reduce_sum(tj.round(w) * w) * b[1],
+    "running sums": lambda x, w, b: tj.reduce_sum(tj.cumsum(x,
+    axis=0) * x) + tj.reduce_sum(tj.square(tj.cumsum(b, reverse=True))) * w[1, 1],
+    "pads": lambda x, w, b: tj.reduce_sum(tj.pad(x, [[1, 0], [0, 2]],
+    constant_values=2.0) ** 3) + tj.reduce_sum(tj.tile(b, [3])[2:9] * w[0, 1]),
+    "integers": lambda x, w, b: tj.reduce_sum(x * tj.cast(tj.range(3),
+    tj.float64)) + tj.reduce_sum(tj.round(w) * w) * b[1],
 }  # fmt: skip
 
 
@@ -169,7 +176,7 @@ def test_jacobian_inside_a_trace():
     close(tj.function(f)(a), np.diag(np.cos(a) * a.sum()) + np.sin(a)[:, None])
 
 
-# --- traced functions under eager tapes ---------------------------------------------------------------------------------
+# --- traced functions under eager tapes -------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_traced_function_under_a_tape(name):
     f = FUNCTIONS[name]
@@ -373,7 +380,9 @@ def test_batch_sizes_under_a_tape():
     assert f.experimental_get_tracing_count() <= 3
 
 
-@pytest.mark.parametrize("x", [3.0, np.array(3.0), np.zeros((0, 3)), np.ones((1, 3))], ids=["float", "0-d", "empty", "one row"])
+@pytest.mark.parametrize(
+    "x", [3.0, np.array(3.0), np.zeros((0, 3)), np.ones((1, 3))], ids=["float", "0-d", "empty", "one row"]
+)
 def test_shapes_at_the_edge(x):
     f = tj.function(lambda x: tj.reduce_sum(x * x * x))
     t = tj.constant(x)

@@ -205,7 +205,9 @@ def test_broadcast_updates():
     both(make, np.arange(3, dtype=np.float32))
 
 
-@pytest.mark.parametrize("key", [0, -1, (slice(None), 1), (1, 2), (slice(0, 2), slice(1, None)), slice(None, None, 2), Ellipsis, (..., -1)])
+@pytest.mark.parametrize(
+    "key", [0, -1, (slice(None), 1), (1, 2), (slice(0, 2), slice(1, None)), slice(None, None, 2), Ellipsis, (..., -1)]
+)
 def test_slices(key):
     def make():
         v = tj.Variable(np.arange(12.0).reshape(4, 3))
@@ -241,7 +243,9 @@ def test_the_buffer_stays():
     np.testing.assert_allclose(v.numpy()[0, 0], 1 + 1 + 0.5 + 0.25 + 0.125)
 
 
-@pytest.mark.parametrize("snapshot", [lambda v: v.numpy(), lambda v: v.read_value(), lambda v: tj.identity(v), np.asarray, lambda v: v[1:]])
+@pytest.mark.parametrize(
+    "snapshot", [lambda v: v.numpy(), lambda v: v.read_value(), lambda v: tj.identity(v), np.asarray, lambda v: v[1:]]
+)
 def test_snapshots_do_not_change(snapshot):
     v = tj.Variable(np.ones(10, np.float32))
     step = tj.function(lambda: nothing(v.assign_add(1.0)))
@@ -292,7 +296,9 @@ def test_assignments_outside_are_seen():
 
 
 # --- kinds of Variables -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "uint32", "float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int32", "int64", "uint8", "uint32", "float16", "bfloat16", "float32", "float64"]
+)
 @pytest.mark.parametrize("shape", [(), (1,), (17,), (3, 33), (0, 4)])
 def test_dtypes_and_shapes(dtype, shape):
     def make():

@@ -174,6 +174,16 @@ class Concrete:
                 return None
         return sizes
 
+    def is_open(self, specs: Sequence[TensorSpec | None]) -> bool:
+        """Whether the sizes that the specs leave open are symbols here."""
+        return all(
+            isinstance(p, Dim)
+            for pattern, spec in zip(self.shapes, specs, strict=True)
+            if spec is not None
+            for p, want in zip(pattern, spec.shape, strict=True)
+            if want is None or isinstance(want, str)
+        )
+
     # --- what users see -----------------------------------------------------------------------------------------------
     @property
     def graph(self) -> Graph:
@@ -386,17 +396,21 @@ class Function(NativeCallable):
                 kinds.append(_Kind("static", _Static(x)))
         return tuple(kinds), shapes, inputs
 
-    def _find(self, leaves: list, structure: Any) -> tuple[Concrete, list[Any], dict[str, int]]:
+    def _find(
+        self, leaves: list, structure: Any, specs: dict[int, TensorSpec] | None = None
+    ) -> tuple[Concrete, list[Any], dict[str, int]]:
+        """The trace for these leaves, made if need be; `specs` says which of them only stand for such tensors."""
         while True:
             kinds, shapes, inputs = self._kinds(leaves, structure)
             key = (structure, kinds)
+            wanted = [specs.get(id(x)) for x in inputs] if specs else None
             with self._lock:
                 for c in self.traces.get(key, ()):
                     sizes = c.sizes(shapes)
-                    if sizes is not None:
+                    if sizes is not None and (wanted is None or c.is_open(wanted)):
                         return c, inputs, sizes
                 try:
-                    c = self._trace(key, leaves, structure, kinds, shapes)
+                    c = self._trace(key, leaves, structure, kinds, shapes, wanted)
                 except NeedStatic as need:
                     self._static.setdefault(structure, set()).update(need.params)
                     continue
@@ -405,10 +419,14 @@ class Function(NativeCallable):
                 assert sizes is not None
                 return c, inputs, sizes
 
-    def _patterns(self, key: tuple, shapes: list[tuple], fixed: set[tuple[int, int]]) -> tuple[list[tuple], str]:
+    def _patterns(
+        self, key: tuple, shapes: list[tuple], fixed: set[tuple[int, int]], wanted: list[TensorSpec | None] | None
+    ) -> tuple[list[tuple], str]:
         """Shapes for a new trace: where an earlier trace of this key differs, the size becomes a symbol."""
         if self.input_signature is not None:
-            return self._from_signature(shapes), "input_signature"
+            return self._from_specs(shapes, tree.flatten(self.input_signature)[0]), "input_signature"
+        if wanted is not None:
+            return self._from_specs(shapes, wanted), "get_concrete_function"
         earlier = self.traces.get(key, ())
         if not earlier:
             return [tuple(s) for s in shapes], "first call" if not self.traces else self._why(key)
@@ -430,8 +448,7 @@ class Function(NativeCallable):
         changed = ", ".join(show_shape(p) for p in out if any(isinstance(d, Dim) for d in p))
         return out, f"sizes changed: {changed or 'one became 0 or 1'}"
 
-    def _from_signature(self, shapes: list[tuple]) -> list[tuple]:
-        specs = tree.flatten(self.input_signature)[0]
+    def _from_specs(self, shapes: list[tuple], specs: Sequence[TensorSpec | None]) -> list[tuple]:
         out = []
         for i, shape in enumerate(shapes):
             spec = specs[i] if i < len(specs) else None
@@ -459,10 +476,13 @@ class Function(NativeCallable):
                 where = "; ".join(f"{paths[i]}: {k[i]} -> {kinds[i]}" for i in diff[:3])
         return where or "the structure of the arguments differs"
 
-    def _trace(self, key: tuple, leaves: list, structure: Any, kinds: tuple, shapes: list[tuple]) -> Concrete:
+    def _trace(
+        self, key: tuple, leaves: list, structure: Any, kinds: tuple, shapes: list[tuple],
+        wanted: list[TensorSpec | None] | None,
+    ) -> Concrete:  # fmt: skip
         fixed = self._fixed.setdefault(key, set())
         while True:
-            patterns, reason = self._patterns(key, shapes, fixed)
+            patterns, reason = self._patterns(key, shapes, fixed, wanted)
             try:
                 return self._trace_at(leaves, structure, kinds, patterns, reason)
             except NeedStatic as need:
@@ -472,9 +492,9 @@ class Function(NativeCallable):
                     (i, j) for i, p in enumerate(patterns) for j, d in enumerate(p)
                     if isinstance(d, Dim) and d.symbols & need.symbols
                 }  # fmt: skip
-                if hit <= fixed or self.input_signature is not None:
+                if hit <= fixed or wanted is not None or self.input_signature is not None:
                     raise locate(
-                        TracedValueError("the function needs the value of a size that input_signature leaves open")
+                        TracedValueError("the function needs the value of a size that its TensorSpec leaves open")
                     ) from None
                 fixed |= hit
 
@@ -554,9 +574,18 @@ class Function(NativeCallable):
     # --- what users see -----------------------------------------------------------------------------------------------
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> Concrete:
         """The trace for arguments like these; a `TensorSpec` stands for a tensor of that shape and dtype."""
-        args, kwargs = tree.map_structure(_example, (args, kwargs))
+        specs: dict[int, TensorSpec] = {}
+
+        def example(x: Any) -> Any:
+            if not isinstance(x, TensorSpec):
+                return x
+            t = wrap(np.zeros([2 if d is None or isinstance(d, str) else d for d in x.shape], x.dtype.np))
+            specs[id(t)] = x
+            return t
+
+        args, kwargs = tree.map_structure(example, (args, kwargs))
         leaves, structure = self._flatten(args, kwargs)
-        return self._find(leaves, structure)[0]
+        return self._find(leaves, structure, specs)[0]
 
     def graph(self, *args: Any, stage: str = "traced", **kwargs: Any) -> Graph:
         """The graph for arguments like these: `stage` is "traced", "optimized" or "prepared" (as fusion takes it)."""
@@ -658,12 +687,6 @@ def _plan_leaves(c: Concrete, leaves: list) -> list:
     return out
 
 
-def _example(x: Any) -> Any:
-    if isinstance(x, TensorSpec):
-        return wrap(np.zeros([2 if d is None or isinstance(d, str) else d for d in x.shape], x.dtype.np))
-    return x
-
-
 def function(
     func: Callable[..., Any] | None = None,
     input_signature: Any = None,
@@ -680,7 +703,7 @@ def function(
     Parameters
     ----------
     func : the function; without it, a decorator is returned
-    input_signature : `TensorSpec`s (or nests of them); sizes given as None or by name do not retrace (0 and 1 once each)
+    input_signature : `TensorSpec`s (or nests of them); sizes given as None or by name do not retrace, but for 0 and 1
     numerics : how far simplifications may go: "exact" (bit by bit), "finite" (equal on finite values), "fast"
     autograph, jit_compile, reduce_retracing : taken for TensorFlow's sake; every function is compiled, and sizes that
         change become symbols by themselves

@@ -112,5 +112,6 @@ __all__ = [
     "reciprocal", "reduce_all", "reduce_any", "reduce_euclidean_norm", "reduce_logsumexp", "reduce_max", "reduce_mean",
     "reduce_min", "reduce_prod", "reduce_std", "reduce_sum", "reduce_variance", "rint", "round", "rsqrt", "sigmoid",
     "sign", "sin", "sinh", "softmax", "softplus", "softsign", "sqrt", "square", "squared_difference", "subtract", "tan",
-    "tanh", "top_k", "truediv", "trunc", "truncatediv", "truncatemod", "unsorted_segment_sum", "xdivy", "xlog1py", "xlogy", "zero_fraction",
+    "tanh", "top_k", "truediv", "trunc", "truncatediv", "truncatemod", "unsorted_segment_sum",
+    "xdivy", "xlog1py", "xlogy", "zero_fraction",
 ]  # fmt: skip

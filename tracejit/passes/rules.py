@@ -93,7 +93,9 @@ def _minus(x: Value, c: Value) -> bool:
 
 def _signs(op: Op, odd: bool) -> list[Pattern]:
     """The sign of the argument moves out of an odd function and is lost in an even one, so that f(x) and f(-x) meet."""
-    out = (lambda y: -y) if odd else (lambda y: y)
+    def out(y: Any) -> Any:
+        return -y if odd else y
+
     n = op.name
     domain = (-0.9, 0.9)
     return [

@@ -1,0 +1,89 @@
+"""Small promises of the interface: what is printed, what is refused, and what stays as it was."""
+
+import numpy as np
+import pytest
+
+import tracejit as tj
+from tracejit.errors import DTypeError, TracedValueError
+
+
+def test_single_elements_print_in_their_own_precision():
+    third = tj.constant(0.23272451758384705)
+    assert repr(third) == "tj.Tensor(0.23272452, shape=(), dtype=float32)"
+    assert str(tj.cast(third, tj.float64)).startswith("tj.Tensor(0.2327245175")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(np.array([300]), "int8"), (np.array([-1]), "uint8"), (np.array([1.7]), "int32"), (np.array([1j]), "float32"),
+     (1j, "float64"), (np.int64(2**40), "int32")],
+)  # fmt: skip
+def test_values_that_do_not_fit_the_asked_dtype_are_refused(value, dtype):
+    with pytest.raises(DTypeError):
+        tj.constant(value, dtype=dtype)
+    with pytest.raises(DTypeError):
+        tj.Variable(tj.zeros(np.shape(value), dtype)).assign(value)
+
+
+def test_values_that_fit_the_asked_dtype_are_taken():
+    assert tj.constant(np.array([100]), dtype=tj.int8).numpy().tolist() == [100]
+    assert tj.constant(np.array([1.5]), dtype=tj.float16).dtype is tj.float16
+    assert tj.cast(np.array([300.7]), tj.int32).numpy().tolist() == [300]
+
+
+def test_memory_handed_out_by_dlpack_is_read_only():
+    t = tj.constant([1, 2])
+    a = np.from_dlpack(t)
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+        with pytest.raises(ValueError, match="read-only"):
+            a[0] = 5
+    assert t.numpy().tolist() == [1, 2]
+
+
+def test_the_sign_plus_reads_a_variable():
+    v = tj.Variable([1.0])
+    before, also = +v, np.positive(v)
+    v.assign([2.0])
+    assert (before.numpy().tolist(), also.numpy().tolist()) == ([1.0], [1.0])
+
+
+def test_a_variable_made_inside_a_trace_is_refused_with_a_cure():
+    with pytest.raises(TracedValueError, match="a Variable cannot be made while") as caught:
+        tj.function(lambda x: tj.Variable(1.0) + x)(tj.ones(()))
+    assert "before the first call" in str(caught.value)
+
+
+def scores(x, w):
+    return tj.nn.softmax(x @ w - tj.reduce_mean(x, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("sizes", [(4, 0, 7), (0, 4), (4, 1, 0, 5)])
+def test_a_signature_takes_empty_batches(sizes):
+    f = tj.function(scores, input_signature=[tj.TensorSpec([None, 5]), tj.TensorSpec([5, 7])])
+    w = tj.random.normal((5, 7))
+    for n in sizes:
+        x = tj.random.normal((n, 5))
+        np.testing.assert_allclose(f(x, w), scores(x, w), rtol=1e-5, atol=1e-6)
+    assert f.experimental_get_tracing_count() == len({min(n, 2) for n in sizes})
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+def test_a_concrete_function_is_open_where_its_specs_are(called_before):
+    f = tj.function(scores)
+    w = tj.random.normal((5, 7))
+    if called_before:
+        f(tj.ones((2, 5)), w)
+    c = f.get_concrete_function(tj.TensorSpec([None, 5]), tj.TensorSpec([5, 7]))
+    count = f.experimental_get_tracing_count()
+    for n in (2, 3, 64):
+        x = tj.random.normal((n, 5))
+        np.testing.assert_allclose(c(x, w), scores(x, w), rtol=1e-5, atol=1e-6)
+    assert f.experimental_get_tracing_count() == count
+    assert f.get_concrete_function(tj.TensorSpec([None, 5]), tj.TensorSpec([5, 7])) is c
+
+
+def test_specs_of_open_sizes_that_must_agree():
+    f = tj.function(lambda x, y: x + y)
+    f.get_concrete_function(tj.TensorSpec([None]), tj.TensorSpec([None]))
+    assert f(tj.ones((3,)), tj.ones((3,))).shape == (3,)
+    assert f.experimental_get_tracing_count() == 1

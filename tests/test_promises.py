@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import tracejit as tj
-from tracejit.errors import DTypeError, TracedValueError
+from tracejit.errors import DTypeError, OutOfRangeError, TracedValueError
+
+A = np.arange(60.0).reshape(3, 4, 5)
 
 
 def test_single_elements_print_in_their_own_precision():
@@ -87,3 +89,49 @@ def test_specs_of_open_sizes_that_must_agree():
     f.get_concrete_function(tj.TensorSpec([None]), tj.TensorSpec([None]))
     assert f(tj.ones((3,)), tj.ones((3,))).shape == (3,)
     assert f.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("strided", [A[:, 0, 0], A[0, ::-2, 1], A.T[2, 1]], ids=["column", "backwards", "transposed"])
+def test_captured_arrays_need_not_be_contiguous(strided):
+    got = tj.function(lambda x: x + strided)(tj.constant(1.0))
+    np.testing.assert_array_equal(got, strided + 1.0)
+
+
+@pytest.mark.parametrize("wrap", [lambda k: k, tj.convert_to_tensor], ids=["array", "tensor"])
+@pytest.mark.parametrize(
+    "key", [A[:, :, 0] > 20, A > 30, np.array([True, False, True]), np.zeros(0, np.int64)],
+    ids=["2d mask", "3d mask", "1d mask", "no index"],
+)  # fmt: skip
+def test_masks_and_indices_that_a_function_closes_over(key, wrap):
+    k = wrap(key)
+    np.testing.assert_array_equal(tj.function(lambda x: x[k])(tj.constant(A)), A[key])
+
+
+def test_a_list_of_bools_is_a_mask_in_a_trace_too():
+    for f in (lambda x: x[[True, False, True]], lambda x: x[..., [True, False, False, True, True]], lambda x: x[[]]):
+        np.testing.assert_array_equal(tj.function(f)(tj.constant(A)), f(A.astype(float)) if f(A).size else A[:0])
+
+
+@pytest.mark.parametrize("wrapper", [lambda f: f, tj.function], ids=["eager", "traced"])
+@pytest.mark.parametrize(
+    "key", [np.array([True, False]), (slice(None), np.array([True, False])), (..., np.ones((3, 5), bool))]
+)
+def test_masks_of_the_wrong_size_are_refused(wrapper, key):
+    with pytest.raises(OutOfRangeError):
+        wrapper(lambda x: x[key])(tj.constant(A))
+
+
+@pytest.mark.parametrize("wrapper", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_an_index_out_of_range_names_the_line(wrapper):
+    v = tj.Variable([1.0, 2.0, 3.0])
+
+    def f(i):
+        v.assign_add([1.0, 1.0, 1.0])
+        return tj.gather(v, i) * 2.0  # the line at fault
+
+    with pytest.raises(OutOfRangeError, match="the line at fault") as caught:
+        wrapper(f)(tj.constant([0, 7]))
+    assert "index 7" in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 12
+    if wrapper is tj.function:
+        assert v.numpy().tolist() == [1.0, 2.0, 3.0]

@@ -314,6 +314,39 @@ def test_persistent_tapes_and_output_gradients():
         close(tape.gradient(more["sum"], x), np.ones_like(X))
 
 
+def test_what_is_kept_may_also_be_assigned():
+    v, w = tj.Variable(W), tj.Variable(W * 0)
+
+    @tj.function
+    def f(x):
+        h = tj.exp(x @ v)
+        w.assign(tj.transpose(x) @ h)
+        v.assign(tj.tanh(v))
+        return tj.reduce_sum(h * h) + tj.reduce_sum(w * w)
+
+    for x in (X, X * 0.5):
+        before = v.numpy().copy()
+        t = tj.constant(x)
+        with tj.GradientTape() as tape:
+            tape.watch(t)
+            y = f(t)
+        w.assign_add(W)
+        h = np.exp(x @ before)
+        close(tape.gradient(y, t), 2 * (h * h) @ before.T)
+        close(v, np.tanh(before))
+
+
+def test_arrays_may_be_written_to_before_the_gradient_is_taken():
+    a, captured = X.copy(), np.linspace(0, 1, 40)
+    v = tj.Variable(2.0, dtype=tj.float64)
+    f = tj.function(lambda x: tj.reduce_sum(tj.exp(x * v)) + tj.reduce_sum(captured * v))
+    with tj.GradientTape() as tape:
+        y = f(a)
+    a[:] = 100.0
+    captured[:] = 100.0
+    close(tape.gradient(y, v), (X * np.exp(2 * X)).sum() + 20)
+
+
 def test_results_that_do_not_depend_on_anything():
     f = tj.function(lambda x, y: (x * 2.0, tj.constant(1.0), tj.reduce_sum(y), tj.stop_gradient(x)))
     x, y = tj.constant(X), tj.constant(B)

@@ -11,7 +11,7 @@ from tracejit.autodiff.tape import GradientTape
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
 from tracejit.context import context
 from tracejit.ir.graph import Graph, Value
-from tracejit.ir.types import TensorType, as_dtype
+from tracejit.ir.types import TensorType
 from tracejit.passes.partition import partition
 from tracejit.passes.pipeline import optimize
 from tracejit.runtime.records import Returns
@@ -143,7 +143,10 @@ def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list
         d = Differentiable(parts.graph, parts.outputs, exe.numerics)
         forward, _ = d.halves()
         n, w = parts.outputs, len(parts.writes)
-        results = (*forward.results[:n], *forward.results[n + w :], *forward.results[n : n + w])
+        assigned = forward.results[n : n + w]
+        # what is kept and assigned to a Variable as well is a result twice: the Variable goes on changing
+        twice = [assigned[i - n] for kind, i in d.kept if kind == "result" and n <= i < n + w]
+        results = (*forward.results[:n], *forward.results[n + w :], *twice, *assigned)
         graph = Graph(forward.name, forward.params, forward.nodes, results)
         old = dict(zip(parts.graph.params, graph.params, strict=True))
         moved = Parts(
@@ -170,8 +173,13 @@ def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list
         if out is NotImplemented:
             raise AssertionError("the forward plan does not fit the arguments that it was made for")
     # what is kept is numbered among the results with the new values of Variables in between
-    full = (*out[:n], *([None] * w), *out[n:])
-    return list(d.record(keys, values, full))
+    wanted = [kind == "result" and n <= i < n + w for kind, i in d.kept]
+    rest = iter(out[len(out) - sum(wanted) :])
+    middle: list[Any] = [None] * w
+    for (_, i), hit in zip(d.kept, wanted, strict=True):
+        if hit:
+            middle[i - n] = next(rest)
+    return list(d.record(keys, values, (*out[:n], *middle, *out[n:])))
 
 
 def _operands(parts: Parts, inputs: list[Any]) -> tuple[list[Operand], list[Tensor]]:
@@ -184,10 +192,10 @@ def _operands(parts: Parts, inputs: list[Any]) -> tuple[list[Operand], list[Tens
             keys[i] = x
         else:
             a = np.asarray(x)
-            keys[i] = wrap(a if type(x) not in (int, float) else a.astype(d.np))
-            as_dtype(keys[i]._a.dtype)
+            # the user may write to an array before the gradient is taken
+            keys[i] = wrap(np.array(a, d.np, order="C", copy=True))
     for p, owner in parts.captures:
-        keys[index[p]] = owner if isinstance(owner, Tensor) else wrap(array_of(owner))
+        keys[index[p]] = owner if isinstance(owner, Tensor) else wrap(array_of(owner).copy())
     for p, v in parts.reads:
         keys[index[p]] = v
     values = [wrap(k._a) if isinstance(k, Variable) else k for k in keys]

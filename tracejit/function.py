@@ -494,7 +494,7 @@ class Function(NativeCallable):
                 }  # fmt: skip
                 if hit <= fixed or wanted is not None or self.input_signature is not None:
                     raise locate(
-                        TracedValueError("the function needs the value of a size that its TensorSpec leaves open")
+                        TracedValueError(f"the function needs the value of a size that {reason} leaves open")
                     ) from None
                 fixed |= hit
 

@@ -13,6 +13,7 @@ from tracejit.errors import (
     ArgumentError,
     DTypeError,
     LeakedTensorError,
+    OutOfRangeError,
     ShapeError,
     TracedValueError,
     TracejitError,
@@ -572,7 +573,7 @@ def convert(x: Any, dtype: Any = None) -> Tensor:
 
 
 def _holds_tensors(x: Any) -> bool:
-    return any(isinstance(y, Operand) or (type(y) in (list, tuple) and _holds_tensors(y)) for y in x)
+    return any(isinstance(y, (Operand, Dim)) or (type(y) in (list, tuple) and _holds_tensors(y)) for y in x)
 
 
 # --- the door -----------------------------------------------------------------------------------------------------
@@ -761,7 +762,8 @@ def _explained(op: Op, values: Sequence[Tensor], attrs: dict[str, Any], error: E
     except TracejitError as e:
         return e
     shown = ", ".join(str(v.type) for v in values)
-    return locate(ArgumentError(f"{op.name}({shown}): {error}"))
+    kind = OutOfRangeError if isinstance(error, IndexError) else ArgumentError
+    return locate(kind(f"{op.name}({shown}): {error}"))
 
 
 def is_tensor(x: Any) -> bool:

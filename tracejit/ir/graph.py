@@ -118,7 +118,7 @@ class Const:
 
 
 def _all_same(a: np.ndarray) -> bool:
-    flat = a.reshape(-1)
+    flat = np.ascontiguousarray(a).reshape(-1)
     b = flat.view(np.uint8).reshape(flat.size, -1)
     return bool((b == b[0]).all())
 

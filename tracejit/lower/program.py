@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.errors import ArgumentError, OutOfRangeError, TracejitError
 from tracejit.ir.dim import Dim, product, size_at
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.types import TensorType, as_dtype
 from tracejit.lower import compiler, gemmplan
 from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
@@ -335,8 +337,11 @@ class HostUnit(Unit):
 
         def run(frame: int) -> None:
             arrays = [read(frame) for read in ins]
-            with np.errstate(all="ignore"):
-                r = op.numpy(*arrays, **attrs)
+            try:
+                with np.errstate(all="ignore"):
+                    r = op.numpy(*arrays, **attrs)
+            except Exception as e:
+                raise _located(n, arrays, e) from None
             for (s, d, shape), x in zip(outs, r if type(r) is tuple else (r,), strict=True):
                 _at(_word(frame, s), d, shape, None)[...] = x
 
@@ -344,6 +349,15 @@ class HostUnit(Unit):
 
     def describe(self) -> str:
         return f"host {self.node.op.name}"
+
+
+def _located(node: Node, arrays: list[np.ndarray], error: Exception) -> TracejitError:
+    """The error of an op's NumPy function, with the operands and the line that the op came from."""
+    shown = ", ".join(str(TensorType(as_dtype(a.dtype), a.shape)) for a in arrays)
+    kind = OutOfRangeError if isinstance(error, IndexError) else ArgumentError
+    located = kind(f"{node.op.name}({shown}): {error}")
+    located.where = [node.loc] if node.loc is not None else []
+    return located
 
 
 def _fixed(a: np.ndarray, frame: int) -> np.ndarray:

@@ -95,6 +95,7 @@ class _Plan:
 def _expand(x: Operand, key: tuple) -> list[Any]:
     """One component per axis (ints, Dims, slices, integer tensors) and None for new axes."""
     parts: list[Any] = []
+    masks: list[tuple[Any, tuple[int, ...]]] = []
     dots = [i for i, k in enumerate(key) if k is Ellipsis]
     if len(dots) > 1:
         raise locate(OutOfRangeError("an index can only have a single ellipsis ('...')"))
@@ -106,21 +107,36 @@ def _expand(x: Operand, key: tuple) -> list[Any]:
         elif isinstance(k, (np.integer, int)):
             parts.append(int(k))
         else:
-            parts += _array(k)
+            k = _listed(k)
+            arrays = _array(k)
+            if isinstance(k, np.ndarray) and k.dtype == np.bool_:
+                masks.append((arrays[0], k.shape))
+            parts += arrays
     used = sum(k is not None and k is not Ellipsis for k in parts)
     if used > x.ndim:
         raise locate(OutOfRangeError(f"too many indices: the tensor {x.type} has {x.ndim} axes, {used} were indexed"))
     fill = [slice(None)] * (x.ndim - used)
-    if not dots:
-        return parts + fill
-    at = next(i for i, k in enumerate(parts) if k is Ellipsis)
-    return parts[:at] + fill + parts[at + 1 :]
+    at = next((i for i, k in enumerate(parts) if k is Ellipsis), len(parts))
+    parts = parts[:at] + fill + parts[at + 1 :]
+    for first, shape in masks:
+        axis = sum(k is not None for k in parts[: next(i for i, k in enumerate(parts) if k is first)])
+        own = tuple(x.shape[axis : axis + len(shape)])
+        if any(type(d) is int and d != n for d, n in zip(own, shape, strict=True)):
+            raise locate(OutOfRangeError(f"a mask of shape {shape} does not fit axes of sizes {show_shape(own)}"))
+    return parts
+
+
+def _listed(k: Any) -> Any:
+    """A list of bools, an empty list or a mask of known value as an array."""
+    if isinstance(k, list) and all(isinstance(b, (bool, np.bool_)) for b in k):
+        return np.array(k, np.bool_ if k else np.int64)
+    if isinstance(k, Operand) and k.dtype.kind == "b" and type(k._a) is not Value and k.ndim:
+        return k._value("a mask")
+    return k
 
 
 def _array(k: Any) -> list[Any]:
     """An index tensor; a mask as one integer tensor per axis."""
-    if isinstance(k, list) and not k:
-        k = np.zeros(0, np.int64)
     if isinstance(k, np.ndarray) and k.dtype == np.bool_:
         return [wrap(i) for i in np.nonzero(k)]
     t = operand(k)

@@ -43,6 +43,9 @@ def _reshaped(shape: tuple[Size, ...], strides: tuple[Size, ...], new: tuple[Siz
             runs[-1] = (runs[-1][0] * d, s)
         else:
             runs.append((d, s))
+    if len(runs) == 1:  # whatever the sizes are, the counts agree
+        stride = runs[0][1]
+        return tuple(0 if is_unit(d) else stride * s for d, s in zip(new, contiguous(new), strict=True))
     out: list[Size] = [0] * len(new)
     axis = len(new) - 1
     for size, stride in reversed(runs):

@@ -246,7 +246,7 @@ def _gather_one(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value 
 def _gather_line(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
     x, c = inputs[0], const_of(inputs[1])
     n = x.shape[attrs["axis"]]
-    if c is None or c.array is None or c.array.ndim != 1 or type(n) is not int:
+    if c is None or c.array is None or c.array.ndim != 1 or c.array.size < 2 or type(n) is not int:
         return None
     at = c.array.astype(np.int64)
     step = int(at[1] - at[0])

@@ -135,8 +135,8 @@ class Program:
             shape = tuple(d.at(batch) if isinstance(d, Batch) else d for d in v.shape)
             if v.dtype == "bool":
                 out.append(rng.integers(0, 2, shape).astype(bool))
-            elif v.dtype.startswith("int"):
-                out.append(rng.integers(-20, 20, shape).astype(v.dtype))
+            elif "int" in v.dtype:
+                out.append(rng.integers(0 if v.dtype[0] == "u" else -20, 20, shape).astype(v.dtype))
             else:
                 out.append(np.asarray(rng.normal(size=shape)).astype(v.dtype))
         return out
@@ -229,7 +229,7 @@ class Writer:
         v = self.value(lambda v: v.exact or v.dtype in FLOATS)
         if v is None:
             return
-        to = self.pick(("float32", "float64", "int32", "int64", "bool") if v.exact else FLOATS)
+        to = self.pick(("float32", "float64", "int32", "int64", "uint8", "bool") if v.exact else FLOATS)
         if v.dtype != to and not (v.dtype == "float64" and to == "float32" and not v.exact):
             self.emit(f"tj.cast({v.name}, tj.{to})", to, v.shape, v.exact)
 
@@ -318,7 +318,9 @@ class Writer:
         for d in v.shape:
             if isinstance(d, Batch):
                 k = self.upto(3)
-                if k > 1 and d.c == 0:
+                if k == 1 and d.c == 0:
+                    index.append(self.pick(("0", "-1")))
+                elif k > 1 and d.c == 0:
                     index.append("1:" if k == 2 else ":-1")
                     shape.append(Batch(d.a, d.c - 1))
                     self.smallest = max(self.smallest, 2)
@@ -505,7 +507,7 @@ class Writer:
         main = self.pick(("float64", "float64", "float32"))
         params = [Val("x0", main, self.pick([s for s in mixed if s[0] == batch]), True)]
         for i in range(1, self.upto(3, 2) + 1):
-            dtype = self.pick((main, main, main, "int32", "int64", "bool"))
+            dtype = self.pick((main, main, main, "int32", "int64", "int8", "uint8", "uint64", "bool"))
             params.append(Val(f"x{i}", dtype, self.pick(pool + mixed), True))
         self.variables = [
             Val(f"v{i}", self.pick((main, main, "int32")), self.pick([s for s in pool if 0 not in s]), False)

@@ -1,7 +1,10 @@
 """What a decorated function takes and gives back: arguments, numbers that steer Python, results, traces."""
 
 import collections
+import copy
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -82,6 +85,69 @@ def test_methods_of_two_instances_keep_apart():
     assert float(b.grow()) == 11.0
     assert Model.grow(b, 0.5).numpy() == 11.5
     assert a(X).numpy().tolist() == [5, 10, 15]
+
+
+def test_instances_are_collected_with_their_traces():
+    class Model:
+        def __init__(self, w):
+            self.w = tj.Variable(w)
+
+        @tj.function
+        def f(self, x):
+            return self.w * x
+
+    m = Model(np.ones(10))
+    m.f(np.ones(10))
+    assert m.f is m.f
+    assert traces(m.f) == 1
+    refs = weakref.ref(m), weakref.ref(m.w)
+    f = m.f
+    del m
+    gc.collect()
+    assert f(np.ones(10)).shape == (10,)
+    del f
+    gc.collect()
+    assert [r() for r in refs] == [None, None]
+
+
+def test_copies_of_an_instance_have_traces_of_their_own():
+    class Model:
+        def __init__(self, w):
+            self.w = tj.Variable(w)
+
+        @tj.function
+        def f(self, x):
+            return self.w * x
+
+    a = Model(2.0)
+    a.f(X)
+    b, c = copy.copy(a), copy.deepcopy(a)
+    b.w = tj.Variable(5.0)
+    c.w.assign(7.0)
+    assert [float(m.f(1.0)) for m in (a, b, c, a, b)] == [2, 5, 7, 2, 5]
+    assert [traces(m.f) for m in (a, b, c)] == [2, 1, 1]
+
+
+def test_methods_with_a_signature_and_without_a_dict():
+    class Model:
+        __slots__ = ("w",)
+
+        @tj.function
+        def f(self, x):
+            return self.w * x
+
+    class Other:
+        @tj.function(input_signature=[tj.TensorSpec((None,), tj.float32)])
+        def f(self, x):
+            return tj.reduce_sum(x)
+
+    m, n = Model(), Model()
+    m.w, n.w = 2.0, 3.0
+    assert m.f(X).numpy().tolist() == [2, 4, 6]
+    assert n.f(X).numpy().tolist() == [3, 6, 9]
+    other = Other()
+    assert [float(other.f(np.ones(k, np.float32))) for k in (3, 4, 5)] == [3, 4, 5]
+    assert traces(other.f) == 1
 
 
 def test_static_methods_and_callables():

@@ -65,6 +65,30 @@ def test_concurrent_calls_of_different_kinds():
     assert f.experimental_get_tracing_count() <= 4
 
 
+def test_guards_of_traces_that_overlap_keep_apart():
+    """Decisions about sizes belong to the trace of the thread that makes them."""
+    meet = threading.Barrier(2)
+
+    def make(limit):
+        def f(x):
+            if not isinstance(x.shape[0], int):
+                meet.wait(timeout=30)
+            large = x.shape[0] > limit
+            if not isinstance(x.shape[0], int):
+                meet.wait(timeout=30)
+            return x * 2.0 if large else x * 3.0
+
+        return tj.function(f)
+
+    functions = [make(10), make(20)]
+    for f in functions:
+        f(np.ones(5))
+    together(2, lambda i: functions[i](np.ones(15)))
+    for f, limit in zip(functions, (10, 20)):
+        assert [len(c.guards) for c in f.concrete_functions] == [0, 1]
+        assert [int(g.terms[()]) for _, g, _ in f.concrete_functions[1].guards] == [-limit]
+
+
 def test_a_trace_in_one_thread_does_not_disturb_eager_work_in_others():
     stop = threading.Event()
     wrong = []

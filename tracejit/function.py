@@ -21,7 +21,7 @@ from tracejit.config import config
 from tracejit.context import context, tracing
 from tracejit.differentiate import record_call
 from tracejit.errors import ArgumentError, ShapeError, TracedValueError, TracejitError, ends_inside, locate, trim
-from tracejit.ir.dim import Dim
+from tracejit.ir.dim import Dim, hooks
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, TensorType, as_dtype, float32, float64, int32, int64, show_shape
@@ -205,6 +205,19 @@ class Concrete:
 _OUT = object()
 
 
+class _Methods:
+    """The traced methods of one instance, by the function in its class. Copies of the instance begin without any."""
+
+    def __init__(self) -> None:
+        self.of: dict[tuple[Function, int], Function] = {}
+
+    def __deepcopy__(self, memo: dict) -> _Methods:
+        return _Methods()
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return _Methods, ()
+
+
 class Function(NativeCallable):
     """A Python function that is traced and compiled. Made by `@tj.function`."""
 
@@ -232,7 +245,19 @@ class Function(NativeCallable):
         )
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else pytypes.MethodType(self, instance)
+        """As a method, a function of its own for each instance, kept with the instance and collected with it."""
+        if instance is None:
+            return self
+        try:
+            kept = instance.__dict__.setdefault("_traced_methods", _Methods()).of
+        except (AttributeError, TypeError):  # no place to keep anything
+            return pytypes.MethodType(self, instance)
+        key = (self, id(instance))  # a shallow copy shares what is kept
+        found = kept.get(key)
+        if found is None or found.python_function.__self__ is not instance:  # type: ignore[attr-defined]
+            method = pytypes.MethodType(self.python_function, instance)
+            found = kept[key] = Function(method, self.input_signature, self.numerics, self.__name__)
+        return found
 
     def __repr__(self) -> str:
         return f"<tj.function {self.__qualname__}>"
@@ -546,8 +571,8 @@ class Function(NativeCallable):
         def frozen(d: Dim) -> int:
             raise NeedStatic(set(), d.symbols)
 
-        before = Dim.on_decision, Dim.on_freeze
-        Dim.on_decision, Dim.on_freeze = staticmethod(decided), staticmethod(frozen)
+        before = hooks.decision, hooks.freeze
+        hooks.decision, hooks.freeze = decided, frozen
         try:
             with tracing(trace):
                 result = self.python_function(*args, **kwargs)
@@ -568,7 +593,7 @@ class Function(NativeCallable):
                     else:
                         outputs.append(x)
         finally:
-            Dim.on_decision, Dim.on_freeze = before
+            hooks.decision, hooks.freeze = before
         return result, results, outputs, structure
 
     # --- what users see -----------------------------------------------------------------------------------------------

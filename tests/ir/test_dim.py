@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, divide, hint, known_equal, product, size_at
+from tracejit.ir.dim import Dim, divide, hint, hooks, known_equal, product, size_at
 
 n, m = Dim.symbol("n", 6), Dim.symbol("m", 4)
 
@@ -13,10 +13,10 @@ n, m = Dim.symbol("n", 6), Dim.symbol("m", 4)
 @pytest.fixture
 def decisions():
     seen = []
-    before = Dim.on_decision
-    Dim.on_decision = lambda relation, d, k, answer: seen.append((relation, str(d), k, answer))
+    before = hooks.decision
+    hooks.decision = lambda relation, d, k, answer: seen.append((relation, str(d), k, answer))
     yield seen
-    Dim.on_decision = before
+    hooks.decision = before
 
 
 EXPRESSIONS = {
@@ -62,12 +62,12 @@ def test_what_depends_on_the_size_follows_the_hint_and_is_recorded(decisions):
 
 def test_int_freezes():
     frozen = []
-    before = Dim.on_freeze
-    Dim.on_freeze = lambda d: frozen.append(d) or d.hint
+    before = hooks.freeze
+    hooks.freeze = lambda d: frozen.append(d) or d.hint
     try:
         assert int(n) == 6 and range(10)[n] == 6 and n / 4 == 1.5
     finally:
-        Dim.on_freeze = before
+        hooks.freeze = before
     assert frozen == [n, n, n]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Mapping
 
 from tracejit.errors import ShapeError, is_internal
@@ -11,16 +12,24 @@ from tracejit.errors import ShapeError, is_internal
 Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with repetition
 
 
+class Hooks(threading.local):
+    """Who is told of decisions about symbolic sizes in this thread, and who answers when Python needs a number."""
+
+    decision: Callable[[str, Dim, int, bool], None] | None = None
+    freeze: Callable[[Dim], int] | None = None
+
+
+hooks = Hooks()
+
+
 class Dim:
     """A dimension whose size is not known while tracing: a polynomial with integer coefficients.
 
     `hint` is the size seen when the trace was made; decisions that cannot be made for all sizes follow it, through
-    `on_decision`, which records a guard. Immutable. `n // k` and `n % k` become opaque terms.
+    `hooks.decision`, which records a guard. Immutable. `n // k` and `n % k` become opaque terms.
     """
 
     __slots__ = ("terms", "hint", "opaque", "_hash")
-    on_decision: Callable[[str, Dim, int, bool], None] | None = None
-    on_freeze: Callable[[Dim], int] | None = None
 
     def __init__(
         self, terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Dim, int]] | None = None
@@ -172,8 +181,8 @@ class Dim:
         answer = {
             "==": d.hint == 0, "<": d.hint < 0, "<=": d.hint <= 0, ">": d.hint > 0, ">=": d.hint >= 0,
         }[relation]  # fmt: skip
-        if Dim.on_decision is not None:
-            Dim.on_decision(relation, d, 0, answer)
+        if hooks.decision is not None:
+            hooks.decision(relation, d, 0, answer)
         return answer
 
     def same(self, other: object) -> bool:
@@ -184,7 +193,7 @@ class Dim:
         if isinstance(other, Dim) and self.terms == other.terms:
             return True
         # for the user's Python, equality is a decision; within this package it is one only where `equals` is called
-        if Dim.on_decision is None or not isinstance(other, (int, Dim)) or type(other) is bool:
+        if hooks.decision is None or not isinstance(other, (int, Dim)) or type(other) is bool:
             return False
         return not is_internal(sys._getframe(1).f_code.co_filename) and self._decide(other, "==")
 
@@ -212,7 +221,7 @@ class Dim:
 
     def __int__(self) -> int:
         """Freeze: the trace from here on holds for this size only."""
-        return Dim.on_freeze(self) if Dim.on_freeze is not None else self.hint
+        return hooks.freeze(self) if hooks.freeze is not None else self.hint
 
     __index__ = __int__
 

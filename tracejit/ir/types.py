@@ -261,6 +261,9 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
             if type(d) is int and d == 1:
                 d = s[i]
             elif not known_equal(d, s[i]):
+                for x in (d, s[i]):
+                    if isinstance(x, Dim) and x.hint == 1:
+                        int(x)  # a size that is 1 only now: the trace is made anew for it
                 raise ShapeError(
                     "shapes " + " and ".join(show_shape(x) for x in shapes) + f" do not broadcast: axis {axis - rank}"
                     f" has {d} and {s[i]}"

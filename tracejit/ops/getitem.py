@@ -9,7 +9,7 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, DTypeError, OutOfRangeError, TracedValueError, locate
-from tracejit.ir.dim import Dim, hint, product
+from tracejit.ir.dim import Dim, product
 from tracejit.ir.graph import Value
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
@@ -162,8 +162,8 @@ def _array(k: Any) -> list[Any]:
 
 def _position(k: Size, d: Size, axis: int, shape: tuple[Size, ...]) -> Size:
     """An integer index counted from the front."""
-    negative = hint(k) < 0
-    if (hint(k) + hint(d) if negative else hint(d) - 1 - hint(k)) < 0:
+    negative = k < 0  # decisions about symbolic sizes become guards
+    if (k + d if negative else d - 1 - k) < 0:
         raise locate(OutOfRangeError(f"index {k} is outside axis {axis} of {show_shape(shape)}"))
     return k + d if negative else k
 
@@ -181,7 +181,7 @@ def _bounds(s: slice, d: Size) -> tuple[Size, Size, int]:
         b = as_size(b, "a slice bound")
         if type(b) is int and type(d) is int:
             return min(max(b + d if b < 0 else b, low), high)
-        if hint(b) < 0:
+        if b < 0:
             b = b + d
             return low if b < low else b
         return high if b > high else b

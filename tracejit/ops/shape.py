@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, divide, hint, is_one, known_equal, product
+from tracejit.ir.dim import Dim, divide, is_one, known_equal, product
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, show_shape
 from tracejit.ops.define import sum_to
@@ -102,7 +102,7 @@ def _slice_infer(x: TensorType, *, start: tuple, size: tuple, step: tuple) -> Te
         raise ShapeError(f"a slice of {show_shape(x.shape)} needs {x.rank} starts, sizes and steps")
     for axis, (b, n, s, d) in enumerate(zip(start, size, step, x.shape, strict=True)):
         last = b + (n - 1) * s
-        if hint(n) > 0 and (hint(b) < 0 or hint(last) < 0 or hint(b) >= hint(d) or hint(last) >= hint(d)):
+        if n > 0 and (b < 0 or last < 0 or b >= d or last >= d):  # of symbolic sizes: guards
             raise ShapeError(f"slice [{b} : {b + n * s} : {s}] leaves axis {axis} of size {d}")
     return TensorType(x.dtype, size, x.weak)
 

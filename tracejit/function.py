@@ -236,8 +236,10 @@ class Function(NativeCallable):
         self._lock = threading.RLock()
         self._forms: dict[tuple, Any] = {}
         self._tracing_count = 0
+        self._signature: inspect.Signature | None
         try:
-            self._signature: inspect.Signature | None = inspect.signature(python)
+            # a ufunc does not take all of its own defaults together
+            self._signature = None if isinstance(python, np.ufunc) else inspect.signature(python)
         except (TypeError, ValueError):
             self._signature = None
         self._plain = self._signature is not None and all(

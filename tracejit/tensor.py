@@ -186,7 +186,12 @@ class Operand:
         return (self[i] for i in range(len(self)))
 
     def __hash__(self) -> int:
+        _steers(self)
         return id(self) >> 4
+
+    def __str__(self) -> str:
+        _steers(self)
+        return repr(self)
 
     def __format__(self, spec: str) -> str:
         if not spec:
@@ -344,6 +349,13 @@ def _no_value(x: Operand, what: str) -> TracejitError:
             remedy="use tj.where(condition, a, b), return the tensor, or call the function outside tj.function",
         )
     )
+
+
+def _steers(x: Operand) -> None:
+    """A Python number that was made an input is put to a use that only numbers have: it becomes a constant."""
+    a = x._a
+    if type(a) is Value and a.type.weak and context.trace is not None:
+        context.trace.need_value(a)
 
 
 def leaked(v: Value) -> TracejitError:
@@ -628,6 +640,10 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
     if mode == "none":
         keys = tuple([x if isinstance(x, Operand) else convert(x) for x in inputs])
     else:
+        if op.name == "mul" and any(type(x) in (list, tuple) for x in inputs):
+            for x in inputs:  # `[x] * n` repeats the list
+                if isinstance(x, Operand):
+                    _steers(x)
         head: tuple = ()
         rest = inputs
         if mode == "select":
@@ -636,6 +652,9 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
         d, weak = common_dtype(rest)
         if mode == "float":
             d = _floating(d, weak)
+        if weak and d.kind == "i" and op.name == "pow" and not (type(inputs[1]) is int and inputs[1] >= 0):
+            for x in (x for x in inputs if isinstance(x, Operand)):
+                _steers(x)  # Python's n ** -1 is no integer
         if weak and op.family == "elementwise" and mode != "select" and context.trace is not None:
             d = _WIDEST[d.kind]  # Python's own arithmetic, as precise
         else:

@@ -51,6 +51,7 @@ CASES = {
     "reflect": (lambda x: tj.pad(x, [[1, 1], [0, 0]], "REFLECT"), EVEN[:6], ROWS, 3),
     "concat": (lambda x, y: tj.concat([x, y, x], 0), EVEN, lambda n: [normal(n, 3), normal(n + 1, 3)], 5),
     "running": (lambda x: tj.concat([tj.zeros((1, 3), tj.float64), tj.cumsum(x, 0)[:-1]], 0), EVEN, ROWS, 4),
+    "no columns": (lambda x: (x[1:, 1:1] - x[1:, 1:1], tj.reduce_sum(x[:-1, :0] * 0.0, 0)), EVEN, ROWS, 4),
     "stencil": (lambda x: x[2:] + x[1:-1] * 2 + x[:-2], EVEN, lambda n: [normal(n + 2, 3)], 4),
     "sums of sizes": (lambda x, y: x + y, (2, 3, 4, 5, 6, 1), lambda n: [normal(n), normal(n if n != 5 else 7)], 4),
     "larger of two": (lambda x, y: x if x.shape[0] > y.shape[0] else y, (2, 3, 4, 5, 6, 7),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import Location
-from tracejit.ir.dim import product
+from tracejit.ir.dim import Dim, product
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, as_dtype
@@ -119,8 +119,10 @@ def fold(op: Op, inputs: tuple[Value, ...], attrs: Attrs) -> Const | None:
             return _checked(_compute(op, [np.asarray(c.splat) for c in consts], named), t, splat=True)
         if op.family == "shape" and op.name != "place" and len({c.key[2] for c in consts}) == 1:
             return Const(None, consts[0].splat, t.shape, t.dtype)
-    sizes = [product(c.shape) for c in consts] + [product(t.shape)]
-    if op.name == "broadcast_to" or not all(type(n) is int and n <= FOLD_LIMIT for n in sizes):
+    shapes = [t.shape, *[c.shape for c in consts]]
+    if op.name == "broadcast_to" or any(isinstance(d, Dim) for s in shapes for d in s):
+        return None
+    if any(product(s) > FOLD_LIMIT for s in shapes):
         return None
     return _checked(_compute(op, [c.numpy() for c in consts], named), t)
 

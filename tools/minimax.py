@@ -153,9 +153,9 @@ LOG = (mp.mpf(-0.25), mp.mpf(0.5))
 QUARTER = (mp.mpf(0), (mp.pi / 4) ** 2 * mp.mpf("1.02"))
 
 
-def _exp(degree: int) -> Task:
+def _exp(degree: int, low: Real = EXP[0], high: Real = EXP[1]) -> Task:
     f = tail(mp.exp, 2)
-    return Task(f, *EXP, degree, lambda x: max(abs(x * x / mp.expm1(x)) if x else 0, mp.mpf("1e-4")))
+    return Task(f, low, high, degree, lambda x: max(abs(x * x / mp.expm1(x)) if x else 0, mp.mpf("1e-4")))
 
 
 def _exp2(degree: int) -> Task:
@@ -175,6 +175,11 @@ def _atanh(degree: int) -> Task:
         return mp.mpf(2) / 3 + z * 2 / 5 if z < mp.mpf(10) ** -18 else (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z
 
     return Task(f, 0, mp.mpf("0.0401"), degree, lambda z: max(z, mp.mpf("1e-8")))
+
+
+def _atanh_near(degree: int) -> Task:
+    """atanh(s) = s + s*z*P(z), z = s*s, |s| <= 0.226."""
+    return Task(tail_even(mp.atanh, 3), 0, mp.mpf("0.226") ** 2, degree, lambda z: max(z, mp.mpf("1e-8")))
 
 
 def _sin(degree: int) -> Task:
@@ -239,10 +244,14 @@ def _log_table_short(degree: int) -> Task:
 TASKS: dict[str, Callable[[], Task]] = {
     "exp float": lambda: _exp(4),
     "exp double": lambda: _exp(9),
+    "exp_up float": lambda: _exp(4, mp.mpf(-0.002), LN2 * mp.mpf("1.002")),
+    "exp_up double": lambda: _exp(9, mp.mpf(-0.002), LN2 * mp.mpf("1.002")),
     "exp2 float": lambda: _exp2(5),
     "exp2 double": lambda: _exp2(10),
     "log float": lambda: _log(7),
     "log double": lambda: _atanh(6),
+    "atanh float": lambda: _atanh_near(2),
+    "atanh double": lambda: _atanh_near(7),
     "pow float": lambda: _log_table_short(5),
     "pow double": lambda: _log_table(10),
     "sin float": lambda: _sin(2),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from tracejit.ir.types import DType, as_dtype
-from tracejit.lower import engine
 from tracejit.lower.llvm import Fn, Val, const, elem, lanes, suffix, vec
+from tracejit.runtime.cache import host
 
 Literal = float | int | bool
 _INTEGER = re.compile(r"(?:splat \(i\d+ )?(-?\d+)\)?")
@@ -46,7 +46,8 @@ class CastScalar:
 
     def __init__(self, fn: Fn, width: int, avx512: bool | None = None, half: bool | None = None) -> None:
         self.fn, self.width = fn, width
-        features = engine.host()[1] if avx512 is None or half is None else ""
+        self.packed: dict[str, Val] = {}  # the memory form of 16-bit floats that have been rounded
+        features = host()[1] if avx512 is None or half is None else ""
         self.avx512 = "+avx512f" in features and "+avx512vl" in features if avx512 is None else avx512
         self.half = ("+f16c" in features or "+sse2" not in features) if half is None else half
 
@@ -102,7 +103,14 @@ class CastScalar:
         """Round a float register to what `to` can hold. 16-bit floats stay in a `float` register."""
         if to.bits != 16:
             return v
-        return self.widen(self.pack(v, to), to)
+        packed = self.pack(v, to)
+        out = self.widen(packed, to)
+        self.packed[out] = packed
+        return out
+
+    def rounded(self, x: S) -> S:
+        """The nearest number that the element type has, for what has been computed with more digits."""
+        return S(self.narrow(x.v, x.dtype), x.dtype) if x.dtype.kind == "f" else x
 
     def pack(self, v: Val, to: DType) -> Val:
         """A register as it lies in memory: 16-bit floats are rounded to nearest even, as i16 (bfloat16) or half."""
@@ -111,6 +119,8 @@ class CastScalar:
             return f.cast("zext", v, vec("i8", n))
         if to.bits != 16 or to.kind != "f":
             return v
+        if v in self.packed and self.packed[v].ty == vec(self.memory(to), n):
+            return self.packed[v]
         if elem(v.ty) == "double":
             v = self._round_to_odd(v)
         if to.name == "float16":

@@ -91,28 +91,31 @@ class ExpScalar(MemoryScalar):
         return parts[0]
 
     # --- exponentials -----------------------------------------------------------------------------------------
-    def _round_to_int(self, x: Val, factor: float) -> tuple[Val, Val]:
-        """x*factor + magic, whose low bits hold the nearest integer, and that integer as a float."""
-        magic = self.like(x, self._format(x).magic)
-        t = self.fn.fma(x, self.like(x, factor), magic)
-        return t, self.fn.sub(t, magic)
+    def _round_to_int(self, x: Val, factor: float, shift: float = 0.0) -> tuple[Val, Val]:
+        """x*factor + shift + magic, whose low bits hold the nearest integer, and that integer as a float."""
+        f, magic = self.fn, self.like(x, self._format(x).magic)
+        t = f.fma(x, self.like(x, factor), self.like(x, shift) if shift else magic)
+        t = f.add(t, magic) if shift else t
+        return t, f.sub(t, magic)
 
     def _exp_parts(
-        self, x: Val, low: Val | None = None, small: bool = False, twice: bool = False
+        self, x: Val, low: Val | None = None, small: bool = False, twice: bool = False, up: bool = False
     ) -> tuple[Val, Val, Val]:
         """exp(x + low) = 2**n * (1 + q): q, n, and n in the low bits of a register.
 
         `small`: large results need not be exact, one float for log(2) is enough. `twice`: exp(2x) = 2**n * (1 + 2q).
+        `up`: q is not negative, so that nothing cancels in 2**n * (1 + q) - 1 for x >= 0.
         """
         f, fmt = self.fn, self._format(x)
         u = 2 if twice else 1
-        t, n = self._round_to_int(x, fmt.log2e[0] * u)
+        t, n = self._round_to_int(x, fmt.log2e[0] * u, -0.5 if up else 0.0)
         r = x
         for part in (math.log(2),) if small and fmt is FLOAT else fmt.ln2:
             r = f.fma(n, self.like(x, -part / u), r)
         if low is not None:
             r = f.add(r, low)
-        coefficients = [c * u ** (len(fmt.exp) - i) for i, c in enumerate(fmt.exp)]
+        p = fmt.exp_up if up else fmt.exp
+        coefficients = [c * u ** (len(p) - i) for i, c in enumerate(p)]
         return f.fma(self._poly(r, coefficients), f.mul(r, r), r), n, t
 
     def _scale(self, p: Val, n: Val, t: Val) -> Val:
@@ -152,10 +155,10 @@ class ExpScalar(MemoryScalar):
         r = f.sub(x, n)
         return self._scale(f.fma(self._poly(r, fmt.exp2), r, self.like(x, 1.0)), n, t)
 
-    def _expm1_scaled(self, x: Val, down: int, small: bool = False, twice: bool = False) -> Val:
+    def _expm1_scaled(self, x: Val, down: int, small: bool = False, twice: bool = False, up: bool = False) -> Val:
         """expm1(x) / 2**down, or expm1(2x) / 2**down, for an x in range."""
         f = self.fn
-        q, _, t = self._exp_parts(x, None, small, twice)
+        q, _, t = self._exp_parts(x, None, small, twice, up)
         if twice:
             s = self._power(t)
             return f.fma(q, s, f.fma(s, self.like(x, 0.5), self.like(x, -(2.0**-down))))
@@ -167,11 +170,15 @@ class ExpScalar(MemoryScalar):
         return self._signed(self.fn.add(half, half), x)
 
     def _tanh(self, x: Val) -> Val:
-        """h/(h+1) with h = expm1(2*|x|)/2."""
-        f = self.fn
-        a = self._below(self._abs(x), self._format(x).one_from)
-        h = self._expm1_scaled(a, 1, small=True, twice=True)
-        return self._signed(f.fdiv(h, f.add(h, self.like(x, 1.0))), x)
+        """h/(h+1) with h = expm1(2*|x|)/2; for double b - b*b/(h+1) with b = min(h, 1): fewer roundings count."""
+        f, fmt, one = self.fn, self._format(x), self.like(x, 1.0)
+        a = self._below(self._abs(x), fmt.one_from)
+        if fmt is FLOAT:
+            h = self._expm1_scaled(a, 1, small=True, twice=True)
+            return self._signed(f.fdiv(h, f.add(h, one)), x)
+        h = self._expm1_scaled(a, 1, twice=True, up=True)
+        b = self._below(h, 1.0)
+        return self._signed(f.fma(f.fneg(b), f.fdiv(b, f.add(h, one)), b), x)
 
     def _sinh(self, x: Val) -> Val:
         """With e = expm1(|x|): (e + e/(e+1)) / 2, on a quarter of e, for the sake of the largest arguments."""
@@ -190,26 +197,20 @@ class ExpScalar(MemoryScalar):
         return f.add(r, r)
 
     def _sigmoid(self, x: Val) -> Val:
-        """1/(1+e) or e/(1+e) with e = exp(-|x|)."""
+        """1/(1+e) or e/(1+e) with e = exp(-|x|), as b - b*e/(1+e) with b = 1 or e: only the last rounding counts."""
         f, one = self.fn, self.like(x, 1.0)
         e = self._exp_negative(x)
-        return f.fdiv(f.select(f.cmp("olt", x, self.like(x, 0.0)), e, one), f.add(e, one))
+        b = f.select(f.cmp("olt", x, self.like(x, 0.0)), e, one)
+        return f.fma(f.fneg(b), f.fdiv(e, f.add(e, one)), b)
 
     def _softplus(self, x: Val) -> Val:
-        return self.fn.add(self._above(x, 0.0), self._log1p_above(self._exp_negative(x), finite=True))
+        return self.fn.add(self._above(x, 0.0), self._log1p_bounded(self._exp_negative(x)))
 
     # --- logarithms -------------------------------------------------------------------------------------------
-    def _split(self, x: Val, add: Val | None = None) -> tuple[Val, Val]:
-        """x + add = 2**k * (1 + z) with k a float and -1/4 <= z < 1/2, for x > 0."""
+    def _split(self, x: Val) -> tuple[Val, Val]:
+        """x = 2**k * (1 + z) with k a float and -1/4 <= z < 1/2, for x > 0."""
         k, m = self._exponent(x, 0.75)
-        z = self.fn.sub(m, self.like(x, 1.0))
-        if add is None:
-            return k, z
-        if self._native(x):
-            return k, self.fn.add(z, self._avx512("scalef", add, self.fn.fneg(k), x))
-        fmt = self._format(x)
-        t = self.fn.sub(self.like(x, fmt.magic), self._below(k, fmt.bias - 1.0))
-        return k, self.fn.fma(add, self._power(t), z)
+        return k, self.fn.sub(m, self.like(x, 1.0))
 
     def _exponent(self, x: Val, low: float) -> tuple[Val, Val]:
         """x = 2**k * m with k a float and `low` <= m < 2*low, for x > 0. `low` is 3/4 or 1."""
@@ -276,49 +277,86 @@ class ExpScalar(MemoryScalar):
         fmt = self._format(x)
         return self._log_base(x, fmt.log10e, fmt.log10_2)
 
-    def _log1p_parts(self, x: Val) -> tuple[Val, Val]:
-        """log(1+x) and 1+x; what the sum loses joins the significand again."""
-        f = self.fn
-        one = self.like(x, 1.0)
-        u = f.add(x, one)
-        return self._log_sum(*self._split(u, add=f.sub(x, f.sub(u, one)))), u
+    def _log1p_bounded(self, w: Val, power: Val | None = None) -> Val:
+        """log((1+w) * 2**power) up to a w of 2**-`shrink` times the largest number.
+
+        1+w = 2**k * (1+m) with 2**-k = c, and 1+m = (1+s)/(1-s), whose logarithm is 2*atanh(s) = 2*s + R, where
+        m - 2*s = s*m. k = 0 for -1/4 <= w < 1/2.
+        """
+        f, fmt, one, inf = self.fn, self._format(w), self.like(w, 1.0), self.like(w, math.inf)
+        part = self.like(w, 4 / 3)
+        u = f.fma(w, part, part)
+        b = f.and_(f.bits(u), f.bits(inf))
+        c = self._float(f.sub(self._int(w, 2 * fmt.bias << fmt.digits), b), w)
+        m = f.fma(w, c, f.sub(c, one))
+        s = f.fdiv(m, f.add(m, self.like(w, 2.0)))
+        twice = [2 * p for p in fmt.atanh]
+        z = f.mul(s, s)
+        r = f.fma(s, f.fma(z, self._poly(z, twice), f.fneg(m)), m)
+        k = self._binary_exponent(u, b)
+        k = k if power is None else f.add(k, power)
+        if fmt is FLOAT:
+            return f.fma(k, self.like(w, math.log(2)), r)
+        return f.fma(k, self.like(w, fmt.ln2[0]), f.fma(k, self.like(w, fmt.ln2[1]), r))
+
+    def _atanh_near(self, s: Val) -> Val:
+        f, z = self.fn, self.fn.mul(s, s)
+        return f.fma(self._poly(z, self._format(s).atanh), f.mul(s, z), s)
+
+    def _binary_exponent(self, x: Val, b: Val) -> Val:
+        """The exponent of a normal number as a float; `b` has its bits alone."""
+        if self._native(x):
+            return self._avx512("getexp", x, x)
+        f, fmt = self.fn, self._format(x)
+        return f.cast("sitofp", f.sub(f.op("ashr", b, self._int(x, fmt.digits)), self._int(x, fmt.bias)), x.ty)
+
+    def _log1p_shrunk(self, w: Val, a: Val, more: int) -> Val:
+        """log1p(w), or log(2**more * a) for a huge `a`."""
+        f, fmt = self.fn, self._format(a)
+        huge = f.cmp("ogt", a, self.like(a, fmt.huge))
+        power = f.select(huge, self.like(a, float(fmt.shrink + more)), self.like(a, 0.0))
+        return self._log1p_bounded(f.select(huge, f.mul(a, self.like(a, 2.0**-fmt.shrink)), w), power)
 
     def _log1p(self, x: Val) -> Val:
-        return self._signed(self._log_fix(*self._log1p_parts(x)), x)
-
-    def _log1p_above(self, x: Val, finite: bool = False) -> Val:
-        """log(1+x) for x >= 0 or NaN."""
-        f = self.fn
-        r, u = self._log1p_parts(x)
-        if finite or self._native(x):
-            return r
-        return f.select(f.cmp("oeq", u, self.like(x, math.inf)), u, r)
+        r = self._log1p_shrunk(x, x, 0)
+        return self._signed(self._log_fix(r, self.fn.add(x, self.like(x, 1.0))), x)
 
     def _asinh(self, x: Val) -> Val:
         """log1p(a + a*a/(1 + sqrt(a*a + 1))); log(2a) for large a."""
         f, a, one = self.fn, self._abs(x), self.like(x, 1.0)
         s = f.mul(a, a)
         w = f.add(a, f.fdiv(s, f.add(one, f.intrinsic("sqrt", f.add(s, one)))))
-        return self._signed(self._log1p_or_double(w, a), x)
+        r = self._log1p_shrunk(w, a, 1)
+        infinite = f.cmp("oeq", a, self.like(x, math.inf))
+        return self._signed(f.select(infinite, a, r), x)
 
     def _acosh(self, x: Val) -> Val:
-        """log1p(t + sqrt(t*t + 2t)) with t = x - 1."""
+        """log1p(t + sqrt(t*t + 2t)) with t = x - 1; log(2x) for large x."""
         f, one = self.fn, self.like(x, 1.0)
         t = f.sub(x, one)
         w = f.add(t, f.intrinsic("sqrt", f.fma(t, t, f.add(t, t))))
-        return self._log1p_or_double(f.select(f.cmp("olt", x, one), self.like(x, math.nan), w), x)
-
-    def _log1p_or_double(self, w: Val, a: Val) -> Val:
-        """log1p(w), or log(2a) for a huge `a`."""
-        f = self.fn
-        huge = f.cmp("ogt", a, self.like(a, self._format(a).huge))
-        r = self._log1p_above(f.select(huge, a, w))
-        return f.select(huge, f.add(r, self.like(a, math.log(2))), r)
+        r = self._log1p_shrunk(w, x, 1)
+        r = f.select(f.cmp("olt", x, one), self.like(x, math.nan), r)
+        return f.select(f.cmp("oeq", x, self.like(x, math.inf)), x, r)
 
     def _atanh(self, x: Val) -> Val:
-        f, a, one = self.fn, self._abs(x), self.like(x, 1.0)
-        r = self._log_fix(*self._log1p_parts(f.fdiv(f.add(a, a), f.sub(one, a))))
-        return self._signed(f.mul(r, self.like(x, 0.5)), x)
+        """k*log(2)/2 + atanh(s), where (1+a)/(1-a) = 2**k * (1+s)/(1-s) and 2**-k = c; k = 0 up to a = 0.2."""
+        f, fmt, a, one = self.fn, self._format(x), self._abs(x), self.like(x, 1.0)
+        d = f.sub(one, a)
+        inverse = f.mul(d, f.fma(a, self.like(x, -0.7), self.like(x, 1.4)))  # 1.4 to 1.6 times (1-a)/(1+a)
+        b = f.and_(f.bits(inverse), f.bits(self.like(x, math.inf)))
+        c = self._float(b, x)
+        up, down = f.add(c, one), f.sub(c, one)
+        s = f.fdiv(f.fma(a, up, down), f.fma(a, down, up))
+
+        def beside_one() -> list[Val]:  # there 1+c is not exact, but d is
+            t = f.fdiv(f.fma(c, a, f.sub(c, d)), f.fma(c, a, f.add(c, d)))
+            return [f.select(f.cmp("ogt", a, self.like(x, 0.5)), t, s)]
+
+        beside = f.cmp("ogt", a, self.like(x, 1 - 2.0 ** (3 - fmt.digits)))
+        r = self._atanh_near(f.if_(self.any(beside), beside_one, lambda: [s])[0])
+        r = f.fma(self._binary_exponent(inverse, b), self.like(x, -0.5 * math.log(2)), r)
+        return self._signed(self._log_fix(r, d), x)
 
     # --- the protocol -----------------------------------------------------------------------------------------
     def exp(self, x: S) -> S:

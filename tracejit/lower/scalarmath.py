@@ -16,8 +16,8 @@ class LLVMScalar(RandomScalar):
     """The whole scalar protocol over LLVM registers of `width` lanes.
 
     Operands are `S` values of equal dtype and, as a rule, `width` lanes; one-lane operands are broadcast. float16 and
-    bfloat16 are computed as float and rounded by `store` and `cast`. Floating add and mul are neither contracted nor
-    reassociated unless `fn.flags` says so; the elementary functions never look at those flags.
+    bfloat16 are computed as float and rounded by `rounded`, `store` and `cast`. Floating add and mul are neither
+    contracted nor reassociated unless `fn.flags` says so; the elementary functions never look at those flags.
     """
 
     # --- error functions --------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tracejit.errors import CacheWarning
-from tracejit.runtime import cache
+from tracejit.lower import engine
+from tracejit.runtime import cache, keys
 from tracejit.runtime.cache import Cache, DiskCache, make_key
 
 READ_ONLY = pytest.mark.skipif(
@@ -125,51 +126,109 @@ def test_keys_tell_text_and_flags_apart():
     assert all(len(k) == 64 and set(k) <= set("0123456789abcdef") for k in keys)
 
 
-@pytest.mark.parametrize("change", ["processor", "numba", "tracejit", "numpy"])
+@pytest.mark.parametrize("change", ["processor", "numba", "llvmlite", "tracejit", "numpy"])
 def test_keys_depend_on_processor_and_versions(monkeypatch, change):
     before = make_key("text")
     if change == "processor":
-        from tracejit.lower import engine
-
-        monkeypatch.setattr(engine, "host", lambda: ("other", "+none"))
+        monkeypatch.setattr(keys, "processor", lambda: "flags none")
     elif change == "numpy":
-        monkeypatch.setattr(cache.np, "__version__", "0.1")
-    elif change == "numba":
-        old = cache._installed_version
-        monkeypatch.setattr(cache, "_installed_version", lambda name: "0.1" if name == "numba" else old(name))
+        monkeypatch.setattr(keys.np, "__version__", "0.1")
+    elif change == "tracejit":
+        monkeypatch.setattr(keys, "own_version", lambda: "0.1")
     else:
-        monkeypatch.setattr(cache, "_own_version", lambda: "0.1")
-    cache._environment.cache_clear()
-    try:
-        assert make_key("text") != before
-    finally:
-        monkeypatch.undo()
-        cache._environment.cache_clear()
+        old = keys.installed_version
+        monkeypatch.setattr(keys, "installed_version", lambda name: "0.1" if name == change else old(name))
+    monkeypatch.setattr(keys, "_environments", {})
+    assert make_key("text") != before
+    monkeypatch.undo()
     assert make_key("text") == before
+
+
+CPUINFO = """processor\t: 0
+vendor_id\t: Maker
+cpu family\t: 6
+model\t\t: 85
+model name\t: Some  Processor
+stepping\t: 7
+cpu MHz\t\t: {mhz}
+flags\t\t: fpu sse2 {flags}
+
+processor\t: 1
+flags\t\t: other
+"""
+
+
+def test_a_processor_is_known_by_what_does_not_change(tmp_path):
+    def read(text):
+        (tmp_path / "cpuinfo").write_text(text)
+        return keys.processor(str(tmp_path / "modalias"), str(tmp_path / "cpuinfo"))
+
+    first = read(CPUINFO.format(mhz=1000.1, flags="avx2"))
+    name = "vendor_id Maker; cpu family 6; model 85; model name Some Processor; stepping 7"
+    assert first == f"{name}; flags fpu sse2 avx2"
+    assert read(CPUINFO.format(mhz=2000, flags="avx2")) == first
+    assert read(CPUINFO.format(mhz=1000.1, flags="avx")) != first
+    arm = "processor: 0\nBogoMIPS: 50\nFeatures: fp asimd\nCPU part: 0xd0c\n"
+    assert read(arm) == "Features fp asimd; CPU part 0xd0c"
+    assert read("processor : 0\nfrequency : 1\n") is None
+    assert keys.processor(str(tmp_path / "none"), str(tmp_path / "none")) is None
+    (tmp_path / "modalias").write_text("cpu:type:aarch64:feature:,0000\n")
+    assert read(arm) == "Features fp asimd; CPU part 0xd0c"
+    (tmp_path / "modalias").write_text("cpu:type:x86,ven0002fam001Amod0002:feature:,0000,0001\n")
+    assert read(CPUINFO) == "cpu:type:x86,ven0002fam001Amod0002:feature:,0000,0001"
+
+
+def test_where_the_system_does_not_tell_llvm_does(monkeypatch):
+    known = make_key("text")
+    monkeypatch.setattr(keys, "processor", lambda: None)
+    monkeypatch.setattr(keys, "_environments", {})
+    hosts = [lambda: ("a", "+x"), lambda: ("a", "+x,+y"), lambda: ("b", "+x")]
+    found = {keys.environment(h) for h in hosts}
+    assert len(found) == 3 and make_key("text") != known
+
+
+def test_the_processors_features_are_kept_on_disk(tmp_path):
+    code = (
+        "import sys; from tracejit.runtime import cache; from tracejit.lower import codegen, engine\n"
+        "known = cache.host()\n"
+        "print(codegen._open.cache_info().currsize, 'llvmlite' in sys.modules, known == engine.host())"
+    )
+    first, second = (python(code, TRACEJIT_CACHE_DIR=str(tmp_path)).stdout for _ in range(2))
+    assert first.endswith("True\n") and second == "0 False True\n"
 
 
 def test_versions_are_read_without_importing():
     code = (
-        "import sys; from tracejit.runtime import cache; cache.make_key('x')\n"
+        "import sys; from tracejit.runtime import cache, keys; cache.make_key('x')\n"
+        "loaded = {'numba', 'llvmlite'} & set(sys.modules)\n"
         "import importlib.metadata as m\n"
-        "print(cache._installed_version('numba') == m.version('numba'), 'numba' in sys.modules)"
+        "print(all(keys.installed_version(p) == m.version(p) for p in ('numba', 'llvmlite')), loaded)"
     )
-    assert python(code).stdout == "True False\n"
-    assert cache._installed_version("no_such_package_here") == "none"
+    assert python(code).stdout == "True set()\n"
+    assert keys.installed_version("no_such_package_here") == "none"
 
 
 def test_the_version_of_a_source_tree_follows_its_files(monkeypatch, tmp_path):
     def version(root):
-        monkeypatch.setattr(cache, "__file__", str(root / "tracejit" / "runtime" / "cache.py"))
-        return cache._own_version()
+        monkeypatch.setattr(keys, "__file__", str(root / "tracejit" / "runtime" / "keys.py"))
+        return keys.own_version()
 
     source = tmp_path / "src" / "tracejit" / "runtime"
     source.mkdir(parents=True)
-    (source / "cache.py").write_text("a = 1")
+    (source / "keys.py").write_text("a = 1")
     first = version(tmp_path / "src")
     assert version(tmp_path / "src") == first
     (source / "other.py").write_text("b = 1")
-    assert version(tmp_path / "src") != first
+    second = version(tmp_path / "src")
+    assert second != first
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "x.py").write_text("")
+    (source / "notes.txt").write_text("")
+    assert version(tmp_path / "src") == second
+    (tmp_path / "a.zip").write_text("1")
+    first = version(tmp_path / "a.zip")
+    (tmp_path / "a.zip").write_text("12")
+    assert version(tmp_path / "a.zip") != first
 
 
 # --- on disk --------------------------------------------------------------------------------------------------
@@ -470,13 +529,11 @@ def answer(library):
 
 
 def test_libraries_are_compiled_once(tmp_path, monkeypatch):
-    from tracejit.lower import engine
-
     c, compiled, real = DiskCache(tmp_path), [], engine.compile_ir
 
-    def compile_ir(text, optimize=0):
+    def compile_ir(text, optimize=0, level=2):
         compiled.append(text)
-        return real(text, optimize)
+        return real(text, optimize, level)
 
     monkeypatch.setattr(engine, "compile_ir", compile_ir)
     assert answer(cache.load_library(TEXT, ["answer"], cache=c)) == 42
@@ -496,15 +553,3 @@ def test_object_code_that_does_not_load_is_compiled_again(tmp_path):
     c.put(make_key(TEXT, "llvm", 0), b"whole, but no object code")
     assert answer(cache.load_library(TEXT, ["answer"], cache=c)) == 42
     assert answer(cache.load_library(TEXT, ["answer"], cache=c)) == 42
-
-
-def test_the_next_process_finds_the_runtimes_code(tmp_path):
-    code = (
-        "from tracejit.lower import engine; from tracejit.runtime import cache, memory, threads\n"
-        "real, n = engine.compile_ir, []\n"
-        "engine.compile_ir = lambda *a: n.append(1) or real(*a)\n"
-        "assert threads.address() and memory.address_alloc(); print(len(n), cache.shared().info().entries)"
-    )
-    for expected in ("2 2\n", "0 2\n"):
-        done = python(code, TRACEJIT_CACHE_DIR=str(tmp_path), TRACEJIT_CACHE="1")
-        assert done.stdout == expected, done.stderr

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import importlib.util
 import itertools
 import os
-import platform
 import sys
 import threading
 import time
@@ -17,14 +14,12 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
-import numpy as np
-
-from tracejit.errors import CacheWarning
-
-if TYPE_CHECKING:
-    from tracejit.lower.engine import Library
+from tracejit.errors import CacheWarning, user_depth
+from tracejit.lower import engine
+from tracejit.lower.engine import Library
+from tracejit.runtime import keys
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -106,59 +101,9 @@ class Cache(Generic[K, V]):
 
 
 # --- keys -----------------------------------------------------------------------------------------------------
-def _installed_version(package: str) -> str:
-    """A package's version from the name of its metadata folder: importing the package, or even importlib.metadata,
-    would cost more than everything else in a key."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        return "none"
-    prefix = package + "-"
-    for name in os.listdir(Path(spec.origin).parent.parent):
-        if name.startswith(prefix) and name.endswith(".dist-info"):
-            return name[len(prefix) : -len(".dist-info")]
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and hardly ever needed
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return spec.origin
-
-
-def _own_version() -> str:
-    """This package's version: what its metadata says where it is installed, its files' times in a source tree."""
-    root = Path(__file__).resolve().parent.parent
-    if root.parent.name in ("site-packages", "dist-packages"):
-        return _installed_version("tracejit")
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        status = path.stat()
-        digest.update(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-@functools.cache
-def _environment() -> bytes:
-    """The part of every key that is the same throughout a process."""
-    import llvmlite  # with the engine below: not before something is compiled
-
-    from tracejit.lower import engine
-
-    cpu, features = engine.host()
-    parts = (
-        "tracejit " + _own_version(),
-        "numba " + _installed_version("numba"),
-        "llvmlite " + llvmlite.__version__,
-        "numpy " + np.__version__,
-        f"{sys.implementation.cache_tag}{sys.abiflags if os.name == 'posix' else ''} {sys.maxsize.bit_length() + 1}",
-        f"{sys.platform} {platform.machine()} {cpu}",
-        features,
-    )
-    return hashlib.sha256("\n".join(parts).encode()).digest()
-
-
 def make_key(text: str, *flags: object) -> str:
     """The name of what is compiled from `text` with `flags` on this processor with these versions."""
-    digest = hashlib.sha256(_environment())
+    digest = hashlib.sha256(keys.environment(engine.host))
     digest.update(repr(flags).encode())
     digest.update(b"\0")
     digest.update(text.encode())
@@ -176,7 +121,7 @@ def _warn_once(message: str) -> None:
     global _warned
     if not _warned:
         _warned = True
-        warnings.warn(CacheWarning(message), stacklevel=3)
+        warnings.warn(CacheWarning(message), stacklevel=user_depth())
 
 
 def default_folder() -> Path:
@@ -371,16 +316,15 @@ def shared() -> DiskCache:
     return DiskCache()
 
 
-def _compile_in_background(text: str, level: int, key: str, cache: DiskCache) -> None:
-    def work() -> None:
-        from tracejit.lower import engine
-
-        with contextlib.suppress(RuntimeError, OSError):
-            cache.put(key, engine.compile_ir(text, level))
-
-    timer = threading.Timer(0.5, work)
-    timer.daemon = True
-    timer.start()
+@functools.cache
+def host() -> tuple[str, str]:
+    """The processor's name and its features, as LLVM knows them, kept on disk so that LLVM need not be loaded."""
+    key = make_key("processor")
+    found = (shared().get(key) or b"").decode().split("\n")
+    if len(found) != 2:
+        found = list(engine.host())
+        shared().put(key, "\n".join(found).encode())
+    return found[0], found[1]
 
 
 def load_library(
@@ -389,30 +333,17 @@ def load_library(
     imports: Mapping[str, int] | None = None,
     optimize: int = 0,
     cache: DiskCache | None = None,
-    later: int | None = None,
 ) -> Library:
-    """Load the native code of an LLVM module, from the disk cache if it was compiled before.
-
-    `later` is a higher level of optimization that later processes find on disk: this one compiles it in the background,
-    half a second from now, and does not wait for it.
-    """
-    from tracejit.lower import engine  # loads llvmlite: not before something is compiled
-
+    """Load the native code of an LLVM module, from the disk cache if it was compiled before."""
     cache = cache or shared()
     names = list(exports)
-    if later is not None:
-        better = make_key(text, "llvm", later)
-        if cache.get(better) is not None or not cache.enabled:
-            optimize = later
-        else:
-            _compile_in_background(text, later, better, cache)
     key = make_key(text, "llvm", optimize)
     known = cache.get(key)
     if known is not None:
         try:
-            return engine.Library(known, names, imports)
+            return Library(known, names, imports)
         except RuntimeError:
             pass  # whole, but not loadable here: compile it again
     data = engine.compile_ir(text, optimize)
     cache.put(key, data)
-    return engine.Library(data, names, imports)
+    return Library(data, names, imports)

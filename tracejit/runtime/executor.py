@@ -7,6 +7,7 @@ by name only; their addresses are given when it is loaded.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 import warnings
@@ -17,8 +18,10 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import CompileWarning
+from tracejit.lower.engine import Library
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout, memory
+from tracejit.runtime import threads as pool
 from tracejit.runtime.boundary import (
     call,
     decref,
@@ -36,8 +39,9 @@ from tracejit.runtime.boundary import (
     sym,
     word,
 )
-from tracejit.runtime.cache import load_library
-from tracejit.runtime.table import Chain, Head, Op, Result, Step, Table
+from tracejit.runtime.modules import Recipe, compile_ahead, load
+from tracejit.runtime.steps import define_steps
+from tracejit.runtime.table import Chain, Head, Result, Table
 
 # What `run` returns besides an object: no object lies at these addresses.
 MISS: Final = const("ptr", 1)
@@ -63,101 +67,6 @@ _OBJECTS: Final[dict[str, object]] = {
     "tj_zero": 0,
 }
 _DATA: Final = (*_OBJECTS, "tj_busy")
-
-
-# --- steps ------------------------------------------------------------------------------------------------------
-def _define_steps(m: Module) -> None:
-    """`i32 steps(table, frame)`: take the steps; -1 with an exception set, and always with the GIL held at the end."""
-    f = m.function("steps", [("table", "ptr"), ("frame", "ptr")], "i32", internal=True)
-    table, frame = f.args
-    thread, second, turns, pc = (f.alloca(8, 8) for _ in range(4))
-    release = nonzero(f, word(f, table, Head.RELEASE_GIL))
-    start, count = inside(f, table, table, Head.STEPS_AT), word(f, table, Head.STEPS)
-    parallel = word(f, table, Head.PARALLEL, "ptr")
-    for v in (second, turns, pc):
-        f.store(i64(0), v)
-
-    def save() -> None:
-        f.store(f.call("PyEval_SaveThread", [], "ptr"), thread)
-
-    def restore() -> None:
-        f.call("PyEval_RestoreThread", [f.load("ptr", thread)])
-
-    def jump(i: Val, target: Val) -> None:
-        f.store(target, pc)
-        f.if_(f.cmp("sle", target, i), turn)
-
-    def turn() -> None:
-        """Loops see to signals about once a second, so that an endless one can be interrupted."""
-        n = f.emit(f"add i64 {f.load('i64', turns)}, 1", "i64")
-        f.store(n, turns)
-        f.if_(f.cmp("eq", f.and_(n, i64(15)), i64(0)), look_at_clock)
-
-    def look_at_clock() -> None:
-        now = f.call("tj_time", [NULL], "i64")
-        last = f.load("i64", second)
-        f.store(now, second)
-        f.if_(f.cmp("ne", now, last), check_signals)
-
-    def check_signals() -> None:
-        f.if_(release, restore)
-        r = f.call("PyErr_CheckSignals", [], "i32")
-        f.guard(f.cmp("eq", r, const("i32", 0)), "error")
-        f.if_(release, save)
-
-    f.if_(release, save)
-    f.br("head")
-    f.label("head")
-    f.scopes.append({})
-    i = f.load("i64", pc)
-    f.guard(f.cmp("slt", i, count), "end")
-    f.store(f.add(i, i64(1)), pc)
-    rec = f.gep(start, f.mul(i, i64(8 * Step.WORDS)))
-    a, b, c, d = (word(f, rec, w) for w in (Step.A, Step.B, Step.C, Step.D))
-    entry = f.cast("inttoptr", a, "ptr")
-
-    def host() -> None:
-        f.if_(release, restore)
-        address = f.call("PyLong_FromVoidPtr", [frame], "ptr")
-        f.guard(nonzero(f, address), "error")
-        r = f.call("PyObject_CallOneArg", [entry, address], "ptr")
-        decref(f, address)
-        f.guard(nonzero(f, r), "error")
-        decref(f, r)
-        f.if_(release, save)
-
-    def branch() -> None:
-        taken = f.cmp("eq", f.load("i8", f.load("ptr", slot(f, frame, a))), const("i8", 0))
-        f.if_(taken, lambda: jump(i, b))
-
-    def copy() -> None:
-        name = m.declare("llvm.memmove.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
-        to, source = (f.load("ptr", slot(f, frame, s)) for s in (a, b))
-        f.call(name, [to, source, c, const("i1", 0)])
-
-    def swap() -> None:
-        x, y = slot(f, frame, a), slot(f, frame, b)
-        old = f.load("ptr", x)
-        f.store(f.load("ptr", y), x)
-        f.store(old, y)
-
-    arms = {
-        Op.KERNEL: lambda: call(f, entry, frame, f.gep(table, b), i64(0), c),
-        Op.PARALLEL: lambda: call(f, parallel, entry, frame, f.gep(table, b), c, d),
-        Op.HOST: host,
-        Op.JUMP: lambda: jump(i, a),
-        Op.JUMP_IF_FALSE: branch,
-        Op.COPY: copy,
-        Op.SWAP: swap,
-    }
-    switch(f, word(f, rec, Step.KIND), arms, "head")
-    f.br("head")
-    f.scopes.pop()
-    f.label("end")
-    f.if_(release, restore)
-    f.ret_(const("i32", 0))
-    f.label("error")
-    f.ret_(const("i32", -1))
 
 
 # --- one call ---------------------------------------------------------------------------------------------------
@@ -392,7 +301,7 @@ def module_text(plans_offset: int, table_offset: int) -> str:
     define_flatten(m)
     define_allocate(m)
     define_result(m)
-    _define_steps(m)
+    define_steps(m)
     _define_run(m, table_offset)
     _define_run_form(m, table_offset)
     _define_vectorcall(m, plans_offset, table_offset)
@@ -404,10 +313,8 @@ def module_text(plans_offset: int, table_offset: int) -> str:
 class Native:
     """The loaded module: `vectorcall` is an address, `execute(plan, arguments)` a Python function."""
 
-    def __init__(self) -> None:
-        offsets = layout.slot_offset(Chain, "_native_plans"), layout.slot_offset(Table, "_table")
-        text = module_text(*offsets)
-        self._library = load_library(text, ["vectorcall", "execute"], _addresses(), later=2)
+    def __init__(self, library: Library) -> None:
+        self._library = library
         self.vectorcall = self._library["vectorcall"]
         fastcall = 0x80
         self._definition = _MethodDef(b"execute", self._library["execute"], fastcall, None)
@@ -445,10 +352,28 @@ def _addresses() -> dict[str, int]:
 
 _lock = threading.Lock()
 _loaded: list[Native | None] = []
+# Called with the module that takes the place of the one in use.
+replaced: list[Callable[[Native], None]] = []
+_superseded: list[Native] = []  # calls may still be in their code
+
+
+def _recipe() -> Recipe:
+    offsets = layout.slot_offset(Chain, "_native_plans"), layout.slot_offset(Table, "_table")
+    return Recipe(module_text, offsets, ("vectorcall", "execute"), optimize=2)
+
+
+@functools.cache
+def prepare() -> None:
+    """Let another thread compile what every function needs and the disk cache lacks."""
+    if layout.unsupported() is None and not _loaded:
+        compile_ahead([pool.recipe(), memory.recipe(), _recipe()])
 
 
 def native() -> Native | None:
-    """The native module, loaded once; None, after a warning, where it cannot be used."""
+    """The native module, loaded once; None, after a warning, where it cannot be used.
+
+    If its code was made quickly, better code takes its place a little later.
+    """
     if not _loaded:
         with _lock:
             if not _loaded:
@@ -460,8 +385,28 @@ def _load() -> Native | None:
     reason = layout.unsupported()
     if reason is None:
         try:
-            return Native()
+            return Native(load(_recipe(), _addresses(), _replace))
         except (RuntimeError, OSError) as e:
             reason = str(e)
     warnings.warn(f"calls go through Python, which is slower: {reason}", CompileWarning, stacklevel=3)
     return None
+
+
+def _replace(code: bytes) -> None:
+    """Run plans with this code from now on."""
+    new = Native(Library(code, _recipe().exports, _addresses()))
+    with _lock:
+        old, _loaded[0] = _loaded[0], new
+        if old is not None:
+            _superseded.append(old)
+    for tell in replaced:
+        tell(new)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # the old one may belong to a thread that exists only in the parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

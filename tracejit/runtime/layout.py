@@ -18,6 +18,7 @@ REFCOUNT: Final = 0
 TYPE: Final = 8
 SIZE: Final = 16  # of tuples, lists and dicts
 # PyTypeObject
+TYPE_NUMBERS: Final = 96  # the pointer to its PyNumberMethods
 TYPE_FLAGS: Final = 168
 HAVE_VECTORCALL: Final = 1 << 11
 # values inside objects
@@ -29,6 +30,7 @@ BYTES_DATA: Final = bytes.__basicsize__ - 1  # the base size counts the terminat
 ARRAY_DATA: Final = 16
 ARRAY_NDIM: Final = 24
 ARRAY_DIMS: Final = 32
+ARRAY_STRIDES: Final = 40
 ARRAY_DESCR: Final = 56
 ARRAY_FLAGS: Final = 64
 ARRAY_HANDLER: Final = 88
@@ -36,9 +38,12 @@ C_CONTIGUOUS: Final = 0x1
 OWNDATA: Final = 0x4
 ALIGNED: Final = 0x100
 WRITEABLE: Final = 0x400
+# PyArray_Descr
+DESCR_NUMBER: Final = 28
 # positions in NumPy's table of C functions; part of its stable ABI
 API_ARRAY_TYPE: Final = 2
 API_NEW_FROM_DESCR: Final = 94
+API_SET_HANDLER: Final = 304
 
 # From 3.12 on some objects are immortal, and their reference counts must not be written.
 IMMORTAL: Final = sys.version_info >= (3, 12)
@@ -126,6 +131,7 @@ def _arrays_match() -> bool:
             word(at + ARRAY_DATA) != a.ctypes.data
             or half(at + ARRAY_NDIM) != a.ndim
             or tuple(word(word(at + ARRAY_DIMS) + 8 * i) for i in range(a.ndim)) != a.shape
+            or tuple(word(word(at + ARRAY_STRIDES) + 8 * i) for i in range(a.ndim)) != a.strides
             or word(at + ARRAY_DESCR) != id(a.dtype)
             or half(at + ARRAY_FLAGS) != a.flags.num
             or (a.base is None and word(word(at + ARRAY_HANDLER) + TYPE) != id(capsule))

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from tracejit.errors import ArgumentError
 from tracejit.runtime import layout
-from tracejit.runtime.cache import load_library
 from tracejit.runtime.heap import AT, EXPORTS, SLOTS, Heap
+from tracejit.runtime.modules import Recipe, load
 from tracejit.runtime.threads import cgroup_folders, target
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def module_text(system: str, machine: str) -> str:
     return Heap(system, machine).text()
 
 
+def recipe() -> Recipe:
+    """The allocator for this machine."""
+    return Recipe(module_text, target(), EXPORTS)
+
+
 def _default_limit() -> int:
     """An eighth of the memory that this process may use, at most 4 GiB."""
     total = 8 << 30
@@ -76,7 +81,7 @@ def _library() -> Library:
     global _native
     with _lock:
         if _native is None:
-            native = load_library(module_text(*target()), EXPORTS, _c_library())
+            native = load(recipe(), _c_library())
             # Arrays are freed by this code up to the very end of the process: it stays loaded.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
             limit = _default_limit() if _limit is None else _limit

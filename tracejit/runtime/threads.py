@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tracejit.errors import ArgumentError
-from tracejit.runtime.cache import load_library
+from tracejit.runtime.modules import Recipe, load
 from tracejit.runtime.pool import EXPORTS, Pool
 from tracejit.runtime.poolwait import FUTEX, MAX_THREADS
 
@@ -41,6 +41,11 @@ def target() -> tuple[str, str]:
 def module_text(system: str, machine: str) -> str:
     """The pool's LLVM module for "linux", "posix" or "none" on a processor."""
     return Pool(system, machine).text()
+
+
+def recipe() -> Recipe:
+    """The pool for this machine."""
+    return Recipe(module_text, target(), EXPORTS)
 
 
 def cgroup_folders(controller: str, root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Iterator[str]:
@@ -108,7 +113,7 @@ def _library() -> Library:
     global _native
     with _lock:
         if _native is None:
-            native = load_library(module_text(*target()), EXPORTS)
+            native = load(recipe())
             # Workers may still be in this code while the interpreter ends: it stays loaded.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
             _configure(native, 1 if _closing else get_threads())
@@ -132,7 +137,7 @@ def get_threads() -> int:
 def set_threads(count: int) -> None:
     """Run parallel kernels on `count` threads from the next launch on, in the whole process."""
     global _threads
-    if not isinstance(count, int) or not 1 <= count <= MAX_THREADS:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
         raise ArgumentError(f"the number of threads must be an integer from 1 to {MAX_THREADS}, got {count!r}")
     _threads = count
     if _native is not None and not _closing:

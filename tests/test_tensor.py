@@ -150,10 +150,15 @@ def test_true_division_of_integers():
     ],
 )
 def test_repr(t, text):
-    assert repr(t()) == str(t()) == f"{t()}" == text
+    assert repr(t()) == str(t()) == text
 
 
 def test_formats():
+    assert f"{tj.constant(3)}" == "3"
+    assert f"{tj.constant(0.1)}" == "0.1"
+    assert f"{tj.constant([1, 2])}" == f"{tj.Variable([1, 2])}" == "[1 2]"
+    assert f"{tj.constant(True)} {tj.Variable(2.5)} {tj.constant([[1.5], [2.0]])}" == "True 2.5 [[1.5]\n [2. ]]"
+    assert f"{tj.constant(0.1, tj.bfloat16)}" == "0.100098"
     assert f"{tj.constant(3.14159):.2f}" == "3.14"
     assert f"{tj.constant([7]):03d}" == "007"
     with pytest.raises(TypeError, match="one element"):

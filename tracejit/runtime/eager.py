@@ -1,0 +1,357 @@
+"""Small eager operations in native code: it takes the place of Tensor's slot functions once a program has used many."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from tracejit.context import activity
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import ALL, DType
+from tracejit.lower.engine import Library
+from tracejit.ops import define
+from tracejit.runtime import layout, memory
+from tracejit.runtime.arithmetic import TYPES, Element, Number, Row
+from tracejit.runtime.modules import Recipe, load
+from tracejit.runtime.slots import CALLS, DATA, FUNCTIONS, module_text
+from tracejit.tensor import WHEN_WARM, Operand, Tensor, Variable, run_silently
+
+# Methods and ops, each with the number of the slot in Python's stable ABI and its place in PyNumberMethods.
+UNARY: Final = (("__neg__", "neg", 30, 48), ("__abs__", "abs", 6, 64), ("__invert__", "bit_not", 27, 80))
+BINARY: Final = (
+    ("__add__", "add", 7, 0),
+    ("__sub__", "sub", 36, 8),
+    ("__mul__", "mul", 29, 16),
+    ("__mod__", "floormod", 34, 24),
+    ("__lshift__", "shift_left", 28, 88),
+    ("__rshift__", "shift_right", 35, 96),
+    ("__and__", "bit_and", 8, 104),
+    ("__xor__", "bit_xor", 38, 112),
+    ("__or__", "bit_or", 31, 120),
+    ("__floordiv__", "floordiv", 12, 232),
+    ("__truediv__", "div", 37, 240),
+)
+PRODUCT: Final = ("__matmul__", "matmul", 75, 272)
+POWER: Final = ("__pow__", "pow", 33, 40)
+COMPARISONS: Final = (
+    ("__lt__", "less"), ("__le__", "less_equal"), ("__eq__", "equal"), ("__ne__", "not_equal"),
+    ("__gt__", "greater"), ("__ge__", "greater_equal"),
+)  # fmt: skip  # in the order of Python's numbers for them
+_RICHCOMPARE_SLOT: Final = 67
+_RICHCOMPARE_PLACE: Final = 200
+_NUMBERS: Final = (*UNARY, *BINARY, PRODUCT, POWER)
+CLASSES: Final = (Tensor, Variable)
+
+# Ops whose kernels are functions around a ufunc: that of `pow` for floats only.
+_OTHERS: Final[dict[str, np.ufunc]] = {"pow": np.power, "matmul": np.matmul}
+_ROUNDED: Final = {"pow", "atan2"}  # the other ops on two operands are exact or rounded correctly
+# PyUFuncObject
+_NIN, _NOUT, _LOOPS, _LOOP_DATA, _LOOP_COUNT, _LOOP_TYPES = 16, 20, 32, 40, 48, 64
+
+
+# --- NumPy's loops ----------------------------------------------------------------------------------------------
+def _ufunc(op: Op) -> np.ufunc | None:
+    """The ufunc that computes an op, if one does."""
+    if op.name in _OTHERS:
+        return _OTHERS[op.name]
+    return op.numpy if isinstance(op.numpy, np.ufunc) else None
+
+
+def _number_of(char: str) -> int:
+    return int(np.dtype(char).num)
+
+
+def loops(ufunc: np.ufunc) -> dict[int, tuple[int, int, int]]:
+    """For type numbers that all operands may have: the loop, its data, and the type number of the result."""
+    at, n = id(ufunc), ufunc.ntypes
+    if (layout.half(at + _NIN), layout.half(at + _NOUT), layout.half(at + _LOOP_COUNT)) != (ufunc.nin, ufunc.nout, n):
+        return {}
+    if ufunc.nout != 1:
+        return {}
+    numbers = ctypes.string_at(layout.word(at + _LOOP_TYPES), n * ufunc.nargs)
+    expected = [_number_of(c) for t in ufunc.types for c in t.replace("->", "")]
+    if list(numbers) != expected:
+        return {}
+    functions, data = layout.word(at + _LOOPS), layout.word(at + _LOOP_DATA)
+    found: dict[int, tuple[int, int, int]] = {}
+    for k in range(n):
+        *inputs, result = numbers[k * ufunc.nargs : (k + 1) * ufunc.nargs]
+        if len(set(inputs)) == 1 and inputs[0] < TYPES and result < TYPES:
+            loop = layout.word(functions + 8 * k)
+            found.setdefault(inputs[0], (loop, layout.word(data + 8 * k) if data else 0, result))
+    return found
+
+
+def _elements() -> list[DType]:
+    """The element types whose loops are taken, of those that NumPy itself has."""
+    return [d for d in ALL if d.np.num < TYPES and d.np.isbuiltin == 1]
+
+
+def _types_table() -> Any:
+    table = (ctypes.c_int64 * (Element.WORDS * TYPES))()
+    for d in _elements():
+        at = Element.WORDS * d.np.num
+        table[at + Element.DESCR] = id(d.np)
+        table[at + Element.SIZE] = d.size
+        if d.kind in "iu":
+            table[at + Element.NUMBER] = Number.INTEGER
+            table[at + Element.LOW], table[at + Element.HIGH] = int(d.min), min(int(d.max), 2**63 - 1)
+        elif d.name in ("float32", "float64"):
+            table[at + Element.NUMBER] = Number.FLOAT if d.bits == 32 else Number.DOUBLE
+    return table
+
+
+def _fill(table: Any, number: int, op: Op, kinds: str) -> None:
+    """Write the loops of an op for types of these kinds into its row."""
+    ufunc = _ufunc(op)
+    found = {} if ufunc is None else loops(ufunc)
+    kind = {int(d.np.num): d.kind for d in _elements()}
+    for n, (loop, data, result) in found.items():
+        if n in kind and kind[n] in kinds and result in kind:
+            at = Row.WORDS * number + Row.LOOPS + 3 * n
+            table[at : at + 3] = [loop, data, result]
+
+
+# --- slots ------------------------------------------------------------------------------------------------------
+def _slot(cls: type, number: int) -> int:
+    """The function in a class's slot, by the slot's number."""
+    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)(("PyType_GetSlot", ctypes.pythonapi))
+    return get(cls, number) or 0
+
+
+def _with_methods() -> type:
+    """A class that has all the operators as methods: its slots are Python's own functions."""
+    names = [name for name, *_ in (*_NUMBERS, *COMPARISONS)]
+    return type("Plain", (), {name: lambda self, *other: NotImplemented for name in names} | {"__hash__": None})
+
+
+def _reflected(method: str) -> str:
+    return "__r" + method[2:]
+
+
+def _slot_places(cls: type) -> dict[str, int]:
+    """The addresses of a class's slots by method, of those that still lead to the methods which the ops installed.
+
+    Raises `RuntimeError` when the class is not laid out as expected.
+    """
+    plain = _with_methods()
+    numbers = layout.word(id(cls) + layout.TYPE_NUMBERS)
+    if not id(cls) < numbers < id(cls) + type.__basicsize__:  # type: ignore[operator]  # a number, not a method
+        raise RuntimeError(f"the operators of {cls.__name__} do not lie where they are expected")
+    slots = {name: (number, numbers + place) for name, _, number, place in _NUMBERS}
+    slots["compare"] = (_RICHCOMPARE_SLOT, id(cls) + _RICHCOMPARE_PLACE)
+    for name, (number, address) in slots.items():
+        if not 0 != _slot(cls, number) == _slot(plain, number) == layout.word(address):
+            raise RuntimeError(f"{cls.__name__} has another function for {name}")
+    mine = {n for n, f in define.INSTALLED.items() if inspect.getattr_static(cls, n, None) is f}
+    taken = {n for n, *_ in UNARY if n in mine}
+    taken |= {n for n, *_ in (*BINARY, PRODUCT, POWER) if n in mine and _reflected(n) in mine}
+    if all(n in mine for n, _ in COMPARISONS):
+        taken.add("compare")
+    return {name: address for name, (_, address) in slots.items() if name in taken}
+
+
+class Native:
+    """The loaded module, with what it reads: the rows of the operations and the element types."""
+
+    def __init__(self) -> None:
+        payload = layout.slot_offset(Operand, "_a")
+        if any(layout.slot_offset(cls, "_a") != payload for cls in CLASSES):
+            raise RuntimeError("Tensor and Variable keep their arrays at different places")
+        if any(layout.half(id(d.np) + layout.DESCR_NUMBER) != d.np.num for d in ALL):
+            raise RuntimeError("NumPy's dtypes are not laid out as expected")
+        self.places = {cls: _slot_places(cls) for cls in CLASSES}
+        plain = _with_methods()  # the slots of Tensor and Variable hold the same functions
+        self.before = {name: _slot(plain, number) for name, _, number, _ in _NUMBERS}
+        self.before["compare"] = _slot(plain, _RICHCOMPARE_SLOT)
+        self._ops = [OPS[name] for _, name, *_ in (*_NUMBERS, *COMPARISONS)]
+        kinds = ["f" if op.name == "pow" else op.dtypes for op in self._ops] + [OPS["square"].dtypes, "f"]
+        self._ops += [OPS["square"], OPS["square"]]
+        more = [f.op for f, _ in define.FUNCTIONS if f.op not in self._ops and _ufunc(f.op) and f.op.arity in (1, 2)]
+        self._ops += dict.fromkeys(more)
+        kinds += [op.dtypes for op in self._ops[len(kinds) :]]
+        self._rows = (ctypes.c_int64 * (Row.WORDS * len(self._ops)))()
+        for k, (op, wanted) in enumerate(zip(self._ops, kinds, strict=True)):
+            _fill(self._rows, k, op, wanted)
+            self._rows[Row.WORDS * k + Row.ROUNDED] = op.name in _ROUNDED
+        self._types = _types_table()
+        self._names: list[object] = [sys.intern(n) for name, *_ in _NUMBERS for n in (name, _reflected(name))]
+        self._recipe = _recipe(payload)
+        self._library = load(self._recipe, self._addresses(), self._improve)
+        self._complete_rows()
+
+    def _addresses(self) -> dict[str, int]:
+        objects: dict[str, object] = {
+            "tj_ndarray": np.ndarray, "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_int": int,
+            "tj_true": True, "tj_false": False, "tj_none": None, "tj_zero": 0, "tj_not_implemented": NotImplemented,
+        }  # fmt: skip
+        found = {n: id(o) for n, o in objects.items()}
+        for name in FUNCTIONS:
+            if not name.startswith("tj_"):
+                found[name] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        found["tj_array"] = memory.address_array()
+        found["tj_richcompare"] = self.before["compare"]
+        found["tj_busy"] = id(activity) + layout.slot_offset(type(activity), "busy")
+        found["tj_rows"], found["tj_types"] = ctypes.addressof(self._rows), ctypes.addressof(self._types)
+        missing = [n for n in (*DATA, *FUNCTIONS) if not found.get(n)]
+        if missing:
+            raise RuntimeError(f"not found: {', '.join(missing)}")
+        return found
+
+    def _complete_rows(self) -> None:
+        for k, (name, _, _, place) in enumerate(_NUMBERS):
+            at = Row.WORDS * k
+            self._rows[at + Row.OWN], self._rows[at + Row.PLACE] = self._library[name], place
+            if k < len(UNARY):
+                self._rows[at + Row.METHOD] = self.before[name]
+            else:
+                names = self._names[2 * k], self._names[2 * k + 1]
+                self._rows[at + Row.METHOD], self._rows[at + Row.REFLECTED] = id(names[0]), id(names[1])
+
+    def function(self, op: Op) -> Callable[..., Any]:
+        """The operation as a function that returns NotImplemented where it is not simple."""
+        row = ctypes.addressof(self._rows) + 8 * Row.WORDS * self._ops.index(op)
+        operation = "product" if op.name == PRODUCT[1] else "unary" if op.arity == 1 else "binary"
+        address, fastcall = self._library[f"call_{operation}"], 0x80
+        definition = _MethodDef(op.name.encode(), address, fastcall, None)
+        keep(definition)
+        make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+        new = make(("PyCFunction_NewEx", ctypes.pythonapi))
+        return new(ctypes.addressof(definition), row.to_bytes(8, "little"), None)  # type: ignore[no-any-return]
+
+    def install(self) -> None:
+        """Put the functions into the classes' slots, and behind the public functions."""
+        keep(self)
+        for cls, places in self.places.items():
+            if _slot_places(cls) != places:
+                continue  # somebody gave the class another method meanwhile
+            for name, address in places.items():
+                ctypes.c_uint64.from_address(address).value = self._library[name]
+        self._accelerate()
+
+    def _accelerate(self) -> None:
+        for f, accelerate in define.FUNCTIONS:
+            if f.op in self._ops:
+                accelerate(self.function(f.op))
+
+    def _improve(self, code: bytes) -> None:
+        """Go on with better code, in slots that still hold this module's functions."""
+        old, new = self._library, Library(code, self._recipe.exports, self._addresses())
+        for library in (old, new):
+            keep(library)  # calls may still be in the old one
+        self._library = new
+        self._complete_rows()
+        for places in self.places.values():
+            for name, address in places.items():
+                if layout.word(address) == old[name]:
+                    ctypes.c_uint64.from_address(address).value = new[name]
+        self._accelerate()
+
+    def installed(self) -> set[str]:
+        """The methods of Tensor whose slots are native now."""
+        return {n for n, a in self.places[Tensor].items() if layout.word(a) == self._library[n]}
+
+
+def _recipe(payload: int) -> Recipe:
+    names = tuple([n for n, *_ in UNARY]), tuple([n for n, *_ in BINARY]), PRODUCT[0], POWER[0]
+    exports = [n for n, *_ in _NUMBERS] + ["compare", *[f"call_{operation}" for operation in CALLS]]
+    return Recipe(module_text, (payload, *names), tuple(exports), optimize=2)
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
+
+
+_kept: list[object] = []
+
+
+def keep(obj: object) -> None:
+    """Classes lead to this up to the very end of the process."""
+    _kept.append(obj)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(obj))
+
+
+# --- memory -----------------------------------------------------------------------------------------------------
+def _align_kernels() -> None:
+    """Let NumPy's functions, where the ops call them, make their results in blocks of our allocator.
+
+    NumPy has its allocator in a context variable, and the ops call its functions in a context of their own.
+    """
+    function = layout.numpy_api()[layout.API_SET_HANDLER] or 0
+    set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(function)
+    for _ in range(1000):
+        try:
+            run_silently(set_handler, memory.handler_capsule())
+            return
+        except RuntimeError:
+            time.sleep(0.001)  # another thread is in that context
+
+
+# --- loading ----------------------------------------------------------------------------------------------------
+_lock = threading.RLock()
+_loaded: list[Native | None] = []
+_started = False
+
+
+def unsupported() -> str | None:
+    """Why the operators stay as they are, or None if nothing is known against it."""
+    if hasattr(sys, "gettotalrefcount"):
+        return "the interpreter counts references for debugging"
+    return layout.unsupported()
+
+
+def activate() -> Native | None:
+    """Make eager operations native now; None where that is not possible."""
+    with _lock:
+        if not _loaded:
+            _loaded.append(_load())
+        return _loaded[0]
+
+
+def _load() -> Native | None:
+    if unsupported() is not None:
+        return None
+    try:
+        native = Native()
+    except (RuntimeError, OSError, ImportError):
+        return None  # the operators' methods do the same
+    if memory.address_array():
+        _align_kernels()
+    native.install()
+    return native
+
+
+def start() -> None:
+    """Make eager operations native in the background, once."""
+    global _started
+    if _started:
+        return
+    _started = True
+    try:
+        # no daemon: it must not be inside LLVM while the process ends
+        threading.Thread(target=activate, name="tracejit operators").start()
+    except RuntimeError:
+        pass  # the process is ending, or has all the threads that it may have
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _started
+    _lock, _started = threading.RLock(), bool(_loaded)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+WHEN_WARM.append(start)

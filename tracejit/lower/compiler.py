@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tracejit.ir.types import DType
 from tracejit.lower import engine
@@ -25,6 +26,8 @@ class Source:
     kernel: Kernel | None = None
     dtype: DType | None = None
     combine: str = ""
+    routine: str = ""
+    args: tuple[Any, ...] = ()
 
 
 def of_kernel(k: Kernel) -> Source:
@@ -33,6 +36,12 @@ def of_kernel(k: Kernel) -> Source:
 
 def of_combine(kind: str, dtype: DType) -> Source:
     return Source(f"combine {kind} {dtype.name}", None, dtype, kind)
+
+
+def of_routine(routine: str, *args: Any) -> Source:
+    """One of the functions in `routines`; dtypes and plain values say which form of it."""
+    shown = [a.name if isinstance(a, DType) else repr(a) for a in args]
+    return Source(f"{routine} {' '.join(shown)}", routine=routine, args=args)
 
 
 def of_product(dtype: DType, epilogue: Kernel | None) -> Source:
@@ -66,12 +75,14 @@ PRODUCT_STEPS = ("pack_step", "compute", "combine")
 
 
 def _emit(module: Module, name: str, s: Source) -> None:
-    from tracejit.lower import emit_llvm  # what prints code is loaded only when something is compiled
+    from tracejit.lower import emit_llvm, routines  # what prints code is loaded only when something is compiled
     from tracejit.lower.epilogue import GroupEpilogue
 
     if s.combine:
         assert s.dtype is not None
         emit_llvm.emit_combine(module, name, s.combine, s.dtype)
+    elif s.routine:
+        routines.emit(module, name, s.routine, s.args)
     elif s.dtype is not None:
         first = len(OPERANDS)
         epilogue = GroupEpilogue(s.kernel, first) if s.kernel is not None else mm.StoreEpilogue(s.dtype, first)
@@ -118,26 +129,29 @@ def _load(missing: list[Source], out: Compiled) -> None:
     key = cache.make_key("\n--\n".join(s.text for s in missing), "kernels")
     names = [f"k{i}" for i in range(len(missing))]
     exports = [e for n, s in zip(names, missing, strict=True) for e in _exports(n, s)]
-    imports: dict[str, int] = {}
-    for s in missing:
-        if s.dtype is not None and not s.combine:
-            imports.update(mm.symbols(s.dtype))
+    products = {s.dtype for s in missing if s.dtype is not None and not s.combine}
+    for dtype in products:
+        mm.compile_ahead(dtype)
     library = None
     data = disk.get(key)
     if data is not None:
         try:
-            library = engine.Library(data, exports, imports)
+            library = engine.Library(data, exports, _imports(products))
             out.from_disk = len(missing)
         except RuntimeError:
             library = None
     if library is None:
         data = engine.compile_ir(llvm(missing))
         disk.put(key, data)
-        library = engine.Library(data, exports, imports)
+        library = engine.Library(data, exports, _imports(products))
         out.compiled = len(missing)
     for n, s in zip(names, missing, strict=True):
         code = Code({e[len(n) :].lstrip("_"): library[e] for e in _exports(n, s)}, library)
         _known[s.text] = out.code[s.text] = code
+
+
+def _imports(products: Iterable[DType]) -> dict[str, int]:
+    return {name: address for dtype in products for name, address in mm.symbols(dtype).items()}
 
 
 _POINTER = "offset"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tracejit.ir.types import DType, int64
+from tracejit.ir.types import DType
+from tracejit.lower.emit_body import BodyEmitter, Mask
 from tracejit.lower.kernel import BLOCK, FULL, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride, kept_values
-from tracejit.lower.llvm import Fn, Module, Val, i64, vec
+from tracejit.lower.llvm import Module, Val, i64
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
-
-Mask = Val | None
+from tracejit.passes.groups import rounds
 
 
 def emit(module: Module, name: str, kernel: Kernel) -> None:
@@ -18,175 +18,8 @@ def emit(module: Module, name: str, kernel: Kernel) -> None:
     _Emitter(module, name, kernel).run()
 
 
-def lanes_for(kernel: Kernel) -> int:
-    """16 lanes; 8 where 64-bit values are computed, which then fill whole registers two at a time."""
-    return 8 if any(s.level == FULL and s.dtype.bits == 64 for s in kernel.stmts) else 16
-
-
-class _Emitter:
-    def __init__(self, module: Module, name: str, kernel: Kernel) -> None:
-        self.k = kernel
-        self.fn: Fn = module.function(
-            name, [("frame", "ptr noalias readonly"), ("idx", "ptr noalias readonly"), ("lo", "i64"), ("hi", "i64")]
-        )
-        self.width = lanes_for(kernel)
-        self.m1 = LLVMScalar(self.fn, 1)
-        self.mv = LLVMScalar(self.fn, self.width)
-        self.ops: dict[int, Val] = {}
-        self.env: dict[int, S] = {}  # scalar and row statements
-        self.kept: dict[int, Val] = {}  # row buffers of values that a later phase needs again
-        self.last = kernel.phases()
-        w = kernel.weight()
-        self.unroll = 4 if w <= 4 else 2 if w <= 14 else 1
-
-    # --- operands -----------------------------------------------------------------------------------------------------
-    def operand(self, i: int, ty: str) -> Val:
-        if i == Stride.ZERO:
-            return i64(0)
-        if i == Stride.UNIT:
-            return i64(1)
-        if i not in self.ops:
-            f = self.fn
-            frame, idx = f.args[:2]
-            slot = f.cast("zext", f.load("i32", f.gep(idx, i, "i32"), invariant=True), "i64")
-            self.ops[i] = f.load(ty, f.gep(frame, slot, "i64"), invariant=True)
-        return self.ops[i]
-
-    def load_operands(self) -> None:
-        """All operands at the top, where they dominate everything."""
-        accesses = [s.access for s in self.k.stmts if s.access] + [a for _, a in self.k.stores]
-        for a in accesses:
-            if a.operand >= 0:
-                self.operand(a.operand, "ptr")
-            for i in (a.offset, *a.strides):
-                if i >= 0:
-                    self.operand(i, "i64")
-        for i in self.k.axes:
-            self.operand(i, "i64")
-        for x in self.k.lates:
-            self.operand(x.partial, "ptr")
-        if self.k.chunk >= 0:
-            self.operand(self.k.chunk, "i64")
-
-    def size(self, axis: int) -> Val:
-        return self.operand(self.k.axes[axis], "i64")
-
-    # --- statements ---------------------------------------------------------------------------------------------------
-    def address(self, a: Access, dtype: DType, index: list[Val | None]) -> Val:
-        """Pointer to the element at the loop indices; None stands for 0."""
-        f = self.fn
-        at = self.operand(a.offset, "i64") if a.offset >= 0 else None
-        for s, i in zip(a.strides, index, strict=True):
-            if s == Stride.ZERO or i is None:
-                continue
-            step = i if s == Stride.UNIT else f.mul(i, self.operand(s, "i64"))
-            at = step if at is None else f.add(at, step)
-        p = self.operand(a.operand, "ptr")
-        return p if at is None else f.gep(p, at, self.m1.memory(dtype))
-
-    def position(self, a: Access, index: list[Val | None]) -> Val:
-        f = self.fn
-        at: Val = i64(0)
-        for s, i in zip(a.strides, index, strict=True):
-            if s != Stride.ZERO and i is not None:
-                at = f.add(at, i if s == Stride.UNIT else f.mul(i, self.operand(s, "i64")))
-        return at
-
-    def apply(self, s: Stmt, m: LLVMScalar, get: Callable[[int], S]) -> S:
-        assert s.op is not None and s.op.scalar is not None
-        out: S = s.op.scalar(m, *[get(a) for a in s.args], **dict(s.attrs))
-        return out
-
-    def outer_statements(self, level: int, phase: int, index: list[Val | None]) -> None:
-        """Statements that run once (`SCALAR`) or once per row and phase (`ROW`)."""
-        for s in self.k.stmts:
-            if s.level != level or s.phase != phase or s.id in self.env:
-                continue
-            if s.kind == "load":
-                assert s.access is not None
-                self.env[s.id] = self.m1.load(self.address(s.access, s.dtype, index), s.dtype)
-            elif s.kind == "const":
-                self.env[s.id] = self.m1.const(s.value, s.dtype)
-            elif s.kind == "index":
-                self.env[s.id] = self._index(s, self.m1, index, None)
-            elif s.kind == "op":
-                self.env[s.id] = self.apply(s, self.m1, self.env.__getitem__)
-
-    def _index(self, s: Stmt, m: LLVMScalar, index: list[Val | None], inner: Val | None) -> S:
-        """The value of a position: an iota's, or what an op makes of the linear index."""
-        assert s.access is not None and s.op is not None
-        f = self.fn
-        at = self.position(s.access, index)
-        if inner is not None:
-            step = s.access.strides[-1]
-            line = f.iota(vec("i64", self.width))
-            if step != Stride.UNIT:
-                line = f.mul(line, f.splat(self.operand(step, "i64"), self.width))
-            at = f.add(f.splat(at, self.width), line) if m.width > 1 else at
-        x = S(at, int64)
-        if s.op.scalar is None:
-            return m.cast(x, s.dtype)
-        out: S = s.op.scalar(m, x, **dict(s.attrs))
-        return out
-
-    # --- inner loops --------------------------------------------------------------------------------------------------
-    def element(self, sid: int, memo: dict[int, S], index: list[Val | None], mask: Mask, phase: int) -> S:
-        """A statement's value for `width` elements from the innermost index on."""
-        if sid not in memo:
-            for i in self._needed(sid, memo, phase):
-                memo[i] = self._element(self.k.stmts[i], memo, index, mask, phase)
-        return memo[sid]
-
-    def _needed(self, sid: int, memo: dict[int, S], phase: int) -> list[int]:
-        """The statements still to be computed for this one, in order."""
-        found: set[int] = set()
-        stack = [sid]
-        while stack:
-            i = stack.pop()
-            if i in memo or i in found:
-                continue
-            found.add(i)
-            s = self.k.stmts[i]
-            if s.level == FULL and not (i in self.kept and s.phase < phase):
-                stack += s.args
-        return sorted(found)
-
-    def _element(self, s: Stmt, memo: dict[int, S], index: list[Val | None], mask: Mask, phase: int) -> S:
-        sid = s.id
-        if s.level < FULL:
-            return self.env[sid]
-        m = self.mv
-        if sid in self.kept and s.phase < phase:
-            p = self.fn.gep(self.kept[sid], index[-1], m.memory(s.dtype))  # type: ignore[arg-type]
-            out = m.load(p, s.dtype)
-        elif s.kind == "load":
-            assert s.access is not None
-            p = self.address(s.access, s.dtype, index)
-            step = s.access.strides[-1]
-            if step == Stride.UNIT:
-                out = m.load(p, s.dtype, mask)
-            elif step == Stride.ZERO:
-                out = m.broadcast(self.m1.load(p, s.dtype))
-            else:
-                out = m.gather(p, self.operand(step, "i64"), s.dtype, mask)
-        elif s.kind == "index":
-            out = self._index(s, m, index, index[-1])
-        else:
-            out = self.apply(s, m, memo.__getitem__)
-            if sid in self.kept:
-                p = self.fn.gep(self.kept[sid], index[-1], m.memory(s.dtype))  # type: ignore[arg-type]
-                m.store(out, p)
-        return out
-
-    def store(self, value: S, a: Access, index: list[Val | None], mask: Mask) -> None:
-        p = self.address(a, value.dtype, index)
-        value = self.mv.broadcast(value)
-        step = a.strides[-1]
-        if step == Stride.UNIT:
-            stream = self.k.stream and mask is None and self.k.flat and value.dtype.size * self.width % 32 == 0
-            self.mv.store(value, p, mask, nontemporal=stream)
-        else:
-            self.mv.scatter(value, p, self.operand(step, "i64"), mask)
+class _Emitter(BodyEmitter):
+    """Writes the loops around a kernel's statements."""
 
     def reductions_of(self, phase: int) -> list[Stmt]:
         return [s for s in self.k.stmts if s.kind == "reduce" and s.phase == phase + 1]
@@ -343,7 +176,7 @@ class _Emitter:
             for x, acc in zip(mine, out, strict=True):
                 state[id(x)] = acc
             for s, v in zip(self.reductions_of(phase), reds, strict=True):
-                self.env[s.id] = v
+                self.env[s.id] = self.m1.rounded(v) if s.op is not None and rounds(s.op, s.dtype) else v
         for x in self.k.lates:
             if x.over == "outer":
                 state[id(x)] = self.m1.combiner(x.kind)(state[id(x)], self.env[x.stmt])

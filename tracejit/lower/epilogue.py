@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from tracejit.lower.emit_llvm import _Emitter
+from tracejit.lower.emit_body import BodyEmitter
 from tracejit.lower.kernel import FULL, ROW, SCALAR, Kernel
 from tracejit.lower.llvm import Fn, Val
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
 
 
-class GroupEpilogue(_Emitter):
+class GroupEpilogue(BodyEmitter):
     """Emits a group's body for each vector of sums. Its operands come after the product's own, from `first` on."""
 
     def __init__(self, kernel: Kernel, first: int) -> None:
         self.k, self.first = kernel, first
         self.last, self.unroll = 0, 1
         self.kept: dict[int, Val] = {}
+        self.crowded = kernel.crowded()
         self.acc = next(s.id for s in kernel.stmts if s.kind == "acc")
 
     def prepare(self, fn: Fn) -> None:
@@ -35,7 +36,7 @@ class GroupEpilogue(_Emitter):
         before = dict(self.env)
         index: list[Val | None] = [row, col]
         self.outer_statements(ROW, 0, index)
-        memo = {self.acc: S(acc, self.k.stmts[self.acc].dtype)}
+        memo = {self.acc: self.mv.rounded(S(acc, self.k.stmts[self.acc].dtype))}
         for i, a in self.k.stores:
             self.store(self.element(i, memo, index, mask, 0), a, index, mask)
         self.env = before

@@ -9,12 +9,12 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.ir.dim import Dim, hint
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Attrs, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType
-from tracejit.passes.fuse import Group, is_scalar_constant, is_unit, is_view, kind_of
-from tracejit.passes.layout import Layouts, contiguous
+from tracejit.passes.groups import Group, is_scalar_constant, is_unit, is_view, kind_of
+from tracejit.passes.layout import Layouts, across, contiguous
 
 Size = int | Dim
 SCALAR, ROW, FULL = 0, 1, 2  # a statement runs once, once per row, or once per element
@@ -28,12 +28,17 @@ HEAVY = frozenset(
     """exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh sigmoid
     softplus erf erfc pow random_bits""".split()
 )
+LONG = frozenset("floordiv floormod truncdiv truncmod erfinv".split())  # long code too, of which little runs as a rule
 
 
 class Stride:
     """A stride along a loop axis: 0, 1, or the number of the operand that holds it."""
 
     ZERO, UNIT = -2, -1
+
+
+def _code(stride: int) -> str:
+    return {Stride.ZERO: "0", Stride.UNIT: "1"}.get(stride, f"${stride}")
 
 
 class Access:
@@ -45,12 +50,16 @@ class Access:
         self.operand, self.offset, self.strides = operand, offset, strides
 
     def __str__(self) -> str:
-        s = ",".join({-2: "0", -1: "1"}.get(k, f"${k}") for k in self.strides)
+        s = ",".join(map(_code, self.strides))
         return f"${self.operand}{'' if self.offset == -2 else f'+${self.offset}'}[{s}]"
 
 
 class Stmt:
-    """One scalar value: `load`, `const`, `index`, `op` or `reduce`. `phase` counts the row reductions before it."""
+    """One scalar value: `load`, `const`, `index`, `gather`, `op` or `reduce`.
+
+    `phase` counts the row reductions before it. A `gather` loads from `access` plus its argument times a stride, the
+    argument being brought into 0 … size − 1 first, negative ones from the end; `value` is (stride, size).
+    """
 
     __slots__ = ("id", "kind", "op", "args", "attrs", "dtype", "access", "value", "level", "phase", "source")
 
@@ -72,6 +81,9 @@ class Stmt:
         if self.kind in ("load", "index", "acc"):
             name = f" {self.op.name}{''.join(f' {k}={v}' for k, v in self.attrs)}" if self.op else ""
             return head + f"{self.kind}{name} {self.access or ''}"
+        if self.kind == "gather":
+            step, size = self.value
+            return head + f"gather {self.access} at %{self.args[0]} * {_code(step)} below ${size}"
         attrs = "".join(f" {k}={v}" for k, v in self.attrs if self.kind != "reduce")
         return head + f"{self.value or (self.op and self.op.name)}({', '.join(f'%{a}' for a in self.args)}){attrs}"
 
@@ -136,10 +148,15 @@ class Kernel:
     def weight(self) -> int:
         """Rough cost of one element, in cheap operations."""
         return sum(
-            10 if s.op is not None and s.op.name in HEAVY else 1
+            10 if s.op is not None and s.op.name in HEAVY else 3 if s.kind == "gather" else 1
             for s in self.stmts
             if s.level == FULL and s.kind != "const"
         )
+
+    def crowded(self) -> bool:
+        """Whether there are too many operations for each of the long ones to have code of its own."""
+        names = [s.op.name for s in self.stmts if s.op is not None]
+        return len(names) > 64 or sum(n in HEAVY or n in LONG for n in names) > 24
 
     def phases(self) -> int:
         return max([s.phase for s in self.stmts], default=0)
@@ -222,18 +239,32 @@ class Lowering:
             return inside
         lay = self.layouts.of(u)
         assert lay is not None
-        tags = self.g.operand_tags(n, i)
-        strides: list[Size] = [0] * len(self.order)
-        for t, s in zip(tags, lay.strides, strict=True):
-            if t is not None:
-                k = self.order.index(t)
-                strides[k] = strides[k] + s
+        strides = self._along_loops(self.g.operand_tags(n, i), lay.strides)
         key = (lay.base, lay.offset, tuple(strides))
         if key not in self.loads:
             raw = _Raw(None, lay.base, lay.offset, strides)
             self.raws.append(raw)
             self.loads[key] = self._stmt("load", u.dtype, value=raw)
         return self.loads[key]
+
+    def _along_loops(self, tags: Sequence[int | None], strides: Sequence[Size]) -> list[Size]:
+        """Strides along a value's axes as strides along the loops."""
+        out: list[Size] = [0] * len(self.order)
+        for t, s in zip(tags, strides, strict=True):
+            if t is not None:
+                k = self.order.index(t)
+                out[k] = out[k] + s
+        return out
+
+    def _gather(self, n: Node) -> int:
+        """A load at a position that another statement computes."""
+        x, axis = n.inputs[0], n.attr("axis")
+        lay = self.layouts.of(x)
+        assert lay is not None
+        raw = _Raw(None, lay.base, lay.offset, self._along_loops(self.g.operand_tags(n, 0), lay.strides))
+        self.raws.append(raw)
+        value = (raw, lay.strides[axis], x.shape[axis])
+        return self._stmt("gather", x.dtype, args=(self.operand(n, 1),), value=value, op=n.op, source=n)
 
     def _constant(self, v: Value) -> int:
         assert v.node is not None
@@ -262,6 +293,9 @@ class Lowering:
             if n.op.family == "source":
                 self.of_value[n.out] = self._source(n)
                 continue
+            if n.op.name == "gather":
+                self.of_value[n.out] = self._gather(n)
+                continue
             args = tuple([self.operand(n, i) for i in range(len(n.inputs))])
             if n.op.family == "reduce":
                 if kind_of(g, n) == "row":
@@ -289,20 +323,12 @@ class Lowering:
             own: list[Size] = [1 if i == axis else 0 for i in range(len(shape))]
         else:
             own = list(contiguous(shape))
-        strides: list[Size] = [0] * len(self.order)
-        for t, s in zip(tags, own, strict=True):
-            if t is not None:
-                strides[self.order.index(t)] = s
-        raw = _Raw(None, None, 0, strides)
+        raw = _Raw(None, None, 0, self._along_loops(tags, own))
         self.raws.append(raw)
         return self._stmt("index", n.out.dtype, value=raw, op=n.op, attrs=n.attrs, source=n)
 
     def _output(self, v: Value) -> _Raw:
-        strides: list[Size] = [0] * len(self.order)
-        for t, s in zip(self.g.tags[v], contiguous(v.shape), strict=True):
-            if t is not None:
-                strides[self.order.index(t)] = s
-        raw = _Raw(v, v, 0, strides)
+        raw = _Raw(v, v, 0, self._along_loops(self.g.tags[v], contiguous(v.shape)))
         self.raws.append(raw)
         return raw
 
@@ -316,7 +342,7 @@ class Lowering:
         i = len(self.sizes) - 2
         while i >= 0:
             split = self.n_rows and i == outer - 1
-            if not split and all(r.strides[i] == r.strides[i + 1] * self.sizes[i + 1] for r in self.raws):
+            if not split and all(r.strides[i] == across(r.strides[i + 1], self.sizes[i + 1]) for r in self.raws):
                 for r in self.raws:
                     del r.strides[i]
                 self.sizes[i : i + 2] = [self.sizes[i] * self.sizes[i + 1]]
@@ -332,10 +358,10 @@ class Lowering:
         k.outer = self.outer
         k.axes = [ops.add(s) for s in self.sizes]
 
-        def access(r: _Raw) -> Access:
-            def code(s: Size) -> int:
-                return Stride.ZERO if s == 0 else Stride.UNIT if s == 1 else ops.add(s)
+        def code(s: Size) -> int:
+            return Stride.ZERO if s == 0 else Stride.UNIT if s == 1 else ops.add(s)
 
+        def access(r: _Raw) -> Access:
             o = -1 if r.base is None else ops.add(r.base)
             return Access(o, -2 if r.offset == 0 else ops.add(r.offset), tuple([code(s) for s in r.strides]))
 
@@ -343,6 +369,11 @@ class Lowering:
             if s.kind in ("load", "index"):
                 s.access, s.value = access(s.value), None
                 s.level = self._level(s.access.strides)
+            elif s.kind == "gather":
+                raw, step, size = s.value
+                s.access, s.value = access(raw), (code(step), ops.add(size))
+                index = self.stmts[s.args[0]]
+                s.level, s.phase = max(self._level(s.access.strides), index.level), index.phase
             elif s.kind != "acc":
                 s.level = max([self.stmts[a].level for a in s.args], default=SCALAR)
                 s.phase = max([self.stmts[a].phase for a in s.args], default=0)
@@ -394,14 +425,6 @@ def copy_kernel(
 
 def _is_tag(n: Node) -> bool:
     return n.op.name in ("transpose", "broadcast_to", "reshape", "identity", "stop_gradient")
-
-
-def row_length(sizes: Sequence[Size], outer: int) -> int:
-    """A plausible number of elements of a row."""
-    n = 1
-    for s in sizes[outer:]:
-        n *= max(hint(s), 1)
-    return n
 
 
 def kept_values(k: Kernel) -> list[Stmt]:

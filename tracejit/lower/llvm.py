@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 FLOATS = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
 
@@ -93,6 +94,7 @@ class Module:
         self.globals: list[str] = []
         self.declarations: dict[str, str] = {}
         self.raw: list[str] = []
+        self.shared: dict[Any, Fn | None] = {}  # functions that several others call, by what they do
 
     def function(
         self, name: str, params: Sequence[tuple[str, str]], ret: str = "void", *, internal: bool = False,

@@ -13,11 +13,12 @@ from functools import cache, partial
 from typing import Protocol
 
 from tracejit.ir.types import DType
-from tracejit.lower import engine, gemmplan
+from tracejit.lower import gemmplan
+from tracejit.lower.engine import Library
 from tracejit.lower.gemm import OPERANDS, STEPS, exports, library, operand
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, column_mask, tiles
-from tracejit.runtime import cache as diskcache
+from tracejit.runtime import modules
 
 
 @dataclass(frozen=True)
@@ -104,19 +105,24 @@ def symbols(dtype: DType, level: str | None = None) -> dict[str, int]:
     return _load(dtype, level).addresses
 
 
+def compile_ahead(dtype: DType) -> None:
+    """Let another thread compile the library that `symbols` is about to load, if it is not on disk."""
+    if dtype not in _begun:
+        _begun.add(dtype)
+        modules.compile_ahead([_recipe(dtype, None)])
+
+
+_begun: set[DType] = set()
+
+
+def _recipe(dtype: DType, level: str | None) -> modules.Recipe:
+    t = tiles(dtype, level)
+    return modules.Recipe(library, (t,), tuple(exports(t)), quick=False)
+
+
 @cache
-def _load(dtype: DType, level: str | None) -> engine.Library:
-    t, disk = tiles(dtype, level), diskcache.shared()
-    key = diskcache.make_key(repr(t), "product library")
-    data = disk.get(key)
-    if data is not None:
-        try:
-            return engine.Library(data, exports(t))
-        except RuntimeError:
-            pass  # whole, but not loadable here: compile it again
-    data = engine.compile_ir(library(t))
-    disk.put(key, data)
-    return engine.Library(data, exports(t))
+def _load(dtype: DType, level: str | None) -> Library:
+    return modules.load(_recipe(dtype, level))
 
 
 def _entry(module: Module, name: str, kind: str, t: Tiles, epilogue: Epilogue, first: int) -> None:

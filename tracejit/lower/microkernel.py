@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from tracejit.ir.types import DType
-from tracejit.lower import engine
 from tracejit.lower.llvm import Fn, Module, Val, const, elem, i64, suffix, vec
+from tracejit.runtime.cache import host
 
 AHEAD = 16  # rows of B that are fetched before they are needed
 GROUP = 5  # rows reached from one base pointer by the strides 0, s, 2s, 3s, 4s
@@ -72,7 +72,7 @@ def tiles(dtype: DType, level: str | None = None) -> Tiles:
 
 
 def host_level() -> str:
-    features = engine.host()[1].split(",")
+    features = host()[1].split(",")
     if "+avx512f" in features:
         return "avx512"
     if "+avx2" in features and "+fma" in features:

@@ -2,153 +2,28 @@
 
 Walks the nodes from the results backwards. A node joins the group of its consumers when they all lie in one group (or
 in groups that can be merged), so that it never reaches memory; cheap nodes are repeated in every group that reads them.
-
-Inside a group each value carries *tags*: for each of its axes the loop axis it runs along, or None where it has size 1.
-Movement ops that only permute, insert or repeat axes are tags too and cost nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tracejit.ir.dim import Dim, hint
 from tracejit.ir.graph import Graph, Node, Value
-
-Tags = tuple["int | None", ...]
-VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "slice", "identity", "stop_gradient"})
-CHEAP = frozenset(
-    """cast neg abs sign square relu less less_equal greater greater_equal equal not_equal logical_not logical_and
-    logical_or bit_not identity floor ceil round trunc isnan isfinite isinf""".split()
+from tracejit.passes.groups import (
+    CHEAP,
+    Group,
+    Tags,
+    along_rows,
+    at_will,
+    back_through,
+    fusible,
+    is_index_source,
+    is_scalar_constant,
+    is_unit,
+    is_view,
+    kind_of,
+    strip_units,
 )
-UNLOWERED = frozenset({"c"})
-REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_all", "reduce_any"})
-
-
-def is_unit(d: int | Dim) -> bool:
-    return type(d) is int and d == 1
-
-
-def fusible(n: Node) -> bool:
-    """Whether a node can be part of a loop: an elementwise op with a scalar form, or a plain reduction."""
-    if any(v.dtype.kind in UNLOWERED for v in (*n.inputs, *n.outs)):
-        return False
-    if n.op.family == "elementwise":
-        return n.op.scalar is not None
-    return n.op.name in REDUCTIONS or is_index_source(n)
-
-
-def is_index_source(n: Node) -> bool:
-    """Sources whose elements follow from their position."""
-    return n.op.family == "source" and (n.op.name == "iota" or (n.op.scalar is not None))
-
-
-def is_view(n: Node) -> bool:
-    return n.op.name in VIEWS
-
-
-def is_scalar_constant(v: Value) -> bool:
-    return v.node is not None and v.node.op.name == "constant" and v.node.attr("value").array is None
-
-
-def strip_units(shape: Iterable[int | Dim]) -> list[int | Dim]:
-    return [d for d in shape if not is_unit(d)]
-
-
-def back_through(v: Value, tags: Tags) -> tuple[Value, Tags] | None:
-    """The value behind a chain of tag-like views, with its own tags; None if a view is more than tags."""
-    while v.node is not None and is_view(v.node):
-        n = v.node
-        x = n.inputs[0]
-        name = n.op.name
-        if name in ("identity", "stop_gradient"):
-            pass
-        elif name == "transpose":
-            perm = n.attr("perm")
-            new: list[int | None] = [None] * len(perm)
-            for i, p in enumerate(perm):
-                new[p] = tags[i]
-            tags = tuple(new)
-        elif name == "broadcast_to":
-            lead = len(tags) - len(x.shape)
-            tags = tuple(None if is_unit(d) else tags[lead + i] for i, d in enumerate(x.shape))
-        elif name == "reshape":
-            if strip_units(x.shape) != strip_units(v.shape):
-                return None
-            kept = [t for t, d in zip(tags, v.shape, strict=True) if not is_unit(d)]
-            it = iter(kept)
-            tags = tuple(None if is_unit(d) else next(it) for d in x.shape)
-        else:
-            return None
-        v = x
-    return v, tags
-
-
-def _along_rows(n: Node) -> bool:
-    """Whether a reduction runs along the axis that is contiguous in memory."""
-    shape = n.inputs[0].shape
-    real = [i for i, d in enumerate(shape) if not is_unit(d)]
-    return not real or real[-1] in n.attr("axis")
-
-
-class Group:
-    """Nodes that run in one kernel.
-
-    domain   sizes of the loop axes
-    rows     the axes that row reductions run along, or None while there are none
-    tags     of each node's result
-    inner    for a reduction, the tags of its operand
-    anchor   the matmul whose tiles the loop follows, if any
-    bits     its nodes, as a set; `near` what reads them, `far` all that depends on them
-    """
-
-    __slots__ = ("domain", "rows", "tags", "inner", "nodes", "anchor", "id", "bits", "near", "far")
-
-    def __init__(self, id: int) -> None:
-        self.id = id
-        self.domain: list[int | Dim] = []
-        self.rows: tuple[int, ...] | None = None
-        self.tags: dict[Value, Tags] = {}
-        self.inner: dict[Node, Tags] = {}
-        self.nodes: list[Node] = []
-        self.anchor: Node | None = None
-        self.bits = self.near = self.far = 0
-
-    def operand_tags(self, n: Node, i: int) -> Tags:
-        """Tags of the i-th operand of a member."""
-        if n in self.inner:
-            return self.inner[n]
-        out = self.tags[n.out]
-        x = n.inputs[i]
-        lead = len(out) - len(x.shape)
-        return tuple(None if is_unit(d) else out[lead + k] for k, d in enumerate(x.shape))
-
-    def copy(self) -> Group:
-        g = Group(self.id)
-        g.domain, g.rows, g.tags = list(self.domain), self.rows, dict(self.tags)
-        g.inner, g.nodes, g.anchor, g.bits = dict(self.inner), list(self.nodes), self.anchor, self.bits
-        g.near, g.far = self.near, self.far
-        return g
-
-    def reductions(self) -> list[Node]:
-        return list(self.inner)
-
-
-def kind_of(g: Group, n: Node) -> str | None:
-    """How a reduction fits the group: "row" (its result is used in the row), "late" (known after the loop), or None."""
-    s = {t for t in g.inner[n] if t is not None}
-    axis = set(n.attr("axis"))
-    over = {t for i, t in enumerate(g.inner[n]) if i in axis and t is not None}
-    everything = set(range(len(g.domain)))
-    rows = set(g.rows or ())
-    outer = everything - rows
-    if g.rows is not None and over == rows:
-        return "row"
-    if over == everything:
-        return "late"
-    if over == outer and g.rows is not None and s >= outer:
-        left = [t for t in g.tags[n.out] if t is not None]
-        return "late" if left == sorted(left) and set(left) in (set(), rows) else None
-    return None
 
 
 class Fuser:
@@ -203,7 +78,7 @@ class Fuser:
                 return None
             for i, y in enumerate(u.inputs):
                 if y is x:
-                    r = back_through(x, g.operand_tags(u, i))
+                    r = None if at_will(u, i) else back_through(x, g.operand_tags(u, i))
                     if r is None or r[0] is not v or (found is not None and r[1] != found):
                         return None
                     found = r[1]
@@ -294,7 +169,7 @@ class Fuser:
         trial = g.copy()
         trial.tags[n.out] = tags
         if n.op.family == "reduce":
-            if g.anchor is not None or not _along_rows(n):
+            if g.anchor is not None or not along_rows(n):
                 return False
             inner = self._inner_tags(trial, n, tags)
             if inner is None:
@@ -317,17 +192,10 @@ class Fuser:
             g.rows = tuple(rest)
         if len(over) != len(g.rows) or any(g.domain[r] != shape[i] for r, i in zip(g.rows, over, strict=True)):
             return None
-        if real & set(g.rows) or (not real and not self._small(g)):
+        if real & set(g.rows) or (not real and not g.small()):
             return None
         it, rows = iter(out), iter(g.rows)
         return tuple((next(rows) if i in over else None) if i in axis else next(it) for i in range(len(shape)))
-
-    @staticmethod
-    def _small(g: Group) -> bool:
-        n = 1
-        for d in g.domain:
-            n *= max(hint(d), 1)
-        return n <= 4096
 
     def join_beside(self, g: Group, n: Node) -> bool:
         """Make a node part of a group with the same loop that reads some of the same operands."""
@@ -344,7 +212,7 @@ class Fuser:
         it = iter(range(len(g.domain)))
         tags = tuple(None if is_unit(d) else next(it) for d in shape)
         if n.op.family == "reduce":
-            self._add_reduction(trial, n, tags)
+            trial.add_reduction(n, tags)
         else:
             trial.tags[n.out] = tags
         return self._commit(g, trial, n)
@@ -358,16 +226,6 @@ class Fuser:
             v = v.node.inputs[0]
         return v
 
-    @staticmethod
-    def _add_reduction(g: Group, n: Node, tags: Tags) -> None:
-        axis = n.attr("axis")
-        g.inner[n] = tags
-        g.tags[n.out] = tuple(t for i, t in enumerate(tags) if i not in axis)
-        over = tuple(t for i, t in enumerate(tags) if i in axis and t is not None)
-        if g.rows is None and over and len(over) < len(g.domain):
-            last = len(g.domain) - 1
-            g.rows = over if last in over else tuple(i for i in range(len(g.domain)) if i not in over)
-
     def start(self, n: Node) -> Group:
         self.counter += 1
         g = self.groups[self.counter] = Group(self.counter)
@@ -376,7 +234,7 @@ class Fuser:
         it = iter(range(len(g.domain)))
         tags = tuple(None if is_unit(d) else next(it) for d in shape)
         if n.op.family == "reduce":
-            self._add_reduction(g, n, tags)
+            g.add_reduction(n, tags)
             if kind_of(g, n) is None:
                 g.rows = tuple(t for i, t in enumerate(tags) if i in n.attr("axis") and t is not None)
         else:
@@ -448,13 +306,17 @@ class Fuser:
                 if u not in inside:
                     continue
                 for i, y in enumerate(u.inputs):
-                    if y is x and back_through(x, g.operand_tags(u, i)) != (n.out, g.tags[n.out]):
+                    if y is not x:
+                        continue
+                    if at_will(u, i) or back_through(x, g.operand_tags(u, i)) != (n.out, g.tags[n.out]):
                         return False
         return True
 
     def anchor(self, n: Node) -> bool:
         """Let a matmul's tiles run through the loop that is the only reader of its result."""
         v = n.out
+        if v.dtype.kind != "f":  # the tiles of a product are floating
+            return False
         ids = {i for u, _ in self.uses(v) for i in self.member.get(u, ())}
         if len(ids) != 1 or self.is_result(v) or any(u not in self.member for u, _ in self.uses(v)):
             return False
@@ -481,7 +343,7 @@ class Fuser:
                 continue
             if fusible(n):
                 self.place(n)
-            elif n.op.name != "matmul" or not self.anchor(n):
+            elif not n.outs or not self._is_matmul(n.out) or not self.anchor(n):
                 self.single.append(n)
         return self.order()
 
@@ -491,7 +353,7 @@ class Fuser:
         stays = self.is_result(n.out) or any(u not in self.member or self._anchored(u) for u, _ in users)
         if is_index_source(n) and not stays and all(self.join(self.groups[i], n, own=False) for i in ids):
             return
-        from_matmul = any(self._is_matmul(v) for v in n.inputs)
+        from_matmul = any(self._is_matmul(v) for i, v in enumerate(n.inputs) if not at_will(n, i))
         if not stays:
             if len(ids) > 1 and not from_matmul:
                 self._merge_all(ids, n.out)
@@ -534,7 +396,7 @@ class Fuser:
 
     def _is_matmul(self, v: Value) -> bool:
         b = self.base(v)
-        return b.node is not None and b.node.op.name == "matmul" and len(b.shape) == 2
+        return b.node is not None and b.node.op.name == "matmul" and len(b.shape) == 2 and b.dtype.kind == "f"
 
     def _cheap(self, n: Node) -> bool:
         data = [v for v in n.inputs if not is_scalar_constant(self.base(v))]
@@ -573,3 +435,8 @@ class Fuser:
 def fuse(graph: Graph) -> list[Group | Node]:
     """Groups and single nodes in an order in which they can run."""
     return Fuser(graph).run()
+
+
+__all__ = [
+    "Fuser", "Group", "fuse", "fusible", "is_index_source", "is_scalar_constant", "is_unit", "is_view", "kind_of",
+]  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Node, Value
-from tracejit.passes.fuse import is_unit, is_view
+from tracejit.passes.groups import is_unit, is_view
 
 Size = int | Dim
 
@@ -18,13 +21,18 @@ class Layout:
         self.base, self.offset, self.strides = base, offset, strides
 
 
+def across(stride: Size, size: Size) -> Size:
+    """The step from one run of `size` elements to the next. Empty axes count as one: strides of 0 mean repetition."""
+    return stride if type(size) is int and size == 0 else stride * size
+
+
 def contiguous(shape: tuple[Size, ...]) -> tuple[Size, ...]:
     """Row-major strides in elements."""
     out: list[Size] = []
     n: Size = 1
     for d in reversed(shape):
         out.append(n)
-        n = n * d
+        n = across(n, d)
     return tuple(reversed(out))
 
 
@@ -60,6 +68,14 @@ def _reshaped(shape: tuple[Size, ...], strides: tuple[Size, ...], new: tuple[Siz
     if any(not is_unit(d) for d in new[: axis + 1]):
         return None
     return tuple(out)
+
+
+def even(shape: Sequence[Size], strides: Sequence[Size]) -> Size | None:
+    """One stride for axes that are walked through in order; None if they are not evenly spaced."""
+    axes = [(d, s) for d, s in zip(shape, strides, strict=True) if not is_unit(d)]
+    if not all(a == across(b, d) for (_, a), (d, b) in pairwise(axes)):
+        return None
+    return axes[-1][1] if axes else 0
 
 
 class Layouts:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.ir.dim import Dim, hint, product
-from tracejit.ir.graph import Builder, Node, Value, freeze
+from tracejit.ir.graph import Builder, Const, Node, Value, freeze
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType, int64
 from tracejit.ops.shape import resolve_shape
@@ -269,11 +269,22 @@ def _along(b: Builder, x: Value, axis: int, start: int, size: int, step: int) ->
 def _reduction(name: str) -> None:
     exact = EXACT if name not in ("reduce_sum", "reduce_prod") else FINITE
 
-    # a sum starts from 0, which turns −0 into 0
+    def alone(b: Builder, x: Value, axis: tuple[int, ...]) -> Value | None:
+        return make(b, "reshape", x, shape=_reduced(x, axis)) if all(_is(x.shape[a], 1) for a in axis) else None
+
+    if name == "reduce_sum":
+
+        @rewrite(MOVEMENT, "reduce_sum of one element", name, EXACT)
+        def from_zero(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
+            """A sum starts from 0, which turns −0 into 0."""
+            y = alone(b, inputs[0], attrs["axis"])
+            if y is None or y.dtype.kind not in "fc":
+                return y
+            return make(b, "add", y, make(b, "constant", value=Const(None, 0, (), y.dtype)))
+
     @rewrite(MOVEMENT, f"{name} of one element", name, FINITE if name == "reduce_sum" else EXACT)
     def single(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
-        x, axis = inputs[0], attrs["axis"]
-        return make(b, "reshape", x, shape=_reduced(x, axis)) if all(_is(x.shape[a], 1) for a in axis) else None
+        return alone(b, inputs[0], attrs["axis"])
 
     @rewrite(MOVEMENT, f"{name} of transpose", name, exact, "transpose")
     def transposed(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:

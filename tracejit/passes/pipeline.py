@@ -68,7 +68,7 @@ def _check(name: str, before: Graph, after: Graph, upto: Level, arrays: Sequence
         verify(after, before)
     except GraphError as e:
         raise GraphError(f"after pass {name}: {e.message}") from None
-    if any(not n.op.pure for n in before.nodes):
+    if any(not n.op.pure and n.op.name != "check" for n in before.nodes):
         return
     args = list(arrays) if arrays is not None else [sample(p, i) for i, p in enumerate(before.params)]
     sizes = symbols(before) if arrays is None else reference.bind(before, args)

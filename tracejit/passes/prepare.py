@@ -6,8 +6,8 @@ from tracejit.ir.dim import hint
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, int32, int64
-from tracejit.passes.fuse import fusible, is_index_source, is_view
-from tracejit.passes.layout import needs_copy
+from tracejit.passes.groups import at_will, fusible, is_index_source, is_scalar_constant, is_unit, is_view
+from tracejit.passes.layout import Layouts, even, needs_copy
 
 TINY = 8
 
@@ -70,7 +70,17 @@ def settle(graph: Graph) -> Graph:
         if n in copies:
             inputs[0] = _copy(b, inputs[0])
         elif not is_view(n) and n.op.family != "source" and not fusible(n):
-            inputs = [_in_memory(b, v) for v in inputs]
+            inputs = [
+                _one_element(b, v) if _is_splat(v) and _any_step(n, i) else _even(b, n, i, _in_memory(b, v))
+                for i, v in enumerate(inputs)
+            ]
+        elif any(at_will(n, i) for i in range(len(inputs))):
+            inputs = [_in_memory(b, v) if at_will(n, i) else v for i, v in enumerate(inputs)]
+        if n.op.name == "matmul" and n.out.dtype.kind in "iu":
+            product = _contiguous_right(b, n, inputs)
+            b.nodes.append(product)
+            env[n.out] = product.out
+            continue
         _again(b, n, inputs, env)
     taken: set[Value] = set()
     results = []
@@ -108,6 +118,78 @@ def _in_memory(b: Builder, v: Value) -> Value:
         if splat or is_index_source(n) or n.op.name == "dim":
             return _copy(b, v)
     return v
+
+
+def _is_splat(v: Value) -> bool:
+    while v.node is not None and is_view(v.node):
+        v = v.node.inputs[0]
+    return is_scalar_constant(v) and v.dtype.kind != "c"
+
+
+def _any_step(n: Node, i: int) -> bool:
+    """Whether an operand may be one element repeated."""
+    return (n.op.name == "scatter_sum" and i == 0) or (n.op.name == "put" and i == 2)
+
+
+def _one_element(b: Builder, v: Value) -> Value:
+    """One value everywhere, as a single element in memory."""
+    base = v
+    while base.node is not None and is_view(base.node):
+        base = base.node.inputs[0]
+    assert base.node is not None
+    c = base.node.attr("value")
+    one = b.emit(OPS["constant"], (), (("value", Const(None, c.splat, (), c.dtype)),))[0]
+    return b.emit(OPS["broadcast_to"], (_copy(b, one),), (("shape", v.shape),))[0]
+
+
+def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
+    """Axes first … last − 1 of an operand that native code walks through with one stride; None if it has no limits."""
+    rank, axis = len(n.inputs[i].shape), dict(n.attrs).get("axis", 0)
+    if n.op.name == "scatter_sum" or (n.op.name == "put" and i > 0):
+        which = len(n.inputs) - 1 if n.op.name == "scatter_sum" else 1
+        if i == which:
+            return [(0, rank)]
+        end = axis + len(n.inputs[which].shape)
+        return [(0, axis), (axis, end), (end, rank)]
+    if n.op.name in ("cumsum", "cumprod", "argsort"):
+        return [(0, axis), (axis, axis + 1), (axis + 1, rank)]
+    return None
+
+
+def _even(b: Builder, n: Node, i: int, v: Value) -> Value:
+    """A copy of an operand whose elements are not spaced as native code needs them."""
+    limits = runs(n, i)
+    if n.op.name == "matmul" and v.dtype.kind != "c":
+        return _even_batch(b, n, v)
+    if limits is None:
+        return v
+    lay = Layouts().of(v)
+    assert lay is not None
+    if all(even(v.shape[a:z], lay.strides[a:z]) is not None for a, z in limits):
+        return v
+    return _copy(b, v)
+
+
+def _even_batch(b: Builder, n: Node, v: Value) -> Value:
+    """A product's operand with batch axes that are evenly spaced also where they are repeated."""
+    whole = (*n.out.shape[:-2], *v.shape[-2:])
+    spread = b.emit(OPS["broadcast_to"], (v,), (("shape", whole),))[0] if v.shape != whole else v
+    lay = Layouts().of(spread)
+    assert lay is not None
+    return v if even(whole[:-2], lay.strides[:-2]) is not None else _copy(b, spread)
+
+
+def _contiguous_right(b: Builder, n: Node, inputs: list[Value]) -> Node:
+    """A product of integers whose right operand has rows that are contiguous in memory."""
+    attrs, y = dict(n.attrs), inputs[1]
+    lay = Layouts().of(y)
+    assert lay is not None
+    if lay.strides[-2 if attrs.get("tb") else -1] != 1 and not is_unit(n.out.shape[-1]):
+        if attrs.pop("tb", False):
+            rank = len(y.shape)
+            y = b.emit(OPS["transpose"], (y,), (("perm", (*range(rank - 2), rank - 1, rank - 2)),))[0]
+        inputs = [inputs[0], _copy(b, y)]
+    return Node(n.op, tuple(inputs), freeze(attrs), [o.type for o in n.outs], b.scope, n.loc)
 
 
 def _again(b: Builder, n: Node, inputs: list[Value], env: dict[Value, Value]) -> None:

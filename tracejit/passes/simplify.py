@@ -36,6 +36,13 @@ class Report:
         self.counts: dict[tuple[str, str], int] = {}
         self.places: dict[tuple[str, str], dict[str, None]] = {}
 
+    def merge(self, name: str, first: Location | None, second: Location | None) -> None:
+        """An operation that is computed already, at an earlier line perhaps."""
+        self.note("merged", name)
+        if second is not None:
+            where = f"{second} is that of {first}" if first is not None and str(first) != str(second) else str(second)
+            self.places.setdefault(("merged", name), {})[where] = None
+
     def note(self, kind: str, name: str, loc: Location | None = None, times: int = 1) -> None:
         """`kind` is merged, folded, rewritten or kept."""
         key = (kind, name)
@@ -46,13 +53,17 @@ class Report:
     def count(self, kind: str) -> int:
         return sum(n for (k, _), n in self.counts.items() if k == kind)
 
+    def rows(self) -> list[tuple[str, str, int, list[str]]]:
+        """(kind, name, how often, where) for each thing done, the most frequent first."""
+        order = sorted(self.counts.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+        return [(*key, n, list(self.places.get(key, ()))) for key, n in order]
+
     def lines(self) -> list[str]:
         """One line for each thing done: `rewritten  x · 1  ×3   (step.py:14, step.py:15)`."""
         out = []
-        for key, n in sorted(self.counts.items(), key=lambda item: (item[0][0], -item[1], item[0][1])):
-            where = list(self.places.get(key, ()))
+        for kind, name, n, where in self.rows():
             shown = f"   ({', '.join(where[:3])}{', …' if len(where) > 3 else ''})" if where else ""
-            out.append(f"{key[0]:<9}  {key[1]}  ×{n}{shown}")
+            out.append(f"{kind:<9}  {name}  ×{n}{shown}")
         return out
 
     def __str__(self) -> str:
@@ -97,7 +108,7 @@ class Simplifier:
         x, y = inputs
         found = b.table.get((op, (y, x), attrs))
         if found is not None:
-            self.report.note("merged", op.name, b.loc)
+            self.report.merge(op.name, found[0].node.loc if found[0].node else None, b.loc)
             return found
         return b.emit(op, (y, x), attrs) if const_of(x) is not None and const_of(y) is None else None
 
@@ -177,7 +188,8 @@ def rebuild(
                 again = functools.partial(rebuild, visit=visit, rules=rules, fold=fold, report=report)
                 attrs = tuple([(k, again(v) if type(v) is Graph else v) for k, v in attrs])
             if n.op.pure and n.op is not constant and (n.op, inputs, attrs) in b.table:
-                report.note("merged", n.op.name, n.loc)
+                first = b.table[(n.op, inputs, attrs)][0].node
+                report.merge(n.op.name, first.loc if first else None, n.loc)
             outs = b.emit(n.op, inputs, attrs)
         env.update(zip(n.outs, outs, strict=True))
     b.loc = None

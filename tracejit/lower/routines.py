@@ -1,0 +1,23 @@
+"""The native functions outside the loop IR by name: what `compiler.of_routine` may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracejit.lower import intproduct, scan, scatter, sort
+from tracejit.lower.llvm import Module
+
+EMITTERS: dict[str, Callable[..., None]] = {
+    "scatter rows": scatter.emit_rows,
+    "scatter bins": scatter.emit_bins,
+    "scan columns": scan.emit_columns,
+    "scan lines": scan.emit_lines,
+    "sort": sort.emit,
+    "product of integers": intproduct.emit,
+}
+
+
+def emit(module: Module, name: str, routine: str, args: Sequence[Any]) -> None:
+    """Add a routine to a module under a name."""
+    EMITTERS[routine](module, name, *args)

@@ -1,0 +1,297 @@
+"""Ops with native functions outside the loop IR as steps of a program: scatter, put, running sums, orders."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+from tracejit.ir.dim import product
+from tracejit.ir.graph import Node, Value
+from tracejit.lower import compiler
+from tracejit.lower.binding import Binding
+from tracejit.lower.intproduct import PRODUCT
+from tracejit.lower.intproduct import ROWS as ROW_TILE
+from tracejit.lower.kernel import BLOCK, Size, copy_kernel
+from tracejit.lower.scan import COLUMNS, LINES
+from tracejit.lower.scatter import BINS, ROWS
+from tracejit.lower.sort import SORT, entry_bytes
+from tracejit.lower.units import NodeUnit, batch_stride
+from tracejit.passes.groups import is_unit
+from tracejit.passes.layout import Layout, Layouts, contiguous, even
+from tracejit.runtime.records import StepRecord
+
+STRIP = 128  # bytes of a row that are worth a task of their own
+PIECES = 16  # sets of bins
+PIECE = 1 << 14  # elements of a piece of a line
+LINES_APART = 16  # lines from which each is a task
+TILES = 16  # tiles of rows of a task of a product
+PACK_ROWS, PACK_BYTES = 24, 1 << 16  # rows of a task and size of the right operand from which copying it pays
+
+
+class RoutineUnit(NodeUnit):
+    """An op that native functions carry out."""
+
+    @staticmethod
+    def fits(n: Node) -> bool:
+        """Whether the element types have a native form."""
+        return all(v.dtype.kind != "c" for v in (*n.inputs, *n.outs))
+
+    @abstractmethod
+    def sources(self) -> list[compiler.Source]: ...
+
+    def in_place(self, v: Value, written: Value) -> bool:
+        return False
+
+    def describe(self) -> str:
+        return self.node.op.name
+
+    def layout(self, i: int) -> Layout:
+        lay = self.inputs[i]
+        assert lay is not None
+        return lay
+
+    def step(self, i: int, first: int, last: int) -> Size:
+        """The stride of some axes of an operand, which `prepare` made even."""
+        s = even(self.node.inputs[i].shape[first:last], self.layout(i).strides[first:last])
+        assert s is not None
+        return s
+
+    def pointer(self, b: Binding, i: int) -> int:
+        lay = self.layout(i)
+        return b.slot_at(lay.base, lay.offset)
+
+    @staticmethod
+    def operands(binding: Binding, names: tuple[str, str], /, **given: int | Size) -> list[int]:
+        """The slots of a routine's operands; those of pointers are given, sizes are still sizes."""
+        pointers, sizes = names
+        return [int(given[n]) for n in pointers.split()] + [binding.slot(given[n]) for n in sizes.split()]
+
+
+class ScatterUnit(RoutineUnit):
+    """scatter_sum, and put, which replaces instead of adding to zeros."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        self.add = node.op.name == "scatter_sum"
+        self.values, self.places = (0, 1) if self.add else (2, 1)
+        self.axis = node.attr("axis")
+        self.end = self.axis + len(node.inputs[self.places].shape)
+        out = node.out
+        self.copy = None
+        if not self.add:
+            x = self.layout(0)
+            source = (x.base, x.offset, x.strides)
+            self.copy = copy_kernel(out, out.shape, (0, contiguous(out.shape)), source, out.dtype)
+        inner = out.shape[self.axis + 1 :]
+        self.bins = all(map(is_unit, inner))
+        index_type = node.inputs[self.places].dtype
+        if self.bins:
+            self.source = compiler.of_routine("scatter bins", out.dtype, index_type, self.add)
+        else:
+            step = self.step(self.values, self.end, len(node.inputs[self.values].shape))
+            unit = type(step) is int and step == 1
+            self.source = compiler.of_routine("scatter rows", out.dtype, index_type, self.add, unit)
+
+    def sources(self) -> list[compiler.Source]:
+        more = [compiler.of_combine("sum", self.node.out.dtype)] if self.bins and self.add else []
+        return [self.source, *more, *([compiler.of_kernel(self.copy.kernel)] if self.copy else [])]
+
+    def in_place(self, v: Value, written: Value) -> bool:
+        """Only what is written over may be read from the Variable, and only as it stands."""
+        if self.add or any(self.layout(i).base is v for i in (self.values, self.places)):
+            return False
+        x = self.layout(0)
+        return x.base is v and x.offset == 0 and x.strides == contiguous(v.shape) and v.shape == written.shape
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        out = self.node.out
+        size = b.size(out.shape[self.axis])
+        outer, width = b.size(product(out.shape[: self.axis])), b.size(product(out.shape[self.axis + 1 :]))
+        count = b.size(product(self.node.inputs[self.places].shape))
+        before: list[StepRecord] = []
+        if self.copy is not None and b.slot(self.layout(0).base) != b.slot(out):
+            before = b.loop(self.copy, "copy")
+        if outer * size * width == 0 or (count == 0 and not self.add):
+            return before
+        rank = len(self.node.inputs[self.values].shape)
+        common = {
+            "out": b.slot(out), "values": self.pointer(b, self.values), "places": self.pointer(b, self.places),
+            "size": size, "count": count, "outer_step": self.step(self.values, 0, self.axis),
+            "place_step": self.step(self.values, self.axis, self.end),
+            "index_step": self.step(self.places, 0, self.end - self.axis),
+        }  # fmt: skip
+        if self.bins:
+            return before + self._bins(b, common, outer, size, count)
+        strips = max(1, min(b.threads, width * out.dtype.size // STRIP))
+        blocks = min(size, max(1, -(-2 * b.threads // (strips * outer)))) if strips * outer < b.threads else 1
+        strip = -(-width // strips)
+        height = -(-size // blocks)
+        strips, blocks = -(-width // strip), -(-size // height)
+        sizes = {
+            "width": width, "inner_step": self.step(self.values, self.end, rank),
+            "height": height, "blocks": blocks, "strip": strip, "strips": strips,
+        }  # fmt: skip
+        operands = self.operands(b, ROWS, **common, **sizes)
+        work = outer * width * ((size if self.add else 0) + 2 * count)
+        tasks = outer * blocks * strips
+        return [*before, b.launch(b.code(self.source), operands, tasks, work, self.describe())]
+
+    def _bins(self, b: Binding, common: dict[str, Size], outer: int, size: int, count: int) -> list[StepRecord]:
+        """Single elements: where there are far more of them than bins, several sets of bins that are added up."""
+        pieces = min(PIECES, max(1, count // max(size // 2, 1 << 15))) if self.add and outer == 1 else 1
+        piece = -(-count // pieces)
+        pieces = max(1, -(-count // max(piece, 1)))
+        d = self.node.out.dtype
+        given = dict(common)
+        if pieces > 1:
+            given["out"] = b.scratch(self, "bins", pieces * size * d.size)
+        operands = self.operands(b, BINS, **given, piece=piece, pieces=pieces)
+        tasks, work = outer * pieces, outer * (size + 4 * count)
+        steps: list[StepRecord] = [b.launch(b.code(self.source), operands, tasks, work, self.describe(), one=True)]
+        if pieces > 1:
+            args = [int(given["out"]), int(common["out"]), b.slot(pieces), b.slot(size)]
+            code = b.code(compiler.of_combine("sum", d))
+            steps.append(b.launch(code, args, -(-size // BLOCK), pieces * size, "combine sum"))
+        return steps
+
+
+class ScanUnit(RoutineUnit):
+    """cumsum and cumprod."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        x = node.inputs[0]
+        axis, rank = node.attr("axis"), len(x.shape)
+        self.size, self.outer, self.inner = x.shape[axis], product(x.shape[:axis]), product(x.shape[axis + 1 :])
+        self.outer_step, self.along = self.step(0, 0, axis), self.step(0, axis, axis + 1)
+        self.inner_step = self.step(0, axis + 1, rank)
+        self.kind = "sum" if node.op.name == "cumsum" else "prod"
+        self.how = (node.out.dtype, self.kind, node.attr("exclusive"), node.attr("reverse"))
+        self.line = all(map(is_unit, x.shape[axis + 1 :]))
+        step = self.along if self.line else self.inner_step
+        self.unit = type(step) is int and step == 1
+
+    def lines(self, mode: str) -> compiler.Source:
+        return compiler.of_routine("scan lines", *self.how, self.unit, mode)
+
+    def starts(self) -> compiler.Source:
+        """What each piece of a line starts from, given the pieces' totals."""
+        return compiler.of_routine("scan lines", self.node.out.dtype, self.kind, True, False, True, "whole")
+
+    def sources(self) -> list[compiler.Source]:
+        if not self.line:
+            return [compiler.of_routine("scan columns", *self.how, self.unit)]
+        more = [self.lines("total"), self.starts(), self.lines("rest")]
+        short = type(self.size) is int and self.size < 2 * PIECE
+        return [self.lines("whole"), *([] if short else more)]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        out, size, outer, width = self.node.out, b.size(self.size), b.size(self.outer), b.size(self.inner)
+        work = 2 * outer * size * width
+        if not work:
+            return []
+        common = {"size": size, "outer_step": self.outer_step, "step": self.along}
+        x = self.pointer(b, 0)
+        if self.line:
+            return self._lines(b, x, outer, size, work)
+        strip = 64 * max(1, 4 // out.dtype.size)
+        strips = -(-width // strip)
+        sizes = {"width": width, "inner_step": self.inner_step, "strip": strip, "strips": strips}
+        operands = self.operands(b, COLUMNS, out=b.slot(out), x=x, **common, **sizes)
+        return [b.launch(b.code(self.sources()[0]), operands, outer * strips, work, self.describe())]
+
+    def _lines(self, b: Binding, x: int, outer: int, size: int, work: int) -> list[StepRecord]:
+        out, name = b.slot(self.node.out), self.describe()
+        steps = {"outer_step": self.outer_step, "step": self.along}
+        pieces = size // PIECE if outer < LINES_APART else 1
+        if pieces < 2:
+            operands = self.operands(b, LINES, out=out, x=x, start=x, size=size, piece=size, pieces=1, **steps)
+            return [b.launch(b.code(self.lines("whole")), operands, outer, work, name)]
+        piece = -(-size // pieces)
+        pieces = -(-size // piece)
+        bytes_ = outer * pieces * self.node.out.dtype.size
+        totals, starts = b.scratch(self, "totals", bytes_), b.scratch(self, "starts", bytes_)
+        sizes = {"size": size, "piece": piece, "pieces": pieces, **steps}
+        first = self.operands(b, LINES, out=totals, x=x, start=x, **sizes)
+        line = {"size": pieces, "piece": pieces, "pieces": 1, "outer_step": pieces, "step": 1}
+        second = self.operands(b, LINES, out=starts, x=totals, start=x, **line)
+        third = self.operands(b, LINES, out=out, x=x, start=starts, **sizes)
+        tasks = outer * pieces
+        return [
+            b.launch(b.code(self.lines("total")), first, tasks, work // 2, f"{name} of pieces"),
+            b.launch(b.code(self.starts()), second, outer, 2 * tasks, f"{name} of totals"),
+            b.launch(b.code(self.lines("rest")), third, tasks, work, name),
+        ]
+
+
+class SortUnit(RoutineUnit):
+    """argsort."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        self.axis = node.attr("axis")
+
+    def source(self, size: int) -> compiler.Source:
+        d = self.node.inputs[0].dtype
+        return compiler.of_routine("sort", d, self.node.attr("descending"), entry_bytes(d, size))
+
+    def sources(self) -> list[compiler.Source]:
+        return [self.source(0)]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        x, axis = self.node.inputs[0], self.axis
+        shape = tuple(b.size(d) for d in x.shape)
+        size, inner = shape[axis], math.prod(shape[axis + 1 :])
+        lines = math.prod(shape[:axis]) * inner
+        if not lines * size:
+            return []
+        groups = min(lines, 4 * b.threads)
+        scratch = b.scratch(self, "keys", 2 * groups * size * entry_bytes(x.dtype, size))
+        operands = self.operands(
+            b, SORT, out=b.slot(self.node.out), x=self.pointer(b, 0), scratch=scratch, size=size, inner=inner,
+            outer_step=self.step(0, 0, axis), step=self.step(0, axis, axis + 1),
+            inner_step=self.step(0, axis + 1, len(shape)), lines=lines, groups=groups,
+        )  # fmt: skip
+        return [b.launch(b.code(self.source(size)), operands, groups, lines * size * 16, self.describe(), one=True)]
+
+
+class IntegerProductUnit(RoutineUnit):
+    """A product of integer matrices."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        self.source = compiler.of_routine("product of integers", node.out.dtype)
+
+    @staticmethod
+    def fits(n: Node) -> bool:
+        return n.out.dtype.kind in "iu"
+
+    def sources(self) -> list[compiler.Source]:
+        return [self.source]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        out, flags = self.node.out, dict(self.node.attrs)
+        x, y = self.node.inputs
+        m, n, batch = b.size(out.shape[-2]), b.size(out.shape[-1]), b.size(product(out.shape[:-2]))
+        if not m * n * batch:
+            return []
+        k = b.size(x.shape[-2 if flags.get("ta") else -1])
+        a_batch, b_batch = (batch_stride(self.layout(i).strides, v.shape, out.shape) for i, v in enumerate((x, y)))
+        a_m, a_k = self.layout(0).strides[-2:][:: -1 if flags.get("ta") else 1]
+        b_k = self.layout(1).strides[-1 if flags.get("tb") else -2]
+        assert a_batch is not None and b_batch is not None
+        tiles = -(-m // ROW_TILE)
+        height = ROW_TILE * max(1, min(TILES, tiles, tiles * batch // (4 * b.threads)))
+        pack = height >= PACK_ROWS and k * n * out.dtype.size >= PACK_BYTES
+        bands = -(-m // height)
+        operands = self.operands(
+            b, PRODUCT, out=b.slot(out), a=self.pointer(b, 0), b=self.pointer(b, 1), m=m, n=n, k=k, a_batch=a_batch,
+            a_m=a_m, a_k=a_k, b_batch=b_batch, b_k=b_k, bands=bands, height=height, pack=int(pack),
+        )  # fmt: skip
+        return [b.launch(b.code(self.source), operands, batch * bands, batch * m * n * max(k, 1), self.describe())]
+
+
+ROUTINES: dict[str, type[RoutineUnit]] = {
+    "scatter_sum": ScatterUnit, "put": ScatterUnit, "cumsum": ScanUnit, "cumprod": ScanUnit,
+    "argsort": SortUnit, "matmul": IntegerProductUnit,
+}  # fmt: skip

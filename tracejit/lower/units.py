@@ -1,0 +1,316 @@
+"""The steps of a program before sizes are known: fused loops, matrix products, copies."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from tracejit.errors import OutOfRangeError
+from tracejit.ir.dim import Dim, product
+from tracejit.ir.graph import Node, Value
+from tracejit.lower import compiler, gemmplan
+from tracejit.lower import matmul as mm
+from tracejit.lower.binding import Binding
+from tracejit.lower.gemm import OPERANDS
+from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Lowering, copy_kernel, kept_values
+from tracejit.lower.microkernel import tiles
+from tracejit.passes.groups import Group, is_scalar_constant
+from tracejit.passes.layout import Layouts, contiguous
+from tracejit.runtime.records import Host, StepRecord
+
+Size = int | Dim
+CHUNK_WORK = 32_768  # elements of a chunk of a kernel with late reductions
+CHUNKS = 64
+
+
+class Unit(ABC):
+    """One step of the program before sizes are known: what it reads and writes, and how it becomes steps."""
+
+    def __init__(self, index: int, reads: Sequence[Value], writes: Sequence[Value]) -> None:
+        self.index, self.reads, self.writes = index, list(reads), list(writes)
+
+    def sources(self) -> list[compiler.Source]:
+        return []
+
+    @abstractmethod
+    def steps(self, b: Binding) -> list[StepRecord]:
+        """What the plan does for this unit at one set of sizes."""
+
+    def describe(self) -> str:
+        return ""
+
+
+def _in_step(inst: Instance, v: Value, written: Value) -> bool:
+    """Whether a loop reads `v` only at the element of `written` that it writes."""
+    k, ops = inst.kernel, inst.operands
+    store = next((a for i, a in k.stores if ops[a.operand] is written), None)
+    return store is not None and all(
+        s.kind != "gather" and (s.access.strides, s.access.offset) == (store.strides, store.offset)
+        for s in k.stmts
+        if s.access is not None and s.access.operand >= 0 and ops[s.access.operand] is v
+    )
+
+
+def _impossible(b: Binding, inst: Instance) -> list[StepRecord]:
+    """The error of a loop that picks elements of an empty axis; nothing if it is none."""
+    rows, inner = b.extent(inst)
+    empty = [s for s in inst.kernel.stmts if s.kind == "gather" and b.size(inst.operands[s.value[1]]) == 0]
+    if not empty or not rows * inner:
+        return []
+    source = empty[0].source
+
+    def refuse(frame: int) -> None:
+        error = OutOfRangeError("gather from an axis of size 0")
+        error.where = [source.loc] if source is not None and source.loc is not None else []
+        raise error
+
+    return [Host(refuse)]
+
+
+class LoopUnit(Unit):
+    """A fused loop, with the second stage of its late reductions."""
+
+    def __init__(self, index: int, group: Group, outputs: list[Value], layouts: Layouts) -> None:
+        self.group, self.layouts, self.outputs = group, layouts, outputs
+        self.instance = Lowering(group, outputs, layouts).build()
+        super().__init__(index, self.instance.reads, outputs)
+        self._plain: Instance | None = None
+
+    def plain(self) -> Instance:
+        """The same without row buffers, for rows that are too long for the stack."""
+        if self._plain is None:
+            self._plain = Lowering(self.group, self.outputs, self.layouts, keep=False).build()
+        return self._plain
+
+    def sources(self) -> list[compiler.Source]:
+        k = self.instance.kernel
+        return [compiler.of_kernel(k)] + [compiler.of_combine(x.kind, k.stmts[x.stmt].dtype) for x in k.lates]
+
+    def in_place(self, v: Value, written: Value) -> bool:
+        """Whether the loop may write `written` over `v`: it reads v only where it writes, before it writes."""
+        k = self.instance.kernel
+        return not k.phases() and all(x.out is not written for x in k.lates) and _in_step(self.instance, v, written)
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        inst = self.instance
+        k = inst.kernel
+        if k.keep and kept_values(k):
+            row = b.size(inst.domain[-1]) + 64
+            if row * sum(max(s.dtype.size, 1) for s in kept_values(k)) > ROW_BUFFER:
+                inst, k = self.plain(), self.plain().kernel
+        if impossible := _impossible(b, inst):
+            return impossible
+        if k.lates:
+            rows, inner = b.extent(inst)
+            return self._with_lates(b, inst, rows, inner)
+        return b.loop(inst, self.describe())
+
+    def _with_lates(self, b: Binding, inst: Instance, rows: int, inner: int) -> list[StepRecord]:
+        k = inst.kernel
+        along = inner if k.flat and k.axes else rows
+        per = 1 if k.flat and k.axes else max(inner, 1)
+        whole = k.outer == 0 and not k.flat
+        total = along * per
+        chunks = min(CHUNKS, max(1, total // CHUNK_WORK), max(along, 1))
+        columns = [x for x in k.lates if x.over == "columns"]
+        if columns:
+            chunks = min(chunks, max(1, along // 16))
+        if whole:
+            chunks = 1
+        chunk = -(-max(along, 1) // chunks)
+        if k.flat and chunk > 1 and chunks > 1:
+            chunk = -(-chunk // 1024) * 1024
+        chunks = max(1, -(-along // chunk))
+        steps: list[StepRecord] = []
+        operands = []
+        after: list[StepRecord] = []
+        for o in inst.operands:
+            if isinstance(o, tuple) and o[0] == "chunk":
+                operands.append(b.slot(chunk))
+            elif isinstance(o, tuple):
+                late = next(x for x in k.lates if x.out is o[1])
+                d = k.stmts[late.stmt].dtype
+                length = inner if late.over == "columns" else 1
+                if chunks == 1:
+                    operands.append(b.slot(late.out))
+                    continue
+                part = b.scratch(self, f"partial {late.partial}", chunks * length * d.size)
+                operands.append(part)
+                code = b.code(compiler.of_combine(late.kind, d))
+                args = [part, b.slot(late.out), b.slot(chunks), b.slot(length)]
+                after.append(b.launch(code, args, -(-length // BLOCK), chunks * length, f"combine {late.kind}"))
+            else:
+                operands.append(b.slot(o))
+        work = total * (k.weight() + 1)
+        steps.append(b.launch(b.code(compiler.of_kernel(k)), operands, chunks, work, self.describe(), one=True))
+        return steps + after
+
+    def describe(self) -> str:
+        return "+".join(n.op.name for n in self.group.nodes)
+
+
+class NodeUnit(Unit):
+    """An op by itself, with the places of its operands."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        self.node = node
+        self.inputs = [layouts.of(v) for v in node.inputs]
+        reads = [x.base for x in self.inputs if x is not None and not is_scalar_constant(x.base)]
+        super().__init__(index, reads, list(node.outs))
+
+
+class ProductUnit(Unit):
+    """A matrix product, with a fused loop over its tiles or a plain store."""
+
+    def __init__(self, index: int, node: Node, group: Group | None, outputs: list[Value], layouts: Layouts) -> None:
+        self.node, self.group = node, group
+        a, c = node.inputs
+        la, lb = layouts.of(a), layouts.of(c)
+        assert la is not None and lb is not None
+        self.dtype = a.dtype
+        flags = dict(node.attrs)
+        self.a, self.b = la, lb
+        self.sa = batch_stride(la.strides, a.shape, node.out.shape)
+        self.sb = batch_stride(lb.strides, c.shape, node.out.shape)
+        ra, rb = la.strides[-2:], lb.strides[-2:]
+        if flags.get("ta"):
+            ra = ra[::-1]
+        if flags.get("tb"):
+            rb = rb[::-1]
+        self.ra, self.rb = ra, rb
+        self.m, self.n = node.out.shape[-2:]
+        self.k = a.shape[-2] if flags.get("ta") else a.shape[-1]
+        self.batch = product(node.out.shape[:-2])
+        self.instance = Lowering(group, outputs, layouts).build() if group else None
+        reads = [la.base, lb.base] + (self.instance.reads if self.instance else [])
+        super().__init__(index, reads, outputs)
+
+    @staticmethod
+    def fits(n: Node, layouts: Layouts) -> bool:
+        """Whether the product's batch axes can be walked with one stride per operand."""
+        if n.op.name != "matmul" or n.inputs[0].dtype.kind != "f":
+            return False
+        for v in n.inputs:
+            lay = layouts.of(v)
+            if lay is None or batch_stride(lay.strides, v.shape, n.out.shape) is None:
+                return False
+        return True
+
+    def sources(self) -> list[compiler.Source]:
+        return [compiler.of_product(self.dtype, self.instance.kernel if self.instance else None)]
+
+    def in_place(self, v: Value, written: Value) -> bool:
+        if self.instance is None or v in (self.a.base, self.b.base):
+            return False
+        return _in_step(self.instance, v, written)
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        m, n, k, batch = b.size(self.m), b.size(self.n), b.size(self.k), b.size(self.batch)
+        if m * n * batch == 0:
+            return []
+        if self.instance is not None and (impossible := _impossible(b, self.instance)):
+            return impossible
+        left: tuple[Any, ...] = (self.a, self.sa, *self.ra)
+        right: tuple[Any, ...] = (self.b, self.sb, *self.rb)
+        if self.instance is None:
+            if n == 1:  # a matrix times a vector is fastest as the vector times the matrix
+                left, right = (*right[:2], right[3], right[2]), (*left[:2], left[3], left[2])
+                m, n = 1, m
+            elif b.size(right[1]) == 0 and b.size(left[1]) == m * b.size(left[2]):
+                m, batch = m * batch, 1  # one right operand for the whole batch: its rows follow each other
+        code = b.code(self.sources()[0])
+        bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch)
+        scratch = b.scratch(self, "product", bytes_) if bytes_ else b.slot(0)
+        named = dict(  # noqa: C408 - braces and quotes would hide the table
+            a=b.slot_at(left[0].base, left[0].offset), b=b.slot_at(right[0].base, right[0].offset),
+            m=b.slot(m), n=b.slot(n), k=b.slot(k), batch=b.slot(batch),
+            a_batch=b.slot(left[1]), a_m=b.slot(left[2]), a_k=b.slot(left[3]),
+            b_batch=b.slot(right[1]), b_k=b.slot(right[2]), b_n=b.slot(right[3]), scratch=scratch,
+        )  # fmt: skip
+        operands = [named[o] for o in OPERANDS]
+        if self.instance is not None:
+            operands += [b.slot(o) for o in self.instance.operands]
+        else:
+            operands += [b.slot(self.writes[0]), b.slot(n), b.slot(m * n)]
+        out: list[StepRecord] = []
+        for step in compiler.PRODUCT_STEPS:
+            t = tiles(self.dtype)
+            tasks = gemmplan.tasks(t, step, m, n, k, batch)
+            if tasks:
+                grain = gemmplan.grain(t, step, m, n, k, batch)
+                out.append(
+                    b.launch_tasks(code.addresses[step], operands, tasks, grain, f"matmul.{step} {self.describe()}")
+                )
+        return out
+
+    def describe(self) -> str:
+        return "matmul" + ("+" + "+".join(n.op.name for n in self.group.nodes) if self.group else "")
+
+
+def batch_stride(strides: tuple[Size, ...], shape: tuple[Size, ...], out: tuple[Size, ...]) -> Size | None:
+    """One stride for all batch axes of a product's operand; None if they are not evenly spaced."""
+    axes = list(zip(out[:-2], (0,) * (len(out) - len(shape)) + tuple(
+        0 if type(d) is int and d == 1 else s for d, s in zip(shape[:-2], strides[:-2], strict=True)
+    ), strict=True))  # fmt: skip
+    axes = [(d, s) for d, s in axes if not (type(d) is int and d == 1)]
+    if not axes:
+        return 0
+    for (_, s0), (d1, s1) in pairwise(axes):
+        if s0 != s1 * d1:
+            return None
+    return axes[-1][1]
+
+
+class CopyUnit(Unit):
+    """concat, place and update: regions of a new buffer, written one after the other."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        self.node = node
+        self.instances = list(self._regions(node, layouts))
+        reads = [v for inst in self.instances for v in inst.reads]
+        super().__init__(index, reads, [node.out])
+
+    @staticmethod
+    def fits(n: Node, layouts: Layouts) -> bool:
+        return n.op.name in ("concat", "place", "update") and n.out.dtype.kind != "c" and all(
+            layouts.of(v) is not None for v in n.inputs
+        )
+
+    @staticmethod
+    def _regions(n: Node, layouts: Layouts) -> Iterator[Instance]:
+        out, d = n.out, n.out.dtype
+        own = contiguous(out.shape)
+
+        def region(v: Value, start: Sequence[Size], step: Sequence[Size]) -> Instance:
+            lay = layouts.of(v)
+            assert lay is not None
+            at: Size = 0
+            for b, s in zip(start, own, strict=True):
+                at = at + b * s
+            strides = [s * k for s, k in zip(own, step, strict=True)]
+            return copy_kernel(out, v.shape, (at, strides), (lay.base, lay.offset, lay.strides), d)
+
+        ones = (1,) * len(out.shape)
+        if n.op.name == "concat":
+            at: Size = 0
+            axis = n.attr("axis")
+            for v in n.inputs:
+                yield region(v, [at if i == axis else 0 for i in range(len(ones))], ones)
+                at = at + v.shape[axis]
+            return
+        if n.op.name == "place":
+            yield copy_kernel(out, out.shape, (0, own), None, d, dict(n.attrs).get("fill", 0))
+        else:
+            yield region(n.inputs[0], (0,) * len(ones), ones)
+        yield region(n.inputs[-1], n.attr("start"), n.attr("step"))
+
+    def sources(self) -> list[compiler.Source]:
+        return [compiler.of_kernel(i.kernel) for i in self.instances]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        return [s for i in self.instances for s in b.loop(i, self.describe())]
+
+    def describe(self) -> str:
+        return self.node.op.name

@@ -1,11 +1,14 @@
-"""Every operation, compiled: the same results as eagerly for all dtypes, shapes, layouts and special values."""
+"""Every operation, traced: the same results as eagerly for all dtypes, shapes, layouts and special values.
+
+Native code, the Numba source (as plain Python) and the reference interpreter are each compared with eager NumPy.
+"""
 
 import itertools
-import warnings
 
 import numpy as np
 import pytest
 from helpers import TOLERANCE
+from lowerings import Lowered, compiled, draws_agree, flat
 from op_table import CASES, Case
 
 import tracejit as tj
@@ -22,12 +25,6 @@ def by_chunks(cases: list[Case]) -> list[list[Case]]:
     return [cases[i : i + CHUNK] for i in range(0, len(cases), CHUNK)]
 
 
-def flat(result) -> list[np.ndarray]:
-    if isinstance(result, (tuple, list)):
-        return [a for r in result for a in flat(r)]
-    return [np.asarray(result)]
-
-
 def same(got: np.ndarray, want: np.ndarray, tol: float, what: str) -> None:
     """Equal dtype and shape, NaN and infinity in the same places, the rest within `tol` of the largest."""
     assert got.dtype == want.dtype, f"{what}: {got.dtype} for {want.dtype}"
@@ -41,12 +38,6 @@ def same(got: np.ndarray, want: np.ndarray, tol: float, what: str) -> None:
     np.testing.assert_array_equal(g[~finite], w[~finite], err_msg=what)
     scale = float(np.abs(w[finite]).max(initial=0.0))
     np.testing.assert_allclose(g[finite], w[finite], rtol=tol, atol=tol * min(scale, 1.0), err_msg=what)
-
-
-def compiled(f, **options):
-    """The traced function; falling back to the interpreter is an error."""
-    warnings.simplefilter("error")
-    return tj.function(f, **options)
 
 
 # --- the table of cases -----------------------------------------------------------------------------------------------
@@ -67,12 +58,12 @@ def test_cases(dtype, cases):
     def program(args):
         return [c.f(*xs) for (c, _), xs in zip(variants, args)]
 
-    eager = program([[tj.constant(a) for a in xs] for xs in arrays])
-    traced = compiled(program)(arrays)
-    for (c, shapes), x, y in zip(variants, eager, traced, strict=True):
-        for a, b in zip(flat(x), flat(y), strict=True):
+    eager = [flat(y) for y in program([[tj.constant(a) for a in xs] for xs in arrays])]
+    labels = [(c, shapes) for (c, shapes), ys in zip(variants, eager) for _ in ys]
+    for way, got in Lowered(program).results(arrays):
+        for (c, shapes), a, b in zip(labels, flat(eager), got, strict=True):
             tol = TOLERANCE.get(a.dtype.name, 0.0) * 4 * min(c.factor, 100)
-            same(b, a, tol, f"{c.name} of {dtype.name}{shapes}")
+            same(b, a, tol, f"{way}: {c.name} of {dtype.name}{shapes}")
 
 
 def differentiable() -> list:
@@ -207,23 +198,25 @@ def programs_for(d) -> list:
     return [ops[i : i + 8] for i in range(0, len(ops), 8)]
 
 
+def each(ops: list):
+    """The function that applies all of them."""
+    return lambda x, y: [op(x) if op.arity == 1 else op(x, y) for op in ops]
+
+
 @pytest.mark.parametrize("dtype", [d for d in ALL if d.kind != "c"], ids=str)
 def test_special_values_and_odd_sizes(dtype):
     """Sizes around the width of vectors share one program, since they are symbols."""
     for ops in programs_for(dtype):
-
-        def run(x, y, ops=ops):
-            return [op(x) if op.arity == 1 else op(x, y) for op in ops]
-
-        f = compiled(run, numerics="exact")
-        for n in (1000, 7, *SIZES, 50_000 if dtype.name == "float32" else 3):
-            x, y = special(dtype, n, n), special(dtype, n, n + 1)
-            for op, a, b in zip(ops, run(tj.constant(x), tj.constant(y)), f(x, y)):
-                alike(b.numpy(), a.numpy(), op.name, f"{dtype.name}({n},)", *(x, y)[: op.arity])
-        x, y = special(dtype, 1, 5)[0], special(dtype, 1, 9)[0]
-        for op, a, b in zip(ops, run(tj.constant(x), tj.constant(y)), f(x, y)):
-            alike(b.numpy(), a.numpy(), op.name, f"{dtype.name}()", *(x, y)[: op.arity])
-        assert f.experimental_get_tracing_count() <= 5
+        run = each(ops)
+        f = Lowered(run, numerics="exact")
+        for n in (200, 7, *SIZES, 50_000 if dtype.name == "float32" else 3, None):
+            shape = () if n is None else (n,)
+            x, y = (special(dtype, 1 if n is None else n, (n or 4) + k).reshape(shape) for k in (0, 1))
+            want = flat(run(tj.constant(x), tj.constant(y)))
+            for way, got in f.results(x, y, source=n is None or n < 1000):
+                for op, a, b in zip(ops, want, got, strict=True):
+                    alike(b, a, op.name, f"{way}: {dtype.name}{x.shape}", *(x, y)[: op.arity])
+        assert f.function.experimental_get_tracing_count() <= 5
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -236,8 +229,10 @@ def test_layouts(dtype, layout):
         a, b = LAYOUTS[layout](x, y)
         return [op(a + a if op.arity == 1 and dtype.kind != "b" else a, *(b,) * (op.arity - 1)) for op in table]
 
-    for op, a, b in zip(table, run(tj.constant(x), tj.constant(y)), compiled(run, numerics="exact")(x, y)):
-        alike(b.numpy(), a.numpy(), op.name, f"{dtype.name}, {layout}")
+    want = flat(run(tj.constant(x), tj.constant(y)))
+    for way, got in Lowered(run, numerics="exact").results(x, y):
+        for op, a, b in zip(table, want, got, strict=True):
+            alike(b, a, op.name, f"{way}: {dtype.name}, {layout}")
 
 
 @pytest.mark.parametrize("source", ALL, ids=str)
@@ -249,8 +244,9 @@ def test_casts(source):
     def run(x):
         return [tj.cast(x, d) for d in ALL]
 
-    for d, a, b in zip(ALL, run(tj.constant(x)), compiled(run)(x)):
-        same(b.numpy(), a.numpy(), 0.0, f"{source.name} to {d.name}")
+    for way, got in Lowered(run).results(x):
+        for d, a, b in zip(ALL, run(tj.constant(x)), got, strict=True):
+            same(b, a.numpy(), 0.0, f"{way}: {source.name} to {d.name}")
 
 
 @pytest.mark.parametrize("dtype", [d for d in ALL if d.kind != "c"], ids=str)
@@ -265,8 +261,13 @@ def test_where_and_clip(dtype):
             tj.where(c[:10, None], grid, y[7]),
         ]  # fmt: skip
 
-    for a, b in zip(run(*map(tj.constant, (c, x, y))), compiled(run, numerics="exact")(c, x, y)):
-        alike(b.numpy(), a.numpy(), "where", dtype.name)
+    for way, got in Lowered(run, numerics="exact").results(c, x, y):
+        for a, b in zip(run(*map(tj.constant, (c, x, y))), got, strict=True):
+            alike(b, a.numpy(), "where", f"{way}: {dtype.name}")
+
+
+def test_random_draws():
+    draws_agree(njit=False)
 
 
 # --- reductions -------------------------------------------------------------------------------------------------------
@@ -294,19 +295,21 @@ def test_reductions(dtype):
         return out
 
     for axes in (AXES[:4], AXES[4:]):
-        f = compiled(run)
+        f = Lowered(run)
         for shape in GRIDS:
             rng = np.random.default_rng(len(shape))
             x = (rng.normal(size=shape) * 3).astype(d.np) if d.kind != "b" else rng.random(shape) < 0.9
             labels = [(n, a) for n, a in itertools.product(names, axes) if n not in EXTREMES or 0 not in shape]
-            for label, a, b in zip(labels, run(tj.constant(x), axes), f(x, axes), strict=True):
-                tol = {"float32": 2e-5, "float64": 1e-12, "float16": 2e-2}.get(dtype, 0.0)
-                scale = np.abs(x.astype(np.float64)).sum() / max(a.numpy().size, 1) if d.kind == "f" else 1.0
-                np.testing.assert_allclose(
-                    b.numpy().astype(np.float64), a.numpy().astype(np.float64), rtol=tol, atol=tol * scale,
-                    err_msg=f"{label} of {shape}"
-                )  # fmt: skip
-                assert a.dtype is b.dtype
+            want = flat(run(tj.constant(x), axes))
+            tol = {"float32": 2e-5, "float64": 1e-12, "float16": 2e-2}.get(dtype, 0.0)
+            for way, got in f.results(x, axes, source=x.size < 2000):
+                for label, a, b in zip(labels, want, got, strict=True):
+                    scale = np.abs(x.astype(np.float64)).sum() / max(a.size, 1) if d.kind == "f" else 1.0
+                    np.testing.assert_allclose(
+                        b.astype(np.float64), a.astype(np.float64), rtol=tol, atol=tol * scale,
+                        err_msg=f"{way}: {label} of {shape}"
+                    )  # fmt: skip
+                    assert a.dtype == b.dtype
 
 
 def test_reductions_of_special_values():
@@ -328,8 +331,10 @@ def test_reductions_of_special_values():
             return [getattr(tj, n)(x, axis=a) for n in names for a in (0, 1, None)] + [tj.argmax(x, 1), tj.argmin(x, 0)]
 
         with np.errstate(all="ignore"):
-            for a, b in zip(run(tj.constant(x)), compiled(run)(x)):
-                np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-5)
+            want = flat(run(tj.constant(x)))
+            for way, got in Lowered(run).results(x):
+                for a, b in zip(want, got, strict=True):
+                    np.testing.assert_allclose(b, a, rtol=1e-5, err_msg=way)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "bool", "float16"])
@@ -337,14 +342,13 @@ def test_positions_of_extremes(dtype):
     def run(x):
         return [f(x, axis=a) for f in (tj.argmax, tj.argmin) for a in (0, 1, 2)]
 
-    f = compiled(run)
-    for shape in ((2, 3, 4), (5, 17, 33), (1, 16, 1), (7, 1, 300), (0, 2, 3)):
+    f = Lowered(run)
+    for shape in ((2, 3, 4), (5, 17, 33), (1, 16, 1), (7, 1, 300)):
         x = np.random.default_rng(0).integers(0, 5, shape).astype(tj.as_dtype(dtype).np)
-        if 0 in shape:
-            continue
-        for a, b in zip(run(tj.constant(x)), f(x)):
-            np.testing.assert_array_equal(b.numpy(), a.numpy())
-            assert b.dtype is tj.int64
+        for way, got in f.results(x):
+            for a, b in zip(run(tj.constant(x)), got, strict=True):
+                np.testing.assert_array_equal(b, a.numpy(), err_msg=way)
+                assert b.dtype == np.int64
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -370,12 +374,15 @@ def test_products(dtype):
     def run(pairs, ta, tb):
         return [tj.matmul(x, y, transpose_a=ta, transpose_b=tb) for x, y in pairs]
 
-    for ta, tb in itertools.product((False, True), repeat=2):
-        args = [(swap(x) if ta else x, swap(y) if tb else y) for x, y in pairs]
+    small = [(x, y) for x, y in pairs if x.size * y.size < 20_000]
+    large = [(x, y) for x, y in pairs if x.size * y.size >= 20_000]
+    for mine, ta, tb in itertools.product((small, large), (False, True), (False, True)):
+        args = [(swap(x) if ta else x, swap(y) if tb else y) for x, y in mine]
         eager = run([(tj.constant(x), tj.constant(y)) for x, y in args], ta, tb)
-        for shapes, a, b in zip(PRODUCTS, eager, compiled(run)(args, ta, tb), strict=True):
-            depth = shapes[0][-1]
-            same(b.numpy(), a.numpy(), TOLERANCE.get(dtype, 0.0) * (4 + depth**0.5), f"{shapes} {ta} {tb}")
+        for way, got in Lowered(run).results(args, ta, tb, source=mine is small):
+            for (x, y), a, b in zip(mine, eager, got, strict=True):
+                tol = TOLERANCE.get(dtype, 0.0) * (4 + x.shape[-1] ** 0.5)
+                same(b, a.numpy(), tol, f"{way}: {x.shape} {y.shape} {ta} {tb}")
 
 
 def test_products_with_prologue_and_epilogue():
@@ -386,11 +393,13 @@ def test_products_with_prologue_and_epilogue():
         z = tj.transpose(x[::2, ::2]) @ tj.tanh(y[::2])
         return y, z, tj.reduce_sum(y @ tj.transpose(w), axis=1), tj.nn.softmax(y @ w[:5, :5])
 
-    f = compiled(run)
+    f = Lowered(run)
     for n in (6, 2, 33, 128, 501):
         args = [rng.normal(size=s).astype(np.float32) for s in ((n, 40), (40, 5), (5,))] + [np.float32(0.5)]
-        for a, b in zip(run(*map(tj.constant, args)), f(*args)):
-            same(b.numpy(), a.numpy(), 3e-5, f"{n} rows")
+        want = flat(run(*map(tj.constant, args)))
+        for way, got in f.results(*args, source=n < 50):
+            for a, b in zip(want, got, strict=True):
+                same(b, a, 3e-5, f"{way}: {n} rows")
 
 
 def test_errors_are_those_of_eager_calls():

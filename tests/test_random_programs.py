@@ -1,4 +1,7 @@
-"""Random programs give the same results eagerly, compiled, and in the reference interpreter, for all batch sizes."""
+"""Random programs give the same results eagerly, in native code, in Numba source and in the reference interpreter.
+
+They run at several batch sizes, the Numba source as plain Python at the small ones, a few of them compiled by Numba.
+"""
 
 import functools
 import warnings
@@ -9,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from random_programs import Program, programs
 
 import tracejit as tj
+from tracejit.backends import numba_source
 
 
 def agree(got: np.ndarray, want: np.ndarray, tol: float) -> bool:
@@ -45,10 +49,14 @@ def eager(program: Program, batch: int, seed: int) -> list[np.ndarray]:
     return [np.asarray(t) for t in (*out, *variables)]
 
 
-def check(program: Program, batches: tuple[int, ...]) -> None:
+SMALL = 20  # batch size up to which plain Python is fast enough
+
+
+def check(program: Program, batches: tuple[int, ...], njit: bool = False) -> None:
     python, variables = program.make(program.arrays(program.variables, 2, 99))
     initial = [np.array(v) for v in variables]
     f = tj.function(python)
+    runners = {}
     for seed, b in enumerate(batches):
         if b < program.smallest:
             continue
@@ -59,10 +67,17 @@ def check(program: Program, batches: tuple[int, ...]) -> None:
             v.assign(a)
         concrete = f.get_concrete_function(*arrays)
         exe = concrete.executable
-        out, new = exe.interpret(exe.all_arrays(arrays))
-        state = {id(v): np.asarray(v) for v in variables} | {id(v): a for v, a in zip(exe.parts.writes, new)}
-        rebuilt = [np.asarray(t) for t in concrete.rebuild(out)] + [state[id(v)] for v in variables]
-        assert all(map(same, rebuilt, want)), explain("the interpreter", program, b, rebuilt, want)
+        ways = {"the interpreter": exe.interpret(exe.all_arrays(arrays))}
+        if seed > 0 if njit else b <= SMALL:  # the first trace knows all sizes, the second one serves all other calls
+            if concrete not in runners:
+                runners[concrete] = numba_source.prepare(concrete, compiled=njit)
+            found, new = runners[concrete](arrays)
+            ways["the Numba source"] = [tj.tensor.wrap(a) for a in found], new
+        for what, (out, new) in ways.items():
+            state = {id(v): np.asarray(v) for v in variables} | {id(v): a for v, a in zip(exe.parts.writes, new)}
+            rebuilt = [np.asarray(t) for t in concrete.rebuild(out)] + [state[id(v)] for v in variables]
+            text = f"\n\n{numba_source.source(concrete).text}" if "source" in what else ""
+            assert all(map(same, rebuilt, want)), explain(what, program, b, rebuilt, want) + text
         for what in ("the compiled function", "the second call"):
             for v, a in zip(variables, initial):
                 v.assign(a)
@@ -121,6 +136,19 @@ def test_gradients_agree(program):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_under_a_tape(program, (3, 5, 1))
+
+
+@settings(max_examples=3, **EVERY)
+@given(programs())
+def test_programs_agree_when_numba_compiles_them(program):
+    check(program, (3, 5, 700), njit=True)
+
+
+@pytest.mark.slow
+@settings(max_examples=15, **EVERY)
+@given(programs())
+def test_many_programs_agree_when_numba_compiles_them(program):
+    check(program, (2, 3, 1, 5000), njit=True)
 
 
 @pytest.mark.slow

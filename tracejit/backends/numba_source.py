@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,21 +42,33 @@ def load(text: str, compiled: bool = True) -> dict[str, Any]:
     return space
 
 
-def run(c: Any, arrays: Sequence[Any], compiled: bool = True) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Outputs of a concrete function and new values of the Variables that it assigns.
+Runner = Callable[[Sequence[Any]], tuple[list[np.ndarray], list[np.ndarray]]]
+
+
+def prepare(c: Any, compiled: bool = True) -> Runner:
+    """A concrete function from its source: arrays → its outputs, and new values of the Variables that it assigns.
 
     Parameters
     ----------
-    arrays : one for each argument that is a tensor or a number
-    compiled : by Numba; otherwise the source runs as plain Python, slowly
+    compiled : by Numba, at the first call; otherwise the source runs as plain Python, slowly
 
-    The Variables themselves keep their values.
+    It is given an array for each argument that is a tensor or a number. The Variables themselves keep their values.
     """
-    parts = c.executable.parts
+    exe = c.executable
     m = source(c)
-    given = c.executable.all_arrays([np.asarray(a) for a in arrays])
-    given += [v.node.attr("value").array for v in m.parameters[len(given) :] if v.node is not None]
-    with np.errstate(all="ignore"):
-        out = load(m.text, compiled)["main"](*given)
-    results = [out] if m.results == 1 else list(out)
-    return results[: parts.outputs], results[parts.outputs :]
+    main = load(m.text, compiled)["main"]
+
+    def call(arrays: Sequence[Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        given = exe.all_arrays([np.asarray(a) for a in arrays])
+        given += [v.node.attr("value").array for v in m.parameters[len(given) :] if v.node is not None]
+        with np.errstate(all="ignore"):
+            out = main(*given)
+        results = [out] if m.results == 1 else list(out)
+        return results[: exe.parts.outputs], results[exe.parts.outputs :]
+
+    return call
+
+
+def run(c: Any, arrays: Sequence[Any], compiled: bool = True) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What `prepare` makes, called once."""
+    return prepare(c, compiled)(arrays)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.errors import ArgumentError, ShapeError
+from tracejit.errors import ArgumentError, ShapeError, TracejitError
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Attrs, Const, Graph, Node, Value, next_scope
 from tracejit.ir.text import solve
@@ -69,7 +69,11 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[str, int] | N
 def _evaluate(n: Node, xs: list[np.ndarray], sizes: dict[str, int]) -> list[np.ndarray]:
     if n.op is constant:
         return [n.attr("value").numpy(sizes)]
-    y = n.op.numpy(*xs, **_attrs_at(n.attrs, sizes))
+    try:
+        y = n.op.numpy(*xs, **_attrs_at(n.attrs, sizes))
+    except TracejitError as e:
+        e.where = e.where or ([n.loc] if n.loc is not None else [])
+        raise
     ys = y if type(y) is tuple else (y,)
     return [np.asarray(a) for a in ys]
 

@@ -14,8 +14,10 @@ from tracejit.lower.numba_args import Arguments, Setting, Written
 from tracejit.lower.numba_chunks import LABELS, Chunks, line_of
 from tracejit.lower.numba_expr import Binds, Expr, Names, Scope, Writer
 from tracejit.lower.numba_scalar import NumbaScalar
+from tracejit.passes.groups import rounds
 
 LETTERS = ("i", "j", "k", "l")
+SPARE = ("m", "p", "r", "s", "t")  # loop indices where the user has arrays of those names
 
 
 class KernelPrinter:
@@ -30,25 +32,30 @@ class KernelPrinter:
         self.k = instance.kernel if instance else Kernel()
         self.names = Names(setting.helpers.names)
         setting.helpers.local = self.names
-        self.loops = [self.names.new(x) for x in loops]
         self.args = Arguments(setting, self.names, self.sizes)
         self.m = NumbaScalar(setting.helpers)
         self.out = Writer(1)
         self.top = Scope(self.out, self.names, None, setting.comment)
         self.row = self.top
         self.env: dict[int, Expr] = {}
-        self.index: dict[int, str] = {}  # loop axes that are open
         self.placements: dict[int, Placement] = {}
         self.buffers: dict[int, str] = {}  # row buffers of values that a later phase needs again
         self.live = self._live()
         self.kept = self._kept()
         self.place_operands()
+        self.loops = [self._loop(x) for x in loops]
+
+    def _loop(self, wish: str) -> str:
+        """The name of a loop index; operands keep the user's names."""
+        return self.names.new(next((x for x in (wish, *SPARE) if x not in self.names), wish))
 
     def place_operands(self) -> None:
         """Make arguments of the buffers that are read and written."""
         for s in self.k.stmts:
             if s.kind == "load" and s.id in self.live:
                 self._place(s.access, False)
+            elif s.kind == "gather" and s.id in self.live:
+                self._place_gather(s)
         for _, a in self.k.stores:
             self._place(a, True)
 
@@ -121,6 +128,31 @@ class KernelPrinter:
         self.placements[id(a)] = p
         self.args.add(v, p, output)
 
+    def _place_gather(self, s: Stmt) -> None:
+        """The position that is data stands for one more loop, over the axis that it picks from."""
+        assert s.access is not None and self.instance is not None
+        step, size = s.value
+        v = self.instance.operands[s.access.operand]
+        sizes = [*self.sizes, self._size_of(size)]
+        strides = [*self.spread([self._size_of(x) for x in s.access.strides]), self._size_of(step)]
+        p = self.placements[id(s.access)] = place(v.shape, sizes, strides, self._size_of(s.access.offset))
+        self.args.add(v, p)
+
+    def gather(self, s: Stmt, at: Expr) -> Expr:
+        """An element at a position that is data."""
+        assert s.access is not None and self.instance is not None
+        v, p = self.instance.operands[s.access.operand], self.placements[id(s.access)]
+        line = s.source.loc if s.source else None
+        n = Expr(int64, self.args.size(self._size_of(s.value[1])))
+        self.m.label, self.m.line = "position", line
+        i = self.m.call(self.s.helpers.standard("position", int64), (at, n), int64)
+        loops = [*self.loops, "{}"]
+        text = f"{self.args.add(v, p)}{p.text(lambda a: loops[a], self.args.size)}"
+        args = (i,) if "{}" in text else ()
+        if v.dtype.kind == "f" and v.dtype.bits == 16:
+            text = f"{self.m.from_bits(v.dtype)}({text})"
+        return Expr(v.dtype, text, args, label="gather", line=line)
+
     def element(self, v: Value, p: Placement) -> str:
         """An element of a buffer at the loop indices."""
         return self.args.add(v, p) + p.text(lambda a: self.loops[a], self.args.size)
@@ -139,7 +171,11 @@ class KernelPrinter:
     def stored(self, e: Expr, scope: Scope) -> str:
         """The text of a value as it is written to memory."""
         if e.dtype.kind == "f" and e.dtype.bits == 16:
-            e = Expr(e.dtype, f"{self.m.to_bits(e.dtype)}({{}})", (e,), line=e.line)
+            bits = f"{self.m.to_bits(e.dtype)}({{}})"
+            if e.args and e.args[0].template == bits and scope.find(e) is None and scope.uses[e] <= 1:
+                e = e.args[0]  # rounded already
+            else:
+                e = Expr(e.dtype, bits, (e,), line=e.line)
         text = scope.text(e)
         scope.at(e.line)
         return text
@@ -170,9 +206,23 @@ class KernelPrinter:
             return self.load(self.instance.operands[s.access.operand], self.placements[id(s.access)])
         if s.kind == "index":
             return self.position(s)
+        if s.kind == "gather":
+            return self.gather(s, get(s.args[0]))
         assert s.op is not None
         line = s.source.loc if s.source else None
-        return self.m.apply(s.op, s.attrs, tuple([get(a) for a in s.args]), s.dtype, line)
+        args = tuple([get(a) for a in s.args])
+        e = self.m.apply(s.op, s.attrs, args, s.dtype, line)
+        if e not in args and (wish := self._wish(s)):
+            e.label = wish
+        return e
+
+    def _wish(self, s: Stmt) -> str | None:
+        """What a statement's value is called: as the user does, or by what it means."""
+        if s.source is not None and s.source.out in self.s.wishes:
+            return self.s.wishes[s.source.out]
+        totals = [a for a in s.args if self.k.stmts[a].kind == "reduce" and self.k.stmts[a].value == "sum"]
+        mean = s.op is not None and s.op.name == "div" and s.args[:1] == tuple(totals)
+        return "mean" if mean and self.k.stmts[s.args[1]].kind == "const" else None
 
     def outer_values(self) -> None:
         """Expressions for all that is computed once, or once per row."""
@@ -208,7 +258,7 @@ class KernelPrinter:
         """`name` combined with one more value."""
         self.m.label, self.m.line = name, line
         e = self.m.combiner(kind)(Expr(value.dtype, name), value)
-        if kind in ("sum", "prod") and e.template in ("{} + {}", "{} * {}"):
+        if e.template in ("{} + {}", "{} * {}", "{} & {}", "{} | {}"):
             text = scope.text(value, 0, e)
             scope.at(line or value.line)
             self.out.line(f"{name} {e.template[3]}= {text}")
@@ -290,9 +340,14 @@ class KernelPrinter:
             if not self._roots(phase):
                 continue
             for s in self.reductions(phase):
+                self.row.at(s.source.loc if s.source else None)
                 self.out.line(f"{self.env[s.id].template} = {self.m.neutral(s.value, s.dtype).template}")
             with self.nest(self.at[k.outer :]):
                 self.body(phase, accs, columns)
+            for s in self.reductions(phase):
+                if s.op is not None and rounds(s.op, s.dtype):
+                    whole = self.m.rounded(Expr(s.dtype, self.env[s.id].template))
+                    self.out.line(f"{self.env[s.id].template} = {self.row.text(whole)}")
         for x in outer:
             self.update(self.row, accs[x.partial], x.kind, self.env[x.stmt], line_of(x))
         for i, a in ends:

@@ -63,7 +63,7 @@ class Placement:
     def axes(self, sizes: Sequence[Size]) -> list[tuple[int, int]]:
         """(loop axis, array axis) where a loop walks along an array axis from end to end."""
         pairs = [(i.axis, k) for k, i in enumerate(self.indices)]
-        return [(a, k) for a, k in pairs if a is not None and same(self.shape[k], sizes[a])]
+        return [(a, k) for a, k in pairs if a is not None and a < len(sizes) and same(self.shape[k], sizes[a])]
 
     def text(self, loop: Callable[[int], str], size: Callable[[Size], str]) -> str:
         """The index in brackets."""
@@ -80,8 +80,10 @@ def same(a: Size, b: Size) -> bool:
 def place(base: tuple[Size, ...], sizes: Sequence[Size], strides: Sequence[Size], offset: Size) -> Placement:
     """The elements at `offset + Σ strides·index` of a contiguous buffer of shape `base`, loops running over `sizes`."""
     axes = [a for a, s in enumerate(strides) if not same(s, 0) and not is_unit(sizes[a])]
-    return _whole(base, axes, sizes, strides, offset) or _parts(base, axes, sizes, strides, offset) or _flat(
-        base, axes, strides, offset
+    return (
+        _whole(base, axes, sizes, strides, offset)
+        or _parts(base, axes, sizes, strides, offset)
+        or _flat(base, axes, strides, offset)
     )
 
 

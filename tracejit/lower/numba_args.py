@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ class Setting:
 
     label    what a buffer is called
     number   whether a value is passed as a number
+    wishes   the user's names of values
     comment  the text of a user's line
     """
 
@@ -51,6 +52,7 @@ class Setting:
     helpers: Helpers
     label: Callable[[Value], str]
     number: Callable[[Value], bool]
+    wishes: Mapping[Value, str]
     comment: Callable[[Location], str] | None = None
 
 

@@ -38,6 +38,7 @@ class Chunks:
         columns = [x for x in k.lates if x.over == "columns"]
         least = f"{n} // 1024" if k.flat else f"{n} // 16" if columns else n
         chunks, chunk, c = p.names.new("chunks"), p.names.new("chunk"), p.names.new("c")
+        self.out.line("# one result per chunk, so that the number of threads makes no difference")
         self.out.line(f"{chunks} = max(1, min({CHUNKS}, {least}))")
         self.out.line(f"{chunk} = -(-{n} // {chunks})")
         self._allocate(chunks)

@@ -15,6 +15,7 @@ from tracejit.ir.types import DType
 
 WIDTH = 100  # characters of a line
 LONG = 56  # characters from which a part of an expression gets a line and a name of its own
+WIDE = 80  # characters from which the longest operand gets a line
 BIG = 14  # operations from which an op's scalar form becomes a function of its own
 
 
@@ -168,7 +169,12 @@ class Scope:
 
     def own(self, e: Expr) -> str:
         parts = [self.text(a, n, e) for a, n in zip(e.args, e.needs, strict=True)]
-        return e.template.format(*parts) if parts else e.template
+        text = e.template.format(*parts) if parts else e.template
+        if len(text) > WIDE and len(longest := max(parts, key=len)) > WIDE // 4:
+            k = parts.index(longest)
+            parts[k] = self.name(e.args[k])
+            text = e.template.format(*parts)
+        return text
 
     @staticmethod
     def _apart(e: Expr, user: Expr | None) -> bool:

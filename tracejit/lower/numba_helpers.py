@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tracejit.ir.types import DType
 
-# {t}: constructor of the type computed in, {bits}: its width, {low} and {high}: literals of its ends
+# {t}: constructor of the type computed in, {bits}: its width, {low} and {high}: literals of its ends,
+# {philox} and the like: a function that is called; lines marked "# signed" are left out for unsigned types
 HELPERS = {
     "sigmoid": '''
 def {name}(x):
@@ -39,15 +42,17 @@ def {name}(a, b):
     """a // b rounded down; 0 for a divisor of 0."""
     if b == {t}(0):
         return {t}(0)
-    if b == {t}(-1):
-        return {t}(-a)
+    if b == {t}(-1):  # signed
+        return {t}(-a)  # signed
     return {t}(a // b)
 ''',
     "floor_modulo": '''
 def {name}(a, b):
     """a % b with the sign of b; 0 for a divisor of 0."""
-    if b == {t}(0) or b == {t}(-1):
+    if b == {t}(0):
         return {t}(0)
+    if b == {t}(-1):  # signed
+        return {t}(0)  # signed
     return {t}(a % b)
 ''',
     "floor_divide_real": '''
@@ -77,8 +82,8 @@ def {name}(a, b):
     """a / b rounded towards zero; 0 for a divisor of 0."""
     if b == {t}(0):
         return {t}(0)
-    if b == {t}(-1):
-        return {t}(-a)
+    if b == {t}(-1):  # signed
+        return {t}(-a)  # signed
     q = {t}(a // b)
     return {t}(q + {t}(1)) if q < {t}(0) and {t}(q * b) != a else q
 ''',
@@ -90,32 +95,17 @@ def {name}(a, b):
     r = {t}(a % b)
     return {t}(r - b) if r != {t}(0) and (r < {t}(0)) != (a < {t}(0)) else r
 ''',
-    "divide_unsigned": '''
-def {name}(a, b):
-    """a // b; 0 for a divisor of 0."""
-    return {t}(a // b) if b != {t}(0) else {t}(0)
-''',
-    "modulo_unsigned": '''
-def {name}(a, b):
-    """a % b; 0 for a divisor of 0."""
-    return {t}(a % b) if b != {t}(0) else {t}(0)
+    "position": '''
+def {name}(i, n):
+    """The index i of an axis of size n: negative ones count from the end, none lies outside."""
+    i = {t}(i)
+    return max({t}(0), min(i + n if i < {t}(0) else i, n - 1))
 ''',
     "power": '''
 def {name}(a, b):
-    """a to the power b by repeated squaring; a negative power is what truncation leaves of the true value."""
-    if b < {t}(0):
-        return a if a == {t}(1) or (a == {t}(-1) and b % {t}(2) != {t}(0)) else {t}(a == {t}(-1))
-    result = {t}(1)
-    while b > {t}(0):
-        if (b & {t}(1)) != {t}(0):
-            result = {t}(result * a)
-        a = {t}(a * a)
-        b = {t}(b >> {t}(1))
-    return result
-''',
-    "power_unsigned": '''
-def {name}(a, b):
-    """a to the power b by repeated squaring."""
+    """a to the power b by repeated squaring; truncated towards zero where b is negative."""
+    if b < {t}(0):  # signed
+        return a if a == {t}(1) or (a == {t}(-1) and b % {t}(2) != {t}(0)) else {t}(a == {t}(-1))  # signed
     result = {t}(1)
     while b > {t}(0):
         if (b & {t}(1)) != {t}(0):
@@ -145,16 +135,22 @@ def {name}(x):
         return {t}({high})
     return {t}(x)
 ''',
-    "philox32": '''
-def {name}(i, key, stream):
-    """32 random bits: word i of the sequence of a key and a stream, by Philox 4x32-10."""
+    "philox": '''
+def {name}(block, key, stream):
+    """The four words of a block of the sequence of a key and a stream, by Philox 4x32-10."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    c0, c1, c2, c3 = (i >> np.uint64(2)) & low, i >> np.uint64(34), stream & low, stream >> half
+    c0, c1, c2, c3 = block & low, block >> half, stream & low, stream >> half
     k0, k1 = key & low, key >> half
     for _ in range(10):
         p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
         c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
         k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+    return c0, c1, c2, c3
+''',
+    "philox32": '''
+def {name}(i, key, stream):
+    """32 random bits: word i of the sequence of a key and a stream."""
+    c0, c1, c2, c3 = {philox}(i >> np.uint64(2), key, stream)
     word = i & np.uint64(3)
     if word < np.uint64(2):
         return np.uint32(c0 if word == np.uint64(0) else c1)
@@ -162,17 +158,11 @@ def {name}(i, key, stream):
 ''',
     "philox64": '''
 def {name}(i, key, stream):
-    """64 random bits: words 2i and 2i + 1 of the sequence of a key and a stream, by Philox 4x32-10."""
-    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    c0, c1, c2, c3 = (i >> np.uint64(1)) & low, i >> np.uint64(33), stream & low, stream >> half
-    k0, k1 = key & low, key >> half
-    for _ in range(10):
-        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
-        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
-        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+    """64 random bits: words 2i and 2i + 1 of the sequence of a key and a stream."""
+    c0, c1, c2, c3 = {philox}(i >> np.uint64(1), key, stream)
     if (i & np.uint64(1)) == np.uint64(0):
-        return c0 | (c1 << half)
-    return c2 | (c3 << half)
+        return c0 | (c1 << np.uint64(32))
+    return c2 | (c3 << np.uint64(32))
 ''',
     "half_to_float": '''
 def {name}(h):
@@ -214,19 +204,28 @@ def {name}(x):
 ''',
 }
 
+SIGNED = "  # signed"
+CALLS = {"philox32": ("philox",), "philox64": ("philox",)}
 WHOLE = frozenset({"philox32", "philox64"})  # ops whose scalar form is replaced by the function of their name
 
 
-def helper(kind: str, name: str, dtype: DType, module: str) -> str:
-    """The text of a helper function for one element type; `module` is where exp and the like come from, as "np."."""
+def helper(kind: str, name: str, dtype: DType, module: str, calls: Mapping[str, str]) -> str:
+    """The text of a helper function for one element type.
+
+    Parameters
+    ----------
+    module : where exp and the like come from, as "np."
+    calls : names of the helper functions that it calls
+    """
     kept = "float32" if dtype.kind == "f" and dtype.bits == 16 else dtype.name
     low, high = (dtype.min, dtype.max) if dtype.kind in "iu" else (0, 0)
     text = HELPERS[kind].format(
         name=name, t=f"np.{kept}", m=module, bits=dtype.bits, low=low, high=high,
         below=f"np.float64({float(low)!r})", above=f"np.float64({float(high)!r})",
-        beyond="-1 if a < {t}(0) else 0".format(t=f"np.{kept}") if dtype.kind == "i" else "0",
+        **calls, beyond="-1 if a < {t}(0) else 0".format(t=f"np.{kept}") if dtype.kind == "i" else "0",
     )  # fmt: skip
-    return text.strip("\n")
+    lines = [x for x in text.strip("\n").splitlines() if dtype.kind != "u" or not x.endswith(SIGNED)]
+    return "\n".join([x.removesuffix(SIGNED) for x in lines])
 
 
 def literal(value: float | int | bool, dtype: DType) -> str:

@@ -12,6 +12,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Const, Graph, Node
 from tracejit.ir.types import DType
 from tracejit.lower.numba_access import Size
+from tracejit.lower.numba_expr import wrapped
 
 SizeText = Callable[[Size], str]
 REDUCTIONS = {
@@ -39,6 +40,8 @@ def array_text(a: np.ndarray, d: DType) -> str:
 def host_lines(n: Node, out: Sequence[str], args: Sequence[str], size: SizeText) -> list[str]:
     """The lines that compute a node's results, named `out`, from arrays."""
     attrs = dict(n.attrs)
+    if not out:
+        return _call("", n, args, size, "")
     name, y = n.op.name, out[0]
     if name in ("gather", "argmax", "argmin"):
         f = "take" if name == "gather" else name
@@ -50,7 +53,8 @@ def host_lines(n: Node, out: Sequence[str], args: Sequence[str], size: SizeText)
         return [f"{y} = np.asarray(np.{REDUCTIONS[name]}({args[0]}, axis={attrs['axis']}{dtype}))"]
     if name == "matmul":
         a, b = (f"np.swapaxes({x}, -1, -2)" if attrs.get(t) else x for x, t in zip(args, ("ta", "tb"), strict=True))
-        return [f"{y} = np.matmul({a}, {b})"]
+        cast = f".astype({args[0]}.dtype)" if n.out.dtype.name == "bfloat16" else ""  # NumPy computes it in float32
+        return [f"{y} = np.matmul({a}, {b}){cast}"]
     if name == "place":
         shape = tuple_text([size(d) for d in attrs["shape"]])
         fill = f"np.full({shape}, {attrs['fill']!r}, {numpy_type(n.out.dtype)})"
@@ -61,9 +65,15 @@ def host_lines(n: Node, out: Sequence[str], args: Sequence[str], size: SizeText)
         shape = tuple_text([size(d) for d in n.out.shape])
         at = ", ".join([":"] * attrs["axis"] + [args[1]])
         return [f"{y} = np.zeros({shape}, {numpy_type(n.out.dtype)})", f"np.add.at({y}, np.s_[{at}], {args[0]})"]
-    given = ", ".join([*args, *[f"{k}={attr_text(v, size)}" for k, v in n.attrs]])
-    call = f'OPS["{name}"].numpy({given})'
-    return [f"{', '.join(out)} = {call if len(out) > 1 else f'np.asarray({call})'}"]
+    if len(out) > 1:
+        return _call(f"{', '.join(out)} = ", n, args, size, "")
+    return _call(f"{y} = np.asarray(", n, args, size, ")")
+
+
+def _call(before: str, n: Node, args: Sequence[str], size: SizeText, after: str) -> list[str]:
+    """A call of the op's own NumPy function."""
+    given = [*args, *[f"{k}={attr_text(v, size)}" for k, v in n.attrs]]
+    return wrapped("", f'{before}OPS["{n.op.name}"].numpy(', given, f"){after}")
 
 
 def _slices(attrs: dict[str, Any], sizes: Sequence[Size], size: SizeText) -> str:

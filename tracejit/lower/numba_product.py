@@ -28,16 +28,17 @@ class ProductPrinter(KernelPrinter):
         self.right = self._factor(u.b.base, [u.sb or 0, 0, u.rb[1], u.rb[0]], u.b.offset)
         super().place_operands()
 
-    def _factor(self, base: Value, strides: list[Size], offset: Size) -> Expr:
+    def _factor(self, base: Value, strides: list[Size], offset: Size) -> tuple[Value, Placement]:
         p = place(base.shape, self.sizes, strides, offset)
         self.args.add(base, p)
-        return self.load(base, p)
+        return base, p
 
     def run(self) -> Written:
         u = self.unit
         whole = place(u.node.out.shape, self.sizes, [u.m * u.n, u.n, 1, 0], 0)
         if u.instance is None:
             self.args.add(u.node.out, whole, True)
+        left, right = self.load(*self.left), self.load(*self.right)
         batched = not is_unit(u.batch)
         self.args.open(self.out, ["batch" if batched else "", "rows", "columns", "depth"])
         self.outer_values()
@@ -50,18 +51,18 @@ class ProductPrinter(KernelPrinter):
             self.row.count([*self.deeper(ROW), *[self.env[i] for i, _ in ends]])
             self.name_outer(self.row, ROW)
             if self.s.dialect.row_buffers and same(u.rb[1], 1):
-                self._by_rows(self.left, self.right, whole)
+                self._by_rows(left, right, whole)
             else:
-                self._by_dots(self.left, self.right, whole)
+                self._by_dots(left, right, whole)
             for i, x in ends:
                 self.write(x, self.env[i], self.row)
         return self.written()
 
     def _by_rows(self, a: Expr, b: Expr, whole: Placement) -> None:
         """A row of the result as a sum of rows of the right factor."""
-        d = self.unit.dtype
+        d, loc = self.unit.dtype, self.unit.node.loc
         line = self.names.new("line")
-        self.row.at(self.unit.node.loc)
+        self.row.at(loc)
         self.out.line(f"{line} = np.zeros({self.args.counts[COLUMNS]}, {self.m.kept(d)})")
         element = Expr(d, f"{line}[{self.loops[COLUMNS]}]")
         with self.nest([DEPTH]):
@@ -69,19 +70,22 @@ class ProductPrinter(KernelPrinter):
             scope.count([a])
             left = scope.name(a)
             with self.nest([COLUMNS]):
-                self.update(Scope(self.out, self.names, scope), element.template, "sum", self.m.mul(Expr(d, left), b))
+                self.m.label, self.m.line = "product", loc
+                product = self.m.mul(Expr(d, left), b)
+                self.update(Scope(self.out, self.names, scope), element.template, "sum", product, loc)
         with self.nest([COLUMNS]):
             self._store(element, whole)
 
     def _by_dots(self, a: Expr, b: Expr, whole: Placement) -> None:
         """Each element of the result as the sum of products along the depth."""
-        d = self.unit.dtype
+        d, loc = self.unit.dtype, self.unit.node.loc
         total = Expr(d, self.names.new("total"))
+        self.row.at(loc)
         with self.nest([COLUMNS]):
-            self.row.at(self.unit.node.loc)
             self.out.line(f"{total.template} = {self.m.const(0, d).template}")
             with self.nest([DEPTH]):
-                self.update(Scope(self.out, self.names, self.row), total.template, "sum", self.m.mul(a, b))
+                self.m.label, self.m.line = "product", loc
+                self.update(Scope(self.out, self.names, self.row), total.template, "sum", self.m.mul(a, b), loc)
             self._store(total, whole)
 
     def _store(self, product: Expr, whole: Placement) -> None:
@@ -90,7 +94,7 @@ class ProductPrinter(KernelPrinter):
             self.out.line(f"{out} = {self.stored(product, Scope(self.out, self.names, self.row))}")
         else:
             acc = next(s.id for s in self.k.stmts if s.kind == "acc")
-            self.body(0, {}, {}, {acc: product})
+            self.body(0, {}, {}, {acc: self.m.rounded(product)})
 
 
 def emit_product(setting: Setting, unit: ProductUnit) -> Written:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import linecache
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracejit.errors import ArgumentError, Location
+from tracejit.errors import ArgumentError
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
 from tracejit.lower.emit_numba import emit
@@ -19,9 +18,10 @@ from tracejit.lower.numba_args import Argument, Setting, Written
 from tracejit.lower.numba_dialect import CPU, Dialect
 from tracejit.lower.numba_expr import WIDTH, Names, Writer
 from tracejit.lower.numba_host import array_text, host_lines, numpy_type, tuple_text
+from tracejit.lower.numba_lines import call_results, name_of, show_line, variables
 from tracejit.lower.numba_product import emit_product
 from tracejit.lower.numba_scalar import Helpers
-from tracejit.lower.program import CopyUnit, HostUnit, LoopUnit, ProductUnit, Program, Unit
+from tracejit.lower.program import CopyUnit, LoopUnit, NodeUnit, ProductUnit, Program, Unit
 
 INLINE = 256  # elements up to which a constant array is written out
 
@@ -56,13 +56,6 @@ class Naming:
     numbers: frozenset[Value] = frozenset()
 
 
-def show_line(loc: Location) -> str:
-    """`train.py:14: h = x @ w`."""
-    text = linecache.getline(loc.file, loc.line).strip()
-    text = f"{loc}: {text}" if text else str(loc)
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
-
-
 class ModulePrinter:
     """Writes the module of one program."""
 
@@ -72,6 +65,8 @@ class ModulePrinter:
         self.helpers = Helpers(dialect, self.module)
         self.local = Names(self.module)
         self.names: dict[Value, str] = {}
+        self.wishes = variables(program.graph.nodes)
+        self.labels = call_results(program.graph.nodes) | self.wishes
         self.symbols: dict[str, str] = {}
         self.kernels: dict[str, str] = {}  # text with neutral names → name, and how it is launched
         self.functions: list[str] = []
@@ -98,7 +93,7 @@ class ModulePrinter:
             if v.node is not None and v.node.op.name == "constant":
                 self._constant(v)
             else:
-                self.names[v] = self.local.new(v.node.op.name if v.node else "value")
+                self.names[v] = self.local.new(self.labels.get(v) or (v.node.op.name if v.node else "value"))
         return self.names[v]
 
     def _constant(self, v: Value) -> None:
@@ -157,7 +152,7 @@ class ModulePrinter:
             text = f"{text}.reshape({self.shape(p.shape)})"
         return f"{text}.view(np.uint16)" if v.dtype.kind == "f" and v.dtype.bits == 16 else text
 
-    def view(self, u: HostUnit, i: int) -> str:
+    def view(self, u: NodeUnit, i: int) -> str:
         """An operand of a host op, as an array of its own shape."""
         lay, v = u.inputs[i], u.node.inputs[i]
         assert lay is not None
@@ -205,7 +200,7 @@ class ModulePrinter:
     # --- units --------------------------------------------------------------------------------------------------------
     def _unit(self, u: Unit) -> None:
         """The lines of main for a unit."""
-        if isinstance(u, HostUnit):
+        if isinstance(u, NodeUnit):
             self._host(u)
             return
         for v in u.writes:
@@ -227,8 +222,8 @@ class ModulePrinter:
         def plain(v: Value) -> str:
             return neutral.setdefault(v, next(letters))
 
-        key = write(Setting(self.dialect, self.helpers, plain, self.number, show_line)).text("")
-        w = write(Setting(self.dialect, self.helpers, self.label, self.number, show_line))
+        key = write(Setting(self.dialect, self.helpers, plain, self.number, self.wishes, show_line)).text("")
+        w = write(Setting(self.dialect, self.helpers, self.label, self.number, self.wishes, show_line))
         if key not in self.kernels:
             name = self._global(f"kernel_{wish}")
             text = w.text(name)
@@ -237,7 +232,7 @@ class ModulePrinter:
             self.functions.append(f"{self.dialect.decorators[kind]}\n{text}")
         self.out.call(f"{self.kernels[key]}(", [self.given(a) for a in w.arguments])
 
-    def _host(self, u: HostUnit) -> None:
+    def _host(self, u: NodeUnit) -> None:
         args = [self.view(u, i) for i in range(len(u.inputs))]
         if u.node.loc is not None:
             self.out.line(f"# {show_line(u.node.loc)}")
@@ -317,16 +312,10 @@ def _type_text(v: Value) -> str:
 
 
 def kernel_name(u: Unit) -> str:
-    """The ops of a unit; of many, the first and the last."""
-    names = []
-    if isinstance(u, ProductUnit):
-        names.append("matmul")
+    """What a unit does."""
     group = getattr(u, "group", None)
-    names += [n.op.name.removeprefix("reduce_") for n in group.nodes] if group else []
-    if isinstance(u, CopyUnit):
-        names.append(u.node.op.name)
-    short = [n for n in dict.fromkeys(names) if n not in ("cast", "copy", "identity", "constant")] or names[:1]
-    return "_".join(short if len(short) <= 4 else [*short[:2], "to", short[-1]])
+    nodes = [*(group.nodes if group else []), *([u.node] if isinstance(u, CopyUnit) else [])]
+    return name_of(nodes, "matmul" if isinstance(u, ProductUnit) else "")
 
 
 def module(c: Any, structure: Any = None, dialect: Dialect = CPU) -> Module:
@@ -379,4 +368,3 @@ def argument_name(function: Any, path: str) -> str:
 def variable_name(v: Any) -> str:
     name = re.sub(r"\W+", "_", v._name).strip("_") or "variable"
     return name[0].lower() + name[1:]
-

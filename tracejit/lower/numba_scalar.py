@@ -11,7 +11,8 @@ from tracejit.ir.op import Op
 from tracejit.ir.types import DType, as_dtype, bool_, float32
 from tracejit.lower.numba_dialect import Dialect
 from tracejit.lower.numba_expr import BIG, Binds, Expr, Names, Scope, Writer, operations
-from tracejit.lower.numba_helpers import HELPERS, WHOLE, helper, literal
+from tracejit.lower.numba_helpers import CALLS, HELPERS, WHOLE, helper, literal
+from tracejit.passes.groups import rounds
 
 INFIX = {
     "+": Binds.SUM, "-": Binds.SUM, "*": Binds.TERM, "/": Binds.TERM, "&": Binds.AND, "|": Binds.OR, "^": Binds.XOR,
@@ -32,8 +33,9 @@ class Helpers:
         """The name of one of the functions in numba_helpers, for a type."""
         key = (kind, dtype)
         if key not in self.known:
+            calls = {k: self.standard(k, dtype) for k in CALLS.get(kind, ())}
             name = self.known[key] = self._name(kind, dtype)
-            self._add(helper(kind, name, dtype, self.dialect.module))
+            self._add(helper(kind, name, dtype, self.dialect.module, calls))
         return self.known[key]
 
     def _name(self, kind: str, dtype: DType) -> str:
@@ -94,10 +96,17 @@ class NumbaScalar:
         name = self.helpers.of_body(op, attrs, args)
         self.label, self.line = op.name, line
         if name is not None:
-            return self.call(name, args, dtype)
-        assert op.scalar is not None
-        out: Expr = op.scalar(self, *args, **dict(attrs))
-        return out
+            out = self.call(name, args, dtype)
+        else:
+            assert op.scalar is not None
+            out = op.scalar(self, *args, **dict(attrs))
+        return self.rounded(out) if rounds(op, dtype) else out
+
+    def rounded(self, x: Expr) -> Expr:
+        """The nearest number that a 16-bit type has, for what has been computed with more digits."""
+        if x.dtype.kind != "f" or x.dtype.bits != 16 or x.value is not None:
+            return x
+        return self.call(self.from_bits(x.dtype), (self.call(self.to_bits(x.dtype), (x,), x.dtype),), x.dtype)
 
     # --- making expressions -------------------------------------------------------------------------------------------
     def _make(self, dtype: DType, template: str, args: tuple[Expr, ...], needs: tuple[int, ...], binds: int) -> Expr:
@@ -212,30 +221,23 @@ class NumbaScalar:
     def pow(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.kind == "f":
             return self._make(a.dtype, "{} ** {}", (a, b), (Binds.POWER + 1, Binds.SIGN), Binds.POWER)
-        return self._divided("power", "power_unsigned", a, b)
-
-    def _divided(self, signed: str, unsigned: str, a: Expr, b: Expr) -> Expr:
-        return self.call(self.helpers.standard(signed if a.dtype.kind == "i" else unsigned, a.dtype), (a, b), a.dtype)
+        return self._function("power", a, b)
 
     def floordiv(self, a: Expr, b: Expr) -> Expr:
-        if a.dtype.kind != "f":
-            return self._divided("floor_divide", "divide_unsigned", a, b)
-        return self._function("floor_divide_real", a, b)
+        return self._function("floor_divide_real" if a.dtype.kind == "f" else "floor_divide", a, b)
 
     def floormod(self, a: Expr, b: Expr) -> Expr:
-        if a.dtype.kind != "f":
-            return self._divided("floor_modulo", "modulo_unsigned", a, b)
-        return self._function("floor_modulo_real", a, b)
+        return self._function("floor_modulo_real" if a.dtype.kind == "f" else "floor_modulo", a, b)
 
     def truncdiv(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.kind == "f":
             return self.trunc(self.div(a, b))
-        return self._divided("truncate_divide", "divide_unsigned", a, b)
+        return self._function("truncate_divide" if a.dtype.kind == "i" else "floor_divide", a, b)
 
     def fmod(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.kind == "f":
             return self._function("fmod", a, b)
-        return self._divided("truncate_modulo", "modulo_unsigned", a, b)
+        return self._function("truncate_modulo" if a.dtype.kind == "i" else "floor_modulo", a, b)
 
     # --- comparisons, logic, bits -------------------------------------------------------------------------------------
     def lt(self, a: Expr, b: Expr) -> Expr:

@@ -6,15 +6,21 @@ import subprocess
 import sys
 import traceback
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 import tracejit as tj
-from tracejit import errors
+from tracejit import concrete, differentiate, errors
 from tracejit.errors import CompileWarning, DTypeError, LeakedTensorError, ShapeError, TracedValueError
 from tracejit.lower import compiler
+from tracejit.lower.binding import Binding
+from tracejit.lower.kernel import Lowering
 from tracejit.lower.program import Program
+from tracejit.passes import pipeline, simplify
+from tracejit.passes.fuse import Fuser
+from tracejit.runtime.program import Plan
 
 X = np.arange(3, dtype=np.float32)
 
@@ -69,11 +75,65 @@ def test_our_frames_are_not_shown():
     e = failure(tj.function(model), tj.ones((2, 3)), tj.ones((4, 5)))
     printed = "".join(traceback.format_exception(e))
     assert "def model" not in printed
-    inside = [f for f in frames(e) if errors.is_internal(f)]
-    assert len(inside) <= 2  # where it is raised anew
-    assert not errors.is_internal(frames(e)[-1])
+    assert not any(map(errors.is_internal, frames(e)))
+    assert frames(e)[-1] == __file__
     assert e.__cause__ is None
     assert e.__suppress_context__
+
+
+def fails_at_run_time(x, i):
+    return tj.sort(x)[i] + 1
+
+
+@pytest.mark.parametrize("python", [False, True], ids=["native", "in Python"])
+@pytest.mark.parametrize("tape", [False, True], ids=["", "under a tape"])
+def test_our_frames_do_not_reach_those_who_catch(monkeypatch, python, tape):
+    """Neither in the first call, which traces, nor in later ones."""
+    if python:
+        monkeypatch.setattr(Plan, "run", Plan.run_python)
+    shapes, index = tj.function(model), tj.function(fails_at_run_time)
+    x, w, i = tj.ones((2, 3)), tj.ones((3, 5)), tj.constant(0)
+    with tj.GradientTape() if tape else nullcontext():
+        for _ in range(2):
+            caught = [
+                failure(shapes, x, tj.ones((4, 5))), failure(index, x[0], tj.constant(9)), failure(shapes, x),
+                failure(shapes.graph, x, x), failure(shapes.get_concrete_function, x, x), failure(shapes.explain, x, x),
+            ]  # fmt: skip
+            shapes(x, w)
+            index(x[0], i)
+    caught.append(failure(shapes.get_concrete_function(x, w), x, x))
+    for e in caught:
+        assert not any(map(errors.is_internal, frames(e))), traceback.format_exception(e)
+        assert not any("inspect.py" in f for f in frames(e))
+        assert len(str(e).splitlines()) <= 12
+    assert isinstance(caught[2], TypeError)
+    assert "missing a required argument: 'w'" in str(caught[2])
+
+
+def test_frames_of_users_stay():
+    def outer(x):
+        return tj.function(inner)(x) + 1
+
+    def inner(x):
+        return {}["missing"]
+
+    e = failure(tj.function(outer), X)
+    assert [fr.name for fr in traceback.extract_tb(e.__traceback__)] == ["failure", "outer", "inner"]
+
+
+def test_an_uncaught_error_of_a_running_program_names_the_line(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import tracejit as tj\n@tj.function\ndef f(x, i):\n    return x[i]\n"
+        "x = tj.ones((3,))\nf(x, tj.constant(1))\nf(x, tj.constant(7))\n"
+    )
+    root = os.path.dirname(os.path.dirname(tj.__file__))
+    r = subprocess.run([sys.executable, script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root})
+    assert r.returncode == 1
+    assert "index 7 is outside axis 0 of size 3" in r.stderr
+    assert "return x[i]" in r.stderr
+    assert "f(x, tj.constant(7))" in r.stderr
+    assert os.path.dirname(tj.__file__) not in r.stderr
 
 
 def test_a_script_that_fails_shows_its_own_lines_only(tmp_path):
@@ -94,6 +154,9 @@ def test_the_whole_traceback_on_request(monkeypatch):
     monkeypatch.setenv("TRACEJIT_FULL_TRACEBACK", "1")
     e = failure(tj.function(model), tj.ones((2, 3)), tj.ones((4, 5)))
     assert any(f.endswith("tracing.py") for f in frames(e))
+    monkeypatch.setenv("TRACEJIT_FULL_TRACEBACK", "0")
+    e = failure(tj.function(model), tj.ones((2, 3)), tj.ones((4, 5)))
+    assert not any(map(errors.is_internal, frames(e)))
 
 
 def test_errors_in_nested_functions_name_the_innermost_line():
@@ -308,6 +371,86 @@ def test_the_interpreter_takes_over_with_one_warning(monkeypatch, where):
     assert out["v"].numpy().tolist() == (X * 4).tolist()
     assert "interpreter" in f.explain(X, 2.0)
     assert f.stats()["kernels"] >= 4
+
+
+PASSES = {
+    "simplify": (pipeline, "rebuild"), "chains": (pipeline, "chains"), "prepare": (concrete, "prepare"),
+    "fusion": (Fuser, "run"), "a kernel": (Lowering, "build"), "binding": (Binding, "finish"),
+    "partition": (differentiate, "partition"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ShapeError])
+@pytest.mark.parametrize("name", PASSES)
+def test_faults_of_passes_do_not_reach_the_user(monkeypatch, name, error):
+    """One warning for all traces of a function, and the right results, with gradients of any order."""
+
+    def fault(*args, **kwargs):
+        raise error("an internal fault")
+
+    monkeypatch.setattr(tj.config, "check", False)
+    v = tj.Variable(X)
+
+    def work(x):
+        v.assign_add(tj.ones((3,)))
+        y = tj.sin(x) * 1.0 + tj.reduce_sum(v)
+        return y, tj.cos(x)
+
+    traced = tj.function(work)
+    monkeypatch.setattr(*PASSES[name], fault)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = []
+        for f in (work, traced):
+            v.assign(X)
+            out = [*f(tj.constant(X)), *f(tj.constant(X.astype(np.float64)))]
+            x = tj.constant(X)
+            with tj.GradientTape() as outer:
+                outer.watch(x)
+                with tj.GradientTape() as tape:
+                    tape.watch(x)
+                    y, z = f(x)
+                g = tape.gradient(y, x)
+            got.append([t.numpy() for t in (*out, y, z, g, outer.gradient(g, x))] + [v.numpy()])
+    assert [w.category for w in caught] == [CompileWarning]
+    assert caught[0].filename == __file__
+    text = str(caught[0].message)
+    assert "an internal fault" in text
+    assert "report" in text
+    assert "TRACEJIT_CHECK" in text
+    for a, b in zip(*got):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    monkeypatch.setattr(tj.config, "check", True)
+    with pytest.raises(error, match="internal fault"), tj.GradientTape() as tape:
+        if name == "partition":
+            tape.watch(x)
+        tj.function(work)(x)
+
+
+def test_the_warning_names_the_pass(monkeypatch):
+    def fault(*args, **kwargs):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(tj.config, "check", False)
+    monkeypatch.setattr(simplify, "fold", fault)
+    with pytest.warns(CompileWarning, match=r"in pass simplify\.\w+ \(passes/simplify\.py:\d+\)"):
+        assert tj.function(lambda x: x * tj.sqrt(tj.constant(4.0)))(X).numpy().tolist() == [0, 2, 4]
+
+
+def test_errors_of_the_users_own_gradient_are_not_taken_for_faults():
+    @tj.custom_gradient
+    def f(x):
+        def back(g):
+            raise KeyError("mine")
+
+        return x * 2, back
+
+    g = tj.function(lambda x: f(x) + 1)
+    x = tj.constant(X)
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        assert isinstance(failure(g, x), KeyError)
 
 
 def test_gradients_in_the_interpreter(monkeypatch):

@@ -1,10 +1,12 @@
 """Python numbers as arguments: inputs, unless Python itself needs to know them; and other Python values."""
 
+import math
+
 import numpy as np
 import pytest
 
 import tracejit as tj
-from tracejit.errors import DTypeError
+from tracejit.errors import DivisionError, DTypeError
 
 X = np.array([1, 2, 3], np.float32)
 
@@ -161,3 +163,126 @@ def test_equal_keys_of_different_types_keep_apart():
     assert f(X, True).numpy().tolist() == [1, 2, 3]
     assert f(X, 1).numpy().tolist() == [2, 4, 6]
     assert f(X, 1.0).numpy().tolist() == [2, 4, 6]
+
+
+# --- the dtypes of what is made from numbers --------------------------------------------------------------------------
+FROM_NUMBERS = {
+    "operators": lambda h, n: h * (-n + n * 2 - n / 4),
+    "powers": lambda h, n: h * (2.0**n + n**2),
+    "built-in functions": lambda h, n: h * abs(n) + round(n),
+    "math.floor": lambda h, n: h * (math.floor(n) + math.ceil(n) + math.trunc(n)),
+    "comparisons": lambda h, n: h * (n > 2),
+    "sqrt": lambda h, n: h * tj.sqrt(n),
+    "exp and sin": lambda h, n: tj.exp(h) * tj.sin(n),
+    "add": lambda h, n: h * tj.add(n, 1),
+    "maximum": lambda h, n: h * tj.maximum(n, 2),
+    "negative": lambda h, n: h * tj.negative(n),
+    "divide": lambda h, n: h * tj.divide(n, 2),
+    "pow": lambda h, n: h * tj.pow(n, 2),
+    "square": lambda h, n: h * tj.square(n),
+    "beside a tensor": lambda h, n: tj.maximum(h, n) + tj.pow(h, n) + tj.where(h > 1, h, n),
+    "where": lambda h, n: h * tj.where(True, n, n + 1),
+    "constant": lambda h, n: h * tj.constant(n),
+    "convert": lambda h, n: h * tj.convert_to_tensor(n, tj.float64),
+    "identity": lambda h, n: h * tj.identity(n),
+    "cast": lambda h, n: h + tj.cast(n, tj.float64),
+    "reshape": lambda h, n: h * tj.reshape(n, (1,)),
+    "stack": lambda h, n: h[:2] * tj.stack([n, n]),
+    "list": lambda h, n: h[:2] * [n, n],
+    "fill": lambda h, n: h * tj.fill((1,), n),
+    "ones_like": lambda h, n: h * tj.ones_like(n),
+    "expand_dims": lambda h, n: h * tj.expand_dims(n, 0),
+    "reduce_sum": lambda h, n: h * tj.reduce_sum(n),
+    "add_n": lambda h, n: h * tj.add_n([n, n]),
+    "linspace": lambda h, n: h[:2] * tj.linspace(0.0, n, 2),
+    "relu": lambda h, n: h * tj.nn.relu(n),
+    "gelu": lambda h, n: h * tj.nn.gelu(n),
+    "softplus": lambda h, n: h * tj.nn.softplus(n),
+    "xlogy": lambda h, n: tj.math.xlogy(n, tj.exp(h)),
+    "zeros_like": lambda h, n: tj.zeros_like(n),
+    "np.sqrt": lambda h, n: h * np.sqrt(n),
+    "np.maximum": lambda h, n: h * np.maximum(n, 2) + np.maximum(h, n),
+    "NumPy's scalars": lambda h, n: h * (n * np.float32(2)),
+    "an array": lambda h, n: h * (n * np.ones(3, np.float32)),
+    "a Variable": lambda h, n: HALF * n + HALF * tj.sqrt(n),
+    "alone": lambda h, n: n * 2,
+    "a function alone": lambda h, n: tj.sqrt(n),
+}
+HALF = tj.Variable(np.array([1, 2, 3], np.float16))
+
+
+@pytest.mark.parametrize("name", FROM_NUMBERS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int8", "int32", "uint8"])
+def test_dtypes_are_those_of_the_eager_form(name, dtype):
+    f = FROM_NUMBERS[name]
+    h = tj.cast(tj.constant([1, 2, 3]), dtype)
+    for n in (3, 2.5):
+        want, got = tj.convert_to_tensor(f(h, n)), tj.function(f)(h, n)
+        assert got.dtype == want.dtype, n
+        tolerance = 2e-2 if min(want.dtype.bits, h.dtype.bits) <= 16 else 1e-6
+        np.testing.assert_allclose(tj.cast(got, tj.float64), tj.cast(want, tj.float64), rtol=tolerance)
+
+
+def test_the_precision_of_what_functions_make_of_numbers():
+    assert float(tj.function(lambda n: tj.cast(n, tj.float64))(0.1)) == float(tj.cast(0.1, tj.float64))
+    v = tj.Variable(np.zeros(2))
+    tj.function(lambda n: v[0].assign(n))(0.1)
+    tj.function(lambda n: v[1].assign(n * 2))(0.1)
+    assert v.numpy().tolist() == [0.1, 0.2]
+    w = tj.Variable(0.0, dtype=tj.float64)
+    tj.function(lambda n: w.assign(n))(0.1)
+    assert float(w) == 0.1
+
+
+# --- what Python refuses ----------------------------------------------------------------------------------------------
+DIVISIONS = {
+    "1 / n": lambda n: 1 / n, "1 // n": lambda n: 1 // n, "1 % n": lambda n: 1 % n, "divmod": lambda n: divmod(7, n)[1],
+    "n / 0": lambda n: n / 0, "n ** -1": lambda n: n**-1, "n ** -1.5": lambda n: abs(n) ** -1.5,
+    "1 / (2 n)": lambda n: 1 / (n + n), "n ** -n": lambda n: n ** (-n - 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIVISIONS)
+@pytest.mark.parametrize("kind", [int, float])
+def test_dividing_numbers_by_zero(name, kind):
+    f = DIVISIONS[name]
+    traced = tj.function(lambda x, n: x * f(n))
+    for n in (3, 0, -2, 0, 5):
+        if name != "n / 0" and n:
+            np.testing.assert_allclose(traced(X, kind(n)), X * f(kind(n)), rtol=1e-6)
+        else:
+            with pytest.raises(ZeroDivisionError):
+                f(kind(n))
+            with pytest.raises(ZeroDivisionError):
+                traced(X, kind(n))
+
+
+def test_a_division_by_zero_names_the_line_and_changes_nothing():
+    v = tj.Variable(X)
+
+    @tj.function
+    def f(x, n):
+        v.assign_add(x)
+        return x * (1 / n)
+
+    f(X, 2)
+    with pytest.raises(DivisionError, match="division by zero") as caught:
+        f(X, 0)
+    assert "return x * (1 / n)" in str(caught.value)
+    assert v.numpy().tolist() == (2 * X).tolist()
+    assert traces(f) == 1
+
+
+def test_tensors_are_divided_by_zero_as_eagerly():
+    f = tj.function(lambda x, n: (x / n, x // n, n / x))
+    for x in (tj.constant([1.0, -2.0]), tj.constant([1, 2])):
+        for got, want in zip(f(x, 0), (x / 0, x // 0, 0 / x)):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_fractional_powers_of_negative_numbers():
+    f = tj.function(lambda x, n, k: x * n**k)
+    np.testing.assert_allclose(f(X, -2.0, 3.0), X * -8)
+    np.testing.assert_allclose(f(X, 4.0, 0.5), X * 2)
+    with pytest.raises(ValueError, match="complex"):
+        f(X, -4.0, 0.5)

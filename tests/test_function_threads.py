@@ -212,13 +212,16 @@ import sys, warnings
 import numpy as np
 import tracejit as tj
 from tracejit.lower import engine
+from tracejit.runtime import keys, modules
+modules._DELAY = 1000.0  # better code would count too
+keys.own_version = lambda: "the same in every process, whoever saves a file meanwhile"
 compiled = []
 real = engine.compile_ir
 engine.compile_ir = lambda text, *a, **k: compiled.append(text) or real(text, *a, **k)
-f = tj.function(lambda x, w: tj.reduce_sum(tj.tanh(x @ w) * 0.5, axis=1))
 x, w = np.ones((3, 40), np.float32) / 40, np.eye(40, dtype=np.float32)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
+    f = tj.function(lambda x, w: tj.reduce_sum(tj.tanh(x @ w) * 0.5, axis=1))
     got = f(x, w).numpy()
 assert np.allclose(got, 20 * np.tanh(1 / 40), rtol=1e-5), got
 print(len(compiled), [w.category.__name__ for w in caught])

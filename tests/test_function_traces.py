@@ -1,6 +1,9 @@
 """Traces of a decorated function: what it captures, when it is traced anew, signatures, graphs, memory."""
 
 import gc
+import inspect
+import itertools
+import re
 import weakref
 
 import numpy as np
@@ -315,6 +318,70 @@ def test_explain_and_stats():
     assert stats["nodes_optimized"] <= stats["nodes"]
     assert all(stats[k] >= 0 for k in ("trace_ms", "optimize_ms", "lower_ms", "compile_ms"))
     assert tj.function(lambda: 1.0).stats() == {"traces": 0}
+
+
+def test_explain_lists_what_was_merged_folded_and_fused():
+    @tj.function
+    def f(x):
+        a = tj.sin(x)  # first
+        b = tj.sin(x) * 1.0  # second
+        return tj.reduce_sum(a * b + tj.sqrt(tj.constant(4.0)))
+
+    f(X)
+    first = inspect.getsourcelines(f.python_function)[1] + 2
+    lines = f.explain(X).splitlines()
+
+    def below(title):
+        at = next(i for i, line in enumerate(lines) if line.startswith(title))
+        return "\n".join(itertools.takewhile(str.strip, lines[at + 1 :]))
+
+    here = "test_function_traces.py"
+    assert re.search(rf"sin +×1 +{here}:{first + 1} is that of {here}:{first}$", below("merged"), re.MULTILINE)
+    assert re.search(rf"sqrt +×1 +{here}:{first + 2}", below("folded"))
+    assert "x · 1" in below("rewritten")
+    assert re.search(rf"0: \S*sin\S*reduce_sum +{here}:{first}, ", below("kernels"))
+    assert "operations fused into 1\n" in f.explain(X)
+
+
+def test_a_captured_array_is_read_at_every_call_whatever_its_strides():
+    base = np.arange(24, dtype=np.float64).reshape(4, 6)
+    arrays = {
+        "transposed": base.T, "every other": base[::2, 1::2], "reversed": base[::-1], "whole": base,
+        "broadcast": np.broadcast_to(base[:, :1], (4, 6)), "a field": np.zeros(3, [("a", "i1"), ("b", "f8")])["b"],
+    }  # fmt: skip
+    narrow = base.astype(np.float32)[:, ::2]
+
+    @tj.function
+    def f(x):
+        products = {k: a * x for k, a in arrays.items()}
+        return products, tj.reduce_sum(narrow * x), tj.convert_to_tensor(narrow, tj.float64)
+
+    x = tj.constant(2.0, tj.float64)
+    for _ in range(3):
+        products, total, converted = f(x)
+        for k, a in arrays.items():
+            assert products[k].numpy().tolist() == (a * 2).tolist(), k
+        assert float(total) == 2 * narrow.sum()
+        assert converted.numpy().tolist() == narrow.tolist()
+        base += 1
+        narrow += 1
+        arrays["a field"][:] += 1
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        y = tj.reduce_sum(f(x)[0]["transposed"])
+    assert float(tape.gradient(y, x)) == base.sum()
+    assert f.experimental_get_tracing_count() == 1
+
+
+def test_a_captured_array_of_a_subclass_is_read_at_every_call():
+    class Mine(np.ndarray):
+        pass
+
+    a = np.arange(3.0).view(Mine)
+    f = tj.function(lambda x: x + a)
+    assert f(np.zeros(3)).numpy().tolist() == [0, 1, 2]
+    a[1] = 7
+    assert f(np.zeros(3)).numpy().tolist() == [0, 7, 2]
 
 
 def test_explain_says_why_it_was_traced_again():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,16 @@ import numpy as np
 
 from tracejit.backends import reference
 from tracejit.config import config
-from tracejit.errors import CompileWarning, user_depth
+from tracejit.errors import Faults
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Graph, Value
+from tracejit.ir.types import canonical
+from tracejit.lower.program import Program, State
 from tracejit.passes.pipeline import optimize
 from tracejit.passes.prepare import prepare
 from tracejit.passes.simplify import Report
-from tracejit.runtime.records import Argument, Returns, ScalarArg, StaticArg, TensorArg
+from tracejit.runtime import memory, threads
+from tracejit.runtime.records import Argument, Host, Returns, ScalarArg, StaticArg, StepRecord, TensorArg
 from tracejit.tensor import Tensor, Variable, wrap
 from tracejit.tracing import Trace, constant, dim
 
@@ -63,42 +66,52 @@ class Parts:
     reads: list[tuple[Value, Variable]]
     writes: list[Variable]
     outputs: int
-    owners: list[Any] = field(default_factory=list)  # what the user holds for each capture: a tensor or an array
+    merged: list[Any] = field(default_factory=list)  # equal operations that the trace made one
 
 
 def parts_of(trace: Trace, leaves: list[Leaf], graph: Graph, outputs: int) -> Parts:
     captures = [(t._a, owner) for owner, t in trace.captures.values()]
     reads = [(t._a, v) for v, t in trace.reads.values()]
-    return Parts(graph, leaves, captures, reads, trace.written(), outputs)
+    return Parts(graph, leaves, captures, reads, trace.written(), outputs, trace.builder.merged)
 
 
 def array_of(owner: Any) -> np.ndarray:
-    return owner._a if isinstance(owner, Tensor) else owner
+    return owner._a if isinstance(owner, Tensor) else canonical(owner)
 
 
 class Executable:
     """A graph that runs: natively, or in the reference interpreter when it cannot be compiled."""
 
-    def __init__(
-        self, parts: Parts, numerics: str, returns: Returns | None = None, optimized: Graph | None = None
-    ) -> None:
-        self.parts, self.numerics = parts, numerics
-        self.returns = returns
+    def __init__(self, parts: Parts, numerics: str, faults: Faults, optimized: Graph | None = None) -> None:
+        self.parts, self.numerics, self.faults = parts, numerics, faults
         self.timing = Timing()
         self.report = Report()
-        t0 = time.perf_counter()
-        self.optimized = optimize(parts.graph, numerics, self.report) if optimized is None else optimized
-        self.timing.optimize_ms = (time.perf_counter() - t0) * 1e3
+        for op, first, second in parts.merged:
+            self.report.merge(op.name, first, second)
         self.program: Any = None
         self.error: Exception | None = None
         self._lock = threading.RLock()
         self.plans: OrderedDict[tuple, Any] = OrderedDict()
         self.symbols = sorted({s for p in parts.graph.params for d in p.shape if isinstance(d, Dim) for s in d.symbols})
-        self._lower()
+        t0 = time.perf_counter()
+        try:
+            self.optimized = optimize(parts.graph, numerics, self.report) if optimized is None else optimized
+        except Exception as e:
+            self.fail(e)
+            self.optimized = parts.graph
+        self.prepared = self.optimized
+        self.timing.optimize_ms = (time.perf_counter() - t0) * 1e3
+        if self.error is None:
+            self._lower()
+
+    def fail(self, error: Exception) -> None:
+        """Run in the interpreter from now on, whatever the reason; with `config.check` on, raise it."""
+        if config.check or isinstance(error, MemoryError):
+            raise error
+        self.error, self.program = error, None
+        self.faults.add(error)
 
     def _lower(self) -> None:
-        from tracejit.lower.program import Program, State  # loads llvmlite: only when something is compiled
-
         t0 = time.perf_counter()
         try:
             self.prepared = prepare(self.optimized)
@@ -111,25 +124,22 @@ class Executable:
             self.timing.compile_ms = self.program.compiled.milliseconds
             self.timing.lower_ms = (time.perf_counter() - t0) * 1e3 - self.timing.compile_ms
         except Exception as e:
-            if config.check:
-                raise
-            self.error = e
-            warnings.warn(
-                f"{self.parts.graph.name} could not be compiled and runs in the interpreter: {type(e).__name__}: {e}",
-                CompileWarning,
-                stacklevel=user_depth(),
-            )
+            self.fail(e)
 
     # --- plans --------------------------------------------------------------------------------------------------------
     def plan(self, sizes: Mapping[str, int], returns: Returns) -> Any:
-        """The plan for these sizes, made at the first use."""
-        from tracejit.runtime import threads
-
+        """The plan for these sizes, made at the first use; None if there is none and the interpreter has to run."""
+        if self.program is None:
+            return None
         key = (tuple(sizes[s] for s in self.symbols), threads.get_threads())
         with self._lock:
             found = self.plans.get(key)
             if found is None:
-                found = self._bind(sizes, returns)
+                try:
+                    found = self._bind(sizes, returns)
+                except Exception as e:
+                    self.fail(e)
+                    return None
                 self.plans[key] = found
                 if len(self.plans) > PLANS:
                     self.plans.popitem(last=False)
@@ -158,10 +168,13 @@ class Executable:
 
         constants = {}
         keep = []
+        refresh: list[StepRecord] = []
         for p, owner in self.parts.captures:
-            a = array_of(owner)
-            if not (a.flags.c_contiguous and a.flags.aligned):
-                a = np.ascontiguousarray(a)
+            a = owner._a if isinstance(owner, Tensor) else owner
+            if not (a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative):
+                a = np.array(a, p.dtype.np, order="C", subok=False)
+                if not isinstance(owner, Tensor):  # the user may write to it between calls
+                    refresh.append(Host(functools.partial(_copy_again, a, owner)))
             keep.append(a)
             constants[params[index[p]]] = a.ctypes.data
         for n in self.prepared.nodes:
@@ -173,7 +186,15 @@ class Executable:
                 continue
             keep.append(a)
             constants[n.out] = a.ctypes.data
-        return self.program.bind(sizes, arguments, constants, lambda b: returns, _unshare, keep)
+        plan = self.program.bind(sizes, arguments, constants, lambda b: returns, _unshare, keep)
+        return plan.preceded_by(refresh) if refresh else plan
+
+    def run(self, plan: Any, leaves: Sequence[Any]) -> Any:
+        """What a plan gives for the leaves; NotImplemented where the interpreter has to run."""
+        out = NotImplemented if plan is None else plan.run(leaves)
+        if out is NotImplemented and plan is not None:
+            self.fail(AssertionError(f"a plan does not fit the arguments that it was made for\n{plan.describe()}"))
+        return out
 
     # --- running ------------------------------------------------------------------------------------------------------
     def sizes_of(self, arrays: Sequence[Any]) -> dict[str, int]:
@@ -196,31 +217,29 @@ class Executable:
         return out
 
 
+def _copy_again(to: np.ndarray, source: np.ndarray, frame: int) -> None:
+    to[...] = source
+
+
 def _unshare(v: Variable) -> None:
     """Give a Variable an array of its own before native code writes to it."""
-    from tracejit.runtime import memory
-
     new = memory.empty(v._a.shape, v._a.dtype)
     new[...] = v._a
     v._a = new
 
 
-def graph_executable(graph: Graph, numerics: str, optimized: bool = False) -> Executable:
+def graph_executable(graph: Graph, numerics: str, faults: Faults, optimized: bool = False) -> Executable:
     """An executable of a graph that has no Variables: every parameter is an argument."""
     leaves = [Leaf("tensor", i) for i in range(len(graph.params))]
     parts = Parts(graph, leaves, [], [], [], len(graph.results))
-    return Executable(parts, numerics, None, graph if optimized else None)
+    return Executable(parts, numerics, faults, graph if optimized else None)
 
 
 def run_flat(exe: Executable, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Run an executable without Variables on tensors; results as a tuple."""
     arrays = [t._a for t in tensors]
-    if exe.program is None:
-        return tuple(exe.interpret(arrays)[0])
     returns = Returns("tuple", tuple(range(exe.parts.outputs)))
     plan = exe.plan(exe.sizes_of(arrays), returns)
     ready = [a if a.flags.c_contiguous and a.flags.aligned else np.array(a, order="C") for a in arrays]
-    out = plan.run(ready)
-    if out is NotImplemented:
-        raise AssertionError("the plan does not fit the arguments that it was made for")
-    return tuple(out)
+    out = exe.run(plan, ready)
+    return tuple(exe.interpret(arrays)[0] if out is NotImplemented else out)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
+from tracejit.backends import reference
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
+from tracejit.config import config
 from tracejit.context import context
+from tracejit.errors import Faults
+from tracejit.ir.dim import size_at
 from tracejit.ir.graph import Graph, Value
+from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType
-from tracejit.passes.partition import partition
+from tracejit.passes.partition import Partition, partition
 from tracejit.passes.pipeline import optimize
 from tracejit.runtime.records import Returns
 from tracejit.tensor import Operand, Tensor, Variable, wrap
-from tracejit.tracing import replay, trace_graph
+from tracejit.tracing import at_sizes, constant, dim, replay, trace_graph
+
+T = TypeVar("T")
 
 
 class Differentiable:
@@ -25,76 +33,125 @@ class Differentiable:
     The graph's parameters are those of the call; its first `outputs` results have cotangents if they are floating.
     """
 
-    def __init__(self, graph: Graph, outputs: int, numerics: str) -> None:
-        self.graph = optimize(graph, numerics, differentiated=False)
-        self.outputs, self.numerics = outputs, numerics
+    def __init__(self, graph: Graph, outputs: int, numerics: str, faults: Faults) -> None:
+        self.outputs, self.numerics, self.faults = outputs, numerics, faults
+        self.broken = False  # the compiler failed: operations run one by one
+        self.traced = graph
+        self.graph = self._trying(lambda: optimize(graph, numerics, differentiated=False)) or graph
         self.name = graph.name
         self.sources = [i for i, p in enumerate(self.graph.params) if p.dtype.kind in "fc"]
-        linked = _linked(self.graph)
-        self.targets = [i for i, r in enumerate(self.graph.results[:outputs]) if r in linked]
+        linked = _linked(graph)
+        self.targets = [i for i, r in enumerate(graph.results[:outputs]) if r in linked]
         self.linked: list[int] = []  # parameters that a gradient exists for
         self._joint: Graph | None = None
         self._backward: Executable | None = None
-        self._gradient: Differentiable | None = None
+        self._gradients: dict[tuple[bool, ...], tuple[Differentiable, list[int]]] = {}
         self.kept: tuple[tuple[str, int], ...] = ()
         self._forward: Graph | None = None
+
+    def _trying(self, f: Callable[[], T]) -> T | None:
+        """What a part of the compiler gives; None, and no compiled derivative from then on, if it fails."""
+        try:
+            return f()
+        except Exception as e:
+            if config.check or isinstance(e, MemoryError):
+                raise
+            self.faults.add(e)
+            self.broken = True
+            return None
 
     def joint(self) -> Graph:
         """(parameters, cotangents) → (results, gradients that exist)."""
         if self._joint is None:
-            types = [_strong(p.type) for p in self.graph.params]
-            types += [_strong(self.graph.results[i].type) for i in self.targets]
-            n = len(self.graph.params)
-
-            def both(*xs: Tensor) -> tuple[Tensor, ...]:
-                with GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch(*[xs[i] for i in self.sources])
-                    ys = replay(self.graph, xs[:n])
-                grads = tape.gradient(
-                    [ys[i] for i in self.targets], [xs[i] for i in self.sources], output_gradients=list(xs[n:])
-                )
-                self.linked = [i for i, g in zip(self.sources, grads, strict=True) if g is not None]
-                return (*ys, *[g for g in grads if g is not None])
-
-            self._joint = trace_graph(both, types, f"vjp_{self.name}")
+            self._joint, self.linked = self._with_gradients(self.targets)
         return self._joint
 
-    def halves(self) -> tuple[Graph, Executable]:
-        """The forward graph, with what it keeps as extra results, and the compiled backward."""
-        if self._backward is None:
-            joint = optimize(self.joint(), self.numerics)
-            p = partition(joint, len(self.graph.params), len(self.graph.results))
-            self._forward, self.kept = p.forward, p.kept
-            self._backward = graph_executable(p.backward, self.numerics, optimized=True)
-        assert self._forward is not None
+    def _with_gradients(self, targets: list[int]) -> tuple[Graph, list[int]]:
+        """The graph with the gradients of some results, and the parameters that they exist for."""
+        types = [_strong(p.type) for p in self.graph.params]
+        types += [_strong(self.graph.results[i].type) for i in targets]
+        n = len(self.graph.params)
+        linked: list[int] = []
+        flat = self._flat(targets)
+
+        def both(*xs: Tensor) -> tuple[Tensor, ...]:
+            with GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(*[xs[i] for i in self.sources])
+                ys = replay(self.graph, xs[:n])
+            sources = [xs[i] for i in self.sources]
+            grads = tape.gradient([ys[i] for i in targets], sources, output_gradients=list(xs[n:]))
+            grads = [zeros_like(xs[i]) if i in flat else g for i, g in zip(self.sources, grads, strict=True)]
+            linked.extend([i for i, g in zip(self.sources, grads, strict=True) if g is not None])
+            return (*ys, *[g for g in grads if g is not None])
+
+        return trace_graph(both, types, f"vjp_{self.name}"), linked
+
+    def _flat(self, targets: list[int]) -> set[int]:
+        """The parameters whose only paths to the targets were simplified away: their gradient is zero, not absent."""
+        before, now = (_leading(g, targets) & set(self.sources) for g in (self.traced, self.graph))
+        if before == now:
+            return set()
+        types = [_strong(p.type) for p in self.traced.params]
+        found: set[int] = set()
+
+        def sources(*xs: Tensor) -> tuple[Tensor, ...]:
+            with GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(*[xs[i] for i in self.sources])
+                ys = replay(self.traced, xs)
+            grads = tape.gradient([ys[i] for i in targets], [xs[i] for i in self.sources])
+            found.update([i for i, g in zip(self.sources, grads, strict=True) if g is not None])
+            return ys
+
+        trace_graph(sources, types)
+        return found - now
+
+    def halves(self) -> tuple[Graph, Executable] | None:
+        """The forward graph, with what it keeps as extra results, and the compiled backward; None if that failed."""
+        if self._backward is None and not self.broken:
+            joint = self.joint()  # runs the user's own gradients, whose errors are the user's
+            p = self._trying(lambda: self._split(joint))
+            if p is not None:
+                self._forward, self.kept = p.forward, p.kept
+                self._backward = graph_executable(p.backward, self.numerics, self.faults, optimized=True)
+        if self._forward is None or self._backward is None:
+            return None
         return self._forward, self._backward
 
-    def gradient(self) -> Differentiable:
-        """The gradient as a differentiable graph of its own: (parameters, cotangents) → gradients."""
-        if self._gradient is None:
-            j = self.joint()
+    def _split(self, joint: Graph) -> Partition:
+        return partition(optimize(joint, self.numerics), len(self.graph.params), len(self.graph.results))
+
+    def gradient(self, present: tuple[bool, ...]) -> tuple[Differentiable, list[int]]:
+        """The gradient as a differentiable graph of its own, and the parameters that it exists for.
+
+        It maps (parameters, cotangents) to gradients; `present` tells which of the targets have a cotangent.
+        """
+        if present not in self._gradients:
+            some = [i for i, there in zip(self.targets, present, strict=True) if there]
+            j, linked = (self.joint(), self.linked) if all(present) else self._with_gradients(some)
             g = Graph(f"d_{self.name}", j.params, j.nodes, j.results[len(self.graph.results) :])
-            self._gradient = Differentiable(g, len(g.results), self.numerics)
-        return self._gradient
+            self._gradients[present] = Differentiable(g, len(g.results), self.numerics, self.faults), linked
+        return self._gradients[present]
 
     def __call__(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Run the graph, which must be free of Variables, and let the tapes know."""
-        forward, _ = self.halves()
-        exe = self._executable(forward)
+        halves = self.halves()
+        if halves is None:
+            return replay_at(self.graph, values)[: self.outputs]
+        exe = self._executable(halves[0])
         outs = run_flat(exe, values)
         return self.record(values, values, outs)
 
     def _executable(self, forward: Graph) -> Executable:
         if not hasattr(self, "_exe"):
-            self._exe = graph_executable(forward, self.numerics, optimized=True)
+            self._exe = graph_executable(forward, self.numerics, self.faults, optimized=True)
         return self._exe
 
     def record(self, keys: Sequence[Operand], values: Sequence[Tensor], outs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Tell the tapes of a call whose results, with what was kept, are `outs`; returns the caller's part."""
         kept = [values[i] if kind == "param" else outs[i] for kind, i in self.kept]
         mine = outs[: self.outputs]
-        call = _Call(self, kept)
         heard = tuple([mine[i] for i in self.targets])
+        call = _Call(self, kept, heard)
         for tape in context.tapes if heard else ():
             tape.record(call, tuple(keys), tuple(values), {}, heard)
         return mine
@@ -103,22 +160,34 @@ class Differentiable:
 class _Call:
     """One call as tapes remember it: an op whose vjp runs the compiled backward."""
 
-    __slots__ = ("of", "kept", "name")
+    __slots__ = ("of", "kept", "results", "name")
     pure = True
 
-    def __init__(self, of: Differentiable, kept: list[Tensor]) -> None:
-        self.of, self.kept, self.name = of, kept, of.name
+    def __init__(self, of: Differentiable, kept: list[Tensor], results: tuple[Tensor, ...]) -> None:
+        self.of, self.kept, self.results, self.name = of, kept, results, of.name
 
     def vjp(self, g: Any, y: Any, *values: Tensor) -> tuple:
+        return self.pull(g if type(g) is tuple else (g,), values)
+
+    def pull(self, gs: tuple, values: Sequence[Tensor]) -> tuple:
+        """The cotangents of the parameters; those of results may be absent."""
         of = self.of
-        cotangents = g if type(g) is tuple else (g,)
-        if context.trace is not None:
-            grads = replay(of.gradient().graph, [*values, *cotangents])
-        elif context.tapes:
-            grads = of.gradient()([*values, *cotangents])
+        present = tuple([g is not None for g in gs])
+        linked = of.linked
+        if context.trace is not None or context.tapes:
+            gradient, linked = of.gradient(present)
+            given = [*values, *[g for g in gs if g is not None]]
+            grads = replay(gradient.graph, given) if context.trace is not None else gradient(given)
+            by_param = dict(zip(linked, grads, strict=True))
         else:
-            grads = run_flat(of.halves()[1], [*self.kept, *cotangents])
-        by_param = dict(zip(of.linked, grads, strict=True))
+            halves = of.halves()
+            assert halves is not None
+            given = [zeros_like(r) if g is None else g for g, r in zip(gs, self.results, strict=True)]
+            grads = run_flat(halves[1], [*self.kept, *given])
+            by_param = dict(zip(linked, grads, strict=True))
+            if not all(present):
+                hit = of.gradient(present)[1]
+                by_param = {i: g for i, g in by_param.items() if i in hit}
         return tuple([by_param.get(i) for i in range(len(values))])
 
 
@@ -131,47 +200,73 @@ def _linked(graph: Graph) -> set[Value]:
     return found
 
 
+def _leading(graph: Graph, targets: list[int]) -> set[int]:
+    """The parameters that paths of differentiable operations lead from to some of the results."""
+    found = {graph.results[i] for i in targets}
+    for n in reversed(graph.nodes):
+        if n.op.vjp is not None and not found.isdisjoint(n.outs):
+            found |= {v for v in n.inputs if v.dtype.kind in "fc"}
+    return {i for i, p in enumerate(graph.params) if p in found}
+
+
 def _strong(t: TensorType) -> TensorType:
     return TensorType(t.dtype, t.shape)
 
 
-def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list[Tensor]:
-    """Run a concrete function while tapes listen: the tensor leaves of its result."""
+def replay_at(graph: Graph, args: Sequence[Operand]) -> tuple[Tensor, ...]:
+    """The operations of a graph one by one, with the sizes that the arguments have, while tapes listen."""
+    sizes = reference.bind(graph, [x._a for x in args])
+    env: dict[Value, Any] = dict(zip(graph.params, args, strict=True))
+    for n in graph.nodes:
+        if n.op is constant:
+            y: Any = wrap(np.array(n.attr("value").numpy(sizes)))
+        elif n.op is dim:
+            y = wrap(np.array(size_at(n.attr("size"), sizes), n.out.dtype.np))
+        else:
+            y = n.op(*[env[v] for v in n.inputs], **at_sizes(n.attrs, sizes))
+        env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
+    return tuple([x if type(x) is Tensor else OPS["identity"](x) for x in (env[r] for r in graph.results)])
+
+
+def _forward_of(concrete: Any) -> tuple[Differentiable, Executable | None]:
+    """How a concrete function runs while tapes listen: a program that returns what the backward needs as well."""
     exe: Executable = concrete.executable
     parts: Parts = exe.parts
+    d = Differentiable(parts.graph, parts.outputs, exe.numerics, exe.faults)
+    halves = d.halves()
+    if halves is None:
+        return d, None
+    forward = halves[0]
+    n, w = parts.outputs, len(parts.writes)
+    assigned = forward.results[n : n + w]
+    # what is kept and assigned to a Variable as well is a result twice: the Variable goes on changing
+    twice = [assigned[i - n] for kind, i in d.kept if kind == "result" and n <= i < n + w]
+    results = (*forward.results[:n], *forward.results[n + w :], *twice, *assigned)
+    graph = Graph(forward.name, forward.params, forward.nodes, results)
+    old = dict(zip(parts.graph.params, graph.params, strict=True))
+    moved = Parts(
+        graph, parts.leaves, [(old[p], o) for p, o in parts.captures], [(old[p], v) for p, v in parts.reads],
+        parts.writes, len(results) - w,
+    )  # fmt: skip
+    return d, Executable(moved, exe.numerics, exe.faults, graph)
+
+
+def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list[Tensor]:
+    """Run a concrete function while tapes listen: the tensor leaves of its result."""
+    parts: Parts = concrete.executable.parts
     if concrete.forward is None:
-        d = Differentiable(parts.graph, parts.outputs, exe.numerics)
-        forward, _ = d.halves()
-        n, w = parts.outputs, len(parts.writes)
-        assigned = forward.results[n : n + w]
-        # what is kept and assigned to a Variable as well is a result twice: the Variable goes on changing
-        twice = [assigned[i - n] for kind, i in d.kept if kind == "result" and n <= i < n + w]
-        results = (*forward.results[:n], *forward.results[n + w :], *twice, *assigned)
-        graph = Graph(forward.name, forward.params, forward.nodes, results)
-        old = dict(zip(parts.graph.params, graph.params, strict=True))
-        moved = Parts(
-            graph, parts.leaves, [(old[p], o) for p, o in parts.captures], [(old[p], v) for p, v in parts.reads],
-            parts.writes, len(results) - w,
-        )  # fmt: skip
-        concrete.forward = (d, Executable(moved, exe.numerics, None, graph))
+        concrete.forward = _forward_of(concrete)
     d, fwd = concrete.forward
     keys, values = _operands(parts, inputs)
     n, w = parts.outputs, len(parts.writes)
-    if fwd.program is None:
+    if fwd is None:
+        ys = replay_at(parts.graph, keys)
+        _write(parts, [np.array(y._a, order="C") for y in ys[n:]])
+        return list(ys[:n])
+    out = fwd.run(fwd.plan(sizes, Returns("tuple", tuple(range(fwd.parts.outputs)))), _leaves(parts, inputs, values))
+    if out is NotImplemented:
         out, new = fwd.interpret([v._a for v in values])
-        for v, a in zip(parts.writes, new, strict=True):
-            v._a = a
-    else:
-        plan = fwd.plan(sizes, Returns("tuple", tuple(range(fwd.parts.outputs))))
-        ready = [x.value if x.kind in ("static", "variable") else None for x in parts.leaves]
-        for i, leaf in enumerate(parts.leaves):
-            if leaf.kind == "tensor":
-                ready[i] = np.asarray(values[leaf.param]._a, order="C")
-            elif leaf.kind == "scalar":
-                ready[i] = inputs[leaf.param]
-        out = plan.run(ready)
-        if out is NotImplemented:
-            raise AssertionError("the forward plan does not fit the arguments that it was made for")
+        _write(parts, new)
     # what is kept is numbered among the results with the new values of Variables in between
     wanted = [kind == "result" and n <= i < n + w for kind, i in d.kept]
     rest = iter(out[len(out) - sum(wanted) :])
@@ -180,6 +275,22 @@ def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list
         if hit:
             middle[i - n] = next(rest)
     return list(d.record(keys, values, (*out[:n], *middle, *out[n:])))
+
+
+def _write(parts: Parts, arrays: Sequence[np.ndarray]) -> None:
+    for v, a in zip(parts.writes, arrays, strict=True):
+        v._a = a
+
+
+def _leaves(parts: Parts, inputs: list[Any], values: list[Tensor]) -> list[Any]:
+    """The argument leaves as plans take them."""
+    ready = [x.value if x.kind in ("static", "variable") else None for x in parts.leaves]
+    for i, leaf in enumerate(parts.leaves):
+        if leaf.kind == "tensor":
+            ready[i] = np.asarray(values[leaf.param]._a, order="C")
+        elif leaf.kind == "scalar":
+            ready[i] = inputs[leaf.param]
+    return ready
 
 
 def _operands(parts: Parts, inputs: list[Any]) -> tuple[list[Operand], list[Tensor]]:

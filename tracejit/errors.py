@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
+import warnings
+from collections.abc import Callable
+from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -42,8 +49,20 @@ class ArgumentError(TracejitError, ValueError):
     """An argument outside its range, or one that does not go with another."""
 
 
+class SignatureError(TracejitError, TypeError):
+    """Arguments that the function does not take: too many, too few, or of another name."""
+
+
 class OutOfRangeError(TracejitError, IndexError):
     """An index outside a tensor, or more indices than axes: `tj.ones((3,))[5]`."""
+
+
+class MissingAttributeError(TracejitError, AttributeError):
+    """A tensor has no such attribute: `tj.ones((3,)).assign(…)`."""
+
+
+class DivisionError(TracejitError, ZeroDivisionError):
+    """A Python number divided by zero in a traced function: `1 / n` with n = 0."""
 
 
 class TracedValueError(TracejitError, TypeError):
@@ -64,6 +83,43 @@ class GraphError(TracejitError, AssertionError):
 
 class CompileWarning(UserWarning):
     """A function could not be compiled and runs in the reference interpreter."""
+
+
+class RetracingWarning(UserWarning):
+    """A function is traced again and again, which is slow: its arguments differ in what is part of the key."""
+
+
+class Faults:
+    """What went wrong in the compiler itself for one function: told once, and the function runs without it."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.errors = name, list[Exception]()
+
+    def add(self, error: Exception) -> None:
+        """Go on without what failed. With `config.check` the caller raises instead."""
+        self.errors.append(error)
+        if len(self.errors) == 1:
+            text = (
+                f"{self.name} could not be compiled and runs in the interpreter: {type(error).__name__}: {error}\n"
+                f"  {blame(error)}\n"
+                "  please report it with this line, the function, and the traceback that TRACEJIT_CHECK=1 gives"
+            )
+            warnings.warn(text, CompileWarning, stacklevel=user_depth())
+
+
+def blame(error: BaseException) -> str:
+    """Which pass an error came from, and from which of its lines."""
+    inside = []
+    for f, line in walk_tb(error.__traceback__):
+        path = os.path.relpath(f.f_code.co_filename, _HERE) if is_internal(f.f_code.co_filename) else ""
+        if path.startswith(("passes", "lower", "backends", "runtime", "autodiff")):
+            inside.append((path, f.f_code.co_name, line))
+    named = [x for x in inside if not x[0].endswith("pipeline.py")] or inside
+    if not named:
+        return "outside the passes"
+    (path, name, _), (file, _, line) = named[0], named[-1]
+    kind = {"passes": "pass", "lower": "lowering"}.get(path.split(os.sep)[0], "running")
+    return f"in {kind} {os.path.basename(path).removesuffix('.py')}.{name} ({file}:{line})"
 
 
 class CacheWarning(UserWarning):
@@ -162,7 +218,7 @@ def ends_inside(tb: TracebackType | None) -> bool:
 
 def trim(tb: TracebackType | None) -> TracebackType | None:
     """The traceback without this package's own frames; kept whole if TRACEJIT_FULL_TRACEBACK is set."""
-    if os.environ.get("TRACEJIT_FULL_TRACEBACK"):
+    if os.environ.get("TRACEJIT_FULL_TRACEBACK", "").lower() not in ("", "0", "false", "off", "no"):
         return tb
     kept = []
     t = tb
@@ -176,6 +232,38 @@ def trim(tb: TracebackType | None) -> TracebackType | None:
     return out
 
 
+def hide_frames(error: BaseException) -> None:
+    """Leave the user's frames only in the tracebacks of errors of ours, or of the user's code, and of their causes.
+
+    A fault of this package keeps all frames, which are of interest.
+
+    An `except` clause that ends with a bare `raise` after it does not put its own frame back.
+    """
+    seen: set[int] = set()
+    chain: BaseException | None = error
+    while chain is not None and id(chain) not in seen:
+        seen.add(id(chain))
+        if isinstance(chain, TracejitError) and chain is error:
+            chain.__suppress_context__ = True
+        if isinstance(chain, TracejitError) or not ends_inside(chain.__traceback__):
+            chain.__traceback__ = trim(chain.__traceback__)
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+
+
+def without_frames(f: Callable[P, R]) -> Callable[P, R]:
+    """The function, with errors that show the user's frames only."""
+
+    @functools.wraps(f)
+    def g(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return f(*args, **kwargs)
+        except Exception as e:
+            hide_frames(e)
+            raise
+
+    return g
+
+
 def show_user_frames_only() -> None:
     """Let an uncaught error of ours be printed without this package's frames; other errors are printed as before."""
     before = sys.excepthook
@@ -184,7 +272,8 @@ def show_user_frames_only() -> None:
         if isinstance(error, TracejitError):
             tb = trim(tb)
             error.__traceback__ = tb
-            error.where = []  # the traceback shows these lines
+            shown = {(f.f_code.co_filename, line) for f, line in walk_tb(tb)}
+            error.where = [x for x in error.where if (x.file, x.line) not in shown]
         before(kind, error, tb)
 
     sys.excepthook = hook

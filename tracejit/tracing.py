@@ -9,6 +9,7 @@ import numpy as np
 
 from tracejit import context as _context
 from tracejit.context import context
+from tracejit.intervals import INT32, Interval, bounds, fits
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Value, freeze
 from tracejit.ir.op import OPS, Op
@@ -56,6 +57,8 @@ class Trace:
         self.env: dict[int, Tensor] = {}
         self.parent = parent
         self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
+        self.checked: set[Any] = set()  # conditions that a check was emitted for
+        self.bounds: dict[Value, Interval] = {}  # of Python integers
 
     # --- values -------------------------------------------------------------------------------------------------
     def param(self, type: TensorType) -> Tensor:
@@ -93,8 +96,8 @@ class Trace:
 
     def lift(self, a: np.ndarray, original: Any) -> Tensor:
         """An array or Python value met while tracing. An array of the user's stays an input: later edits are seen."""
-        if isinstance(original, np.ndarray) and original is a and a.flags.c_contiguous:
-            return wrap(self.capture(a, a, TensorType(as_dtype(a.dtype), a.shape)))
+        if isinstance(original, np.ndarray) and original.dtype.newbyteorder("=") == a.dtype.newbyteorder("="):
+            return wrap(self.capture(original, original, TensorType(as_dtype(a.dtype), a.shape)))
         return self.emit(constant, (), (("value", Const(a)),))
 
     def scalar(self, x: Any, d: DType, weak: bool) -> Tensor:
@@ -127,8 +130,21 @@ class Trace:
 
     def _narrowed(self, v: Value, to: DType) -> None:
         """A Python integer becomes a tensor's dtype: one that need not hold it has to be known, to be checked."""
-        if v.dtype.kind == "i" and to.kind in "iu" and to is not int32 and to is not int64:
+        if v.dtype.kind != "i" or to.kind not in "iu" or to is int64:
+            return
+        if to is not int32:
             self.need_value(v)
+        elif not fits(bounds(v, self.bounds), INT32):
+            low, high = (self.scalar(n, v.dtype, False)._a for n in INT32)
+            above, below = self.emit(OPS["greater_equal"], (v, low)), self.emit(OPS["less_equal"], (v, high))
+            (ok,) = self.builder.emit(OPS["logical_and"], (above._a, below._a))
+            self.require(ok, v, "the Python integer {} does not fit int32; tj.cast(n, tj.int64) does not narrow it")
+
+    def require(self, ok: Value, shown: Value, message: str) -> None:
+        """A check that a Python integer has room, once for each condition."""
+        if ok not in self.checked:
+            self.checked.add(ok)
+            self.builder.emit(OPS["check"], (ok, shown), freeze({"error": "DTypeError", "message": message}))
 
     # --- operations ---------------------------------------------------------------------------------------------
     def evaluate(self, op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:

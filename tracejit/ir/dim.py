@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from tracejit.errors import ShapeError, is_internal
 
@@ -13,10 +18,16 @@ Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with 
 
 
 class Hooks(threading.local):
-    """Who is told of decisions about symbolic sizes in this thread, and who answers when Python needs a number."""
+    """Who is told of decisions about symbolic sizes in this thread, and who answers when Python needs a number.
+
+    `compute` and `ufunc` make values of the trace from an operation's name and operands some of which are sizes; they
+    return NotImplemented where there is no trace. They are the same for all threads.
+    """
 
     decision: Callable[[str, Dim, int, bool], None] | None = None
     freeze: Callable[[Dim], int] | None = None
+    compute: Callable[[str, tuple[Any, ...]], Any] = staticmethod(lambda name, operands: NotImplemented)
+    ufunc: Callable[[str, tuple[Any, ...]], Any] = staticmethod(lambda name, operands: NotImplemented)
 
 
 hooks = Hooks()
@@ -71,23 +82,30 @@ class Dim:
             t[m] = t.get(m, 0) + sign * c
         return _settle(t, self.hint + sign * o.hint, self.opaque | o.opaque)
 
-    def __add__(self, other: object) -> int | Dim:
-        return self._combine(other, 1) if isinstance(other, (int, Dim)) else NotImplemented
+    def __add__(self, other: object) -> Any:
+        return self._combine(other, 1) if isinstance(other, (int, Dim)) else _compute("add", self, other)
 
-    __radd__ = __add__
+    def __radd__(self, other: object) -> Any:
+        return self._combine(other, 1) if isinstance(other, (int, Dim)) else _compute("add", other, self)
 
-    def __sub__(self, other: object) -> int | Dim:
-        return self._combine(other, -1) if isinstance(other, (int, Dim)) else NotImplemented
+    def __sub__(self, other: object) -> Any:
+        return self._combine(other, -1) if isinstance(other, (int, Dim)) else _compute("sub", self, other)
 
-    def __rsub__(self, other: object) -> int | Dim:
-        return (-self) + other if isinstance(other, (int, Dim)) else NotImplemented
+    def __rsub__(self, other: object) -> Any:
+        return (-self) + other if isinstance(other, (int, Dim)) else _compute("sub", other, self)
 
     def __neg__(self) -> Dim:
         return Dim({m: -c for m, c in self.terms.items()}, -self.hint, self.opaque)
 
-    def __mul__(self, other: object) -> int | Dim:
+    def __pos__(self) -> Dim:
+        return self
+
+    def __abs__(self) -> Dim:
+        return self if self >= 0 else -self
+
+    def __mul__(self, other: object) -> Any:
         if not isinstance(other, (int, Dim)):
-            return NotImplemented
+            return _compute("mul", self, other)
         o = other if isinstance(other, Dim) else Dim({(): other}, other)
         t: dict[Monomial, int] = {}
         for m1, c1 in self.terms.items():
@@ -96,7 +114,18 @@ class Dim:
                 t[m] = t.get(m, 0) + c1 * c2
         return _settle(t, self.hint * o.hint, self.opaque | o.opaque)
 
-    __rmul__ = __mul__
+    def __rmul__(self, other: object) -> Any:
+        return self * other if isinstance(other, (int, Dim)) else _compute("mul", other, self)
+
+    def __pow__(self, other: object, modulus: int | None = None) -> Any:
+        if modulus is not None or isinstance(other, Dim):
+            return pow(int(self), other if isinstance(other, int) else int(other), modulus)  # type: ignore[call-overload]
+        if not isinstance(other, int):
+            return _compute("pow", self, other)
+        return product((self,) * other) if 0 <= other <= 8 else int(self) ** other
+
+    def __rpow__(self, other: object) -> Any:
+        return other ** int(self) if isinstance(other, int) else _compute("pow", other, self)
 
     def _quotient(self, k: Dim) -> int | Dim | None:
         """self / k where every term has the one monomial of k as a factor."""
@@ -115,36 +144,86 @@ class Dim:
             t[tuple(rest)] = c // ck
         return _settle(t, self.hint // k.hint if k.hint else 0, self.opaque)
 
-    def __floordiv__(self, other: object) -> int | Dim:
+    def __floordiv__(self, other: object) -> Any:
         if isinstance(other, Dim):
             q = self._quotient(other)
             return q if q is not None else int(self) // int(other)
         if not isinstance(other, int):
-            return NotImplemented
+            return _compute("floordiv", self, other)
+        if other == 0:
+            raise ZeroDivisionError("integer division or modulo by zero")
         if other == 1:
             return self
         if other > 1 and all(c % other == 0 for c in self.terms.values()):
             return _settle({m: c // other for m, c in self.terms.items()}, self.hint // other, self.opaque)
         return self._opaque("//", other, self.hint // other)
 
-    def __mod__(self, other: object) -> int | Dim:
+    def __rfloordiv__(self, other: object) -> Any:
+        """Of a number by a size: what it is now, which becomes a guard."""
+        if not isinstance(other, int):
+            return _compute("floordiv", other, self)
+        if self.hint <= 0:
+            return other // int(self)
+        q = other // self.hint
+        rest = other - q * self
+        return q if 0 <= rest < self else other // int(self)
+
+    def __mod__(self, other: object) -> Any:
         if isinstance(other, Dim):
             return 0 if self._quotient(other) is not None else int(self) % int(other)
         if not isinstance(other, int):
-            return NotImplemented
+            return _compute("floormod", self, other)
+        if other == 0:
+            raise ZeroDivisionError("integer division or modulo by zero")
         if all(c % other == 0 for c in self.terms.values()):
             return 0
         return self._opaque("%", other, self.hint % other)
+
+    def __rmod__(self, other: object) -> Any:
+        return other - (other // self) * self if isinstance(other, int) else _compute("floormod", other, self)
+
+    def __divmod__(self, other: Any) -> tuple[Any, Any]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        return other // self, other % self
 
     def _opaque(self, kind: str, k: int, hint: int) -> Dim:
         name = f"({self}){kind}{k}"
         return Dim({(name,): 1}, hint, {**self.opaque, name: (kind, self, k)})
 
-    def __truediv__(self, other: object) -> float:
-        return int(self) / other if isinstance(other, (int, float)) else NotImplemented
+    def __truediv__(self, other: object) -> Any:
+        return _compute("div", self, other)
 
-    def __rtruediv__(self, other: object) -> float:
-        return other / int(self) if isinstance(other, (int, float)) else NotImplemented
+    def __rtruediv__(self, other: object) -> Any:
+        return _compute("div", other, self)
+
+    # --- bits -------------------------------------------------------------------------------------------------------
+    def __invert__(self) -> Any:
+        return -self - 1
+
+    def __lshift__(self, other: object) -> Any:
+        return self * (1 << other) if isinstance(other, int) and other >= 0 else _whole(operator.lshift, self, other)
+
+    def __rshift__(self, other: object) -> Any:
+        return self // (1 << other) if isinstance(other, int) and other >= 0 else _whole(operator.rshift, self, other)
+
+    def __rlshift__(self, other: object) -> Any:
+        return _whole(operator.lshift, other, self)
+
+    def __rrshift__(self, other: object) -> Any:
+        return _whole(operator.rshift, other, self)
+
+    def __and__(self, other: object) -> Any:
+        return _whole(operator.and_, self, other)
+
+    def __or__(self, other: object) -> Any:
+        return _whole(operator.or_, self, other)
+
+    def __xor__(self, other: object) -> Any:
+        return _whole(operator.xor, self, other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     # --- decisions ------------------------------------------------------------------------------------------------
     def compare(self, other: int | Dim, relation: str) -> bool | None:
@@ -171,6 +250,10 @@ class Dim:
         return None
 
     def _decide(self, other: object, relation: str) -> bool:
+        if isinstance(other, np.integer):
+            other = int(other)
+        elif isinstance(other, (float, np.floating)):
+            return self._beside(float(other), relation)
         if not isinstance(other, (int, Dim)):
             return NotImplemented  # type: ignore[no-any-return]  # Python asks the other operand then
         known = self.compare(other, relation)
@@ -185,6 +268,16 @@ class Dim:
             hooks.decision(relation, d, 0, answer)
         return answer
 
+    def _beside(self, x: float, relation: str) -> bool:
+        """The comparison with a number that may be no integer."""
+        if math.isnan(x):
+            return False
+        if math.isinf(x):
+            return relation in ("<", "<=") if x > 0 else relation in (">", ">=")
+        if relation == "==" and x != int(x):
+            return False
+        return self._decide(math.ceil(x) if relation in ("<", ">=") else math.floor(x), relation)
+
     def same(self, other: object) -> bool:
         """Equal as polynomials, without deciding anything."""
         return isinstance(other, Dim) and self.terms == other.terms
@@ -193,12 +286,13 @@ class Dim:
         if isinstance(other, Dim) and self.terms == other.terms:
             return True
         # for the user's Python, equality is a decision; within this package it is one only where `equals` is called
-        if hooks.decision is None or not isinstance(other, (int, Dim)) or type(other) is bool:
+        if hooks.decision is None or not isinstance(other, (int, Dim, float, np.number)) or type(other) is bool:
             return False
-        return not is_internal(sys._getframe(1).f_code.co_filename) and self._decide(other, "==")
+        return _asked_by_user() and self._decide(other, "==")
 
     def __hash__(self) -> int:
-        return self._hash
+        """Of a size in the user's dictionaries the number's: the size must be known there."""
+        return hash(int(self)) if hooks.freeze is not None and _asked_by_user() else self._hash
 
     def equals(self, other: int | Dim) -> bool:
         """Whether the sizes are equal; where that is not known it follows the hint and becomes a guard."""
@@ -228,12 +322,88 @@ class Dim:
     def __float__(self) -> float:
         return float(int(self))
 
+    def __complex__(self) -> complex:
+        return complex(int(self))
+
+    def __trunc__(self) -> Dim:
+        return self
+
+    __floor__ = __ceil__ = __trunc__
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self if digits is None or digits >= 0 else round(int(self), digits)
+
+    # --- what else Python does with numbers -------------------------------------------------------------------------
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """For the user's `isinstance` a size is an int."""
+        return int if hooks.freeze is not None and _asked_by_user() else Dim
+
+    def __getattr__(self, name: str) -> Any:
+        """`bit_length`, `numerator` and the like: those of the number."""
+        if name.startswith("_") or not hasattr(int, name):
+            raise AttributeError(f"a size has no attribute {name!r}")
+        return getattr(int(self), name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if _asked_by_user():
+            return np.asarray(int(self), dtype)
+        boxed = np.empty((), object)
+        boxed[()] = self
+        return boxed
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Any:
+        if method == "__call__" and not options:
+            r = hooks.ufunc(ufunc.__name__, operands)
+            if r is not NotImplemented:
+                return r
+        return getattr(ufunc, method)(*[int(x) if isinstance(x, Dim) else x for x in operands], **options)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return Dim, (self.terms, self.hint, self.opaque)
+
+    def __str__(self) -> str:
+        return str(int(self)) if hooks.freeze is not None and _asked_by_user() else repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec) if hooks.freeze is not None and _asked_by_user() else format(repr(self), spec)
+
     def __repr__(self) -> str:
         parts = []
         for m, c in sorted(self.terms.items(), key=lambda t: (not t[0], t[0])):
             factors = [*([str(c)] if c != 1 or not m else []), *m]
             parts.append("*".join(factors))
         return "+".join(parts).replace("+-", "-") or "0"
+
+
+def _asked_by_user() -> bool:
+    """Whether the caller of the method that asks is code outside this package."""
+    return not is_internal(sys._getframe(2).f_code.co_filename)
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "pow": operator.pow,
+    "floordiv": operator.floordiv, "floormod": operator.mod,
+}  # fmt: skip
+
+
+def _compute(name: str, a: Any, b: Any) -> Any:
+    """A number that a size is an operand of and that is no size: a value of the trace, which holds for every size."""
+    if not all(isinstance(x, (int, float, complex, Dim)) for x in (a, b)) or any(map(_is_numpy, (a, b))):
+        return NotImplemented  # arrays and tensors have operators of their own
+    r = hooks.compute(name, (a, b))
+    return _whole(_OPERATORS[name], a, b) if r is NotImplemented else r
+
+
+def _is_numpy(x: object) -> bool:
+    return isinstance(x, np.generic)  # np.float64 is a float
+
+
+def _whole(f: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    """The number itself, which the trace from here on holds for only."""
+    if _is_numpy(a) or _is_numpy(b) or not all(isinstance(x, (int, float, complex, Dim)) for x in (a, b)):
+        return NotImplemented
+    return f(*[int(x) if isinstance(x, Dim) else x for x in (a, b)])
 
 
 def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Dim, int]]) -> int | Dim:
@@ -244,6 +414,9 @@ def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple
         return t[()]
     used = {n for m in t for n in m}
     return Dim(t, hint, {k: v for k, v in opaque.items() if k in used})
+
+
+numbers.Integral.register(Dim)
 
 
 def known_equal(a: int | Dim, b: int | Dim) -> bool:
@@ -289,5 +462,5 @@ def divide(a: int | Dim, b: int | Dim) -> int | Dim:
         if q is not None:
             return q
     elif isinstance(a, Dim) and isinstance(b, int) and b > 0:
-        return a // b
+        return a // b  # type: ignore[no-any-return]
     return int(a) // int(b)

@@ -144,7 +144,8 @@ class Builder:
         self.scope = next_scope()
         self.at_birth = at_birth
         self.loc: Location | None = None  # set by passes that keep the line of the node they rewrite
-        self.merged = 0
+        # of equal operations: which, the line of the one that stays, the line of the one that is not needed
+        self.merged: list[tuple[Op, Location | None, Location | None]] = []
 
     def param(self, type: TensorType) -> Value:
         v = Value(None, type, self.scope, len(self.params))
@@ -157,7 +158,9 @@ class Builder:
         if op.pure:
             found = self.table.get(key)
             if found is not None:
-                self.merged += 1
+                if op.family != "source":
+                    first = found[0].node
+                    self.merged.append((op, first.loc if first else None, self.loc or user_frame(2)))
                 return found
         if self.at_birth is not None:
             new: tuple[Value, ...] | None = self.at_birth(self, op, inputs, attrs)

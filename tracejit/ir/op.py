@@ -21,13 +21,14 @@ class Op:
     promote    how inputs are brought together: "common", "float" (integers become floats), "select", "none"
     domain     where tests may sample inputs, for each input or one for all
     dtypes     kinds that the op takes, letters of "biufc"
+    kinds      the same as NumPy's letters where eager operands have to be asked for them, else empty
     special    names of numerical facts used by rules: commutative, idempotent, preserves_zero, …
     doc        one sentence for the generated page
     """
 
     __slots__ = (
         "name", "family", "infer", "numpy", "vjp", "jvp", "scalar", "promote", "domain", "dtypes", "special", "doc",
-        "pure", "arity", "result", "evaluate", "linear", "lower",
+        "pure", "arity", "result", "evaluate", "linear", "lower", "kinds",
     )  # fmt: skip
     door: Callable[..., Any]
 
@@ -43,7 +44,7 @@ class Op:
         scalar: Callable[..., Any] | None = None,
         promote: str = "none",
         domain: Any = (-2.0, 2.0),
-        dtypes: str = "biuf",
+        dtypes: str | None = None,
         special: str = "",
         doc: str = "",
         pure: bool = True,
@@ -55,7 +56,9 @@ class Op:
             raise ValueError(f"op {name!r} is defined twice")
         self.name, self.family, self.infer, self.numpy = name, family, infer, numpy
         self.vjp, self.jvp, self.scalar, self.promote = vjp, jvp, scalar, promote
-        self.domain, self.dtypes, self.doc, self.pure, self.arity = domain, dtypes, doc, pure, arity
+        self.domain, self.dtypes, self.doc, self.pure, self.arity = domain, dtypes or "biuf", doc, pure, arity
+        # V: bfloat16
+        self.kinds = "" if dtypes is None or len(dtypes) == 5 else dtypes + "V" if "f" in dtypes else dtypes
         self.special = frozenset(special.split())
         self.result, self.linear = result, linear
         OPS[name] = self

@@ -159,6 +159,15 @@ def as_dtype(x: object) -> DType:
     return d
 
 
+def canonical(a: np.ndarray) -> np.ndarray:
+    """The array in this machine's byte order, its dtype being NumPy's own object, by which native code knows it.
+
+    Unpickled arrays and those of `np.longlong` have equal dtypes that are other objects.
+    """
+    d = as_dtype(a.dtype).np
+    return a if a.dtype is d else a.astype(d)
+
+
 _promotions: dict[tuple[DType, DType], DType] = {}
 
 

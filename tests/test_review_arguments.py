@@ -1,0 +1,141 @@
+"""What `function`, its signatures and a few other functions are given by mistake, and what the errors show."""
+
+import traceback
+import warnings
+
+import numpy as np
+import pytest
+
+import tracejit as tj
+from tracejit.__main__ import main
+from tracejit.errors import ArgumentError, CacheWarning, DTypeError, GradientError, SignatureError
+from tracejit.runtime import cache
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: tj.function(lambda x: x, input_signatur=1), SignatureError, "input_signatur"),
+        (lambda: tj.function(3), SignatureError, "takes a function, not int"),
+        (lambda: tj.function(lambda x: x, numerics="foo"), ArgumentError, "'foo'"),
+        (lambda: tj.TensorSpec(None), ArgumentError, "shape such as"),
+        (lambda: tj.TensorSpec(3), ArgumentError, "shape such as"),
+        (lambda: tj.TensorSpec([2.5]), ArgumentError, "2.5"),
+        (lambda: tj.function(lambda x: x, input_signature=tj.TensorSpec((3,))), SignatureError, "a list of"),
+        (lambda: tj.function(lambda x: x, input_signature=[3]), SignatureError, "holds TensorSpecs, not 3"),
+        (lambda: tj.set_threads(True), ArgumentError, "True"),
+        (lambda: tj.random.normal((2,), seed=1.5), DTypeError, "seed must be an integer"),
+        (lambda: tj.random.Generator.from_seed(1.5), DTypeError, "seed must be an integer"),
+        (lambda: tj.function(lambda: tj.eye(-2))(), ArgumentError, "eye of -2 rows"),
+        (lambda: tj.eye(2, -1), ArgumentError, "-1 columns"),
+        (lambda: tj.constant(2**70), DTypeError, f"the integer {2**70} fits no"),
+        (lambda: tj.constant([1, -(2**70)], tj.int64), DTypeError, f"the integer -{2**70} fits no"),
+    ],
+)
+def test_mistakes_are_named(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_large_integers_as_floats():
+    assert tj.constant(2**70, tj.float32).numpy() == np.float32(2.0**70)
+
+
+def test_keywords_of_tensorflow_are_taken():
+    f = tj.function(lambda x: x, jit_compile=True, experimental_relax_shapes=True, experimental_attributes=None)
+    assert f(tj.ones(1)).numpy()[0] == 1
+
+
+def test_signatures_compare_structures():
+    spec = tj.TensorSpec((3,))
+    f = tj.function(lambda d: d["a"] + d["b"], input_signature=[{"a": spec, "b": spec}])
+    x = tj.ones(3)
+    assert f({"b": x, "a": x}).numpy()[0] == 2
+    for wrong in ([x, x], {"a": x, "c": x}):
+        with pytest.raises(ArgumentError, match="the signature wants"):
+            f(wrong)
+
+
+class Methods:
+    @tj.function
+    @staticmethod
+    def static(x):
+        return x * 2.0
+
+    @tj.function
+    @classmethod
+    def of_class(cls, x):
+        return x * (3.0 if cls is Methods else 0.0)
+
+
+def test_static_and_class_methods():
+    x = tj.ones(1)
+    for owner in (Methods, Methods()):
+        assert (owner.static(x).numpy()[0], owner.of_class(x).numpy()[0]) == (2, 3)
+
+
+def test_masks_of_no_axes_under_a_tape():
+    v = tj.Variable([1.0, 2.0])
+    with tj.GradientTape(), pytest.raises(ArgumentError, match="0-d mask"):
+        v[tj.constant(True)]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function])
+def test_custom_gradients_have_the_shape_of_the_argument(wrap):
+    @tj.custom_gradient
+    def double(x):
+        return x * 2.0, lambda g: tj.ones((5,))
+
+    def gradient():
+        with tj.GradientTape() as tape:
+            tape.watch(x := tj.ones(3))
+            y = double(x)
+        return tape.gradient(y, x)
+
+    with pytest.raises(GradientError, match=r"returned f32\[5\] for a tensor f32\[3\]"):
+        wrap(gradient)()
+
+
+# --- what errors and warnings show ----------------------------------------------------------------------------------
+def shown(f):
+    try:
+        f()
+    except Exception as e:
+        return "".join(traceback.format_exception(e))
+    raise AssertionError("no error")
+
+
+def test_errors_of_user_code_in_a_trace_show_no_frames_of_ours():
+    @tj.function
+    def attribute(x):
+        return x.foo
+
+    @tj.function
+    def chained(x):
+        try:
+            return x + tj.ones(7)
+        except ValueError as e:
+            raise RuntimeError("mine") from e
+
+    for f in (attribute, chained):
+        text = shown(lambda f=f: f(tj.ones(2)))
+        assert "/tracejit/" not in text.replace(__file__, ""), text
+    with pytest.raises(AttributeError, match="no attribute 'foo'"):
+        attribute(tj.ones(2))
+    assert not hasattr(tj.ones(2), "foo")
+
+
+def test_cache_warnings_name_the_users_line(monkeypatch):
+    monkeypatch.setattr(cache, "_warned", False)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        cache._warn_once("no room")
+    assert [(w.category, w.filename) for w in found] == [(CacheWarning, __file__)]
+
+
+def test_the_benchmark_says_how_to_give_arguments(tmp_path, capsys):
+    path = tmp_path / "needs_arguments.py"
+    path.write_text("def f(x, y): return x * y\n")
+    assert main(["bench", f"{path}:f"]) == 1
+    err = capsys.readouterr().err
+    assert "missing a required argument: 'x'" in err and "--args" in err and "f_args()" in err

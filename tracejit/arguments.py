@@ -1,0 +1,262 @@
+"""The arguments of a call: flattened into leaves, fitted to a signature, and what a trace's key says of each."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import itertools
+import operator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracejit import tree
+from tracejit.context import context
+from tracejit.errors import ArgumentError, ShapeError, SignatureError, locate
+from tracejit.ir.graph import Value
+from tracejit.ir.types import DType, as_dtype, float32
+from tracejit.runtime.records import Form
+from tracejit.tensor import Operand, Tensor, Variable, convert, leaked
+
+
+def _size(n: Any) -> int:
+    try:
+        return operator.index(n)
+    except TypeError:
+        raise locate(ArgumentError(f"a size in a TensorSpec is an integer, None or a name, not {n!r}")) from None
+
+
+class TensorSpec:
+    """The dtype and shape that an argument must have; None in the shape is a size that may differ from call to call.
+
+    A string in the shape names such a size: equal names must be equal sizes.
+    """
+
+    __slots__ = ("shape", "dtype", "name")
+
+    def __init__(self, shape: Sequence[int | str | None] = (), dtype: Any = float32, name: str | None = None) -> None:
+        if isinstance(shape, (str, bytes)) or not isinstance(shape, Iterable):
+            raise locate(ArgumentError(f"a TensorSpec takes a shape such as (None, 3), not {shape!r}"))
+        sizes = [n if n is None or isinstance(n, str) else _size(n) for n in shape]
+        self.shape, self.dtype, self.name = tuple(sizes), as_dtype(dtype), name
+
+    def __repr__(self) -> str:
+        return f"TensorSpec(shape={self.shape}, dtype={self.dtype.name})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorSpec) and (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+
+class Static:
+    """A Python object as part of a trace's key: by value where that is safe, else by identity."""
+
+    __slots__ = ("value", "_by_value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._by_value = isinstance(
+            value, (str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice)
+        )
+
+    def __hash__(self) -> int:
+        if isinstance(self.value, slice):
+            return hash((self.value.start, self.value.stop, self.value.step))
+        return hash(self.value) if self._by_value else id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Static):
+            return False
+        a, b = self.value, other.value
+        if a is b:
+            return True
+        return self._by_value and type(a) is type(b) and a == b and not (a != a)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a trace's key says of an argument leaf."""
+
+    kind: str
+    detail: Any
+
+    def __repr__(self) -> str:
+        return f"{self.kind} {self.detail}"
+
+
+class Default:
+    """A number or tensor that an argument has by default."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int | float | Tensor) -> None:
+        self.value = value
+
+
+def number_leaves(x: Any, counter: Iterator[int]) -> Any:
+    """A nest with leaves numbered as `tree.flatten` orders them. Raises TypeError for other containers."""
+    t = type(x)
+    if t is tuple or t is list:
+        return t([number_leaves(y, counter) for y in x])
+    if issubclass(t, tuple) and hasattr(t, "_fields"):
+        return tuple.__new__(t, [number_leaves(y, counter) for y in x])
+    if t is dict:
+        parts = {k: number_leaves(x[k], counter) for k in sorted(x)}
+        return {k: parts[k] for k in x}
+    if tree.flatten(x)[1] is not tree.LEAF:
+        raise TypeError(f"{t.__name__} is no container of native calls")
+    return next(counter)
+
+
+def _checked(signature: Any) -> tuple:
+    if isinstance(signature, TensorSpec) or not isinstance(signature, (list, tuple)):
+        raise locate(SignatureError(f"input_signature is a list of TensorSpecs, not {signature!r}"))
+    for spec in tree.flatten(tuple(signature))[0]:
+        if not isinstance(spec, TensorSpec):
+            raise locate(SignatureError(f"input_signature holds TensorSpecs, not {spec!r}"))
+    return tuple(signature)
+
+
+class Arguments:
+    """How a Python function is called: its own signature, and the one that was asked for."""
+
+    def __init__(self, python: Callable[..., Any], input_signature: Any, name: str) -> None:
+        self.name = name
+        self.input_signature = None if input_signature is None else _checked(input_signature)
+        self.signature: inspect.Signature | None
+        try:
+            # a ufunc does not take all of its own defaults together
+            self.signature = None if isinstance(python, np.ufunc) else inspect.signature(python)
+        except (TypeError, ValueError):
+            self.signature = None
+        self._plain = self.signature is not None and all(
+            p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in self.signature.parameters.values()
+        )
+
+    def flatten(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
+        """The leaves of all arguments, those by default included, and their structure."""
+        if self.signature is not None and not (
+            self._plain and not kwargs and len(args) == len(self.signature.parameters)
+        ):
+            try:
+                bound = self.signature.bind(*args, **kwargs)
+            except TypeError as e:
+                raise locate(SignatureError(f"{self.name}() {e}")) from None
+            given = set(bound.arguments)
+            bound.apply_defaults()
+            args, kwargs = bound.args, bound.kwargs
+            if len(given) < len(self.signature.parameters):
+                args, kwargs = self._defaults_static(given, args, kwargs)
+        if self.input_signature is not None:
+            args = self._to_signature(args)
+        return tree.flatten((args, kwargs))
+
+    def _defaults_static(self, given: set[str], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Numbers and tensors that come from defaults are constants: the call does not mention them."""
+        assert self.signature is not None
+        out = list(args)
+        for i, p in enumerate(self.signature.parameters.values()):
+            if p.name in given:
+                continue
+            if p.kind is p.POSITIONAL_OR_KEYWORD and i < len(out) and self._constant(out[i]):
+                out[i] = Default(out[i])
+            elif p.kind is p.KEYWORD_ONLY and self._constant(kwargs[p.name]):
+                kwargs = {**kwargs, p.name: Default(kwargs[p.name])}
+        return tuple(out), kwargs
+
+    def _constant(self, x: Any) -> bool:
+        """Whether a default is part of the trace; tensors are not while tapes listen, which may watch them."""
+        if type(x) is Tensor:
+            return self.input_signature is None and not context.tapes
+        return type(x) in (int, float)
+
+    def _to_signature(self, args: tuple) -> tuple:
+        assert self.input_signature is not None
+        if len(args) < len(self.input_signature):
+            raise ArgumentError(f"{self.name} takes {len(self.input_signature)} arguments, {len(args)} were given")
+        out = []
+        names: dict[str, tuple[int, int]] = {}
+        for i, x in enumerate(args):
+            if i >= len(self.input_signature):
+                out.append(x)
+                continue
+            flat_specs, s = tree.flatten(self.input_signature[i])
+            flat_x, sx = tree.flatten(x)
+            if list(s.paths()) != list(sx.paths()):
+                raise locate(ArgumentError(f"argument {i} has the structure {sx}, the signature wants {s}"))
+            out.append(tree.unflatten(sx, [self._fit(v, t, i, names) for v, t in zip(flat_x, flat_specs, strict=True)]))
+        return tuple(out)
+
+    def _fit(self, x: Any, spec: TensorSpec, i: int, names: dict[str, tuple[int, int]]) -> Tensor:
+        t = convert(x) if isinstance(x, Operand) or isinstance(x, (np.ndarray, np.generic)) else convert(x, spec.dtype)
+        ok = t.dtype is spec.dtype and len(t.shape) == len(spec.shape)
+        if ok:
+            for d, want in zip(t.shape, spec.shape, strict=True):
+                if isinstance(want, str):
+                    seen = names.setdefault(want, (int(d), i))
+                    if seen[0] != d:
+                        raise locate(
+                            ShapeError(f"argument {i}: dimension '{want}' is {d}, but argument {seen[1]} has {seen[0]}")
+                        )
+                elif want is not None and want != d:
+                    ok = False
+        if not ok:
+            raise locate(ArgumentError(f"argument {i} of {self.name} is {t.type}, the signature wants {spec}"))
+        return t
+
+    def form(self, args: tuple, kwargs: dict) -> Form | None:
+        """How the leaves stand in this call, by number; None if it holds containers that native code does not know."""
+        if self.signature is None:
+            given, named = args, kwargs
+        else:
+            bound = self.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given, named = bound.args, bound.kwargs
+        counter = itertools.count()
+        try:
+            numbered = [number_leaves(x, counter) for x in given]
+            by_name = {k: number_leaves(named[k], counter) for k in sorted(named)}
+        except TypeError:
+            return None
+        if self.signature is not None:
+            names = [p.name for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            by_name |= dict(zip(names, numbered, strict=False))
+        return Form(tuple(numbered[: len(args)]), {k: by_name[k] for k in kwargs})
+
+
+def kinds_of(leaves: list, static: Container[int]) -> tuple[tuple[Kind, ...], list[tuple], list[Any]]:
+    """The key's part for each leaf, the shapes of the inputs, and the inputs themselves."""
+    kinds, shapes, inputs = [], [], []
+    for i, x in enumerate(leaves):
+        if type(x) is Tensor or isinstance(x, (np.ndarray, np.generic)):
+            a = x._a if type(x) is Tensor else np.asarray(x)
+            if type(a) is Value:
+                raise leaked(a)
+            d = as_dtype(a.dtype)
+            ones = tuple(n == 1 for n in a.shape) if 1 in a.shape else ()
+            kinds.append(Kind("tensor", (d.name, a.ndim, ones)))
+            shapes.append(a.shape)
+            inputs.append(x)
+        elif type(x) is Default:
+            kinds.append(Kind("static", Static(x.value)))
+        elif isinstance(x, Variable):
+            kinds.append(Kind("variable", Static(x)))
+        elif type(x) in (int, float) and i not in static and in_range(x):
+            kinds.append(Kind("scalar", type(x).__name__))
+            shapes.append(())
+            inputs.append(x)
+        else:
+            kinds.append(Kind("static", Static(x)))
+    return tuple(kinds), shapes, inputs
+
+
+def in_range(x: Any) -> bool:
+    """Whether a Python number can be an input; integers that do not fit int32 are constants, checked as eagerly."""
+    return type(x) is float or -(2**31) <= x < 2**31

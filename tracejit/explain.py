@@ -1,0 +1,72 @@
+"""What became of a function, as text: why it was traced, what was merged, folded, rewritten and fused, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tracejit.tracer import Concrete
+
+_TITLES = {
+    "merged": "merged: computed once", "folded": "folded: computed while compiling", "rewritten": "rewritten",
+}  # fmt: skip
+
+
+def explain(c: Concrete) -> str:
+    """The stages of one trace as text."""
+    exe, t = c.executable, c.executable.timing
+    kept = f"{len(exe.optimized.nodes)} of {len(exe.parts.graph.nodes)} operations are left"
+    lines = [
+        f"{c.function.__qualname__}: traced because: {c.reason}",
+        f"  trace {t.trace_ms:.1f} ms, optimize {t.optimize_ms:.1f} ms, "
+        f"lower {t.lower_ms:.1f} ms, compile {t.compile_ms:.1f} ms",
+        "", "graph", str(exe.parts.graph), *_rewrites(exe.report), "", f"optimized: {kept}", str(exe.optimized),
+    ]  # fmt: skip
+    if exe.program is not None:
+        lines += _kernels(exe.program)
+        for key, plan in exe.plans.items():
+            lines += ["", f"plan for sizes {dict(zip(exe.symbols, key[0], strict=True))}", plan.describe()]
+    elif exe.error is not None:
+        lines += ["", f"runs in the interpreter: {exe.error}"]
+    return "\n".join(lines)
+
+
+def _rewrites(report: Any) -> Iterator[str]:
+    """What was done to the graph, by kind: which operation or rule, how often, and at which lines."""
+    for kind, title in _TITLES.items():
+        rows = [(name, n, where) for k, name, n, where in report.rows() if k == kind]
+        if not rows:
+            continue
+        yield from ("", title)
+        width = max(len(name) for name, _, _ in rows)
+        for name, n, where in rows:
+            shown = ", ".join(where[:3]) + (", …" if len(where) > 3 else "")
+            yield f"  {name:<{width}}  ×{n:<3} {shown}".rstrip()
+
+
+def _kernels(program: Any) -> Iterator[str]:
+    """The steps of the program, each with the operations that it does at once and the lines that they came from."""
+    units = list(program.units)
+    ops = [_nodes(u) for u in units]
+    yield from ("", f"kernels: {sum(map(len, ops))} operations fused into {program.kernels}")
+    names = [u.describe() for u in units]
+    width = min(max([len(n) for n in names], default=0), 60)
+    for i, (name, nodes) in enumerate(zip(names, ops, strict=True)):
+        where = list(dict.fromkeys(str(n.loc) for n in nodes if n.loc is not None))
+        yield f"  {i}: {name:<{width}}  {', '.join(where[:4])}{', …' if len(where) > 4 else ''}".rstrip()
+
+
+def _nodes(unit: Any) -> list[Any]:
+    group, node = getattr(unit, "group", None), getattr(unit, "node", None)
+    return [*([node] if node is not None else []), *(group.nodes if group is not None else [])]
+
+
+def stats(c: Concrete, traces: int) -> dict[str, Any]:
+    """Numbers about a trace: milliseconds of tracing and compiling, nodes, kernels unfused and fused."""
+    exe, t = c.executable, c.executable.timing
+    ops = [n for n in exe.optimized.nodes if n.op.family not in ("source", "shape")]
+    return {
+        "traces": traces, "trace_ms": t.trace_ms, "optimize_ms": t.optimize_ms, "lower_ms": t.lower_ms,
+        "compile_ms": t.compile_ms, "nodes": len(exe.parts.graph.nodes), "nodes_optimized": len(exe.optimized.nodes),
+        "kernels_unfused": len(ops), "kernels": exe.program.kernels if exe.program else len(ops),
+    }  # fmt: skip

@@ -1,0 +1,196 @@
+"""Assigning to a part of a Variable: `v[key].assign(value)` for slices, index arrays and masks, eager and traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tracejit.context import context
+from tracejit.errors import ArgumentError, MissingAttributeError, OutOfRangeError, TracedValueError, locate
+from tracejit.ir.dim import known_equal, product
+from tracejit.ir.graph import Value
+from tracejit.ir.op import OPS
+from tracejit.ir.types import int64, show_shape
+from tracejit.ops import elementwise as E
+from tracejit.ops import index as I
+from tracejit.ops import reductions as R
+from tracejit.ops import shape as S
+from tracejit.ops.args import Size
+from tracejit.ops.check import require_index
+from tracejit.ops.creation import counter
+from tracejit.ops.getitem import Cut, Places, components, getitem, plain
+from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
+
+
+def _variable_getitem(v: Variable, key: Any) -> Tensor:
+    mask = _traced_mask(key)
+    if mask is not None:
+        return _MaskedSlice(v, key, mask)  # type: ignore[return-value]
+    t = getitem(v, key)
+    if type(t._a) is not Value and np.may_share_memory(t._a, v._a):
+        t._a = t._a.copy()
+    t._slice_of = (v, key)  # type: ignore[attr-defined]
+    return t
+
+
+def _traced_mask(key: Any) -> Operand | None:
+    """The mask in a key whose values only the running program knows."""
+    if context.trace is None:
+        return None
+    for k in key if type(key) is tuple else (key,):
+        mask = isinstance(k, Operand) and k.dtype.kind == "b" and k.ndim
+        if mask and (type(k._a) is Value or isinstance(k, Variable)):
+            return k
+    return None
+
+
+def _slice_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Variable]:
+    def method(
+        self: Tensor, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
+        v, key = self.__dict__["_slice_of"]
+        key = key if type(key) is tuple else (key,)
+        if combine is not None:
+            value = combine(getitem(v, key), value)
+        return v.assign(_replaced(v, key, value))
+
+    return method
+
+
+_METHODS = {"assign": _slice_method(None), "assign_add": _slice_method(E.add), "assign_sub": _slice_method(E.sub)}
+
+
+def _getattr(self: Tensor, name: str) -> Any:
+    if name in _METHODS:
+        if "_slice_of" in self.__dict__:
+            return _METHODS[name].__get__(self)
+        raise MissingAttributeError(
+            f"'Tensor' object has no attribute {name!r}: only a Variable, or a slice of one, can be assigned"
+        )
+    raise MissingAttributeError(f"'Tensor' object has no attribute {name!r}")
+
+
+def _replaced(v: Variable, key: tuple, value: Any) -> Tensor:
+    """The Variable's value with the elements at `key` replaced."""
+    value = convert(value, v.dtype) if not isinstance(value, Operand) else value
+    value = v._fitting_dtype(value)
+    if context.trace is None:
+        a = v._a.copy()
+        new = value._value("an assigned value")
+        try:
+            a[tuple([plain(k) for k in key])] = new.reshape(()) if new.size == 1 else new
+        except IndexError as e:
+            raise locate(OutOfRangeError(f"{e} (the Variable is {v.type})")) from None
+        except ValueError as e:
+            raise locate(ArgumentError(f"cannot assign {value.type} to a slice of {v._label()}: {e}")) from None
+        return wrap(a)
+    plan = Cut(v, key)
+    if not plan.arrays:
+        return plan.replaced(v, _spread(value, tuple(plan.shape)))
+    if len(plan.arrays) == 1 and not any(i.ndim for i in plan.arrays.values()):
+        return plan.replaced(v, _at_one(plan.block(v), *next(iter(plan.arrays.items())), value))
+    return plan.replaced(v, _put(plan.block(v), plan.arrays, value))
+
+
+def _at_one(block: Operand, axis: int, i: Operand, value: Operand) -> Tensor:
+    """The block with another value at one position of an axis: a mask of where it is, which fuses."""
+    n, shape = block.shape[axis], tuple(block.shape)
+    require_index(i, n, axis)
+    at = E.where(E.less(i, 0), E.add(i, n), i)
+    new = _spread(value, (*shape[:axis], *shape[axis + 1 :]))
+    new = S.reshape(new, shape=(*shape[:axis], 1, *shape[axis + 1 :]))
+    return E.where(E.equal(counter(n, len(shape), axis, i.dtype), at), new, block)
+
+
+def _put(x: Operand, arrays: dict[int, Operand], value: Operand) -> Tensor:
+    """x with the elements that `_pick` gives replaced; where positions are equal the last one counts."""
+    p = Places(x, arrays)
+    shape = (*p.x.shape[: p.axis], *p.at.shape, *p.x.shape[p.axis + 1 :])
+    return p.back(I.put(p.x, p.at, _spread(value, shape), axis=p.axis))
+
+
+def _spread(value: Operand, shape: tuple[Size, ...]) -> Operand:
+    """The value repeated to a shape, as NumPy does it in an assignment: leading axes of size 1 may be too many."""
+    more = value.ndim - len(shape)
+    if more > 0 and all(type(d) is int and d == 1 for d in value.shape[:more]):
+        value = S.reshape(value, shape=tuple(value.shape[more:]))
+    return value if tuple(value.shape) == shape else S.broadcast_to(value, shape=shape)
+
+
+# --- slices of Variables by traced masks ------------------------------------------------------------------------------
+class _MaskedSlice(Operand):
+    """`v[mask]` of a mask whose values are not known yet: it can be assigned, and nothing else."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, v: Variable, key: Any, mask: Operand) -> None:
+        self._of = v, key if type(key) is tuple else (key,), mask
+
+    @property
+    def _a(self) -> Any:  # type: ignore[override]
+        raise locate(
+            TracedValueError(
+                f"x[mask]: the shape of the result depends on the values of a traced mask {self._of[2].type}",
+                remedy="use tj.where(mask, a, b), which keeps the shape, or multiply by the mask",
+            )
+        )
+
+
+def _masked_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Variable]:
+    def method(
+        self: _MaskedSlice, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
+        v, key, mask = self._of
+        return v.assign(_replaced_where(v, key, E.identity(mask), value, combine))
+
+    return method
+
+
+for _name, _combine in (("assign", None), ("assign_add", E.add), ("assign_sub", E.sub)):
+    setattr(_MaskedSlice, _name, _masked_method(_combine))
+
+
+def _replaced_where(v: Variable, key: tuple, mask: Tensor, value: Any, combine: Callable[..., Any] | None) -> Tensor:
+    """The Variable's value with the elements at a mask, in slices of the other axes, replaced."""
+    marks = [slice(None)] * mask.ndim
+    key = tuple([m for k in key for m in (marks if _traced_mask(k) is not None else (k,))])
+    parts = components(v, key)
+    if any(isinstance(k, Operand) for k in parts) or sum(k is marks[0] for k in parts) != mask.ndim:
+        raise locate(ArgumentError("a traced mask goes with integers and slices, not with other index tensors"))
+    first = next(i for i, k in enumerate(parts) if k is marks[0])
+    axis = sum(k is None or isinstance(k, slice) for k in parts[:first])
+    plan = Cut(v, key)
+    block = plan.block(v)
+    own = tuple(block.shape[axis : axis + mask.ndim])
+    if not all(map(known_equal, own, mask.shape)):
+        raise locate(OutOfRangeError(f"a mask of {show_shape(mask.shape)} does not fit axes of {show_shape(own)}"))
+    new = _at_mask(value if isinstance(value, Operand) else convert(value, v.dtype), mask, block, axis)
+    new = v._fitting_dtype(new if combine is None else combine(block, new))
+    hit = S.reshape(mask, shape=(*mask.shape, *(1,) * (block.ndim - axis - mask.ndim)))
+    return plan.replaced(v, E.where(hit, _spread(new, tuple(block.shape)), block))
+
+
+def _at_mask(value: Operand, mask: Tensor, block: Operand, axis: int) -> Operand:
+    """What stands where the mask is true, for every element of the mask: the values in order, or one for all."""
+    at = value.ndim - (block.ndim - axis - mask.ndim) - 1  # the axis of the value that counts the true elements
+    if at < 0:
+        return value
+    k, shape = value.shape[at], tuple(value.shape)
+    if type(k) is int and k == 1:
+        return S.reshape(value, shape=(*shape[:at], *(1,) * mask.ndim, *shape[at + 1 :]))
+    flat = E.cast(S.reshape(mask, shape=(product(tuple(mask.shape)),)), dtype=int64)
+    count, want = R.reduce_sum(flat), convert(k, int64)
+    OPS["check"](
+        E.equal(count, want), count, want, error="ArgumentError",
+        message="cannot assign {1} values to the {0} elements of a Variable where the mask is true",
+    )  # fmt: skip
+    if type(k) is int and k == 0:
+        return block
+    place = E.minimum(E.maximum(E.sub(R.cumsum(flat), 1), 0), E.sub(want, 1))
+    return I.gather(value, S.reshape(place, shape=tuple(mask.shape)), axis=at)
+
+
+Variable.__getitem__ = _variable_getitem  # type: ignore[method-assign, assignment]
+Tensor.__getattr__ = _getattr  # type: ignore[attr-defined]

@@ -1,0 +1,180 @@
+"""One trace of a function: the run that makes it, and the concrete function that comes of it."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit import tree
+from tracejit.arguments import Default, Kind, TensorSpec
+from tracejit.concrete import Executable, Leaf, Parts, parts_of
+from tracejit.context import tracing
+from tracejit.errors import without_frames
+from tracejit.ir.dim import Dim, hooks
+from tracejit.ir.graph import Graph, Value
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType, as_dtype, float64, int32, int64
+from tracejit.runtime.records import Constant, Returns
+from tracejit.tensor import Operand, Tensor, Variable, convert, strong
+from tracejit.tracing import NeedStatic, Trace
+
+_OUT = object()
+
+
+class Concrete:
+    """One trace of a function: its graph, ready to run for the sizes that fit it."""
+
+    def __init__(
+        self, function: Any, kinds: tuple[Kind, ...], shapes: list[tuple], parts: Parts, structure: Any,
+        outputs: list[Any], guards: list[tuple[str, Dim, bool]], trace_ms: float, reason: str,
+    ) -> None:  # fmt: skip
+        self.function, self.kinds, self.shapes, self.parts = function, kinds, shapes, parts
+        self.structure, self.outputs, self.guards, self.reason = structure, outputs, guards, reason
+        self.executable = Executable(parts, function.numerics, function.faults)
+        self.executable.timing.trace_ms = trace_ms
+        self.returns = self._returns()
+        self.calls = self.used = 0
+        self.forward: Any = None  # how it runs while tapes listen
+
+    # --- results ------------------------------------------------------------------------------------------------------
+    def _returns(self) -> Returns:
+        items: list[int | Constant] = []
+        k = 0
+        for o in self.outputs:
+            if o is _OUT:
+                items.append(k)
+                k += 1
+            else:
+                items.append(Constant(o))
+        s = self.structure
+        if s.kind is None:
+            if items and items[0] == 0 and not isinstance(items[0], Constant):
+                return Returns("single", items)
+            if self.outputs[0] is None:
+                return Returns("none")
+        elif s.kind in (tuple, list) and all(c.kind is None for c in s.children):
+            return Returns("tuple" if s.kind is tuple else "list", items)
+        return Returns("call", items, functools.partial(tree.unflatten, s))
+
+    def rebuild(self, tensors: Sequence[Tensor]) -> Any:
+        """The function's result from its tensor leaves."""
+        it = iter(tensors)
+        return tree.unflatten(self.structure, [next(it) if o is _OUT else o for o in self.outputs])
+
+    # --- fitting ------------------------------------------------------------------------------------------------------
+    def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
+        """The sizes of the symbols for these argument shapes, None if they do not fit."""
+        sizes: dict[str, int] = {}
+        for pattern, shape in zip(self.shapes, shapes, strict=True):
+            for p, d in zip(pattern, shape, strict=True):
+                if isinstance(p, Dim):
+                    (name,) = p.symbols
+                    if sizes.setdefault(name, d) != d or d < 2:
+                        return None
+                elif p != d:
+                    return None
+        for relation, dim, answer in self.guards:
+            n = dim.evaluate(sizes)
+            holds = {"==": n == 0, "<": n < 0, "<=": n <= 0, ">": n > 0, ">=": n >= 0}[relation]
+            if holds != answer:
+                return None
+        return sizes
+
+    def is_open(self, specs: Sequence[TensorSpec | None]) -> bool:
+        """Whether the sizes that the specs leave open are symbols here."""
+        return all(
+            isinstance(p, Dim)
+            for pattern, spec in zip(self.shapes, specs, strict=True)
+            if spec is not None
+            for p, want in zip(pattern, spec.shape, strict=True)
+            if want is None or isinstance(want, str)
+        )
+
+    # --- what users see -----------------------------------------------------------------------------------------------
+    @property
+    def graph(self) -> Graph:
+        return self.parts.graph
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return tuple(v for _, v in self.parts.reads)
+
+    trainable_variables = property(lambda self: tuple(v for v in self.variables if v.trainable))
+
+    @without_frames
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<ConcreteFunction {self.function.__name__}({', '.join(map(repr, self.kinds))})>"
+
+
+def trace_once(
+    function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], reason: str
+) -> Concrete:
+    """Run the Python function with a trace in the place of NumPy, for arguments of these kinds and shapes."""
+    t0 = time.perf_counter()
+    trace = Trace()
+    infos, flat = _parameters(trace, leaves, kinds, patterns)
+    args, kwargs = tree.unflatten(structure, flat)
+    guards: list[tuple[str, Dim, bool]] = []
+    before = hooks.decision, hooks.freeze
+    hooks.decision, hooks.freeze = lambda relation, d, zero, answer: guards.append((relation, d, answer)), _frozen
+    try:
+        with tracing(trace):
+            leaves_out, out = tree.flatten(function.python_function(*args, **kwargs))
+            results, outputs = _results(trace, leaves_out)
+    finally:
+        hooks.decision, hooks.freeze = before
+    written = [trace.value(trace.env[id(v)]) for v in trace.written()]
+    parts = parts_of(trace, infos, trace.builder.finish(function.__name__, [*results, *written]), len(results))
+    return Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
+
+
+def _frozen(d: Dim) -> int:
+    raise NeedStatic(set(), d.symbols)
+
+
+def _parameters(trace: Trace, leaves: list, kinds: tuple, patterns: list[tuple]) -> tuple[list[Leaf], list[Any]]:
+    """What the argument leaves are in the trace: parameters for tensors and numbers, else the objects themselves."""
+    infos: list[Leaf] = []
+    args: list[Any] = []
+    k = 0
+    for i, (x, kind) in enumerate(zip(leaves, kinds, strict=True)):
+        if kind.kind == "tensor":
+            a = x._a if type(x) is Tensor else np.asarray(x)
+            args.append(trace.param(TensorType(as_dtype(a.dtype), patterns[k])))
+            infos.append(Leaf("tensor", k))
+            k += 1
+        elif kind.kind == "scalar":
+            t = trace.param(TensorType(float64 if type(x) is float else int32, (), True))
+            trace.scalars[t._a] = i
+            infos.append(Leaf("scalar", k, type(x)))
+            # arithmetic among Python integers must not overflow where Python's does not
+            wide = (("dtype", int64), ("weak", True))
+            args.append(t if type(x) is float else trace.emit(OPS["cast"], (t._a,), wide))
+            k += 1
+        else:
+            plain = x.value if type(x) is Default else x
+            infos.append(Leaf(kind.kind, value=plain))
+            args.append(plain)
+    return infos, args
+
+
+def _results(trace: Trace, leaves: list) -> tuple[list[Value], list[Any]]:
+    """The graph's results, and the leaves of what the function returned with a mark in the place of each."""
+    results: list[Value] = []
+    outputs: list[Any] = []
+    for x in leaves:
+        if isinstance(x, Dim):
+            x = convert(x)
+        if isinstance(x, Operand):
+            results.append(trace.value(strong(x if type(x) is Tensor else trace.read(x))))  # type: ignore[arg-type]
+            outputs.append(_OUT)
+        else:
+            outputs.append(x)
+    return results, outputs

@@ -163,6 +163,10 @@ def _binary() -> Iterator[Case]:
     yield case("floordiv", np.floor_divide, "iuf", (-9.0, 9.0), (1.0, 9.0), differentiable=False)
     yield case("math.floormod", np.mod, "iuf", (1.1, 9.0), (9.2, 12.0), factor=10)
     yield case("math.truncatediv", lambda a, b: np.trunc(a / b), "iu", (-9, 9), (1, 9), differentiable=False)
+    yield Case(
+        "truncatediv of floats", tj.math.truncatediv, lambda a, b: np.trunc(a / b), BINARY, "f", ((-9, 9), (1, 9)),
+        differentiable=False,
+    )  # fmt: skip
     yield case("math.truncatemod", np.fmod, "iuf", (1.1, 9.0), (9.2, 12.0), factor=10)
     yield case("math.multiply_no_nan", lambda a, b: np.where(b == 0, 0, a * b), "f")
     yield case("math.divide_no_nan", lambda a, b: a / b, "f", POS, POS)

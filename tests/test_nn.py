@@ -162,3 +162,10 @@ def test_embedding_lookup():
 def test_in_top_k_and_zero_fraction():
     assert tj.math.in_top_k([0, 1], [[0.1, 0.9], [0.2, 0.8]], 1).numpy().tolist() == [False, True]
     assert tj.math.zero_fraction([0.0, 1.0, 0.0, 2.0]).numpy() == 0.5
+
+
+def test_normalization_keeps_the_dtype_beside_python_numbers():
+    for d in (tj.float16, tj.bfloat16, tj.float32, tj.float64):
+        y = tj.nn.batch_normalization(tj.constant([1.0, 3.0], d), 1.0, 4.0, 0.5, 2.0, 0.0)
+        assert y.dtype is d
+        assert y.numpy().tolist() == [0.5, 2.5]

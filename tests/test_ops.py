@@ -1,5 +1,6 @@
 """Every operation: eager results against NumPy and SciPy, types against inference, derivatives against differences."""
 
+import operator
 from collections import Counter
 
 import numpy as np
@@ -131,8 +132,9 @@ def test_every_row_is_in_the_table():
         "dim",  # symbolic sizes only
         "custom_vjp",  # test_tape.py
         "assigned",  # test_variables_traced.py
-        "update", "scatter_sum",  # slices of Variables, gradients of gather
-        "philox32", "philox64",  # test_random.py
+        "update", "scatter_sum", "put",  # slices of Variables, gradients of gather
+        "check",  # test_checks.py
+        "philox32", "philox64", "random_normal64", "random_quantile64",  # test_random.py, test_review_ops.py
         "place", "iota", "constant", "copy",
     }  # fmt: skip
     assert sorted(set(OPS) - heard.names - elsewhere) == []
@@ -188,6 +190,89 @@ def test_logsumexp_of_infinities():
     assert tj.reduce_logsumexp([-inf, -inf]).numpy() == -inf
     assert tj.reduce_logsumexp([inf, 0.0]).numpy() == inf
     assert tj.reduce_logsumexp([1000.0, 1000.0]).numpy() == pytest.approx(1000 + np.log(2))
+
+
+EMPTY = {
+    "reduce_sum": 0.0, "reduce_prod": 1.0, "reduce_logsumexp": -np.inf, "reduce_mean": np.nan,
+    "math.reduce_variance": np.nan, "math.reduce_std": np.nan, "math.reduce_euclidean_norm": 0.0,
+    "math.count_nonzero": 0, "reduce_all": True, "reduce_any": False, "reduce_max": None, "reduce_min": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_reductions_of_no_elements(name, wrap):
+    f = tj.math if name.startswith("math.") else tj
+    f = getattr(f, name.removeprefix("math."))
+    x = tj.zeros((3, 0), tj.bool) if name in ("reduce_all", "reduce_any") else tj.zeros((3, 0))
+    whole = ((), (1, 1))
+    for axis, shapes in [(None, whole), (1, ((3,), (3, 1))), (-1, ((3,), (3, 1))), ((0, -1), whole), ((-1, 0), whole)]:
+        for keep in (False, True):
+            g = wrap(lambda x, axis=axis, keep=keep: f(x, axis=axis, keepdims=keep))
+            if EMPTY[name] is None:
+                with pytest.raises(tj.errors.ShapeError, match="no elements"):
+                    g(x)
+                continue
+            y = g(x).numpy()
+            assert y.shape == shapes[keep]
+            np.testing.assert_array_equal(y, np.full(y.shape, EMPTY[name], y.dtype))
+    assert wrap(lambda x: f(x, axis=0))(x).shape == (0,)
+    with pytest.raises(tj.errors.ShapeError, match="twice"):
+        wrap(lambda x: f(x, axis=(1, -1)))(x)
+
+
+def test_gradients_of_no_elements():
+    x = np.zeros((3, 0))
+    for f in (tj.reduce_logsumexp, tj.reduce_sum, tj.reduce_prod, tj.nn.softmax, tj.nn.log_softmax):
+        for g in (f, tj.function(f)):
+            y = g(tj.constant(x))
+            assert gradients(g, [x], np.zeros(y.shape))[0].shape == (3, 0)
+    assert tj.nn.softmax(tj.constant(x)).shape == (3, 0)
+
+
+COMPARISONS = {"lt": tj.less, "le": tj.less_equal, "gt": tj.greater, "ge": tj.greater_equal, "eq": tj.equal,
+               "ne": tj.not_equal}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64", "uint64"])
+def test_comparisons_with_integers_of_any_size(dtype):
+    info = np.iinfo(dtype)
+    values = [int(info.min), 0, 1, int(info.max)]
+    x = tj.constant(np.array(values, dtype))
+    for n in (5, -1, 300, -300, 2**31, -(2**31) - 1, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, -(2**70), 10**400):
+
+        def all_of_them(x, n):
+            return [f(x, n) for f in COMPARISONS.values()] + [n > x, x == n]
+
+        want = [[getattr(operator, k)(v, n) for v in values] for k in (*COMPARISONS, "lt", "eq")]
+        for f in (all_of_them, tj.function(all_of_them), tj.function(lambda x, n=n: all_of_them(x, n))):
+            got = f(x) if f.__name__ == "<lambda>" else f(x, n)
+            assert [y.numpy().tolist() for y in got] == want, f"{dtype} and {n}"
+    assert bool(tj.less(2**70, 2**71)) and not bool(tj.less(2**71, 2**70)) and bool(tj.equal(2**70, 2**70))
+    with pytest.raises(tj.errors.DTypeError, match="does not fit"):
+        x + 2**70
+
+
+def test_clip_by_limits_outside_the_type():
+    x = tj.constant([-128, 0, 127], tj.int8)
+    assert tj.clip_by_value(x, -300, 50).numpy().tolist() == [-128, 0, 50]
+    assert tj.clip_by_value(x, -5, 300).numpy().tolist() == [-5, 0, 127]
+
+
+def test_division_towards_zero_and_its_rest():
+    a, b = np.array([7, -7, 7, -7, 6, 0.5, 1e30]), np.array([2, 2, -2, -2, 3, 0.25, 3])
+    for d in (tj.float64, tj.float32, tj.int32):
+        x, y = a[: 5 if d is tj.int32 else 7].astype(d.np), b[: 5 if d is tj.int32 else 7].astype(d.np)
+        for g in (lambda f: f, tj.function):
+            q = g(tj.math.truncatediv)(tj.constant(x), tj.constant(y))
+            r = g(tj.math.truncatemod)(tj.constant(x), tj.constant(y))
+            assert q.dtype is r.dtype is d
+            np.testing.assert_array_equal(q.numpy(), np.trunc(x / y).astype(d.np))
+            np.testing.assert_array_equal(r.numpy(), np.fmod(x, y))
+            np.testing.assert_array_equal(g(tj.math.floormod)(tj.constant(x), tj.constant(y)).numpy(), np.mod(x, y))
+    for g in (lambda f: f, tj.function):  # the quotient, 130.67, would be 131 in bfloat16
+        q = g(tj.math.truncatediv)(tj.constant([392.0], tj.bfloat16), tj.constant([3.0], tj.bfloat16))
+        assert q.numpy().tolist() == [130.0]
 
 
 def test_argmax_of_none_is_axis_0():
@@ -326,6 +411,9 @@ def test_clip_by_norms():
         (lambda: tj.split(tj.ones((5,)), 2), ["2 equal pieces"]),
         (lambda: tj.stack([tj.ones((2,)), tj.ones((3,))]), ["(2,)", "(3,)"]),
         (lambda: tj.reduce_max(tj.ones((0,))), ["no elements"]),
+        (lambda: tj.tile(tj.ones((2, 3)), [-1, 2]), ["multiples", "-1"]),
+        (lambda: tj.repeat(tj.ones((2, 3)), -1, 0), ["repeats", "-1"]),
+        (lambda: tj.roll(tj.ones((2, 3)), [1, 2], [0]), ["2 for 1"]),
         (lambda: tj.matmul(tj.ones(()), tj.ones((2, 2))), ["0-d"]),
         (lambda: tj.gather(tj.ones((3,)), [5]), ["gather"]),
         (lambda: tj.gather_nd(tj.ones((3,)), [[5]]), ["axis 0"]),

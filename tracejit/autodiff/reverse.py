@@ -63,6 +63,9 @@ def backprop(
 
 def _pull(r: Record, gs: list[Tensor | None]) -> Any:
     """The cotangents of a record's operands from those of its results."""
+    pull = getattr(r.op, "pull", None)
+    if pull is not None:  # it knows which operands the results that have none depend on
+        return pull(tuple(gs), r.values)
     if len(r.outs) == 1:
         return r.op.vjp(gs[0], r.outs[0], *r.values, **r.attrs)  # type: ignore[misc]
     filled = tuple([zeros_like(y) if x is None else x for x, y in zip(gs, r.outs, strict=True)])

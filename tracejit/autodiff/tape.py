@@ -79,7 +79,7 @@ class GradientTape:
         for k in keys:
             if id(k) in watched:
                 hit = True
-            elif self.auto and type(k) is Variable and k.trainable and k.dtype.kind in "fc":
+            elif self.auto and isinstance(k, Variable) and k.trainable and k.dtype.kind in "fc":
                 watched[id(k)] = self._variables[id(k)] = k
                 hit = True
         if hit and op.vjp is not None:

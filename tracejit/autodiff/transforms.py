@@ -12,7 +12,7 @@ from tracejit.context import context, listen, tracing, unlisten
 from tracejit.errors import ArgumentError, GradientError, locate
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import Op
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import TensorType, canonical
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
 from tracejit.tracing import Trace, replay, run
 from tracejit.tree import flatten, unflatten
@@ -116,6 +116,10 @@ def _result(f: Callable[..., Any], out: Any) -> tuple[Any, Callable[..., Any]]:
     return out
 
 
+def _may_be_equal(a: tuple, b: tuple) -> bool:
+    return len(a) == len(b) and all(m == n for m, n in zip(a, b, strict=True) if type(m) is type(n) is int)
+
+
 def _backward(
     name: str, grad: Callable[..., Any], leaves: Sequence[Any], variables: Sequence[Variable]
 ) -> Callable[..., list[Any]]:
@@ -137,7 +141,11 @@ def _backward(
                     + (f" and {len(own)} for {len(variables)} Variables" if variables else "")
                 )
             )
-        return [None if g is None else convert(g) for g in [*found, *own]]
+        out = [None if g is None else convert(g) for g in [*found, *own]]
+        for g, x in zip(out, [*(x for x in leaves if isinstance(x, Operand)), *variables], strict=True):
+            if g is not None and not _may_be_equal(tuple(g.shape), tuple(x.shape)):
+                raise locate(GradientError(f"the gradient of {name} returned {g.type} for a tensor {x.type}"))
+        return out
 
     return back
 
@@ -153,7 +161,7 @@ def _emit(name: str, back: Callable[..., list[Any]], ys: list[Tensor], sources: 
     graph = inner.builder.finish(f"grad_{name}", results)
     outside: dict[Value, Any] = {}
     for owner, t in inner.captures.values():
-        outside[t._a] = owner if isinstance(owner, Operand) else wrap(owner)
+        outside[t._a] = owner if isinstance(owner, Operand) else wrap(canonical(owner))
     for v, t in inner.reads.values():
         outside[t._a] = v
     captured = [outside[p] for p in graph.params[len(gs) :]]

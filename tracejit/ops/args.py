@@ -13,7 +13,7 @@ from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueEr
 from tracejit.ir.dim import Dim, hint, product
 from tracejit.ir.graph import Value
 from tracejit.ir.types import as_dtype
-from tracejit.tensor import Operand, convert
+from tracejit.tensor import Operand, convert, strong
 
 Size = int | Dim
 LARGEST = 64  # elements up to which a traced integer tensor's value is worked out
@@ -114,7 +114,7 @@ def as_axes(axis: Any, rank: int) -> tuple[int, ...]:
 def operand(x: Any, dtype: Any = None) -> Operand:
     """A Tensor or Variable as it is, anything else as a Tensor; `dtype` casts."""
     if isinstance(x, Operand) and (dtype is None or x.dtype is as_dtype(dtype)):
-        return x
+        return strong(x)
     return convert(x, dtype)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, ShapeError, TracejitError, locate
 from tracejit.ir.dim import Dim, is_one, known_equal, product
 from tracejit.ir.graph import Value
@@ -15,7 +16,7 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, operand, require
-from tracejit.tensor import Operand, Tensor, convert, to_array
+from tracejit.tensor import Operand, Tensor, common_dtype, convert, run_silently, to_array, wrap
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -24,7 +25,8 @@ def shape(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     sizes = tuple(operand(input).shape)
     if any(isinstance(d, Dim) for d in sizes):
         return stack([convert(d, out_type) for d in sizes])
-    return convert(np.array(sizes, as_dtype(out_type).np))
+    a = np.array(sizes, as_dtype(out_type).np)
+    return wrap(a) if context.trace is None else context.trace.lift(a, sizes)
 
 
 def size(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
@@ -39,6 +41,12 @@ def rank(input: Any, name: str | None = None) -> Tensor:
 
 def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
     """The same elements in the same order under another shape; one size may be −1."""
+    if type(tensor) is Tensor and not activity.busy and type(shape) in (tuple, list):
+        try:
+            if min(shape) >= -1:
+                return wrap(run_silently(tensor._a.reshape, shape))
+        except Exception:  # explained below
+            pass
     x = operand(tensor)
     want = as_sizes(shape)
     try:
@@ -102,15 +110,24 @@ def moveaxis(x: Operand, source: Any, destination: Any) -> Tensor:
 # --- joining and cutting ----------------------------------------------------------------------------------------------
 def concat(values: Any, axis: Any, name: str | None = None) -> Tensor:
     """Tensors joined along an axis."""
-    parts = [operand(v) for v in ([values] if isinstance(values, Operand) and not values.ndim else values)]
+    parts = _alike([values] if isinstance(values, Operand) and not values.ndim else values)
     require(bool(parts), "concat needs one tensor or more")
     at = as_axis(axis, parts[0].ndim)
     return S.concat(*parts, axis=at) if len(parts) > 1 else E.identity(parts[0])
 
 
+def _alike(values: Any) -> list[Operand]:
+    """The parts of a tensor in the dtype that they have in common, to which Python numbers give way."""
+    given = list(values)
+    if all(type(v) is Tensor for v in given) and context.trace is None:
+        return given
+    d = common_dtype(given)[0] if given else None
+    return [operand(v, d) for v in given]
+
+
 def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    parts = [operand(v) for v in values]
+    parts = _alike(values)
     require(bool(parts), "stack needs one tensor or more")
     at = as_axis(axis, parts[0].ndim + 1)
     for p in parts:
@@ -174,6 +191,7 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
     """The tensor repeated as a whole, `multiples[i]` times along axis i."""
     x = operand(input)
     times = as_sizes(multiples, "multiples")
+    require(all(type(m) is not int or m >= 0 for m in times), f"multiples must not be negative: {times}")
     if len(times) < x.ndim:
         times = (1,) * (x.ndim - len(times)) + times
     sizes = (1,) * (len(times) - x.ndim) + tuple(x.shape)
@@ -190,6 +208,7 @@ def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) 
         x, axis = reshape(x, (-1,)), 0
     at = as_axis(axis, x.ndim)
     times = as_sizes(repeats, "repeats")
+    require(all(type(t) is not int or t >= 0 for t in times), f"repeats must not be negative: {times}")
     if len(times) == 1:
         y = S.reshape(x, shape=(*x.shape[: at + 1], 1, *x.shape[at + 1 :]))
         y = S.broadcast_to(y, shape=(*x.shape[: at + 1], times[0], *x.shape[at + 1 :]))
@@ -266,12 +285,15 @@ def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
 def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
     """The elements shifted along axes; those that leave at the end come back at the start."""
     x = operand(input)
-    for s, a in zip(as_sizes(shift, "shift"), as_sizes(axis, "axis"), strict=True):
+    shifts, axes = as_sizes(shift, "shift"), as_sizes(axis, "axis")
+    require(len(shifts) == len(axes), f"roll takes a shift for each axis, not {len(shifts)} for {len(axes)}")
+    for s, a in zip(shifts, axes, strict=True):
         at = as_axis(a, x.ndim)
         n = x.shape[at]
         if type(n) is int and n == 0:
             continue
-        k = s % n if type(n) is int else s if s >= 0 else n + s
+        # the rest of a symbolic size is a guess that becomes a guard
+        k = s if 0 <= s < n else n + s if -n <= s < 0 else s % n
         if not (type(k) is int and k == 0):
             x = S.concat(cut(x, at, n - k, k), cut(x, at, 0, n - k), axis=at)
     return x if type(x) is Tensor else E.identity(x)

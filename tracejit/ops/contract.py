@@ -11,6 +11,7 @@ from tracejit.ir.dim import known_equal
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, broadcast_shapes, show_shape
 from tracejit.ops.define import check_kind, sum_to
+from tracejit.ops.elementwise import conjugate
 from tracejit.tensor import Tensor
 
 
@@ -30,6 +31,7 @@ def _t(x: np.ndarray, flag: bool) -> np.ndarray:
 
 
 def _vjp(g: Tensor, y: Tensor, a: Tensor, b: Tensor, *, ta: bool = False, tb: bool = False) -> tuple:
+    a, b = conjugate(a), conjugate(b)
     ga = matmul(b, g, ta=tb, tb=True) if ta else matmul(g, b, tb=not tb)
     gb = matmul(g, a, ta=True, tb=ta) if tb else matmul(a, g, ta=not ta)
     return sum_to(ga, a), sum_to(gb, b)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import activity
 from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.ir.dim import Dim, product
 from tracejit.ir.graph import Const, Value
@@ -15,14 +16,20 @@ from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, as_axis, as_size, as_sizes, known, operand, require
 from tracejit.ops.define import numpy_name
 from tracejit.ops.shape import broadcast_to, iota, reshape
-from tracejit.tensor import Operand, Tensor, common_dtype, convert
+from tracejit.tensor import Operand, Tensor, common_dtype, convert, run_silently, wrap
 from tracejit.tracing import constant as constant_row
 
 
 def splat(shape: tuple[Size, ...], value: Any, dtype: DType) -> Tensor:
     """One Python value everywhere."""
-    if any(type(d) is int and d < 0 for d in shape):
-        raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
+    for d in shape:
+        if type(d) is int and d < 0:
+            raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
+    if value in (0, 1) and not activity.busy:
+        try:
+            return wrap(run_silently(np.ones if value else np.zeros, shape, dtype.np))
+        except Exception:  # explained below
+            pass
     return constant_row(value=Const(None, value, shape, dtype))
 
 
@@ -98,6 +105,7 @@ def eye(
     """The identity matrix, or a matrix with ones on the main diagonal, repeated over `batch_shape`."""
     rows = as_size(num_rows)
     columns = rows if num_columns is None else as_size(num_columns)
+    require(not any(type(n) is int and n < 0 for n in (rows, columns)), f"eye of {rows} rows and {columns} columns")
     m = E.cast(E.equal(counter(rows, 2, 0), counter(columns, 2, 1)), dtype=as_dtype(dtype))
     return m if batch_shape is None else broadcast_to(m, shape=(*as_sizes(batch_shape), rows, columns))
 
@@ -206,7 +214,17 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     """x with another element type. Floats become integers by dropping the fraction; what is outside the range
     becomes the nearest integer in it, NaN becomes 0. Integers wrap around. Complex numbers lose the imaginary part.
     """
-    return E.cast(x, dtype=as_dtype(dtype))
+    d = as_dtype(dtype)
+    if type(x) is Tensor and not activity.busy and d.kind in "fb":
+        a = x._a
+        if a.dtype is not d.np and a.dtype.kind in "biuf":
+            try:
+                return wrap(run_silently(a.astype, d.np))
+            except Exception:  # explained below
+                pass
+    if isinstance(x, Operand) and x.dtype.kind == "i":
+        return E.cast(x, dtype=d)  # an integer of Python's need not fit int32 in between
+    return E.cast(operand(x), dtype=d)
 
 
 def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:

@@ -14,7 +14,8 @@ from tracejit.ir.dim import Dim, known_equal
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
-from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, Operand, Tensor, run_silently
+from tracejit.pynumbers import arithmetic
+from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, WARM, Operand, Tensor, run_silently, warm
 
 KIND_NAMES = {
     "b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floating types", "c": "complex types",
@@ -45,12 +46,11 @@ def _one(d: int | Dim) -> bool:
 
 
 SINGULAR: set[str] = set()  # rows whose result or derivative may be infinite or NaN for finite operands
-_BOUNDED = {"tanh", "sigmoid", "erf", "sign"}
 _SEARCHED = 64  # nodes
 
 
 def may_blow_up(t: Tensor) -> bool:
-    """Whether a tensor has elements that are not finite; of a traced one, whether an op that makes such led to it."""
+    """Whether a tensor has elements that are not finite; of a traced one, whether it may have some."""
     a = t._a
     if type(a) is not Value:
         return a.dtype.kind in "fcV" and not bool(np.isfinite(a).all())
@@ -58,10 +58,13 @@ def may_blow_up(t: Tensor) -> bool:
     while todo and len(seen) < _SEARCHED:
         v = todo.pop()
         n = v.node
-        if n is None or n.op.name in _BOUNDED:
+        if n is None or n.op.name in SINGULAR:
+            return True  # what comes from outside may hold anything
+        if n.op.name == "constant":
+            c = n.attr("value")
+            if not np.isfinite(c.splat if c.array is None else c.array).all():
+                return True
             continue
-        if n.op.name in SINGULAR:
-            return True
         new = [i for i in n.inputs if i.dtype.is_inexact and i not in seen]
         seen.update(new)
         todo += new
@@ -105,17 +108,17 @@ def elementwise(
     if singular:
         SINGULAR.add(name)
 
-    def product(p: Any, g: Tensor, x: tuple[Tensor, ...]) -> Tensor:
+    def product(p: Any, g: Tensor) -> Tensor:
         if type(p) is float:
             return g if p == 1.0 else OPS["neg"](g) if p == -1.0 else OPS["mul"](g, p)
         if p.dtype.kind == "c":
             p = OPS["conj"](p)
-        unsafe = singular or (context.masked and any(may_blow_up(v) for v in x))
+        unsafe = singular or (context.masked and may_blow_up(p))
         return OPS["multiply_no_nan"](p, g) if unsafe else OPS["mul"](g, p)
 
     def vjp(g: Tensor, y: Tensor, *x: Tensor, **attrs: Any) -> tuple:
         return tuple(
-            [None if p is None else sum_to(product(p, g, x), v) for p, v in zip(partials(y, *x), x, strict=True)]  # type: ignore[misc]
+            [None if p is None else sum_to(product(p, g), v) for p, v in zip(partials(y, *x), x, strict=True)]  # type: ignore[misc]
         )
 
     def jvp(tangents: tuple, y: Tensor, *x: Tensor, **attrs: Any) -> Tensor | None:
@@ -143,19 +146,41 @@ def elementwise(
 def _zero_d(r: Any) -> np.ndarray:
     """What a kernel returned instead of an array: NumPy's scalar for a 0-d result."""
     if isinstance(r, np.generic):
-        return np.asarray(r)
+        return run_silently(np.asarray, r)
     raise TypeError(f"a kernel returned {type(r).__name__}")
 
 
-def _unary(op: Op) -> Callable[..., Any]:
-    """The op on one operand; an eager tensor with nobody listening goes to the kernel at once."""
-    door, kernel, floats = Op.door, op.numpy, op.promote == "float"
+# The methods that are operators, by name; and public functions, each with what gives it a native form.
+INSTALLED: dict[str, Callable[..., Any]] = {}
+FUNCTIONS: list[tuple[Any, Callable[[Callable[..., Any]], None]]] = []
+
+
+def _fast_kinds(op: Op) -> str:
+    """The kinds of operands that the kernel may be called with at once, as NumPy's letters; empty: all."""
+    return "".join(k for k in "fc" if k in op.dtypes) if op.promote == "float" else op.kinds
+
+
+def _unary(op: Op, door: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[Callable[..., Any]], None]]:
+    """The op on one operand; an eager tensor with nobody listening goes to the kernel at once.
+
+    The second result sets a native form to be asked first; it returns NotImplemented for what it does not do.
+    """
+    kernel, kinds = op.numpy, _fast_kinds(op)
     ndarray, new, run = np.ndarray, object.__new__, run_silently
+    native: Callable[..., Any] | None = None
+    calls = WARM
 
     def f(x: Any, name: str | None = None) -> Tensor:
+        nonlocal calls
+        if native is not None and (r := native(x)) is not NotImplemented:
+            return r
         if type(x) is Tensor and not activity.busy:
+            calls -= 1
+            if calls <= 0:
+                calls = WARM
+                warm()
             a = x._a
-            if not floats or a.dtype.kind in "fc":
+            if not kinds or a.dtype.kind in kinds:
                 try:
                     r = run(kernel, a)
                     t = new(Tensor)
@@ -165,25 +190,38 @@ def _unary(op: Op) -> Callable[..., Any]:
                     return door(op, (x,), {})
         return door(op, (x,), {})
 
-    return f
+    def accelerate(function: Callable[..., Any]) -> None:
+        nonlocal native
+        native = function
+
+    return f, accelerate
 
 
-def _binary(op: Op, foreign: bool) -> Callable[..., Any]:
+def _binary(op: Op, foreign: bool) -> tuple[Callable[..., Any], Callable[[Callable[..., Any]], None]]:
     """The op on two operands; eager tensors of one dtype with nobody listening go to the kernel at once.
 
-    `foreign`: operands of unknown types are an error, not NotImplemented.
+    `foreign`: operands of unknown types are an error, not NotImplemented. The second result is as `_unary` has it.
     """
-    door, kernel, floats = Op.door, op.numpy, op.promote == "float"
+    door, kernel, kinds = Op.door if foreign else arithmetic, op.numpy, _fast_kinds(op)
     ndarray, new, run = np.ndarray, object.__new__, run_silently
     # NumPy's treatment of a Python number beside a floating array is ours
     weak = isinstance(kernel, np.ufunc) and op.promote != "none"
+    native: Callable[..., Any] | None = None
+    calls = WARM
 
     def f(x: Any, y: Any, name: str | None = None) -> Any:
+        nonlocal calls
+        if native is not None and (r := native(x, y)) is not NotImplemented:
+            return r
         if type(x) is Tensor and not activity.busy:
+            calls -= 1
+            if calls <= 0:
+                calls = WARM
+                warm()
             a = x._a
             if type(y) is Tensor:
                 b = y._a
-                if a.dtype is b.dtype and (not floats or a.dtype.kind in "fc"):
+                if a.dtype is b.dtype and (not kinds or a.dtype.kind in kinds):
                     try:
                         r = run(kernel, a, b)
                         t = new(Tensor)
@@ -201,12 +239,16 @@ def _binary(op: Op, foreign: bool) -> Callable[..., Any]:
                     return door(op, (x, y), {})
         return door(op, (x, y), {}) if foreign or _operand_like(y) else NotImplemented
 
-    return f
+    def accelerate(function: Callable[..., Any]) -> None:
+        nonlocal native
+        native = function
+
+    return f, accelerate
 
 
 def _reflected(op: Op) -> Callable[..., Any]:
     """The op with the operands exchanged, for `2.0 * x` and the like."""
-    door, kernel = Op.door, op.numpy
+    door, kernel = arithmetic, op.numpy
     ndarray, new, run = np.ndarray, object.__new__, run_silently
     weak = isinstance(kernel, np.ufunc) and op.promote != "none"
 
@@ -229,13 +271,19 @@ def _reflected(op: Op) -> Callable[..., Any]:
 def install_operator(op: Op, method: str) -> None:
     """Give Tensor and Variable a Python operator; a reflected method swaps the operands."""
     if op.arity == 1:
-        f = _unary(op)
+        f = _unary(op, arithmetic)[0]
     elif method.startswith("__r") and method != "__rshift__":
         f = _reflected(op)
     else:
-        f = _binary(op, foreign=False)
+        f = _binary(op, foreign=False)[0]
     f.__name__ = method
-    setattr(Operand, method, f)
+    install_method(method, f)
+
+
+def install_method(name: str, f: Callable[..., Any]) -> None:
+    """Give Tensor and Variable a method that is an operator."""
+    INSTALLED[name] = f
+    setattr(Operand, name, f)
 
 
 def _operand_like(x: Any) -> bool:
@@ -249,10 +297,11 @@ def _operand_like(x: Any) -> bool:
 
 def public(op: Op, doc: str = "") -> Callable[..., Any]:
     """The function that users call: the op with TensorFlow's `name` argument, which is taken and ignored."""
-    f = _unary(op) if op.arity == 1 else _binary(op, foreign=True)
+    f, accelerate = _unary(op, Op.door) if op.arity == 1 else _binary(op, foreign=True)
     f.__name__ = f.__qualname__ = op.name
     f.__doc__ = doc or op.doc
     f.op = op  # type: ignore[attr-defined]
+    FUNCTIONS.append((f, accelerate))
     return f
 
 

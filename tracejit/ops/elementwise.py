@@ -27,7 +27,7 @@ stop_gradient: Op = elementwise(
 )
 
 assigned = elementwise(
-    "assigned", lambda x, v: x, lambda m, x, v: x, lambda y, x, v: (None, 1.0), arity=2, promote="none", dtypes="fc",
+    "assigned", lambda x, v: np.broadcast_to(x, np.broadcast_shapes(x.shape, v.shape)), lambda m, x, v: x, lambda y, x, v: (None, 1.0), arity=2, promote="none", dtypes="fc",
     doc="x, read from a Variable that it was assigned to and that had the value v before: gradients go to v, not to x.",
 )  # fmt: skip
 
@@ -68,8 +68,18 @@ mul: Op = elementwise(
 )  # fmt: skip
 multiply_no_nan: Op = elementwise(
     "multiply_no_nan", K.multiply_no_nan, lambda m, x, y: m.select(m.eq(y, m.const(0, y.dtype)), m.const(0, y.dtype), m.mul(x, y)),
-    lambda y, a, b: (b, a), arity=2, dtypes="fc", doc="a · b, and 0 where b is 0 even if a is not finite.",
+    lambda y, a, b: (b, a), arity=2, dtypes="iufc", doc="a · b, and 0 where b is 0 even if a is not finite.",
 )  # fmt: skip
+
+
+def _multiply_no_nan_jvp(t: tuple, y: Tensor, a: Tensor, b: Tensor) -> Any:
+    first = None if t[0] is None else multiply_no_nan(t[0], b)
+    if t[1] is None:
+        return first
+    return t[1] * a if first is None else first + t[1] * a
+
+
+multiply_no_nan.jvp = _multiply_no_nan_jvp
 div: Op = elementwise(
     "div", np.true_divide, "div", lambda y, a, b: (1.0 / b, -y / b), arity=2, domain=POS, singular=True,
     operator="__truediv__ __rtruediv__", np_names="true_divide divide", doc="a / b; integers give floating quotients.", **FC,
@@ -82,7 +92,10 @@ floormod: Op = elementwise(
     "floormod", np.mod, "floormod", lambda y, a, b: (1.0, -cast(a // b, dtype=b.dtype)), arity=2, dtypes="iuf",
     domain=(1.0, 9.0), operator="__mod__ __rmod__", np_names="remainder mod", doc="a − b⌊a / b⌋, with the sign of b.",
 )  # fmt: skip
-truncdiv: Op = elementwise("truncdiv", K.truncdiv, "truncdiv", arity=2, dtypes="iu", domain=(1, 9), doc="a / b towards zero.")
+truncdiv: Op = elementwise(
+    "truncdiv", lambda a, b: K.truncdiv(a, b) if a.dtype.kind in "iu" else _trunc_quotient(a, b), "truncdiv", arity=2, dtypes="iuf", domain=(1, 9),
+    doc="a / b towards zero; an integer divided by 0 gives 0.",
+)  # fmt: skip
 truncmod: Op = elementwise(
     "truncmod", np.fmod, "fmod", lambda y, a, b: (1.0, -trunc(a / b)), arity=2, dtypes="iuf", domain=(1.0, 9.0),
     np_names="fmod", doc="The rest of a / b with the sign of a.",
@@ -91,10 +104,30 @@ neg: Op = elementwise(
     "neg", np.negative, "neg", lambda y, x: (-1.0,), dtypes="iufc", operator="__neg__", np_names="negative", doc="−x."
 )
 abs_: Op = elementwise(
-    "abs", np.abs, "abs", lambda y, x: (sign(x),), dtypes="iuf", operator="__abs__", np_names="absolute fabs", doc="|x|."
-)
+    "abs", np.abs, "abs", lambda y, x: (sign(x),), dtypes="biufc", operator="__abs__", np_names="absolute fabs",
+    doc="|x|; of complex numbers it is real.",
+)  # fmt: skip
+
+
+def _abs_infer(x: TensorType, *, of_reals: Any = abs_.infer) -> TensorType:
+    return TensorType(K.real_dtype(x.dtype), x.shape) if x.dtype.kind == "c" else of_reals(x)
+
+
+def _abs_vjp(g: Tensor, y: Tensor, x: Tensor, *, of_reals: Any = abs_.vjp) -> tuple:
+    if x.dtype.kind != "c":
+        return of_reals(g, y, x)
+    return (cast(g / where(equal(y, 0), 1.0, y), dtype=x.dtype) * x,)
+
+
+def _abs_jvp(t: tuple, y: Tensor, x: Tensor, *, of_reals: Any = abs_.jvp) -> Any:
+    if x.dtype.kind != "c":
+        return of_reals(t, y, x)
+    return real(conj(x) * t[0]) / where(equal(y, 0), 1.0, y)
+
+
+abs_.infer, abs_.vjp, abs_.jvp = _abs_infer, _abs_vjp, _abs_jvp
 sign: Op = elementwise(
-    "sign", np.sign, "sign", lambda y, x: (x * 0.0,), dtypes="iuf", np_names="sign", doc="−1, 0 or 1; NaN stays."
+    "sign", np.sign, "sign", lambda y, x: (0.0,), dtypes="iuf", np_names="sign", doc="−1, 0 or 1; NaN stays. Its slope is 0."
 )
 square: Op = elementwise("square", np.square, "square", lambda y, x: (x + x,), dtypes="iufc", np_names="square", doc="x².")
 reciprocal: Op = elementwise(
@@ -105,7 +138,7 @@ sqrt: Op = elementwise(
     "sqrt", np.sqrt, "sqrt", lambda y, x: (0.5 / y,), domain=POS, singular=True, np_names="sqrt", doc="√x.", **FC
 )
 rsqrt: Op = elementwise(
-    "rsqrt", K.rsqrt, "rsqrt", lambda y, x: (-0.5 * (y / x),), domain=POS, singular=True, doc="1 / √x.", **F
+    "rsqrt", K.rsqrt, "rsqrt", lambda y, x: (-0.5 * (y / x),), domain=POS, singular=True, doc="1 / √x.", **FC
 )
 maximum: Op = elementwise(
     "maximum", np.maximum, "maximum", lambda y, a, b: _ties(a >= b, a == b, y), arity=2, np_names="maximum",
@@ -117,12 +150,20 @@ minimum: Op = elementwise(
 )  # fmt: skip
 pow_: Op = elementwise(
     "pow", K.power, "pow", lambda y, a, b: _pow_partials(y, a, b), arity=2, dtypes="iufc", domain=((0.2, 3.0), (-2.0, 2.0)),
-    singular=True, operator="__pow__ __rpow__", np_names="power float_power", doc="a to the power b.",
+    singular=True, operator="__pow__ __rpow__", np_names="power float_power",
+    doc="a to the power b. Where a ≤ 0, the slope along b counts as 0; that along a is 0 for b = 0.",
 )  # fmt: skip
 atan2: Op = elementwise(
     "atan2", np.arctan2, "atan2", lambda y, a, b: (b / (a * a + b * b), -a / (a * a + b * b)), arity=2, domain=POS,
     singular=True, np_names="arctan2", doc="The angle of the point (b, a), in radians.", **F,
 )  # fmt: skip
+
+
+def _trunc_quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.itemsize > 2:
+        return np.trunc(np.true_divide(a, b))
+    q = np.trunc(np.true_divide(a.astype(np.float32), b.astype(np.float32)))  # rounding must not come before trunc
+    return q.astype(a.dtype)
 
 
 def _ties(first: Tensor, tie: Tensor, y: Tensor) -> tuple:
@@ -133,80 +174,92 @@ def _ties(first: Tensor, tie: Tensor, y: Tensor) -> tuple:
 
 def _pow_partials(y: Tensor, a: Tensor, b: Tensor) -> tuple:
     safe = where(a > 0, a, 1.0) if a.dtype.kind == "f" else where(not_equal(a, 0), a, 1.0)
-    return (b * pow_(a, b - 1), y * log(safe))
+    return (multiply_no_nan(pow_(a, b - 1), b), y * log(safe))
 
 
 # --- exponentials and logarithms ------------------------------------------------------------------------------------
 exp: Op = elementwise("exp", np.exp, "exp", lambda y, x: (y,), singular=True, np_names="exp", doc="eˣ.", **FC)
 exp2: Op = elementwise(
-    "exp2", np.exp2, "exp2", lambda y, x: (y * 0.6931471805599453,), singular=True, np_names="exp2", doc="2ˣ.", **F
+    "exp2", np.exp2, "exp2", lambda y, x: (y * 0.6931471805599453,), singular=True, np_names="exp2", doc="2ˣ.", **FC
 )
-expm1: Op = elementwise("expm1", np.expm1, "expm1", lambda y, x: (y + 1.0,), singular=True, np_names="expm1", doc="eˣ − 1.", **F)
+expm1: Op = elementwise("expm1", np.expm1, "expm1", lambda y, x: (y + 1.0,), singular=True, np_names="expm1", doc="eˣ − 1.", **FC)
 log: Op = elementwise(
     "log", np.log, "log", lambda y, x: (1.0 / x,), domain=POS, singular=True, np_names="log", doc="The natural logarithm.", **FC
 )
 log2: Op = elementwise(
     "log2", np.log2, "log2", lambda y, x: (1.4426950408889634 / x,), domain=POS, singular=True, np_names="log2",
-    doc="The logarithm to base 2.", **F,
+    doc="The logarithm to base 2.", **FC,
 )  # fmt: skip
 log10: Op = elementwise(
     "log10", np.log10, "log10", lambda y, x: (0.4342944819032518 / x,), domain=POS, singular=True, np_names="log10",
-    doc="The logarithm to base 10.", **F,
+    doc="The logarithm to base 10.", **FC,
 )  # fmt: skip
 log1p: Op = elementwise(
     "log1p", np.log1p, "log1p", lambda y, x: (1.0 / (x + 1.0),), domain=UNIT, singular=True, np_names="log1p",
-    doc="log(1 + x), accurate near 0.", **F,
+    doc="log(1 + x), accurate near 0.", **FC,
 )  # fmt: skip
 
 # --- trigonometry and hyperbolas ------------------------------------------------------------------------------------
 sin: Op = elementwise("sin", np.sin, "sin", lambda y, x: (cos(x),), np_names="sin", doc="sin x, x in radians.", **FC)
 cos: Op = elementwise("cos", np.cos, "cos", lambda y, x: (-sin(x),), np_names="cos", doc="cos x, x in radians.", **FC)
-tan: Op = elementwise("tan", np.tan, "tan", lambda y, x: (y * y + 1.0,), domain=(-1.2, 1.2), np_names="tan", doc="tan x.", **F)
+tan: Op = elementwise("tan", np.tan, "tan", lambda y, x: (y * y + 1.0,), domain=(-1.2, 1.2), np_names="tan", doc="tan x.", **FC)
 asin: Op = elementwise(
     "asin", np.arcsin, "asin", lambda y, x: (rsqrt(1.0 - x * x),), domain=UNIT, singular=True, np_names="arcsin",
-    doc="The angle whose sine is x.", **F,
+    doc="The angle whose sine is x.", **FC,
 )  # fmt: skip
 acos: Op = elementwise(
     "acos", np.arccos, "acos", lambda y, x: (-rsqrt(1.0 - x * x),), domain=UNIT, singular=True, np_names="arccos",
-    doc="The angle whose cosine is x.", **F,
+    doc="The angle whose cosine is x.", **FC,
 )  # fmt: skip
 atan: Op = elementwise(
-    "atan", np.arctan, "atan", lambda y, x: (1.0 / (x * x + 1.0),), np_names="arctan", doc="The angle whose tangent is x.", **F
+    "atan", np.arctan, "atan", lambda y, x: (1.0 / (x * x + 1.0),), np_names="arctan", doc="The angle whose tangent is x.", **FC
 )
-sinh: Op = elementwise("sinh", np.sinh, "sinh", lambda y, x: (cosh(x),), singular=True, np_names="sinh", doc="sinh x.", **F)
-cosh: Op = elementwise("cosh", np.cosh, "cosh", lambda y, x: (sinh(x),), singular=True, np_names="cosh", doc="cosh x.", **F)
+sinh: Op = elementwise("sinh", np.sinh, "sinh", lambda y, x: (cosh(x),), singular=True, np_names="sinh", doc="sinh x.", **FC)
+cosh: Op = elementwise("cosh", np.cosh, "cosh", lambda y, x: (sinh(x),), singular=True, np_names="cosh", doc="cosh x.", **FC)
 tanh: Op = elementwise("tanh", np.tanh, "tanh", lambda y, x: (1.0 - y * y,), np_names="tanh", doc="tanh x.", **FC)
 asinh: Op = elementwise(
-    "asinh", np.arcsinh, "asinh", lambda y, x: (rsqrt(x * x + 1.0),), np_names="arcsinh", doc="The inverse of sinh.", **F
+    "asinh", np.arcsinh, "asinh", lambda y, x: (rsqrt(x * x + 1.0),), np_names="arcsinh", doc="The inverse of sinh.", **FC
 )
 acosh: Op = elementwise(
-    "acosh", np.arccosh, "acosh", lambda y, x: (rsqrt(x * x - 1.0),), domain=(1.2, 4.0), singular=True,
-    np_names="arccosh", doc="The inverse of cosh.", **F,
+    "acosh", np.arccosh, "acosh", lambda y, x: (rsqrt(x - 1.0) * rsqrt(x + 1.0),), domain=(1.2, 4.0), singular=True,
+    np_names="arccosh", doc="The inverse of cosh.", **FC,
 )  # fmt: skip
 atanh: Op = elementwise(
     "atanh", np.arctanh, "atanh", lambda y, x: (1.0 / (1.0 - x * x),), domain=UNIT, singular=True, np_names="arctanh",
-    doc="The inverse of tanh.", **F,
+    doc="The inverse of tanh.", **FC,
 )  # fmt: skip
 
 # --- functions of neural networks -----------------------------------------------------------------------------------
-sigmoid: Op = elementwise("sigmoid", K.sigmoid, "sigmoid", lambda y, x: (y * (1.0 - y),), doc="1 / (1 + e⁻ˣ).", **F)
-softplus: Op = elementwise("softplus", K.softplus, "softplus", lambda y, x: (sigmoid(x),), doc="log(1 + eˣ).", **F)
+def of_reals(kernel: Any) -> Any:
+    """A kernel that would give complex numbers a result, and a wrong one."""
+
+    def run(x: np.ndarray) -> np.ndarray:
+        if x.dtype.kind == "c":
+            raise TypeError("complex operand")  # the row's types explain it
+        return kernel(x)
+
+    return run
+
+
+sign.numpy = of_reals(np.sign)
+sigmoid: Op = elementwise("sigmoid", of_reals(K.sigmoid), "sigmoid", lambda y, x: (y * (1.0 - y),), doc="1 / (1 + e⁻ˣ).", **F)
+softplus: Op = elementwise("softplus", of_reals(K.softplus), "softplus", lambda y, x: (sigmoid(x),), doc="log(1 + eˣ).", **F)
 relu: Op = elementwise(
     "relu", lambda x: np.maximum(x, np.zeros((), x.dtype)), lambda m, x: m.maximum(x, m.const(0, x.dtype)),
     lambda y, x: (cast(x > 0, dtype=x.dtype),), dtypes="iuf", doc="max(x, 0); its slope at 0 is 0.",
 )  # fmt: skip
 erf: Op = elementwise(
-    "erf", K.erf, "erf", lambda y, x: (1.1283791670955126 * exp(-(x * x)),), doc="The error function.", **F
+    "erf", of_reals(K.erf), "erf", lambda y, x: (1.1283791670955126 * exp(-(x * x)),), doc="The error function.", **F
 )
 erfc: Op = elementwise(
-    "erfc", K.erfc, "erfc", lambda y, x: (-1.1283791670955126 * exp(-(x * x)),), doc="1 − erf x, accurate for large x.", **F
+    "erfc", of_reals(K.erfc), "erfc", lambda y, x: (-1.1283791670955126 * exp(-(x * x)),), doc="1 − erf x, accurate for large x.", **F
 )
 
 # --- rounding -------------------------------------------------------------------------------------------------------
-floor: Op = elementwise("floor", np.floor, "floor", None, np_names="floor", dtypes="iuf", doc="The largest integer ≤ x.")
-ceil: Op = elementwise("ceil", np.ceil, "ceil", None, np_names="ceil", dtypes="iuf", doc="The smallest integer ≥ x.")
-round_: Op = elementwise("round", np.rint, "round", None, np_names="rint", dtypes="iuf", doc="The nearest integer, ties to even.")
-trunc: Op = elementwise("trunc", np.trunc, "trunc", None, np_names="trunc", dtypes="iuf", doc="x without its fraction.")
+floor: Op = elementwise("floor", np.floor, "floor", None, np_names="floor", dtypes="biuf", doc="The largest integer ≤ x.")
+ceil: Op = elementwise("ceil", np.ceil, "ceil", None, np_names="ceil", dtypes="biuf", doc="The smallest integer ≥ x.")
+round_: Op = elementwise("round", np.rint, "round", None, np_names="rint", dtypes="biuf", doc="The nearest integer, ties to even.")
+trunc: Op = elementwise("trunc", np.trunc, "trunc", None, np_names="trunc", dtypes="biuf", doc="x without its fraction.")
 for _op in (floor, ceil, round_, trunc):
     _op.numpy = K.on_integers_identity(_op.numpy)
     assert _op.scalar is not None
@@ -230,10 +283,10 @@ logical_and: Op = elementwise("logical_and", np.logical_and, "logical_and", np_n
 logical_or: Op = elementwise("logical_or", np.logical_or, "logical_or", np_names="logical_or", doc="a or b.", **L, **B)
 logical_xor: Op = elementwise("logical_xor", np.logical_xor, "logical_xor", np_names="logical_xor", doc="a or b but not both.", **L, **B)
 logical_not: Op = elementwise("logical_not", np.logical_not, "logical_not", np_names="logical_not", result="bool", doc="not a.", **L)
-isnan: Op = elementwise("isnan", np.isnan, "isnan", result="bool", dtypes="f", np_names="isnan", doc="Whether x is NaN.")
-isinf: Op = elementwise("isinf", np.isinf, "isinf", result="bool", dtypes="f", np_names="isinf", doc="Whether x is ±∞.")
+isnan: Op = elementwise("isnan", np.isnan, "isnan", result="bool", dtypes="biufc", np_names="isnan", doc="Whether x is NaN.")
+isinf: Op = elementwise("isinf", np.isinf, "isinf", result="bool", dtypes="biufc", np_names="isinf", doc="Whether x is ±∞.")
 isfinite: Op = elementwise(
-    "isfinite", np.isfinite, "isfinite", result="bool", dtypes="f", np_names="isfinite", doc="Whether x is neither NaN nor ±∞."
+    "isfinite", np.isfinite, "isfinite", result="bool", dtypes="biufc", np_names="isfinite", doc="Whether x is neither NaN nor ±∞."
 )
 
 # --- bits -------------------------------------------------------------------------------------------------------------
@@ -300,6 +353,12 @@ conj: Op = Op(
     "conj", "opaque", lambda x: x, np.conj, vjp=lambda g, y, x: (conj(g),), jvp=lambda t, y, x: conj(t[0]), dtypes="fc",
     doc="The complex conjugate.",
 )  # fmt: skip
+
+
+def conjugate(x: Tensor) -> Tensor:
+    """What gradients multiply by: the complex conjugate, and real numbers themselves."""
+    return conj(x) if x.dtype.kind == "c" else x
+
 
 # --- copies that must happen --------------------------------------------------------------------------------------------
 copy: Op = elementwise(

@@ -1,8 +1,7 @@
-"""Indexing: what `x[key]` and `v[key].assign(value)` mean, as slices, gathers and updates."""
+"""Indexing: what `x[key]` means, as slices and gathers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,12 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, as_sizes, known, operand
-from tracejit.ops.creation import counter
+from tracejit.ops.check import require_index
 from tracejit.ops.select import linear_index
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
 
 
-def _plain(k: Any) -> Any:
+def plain(k: Any) -> Any:
     """A component of a key as NumPy takes it; the bounds of a slice may be tensors."""
     if isinstance(k, Operand):
         return k._value("an index")
@@ -32,25 +31,33 @@ def _plain(k: Any) -> Any:
 
 def _numpy_item(x: Operand, key: tuple) -> np.ndarray:
     try:
-        return x._value("indexing")[tuple([_plain(k) for k in key])]
+        return x._value("indexing")[tuple([plain(k) for k in key])]
     except IndexError as e:
         raise locate(OutOfRangeError(f"{e} (the tensor is {x.type})")) from None
+
+
+_BOUND = (int, type(None))
 
 
 def getitem(x: Operand, key: Any) -> Tensor:
     """Elements of a tensor as NumPy's indexing picks them."""
     if not activity.busy:
-        if type(key) is int or (type(key) is tuple and all(type(k) is int for k in key)):
+        kind = type(key)
+        if (
+            kind is int
+            or (kind is slice and type(key.start) in _BOUND and type(key.stop) in _BOUND and type(key.step) in _BOUND)
+            or (kind is tuple and all(type(k) is int for k in key))
+        ):
             try:
                 return wrap(x._a[key])
-            except (IndexError, TypeError):  # explained below
+            except (IndexError, TypeError, ValueError):  # explained below
                 pass
         k = key if type(key) is tuple else (key,)
         return wrap(_numpy_item(x, k))
     return _getitem(x, key if type(key) is tuple else (key,))
 
 
-class _Plan:
+class Cut:
     """A key worked out: the slice of each axis, the shape after it, and the index arrays by axis of that shape."""
 
     def __init__(self, x: Operand, key: tuple) -> None:
@@ -60,7 +67,7 @@ class _Plan:
         self.shape: list[Size] = []
         self.arrays: dict[int, Operand] = {}
         shape = tuple(x.shape)
-        parts = _expand(x, key)
+        parts = components(x, key)
         arrays = any(isinstance(k, Operand) for k in parts)
         axis = 0
         for k in parts:
@@ -91,8 +98,23 @@ class _Plan:
     def is_whole(self, shape: tuple[Size, ...]) -> bool:
         return tuple(self.size) == shape and all(s == 1 for s in self.step)
 
+    def block(self, x: Operand) -> Any:
+        """The slice of x, before index arrays pick from it."""
+        y: Any = x
+        if not self.is_whole(tuple(x.shape)):
+            y = S.slice_(y, start=tuple(self.start), size=tuple(self.size), step=tuple(self.step))
+        return y if tuple(y.shape) == tuple(self.shape) else S.reshape(y, shape=tuple(self.shape))
 
-def _expand(x: Operand, key: tuple) -> list[Any]:
+    def replaced(self, x: Operand, block: Operand) -> Tensor:
+        """x with another block in the place of its slice."""
+        whole = self.is_whole(tuple(x.shape))
+        y: Any = block
+        if tuple(y.shape) != tuple(self.size):
+            y = S.reshape(y, shape=tuple(self.size))
+        return y if whole else S.update(x, y, start=tuple(self.start), step=tuple(self.step))
+
+
+def components(x: Operand, key: tuple) -> list[Any]:
     """One component per axis (ints, Dims, slices, integer tensors) and None for new axes."""
     parts: list[Any] = []
     masks: list[tuple[Any, tuple[int, ...]]] = []
@@ -140,6 +162,8 @@ def _array(k: Any) -> list[Any]:
     if isinstance(k, np.ndarray) and k.dtype == np.bool_:
         return [wrap(i) for i in np.nonzero(k)]
     t = operand(k)
+    if isinstance(t, Variable) and context.trace is not None:
+        t = E.identity(t)
     kind = t.dtype.kind
     if kind == "b":
         if type(t._a) is Value:
@@ -149,6 +173,8 @@ def _array(k: Any) -> list[Any]:
                     remedy="use tj.where(mask, a, b), which keeps the shape, or multiply by the mask",
                 )
             )
+        if not t.ndim:
+            raise locate(ArgumentError("x[mask] of a 0-d mask is neither traced nor recorded", remedy="tj.where"))
         return [wrap(i) for i in np.nonzero(t._value("a mask"))]
     if kind not in "iu":
         raise locate(DTypeError(f"an index is an integer or a mask, not {t.type}"))
@@ -195,125 +221,49 @@ def _bounds(s: slice, d: Size) -> tuple[Size, Size, int]:
 
 
 def _getitem(x: Operand, key: tuple) -> Tensor:
-    plan = _Plan(x, key)
-    y: Any = x
-    if not plan.is_whole(tuple(x.shape)):
-        y = S.slice_(y, start=tuple(plan.start), size=tuple(plan.size), step=tuple(plan.step))
-    if tuple(y.shape) != tuple(plan.shape):
-        y = S.reshape(y, shape=tuple(plan.shape))
+    plan = Cut(x, key)
+    y = plan.block(x)
     if plan.arrays:
         return _pick(y, plan.arrays)
     return y if type(y) is Tensor else E.identity(y)
 
 
+class Places:
+    """Where index arrays point: one axis `axis` of `x`, which is brought into the right order, and positions on it."""
+
+    def __init__(self, x: Operand, arrays: dict[int, Operand]) -> None:
+        axes = sorted(arrays)
+        for a in axes:
+            require_index(arrays[a], x.shape[a], a)
+        self.perm: tuple[int, ...] | None = None
+        self.axis = axes[0]
+        if len(axes) == 1:
+            self.x, self.at, self.shape = x, arrays[axes[0]], tuple(x.shape)
+            return
+        if axes != list(range(axes[0], axes[-1] + 1)):
+            # the axes of the result that the index arrays give come first
+            self.axis, self.perm = 0, (*axes, *[a for a in range(x.ndim) if a not in arrays])
+            x = S.transpose(x, perm=self.perm)
+        n, self.shape = len(axes), tuple(x.shape)
+        sizes = self.shape[self.axis : self.axis + n]
+        self.x = S.reshape(x, shape=(*self.shape[: self.axis], product(sizes), *self.shape[self.axis + n :]))
+        self.at = linear_index([arrays[a] for a in axes], sizes)
+
+    def back(self, x: Operand) -> Tensor:
+        """x with its axes as they were."""
+        y = S.reshape(x, shape=self.shape)
+        if self.perm is None:
+            return y
+        return S.transpose(y, perm=tuple([self.perm.index(a) for a in range(len(self.perm))]))
+
+
 def _pick(x: Operand, arrays: dict[int, Operand]) -> Tensor:
     """NumPy's advanced indexing with integer tensors in some axes."""
-    axes = sorted(arrays)
-    for a in axes:
-        _check(arrays[a], x.shape[a], a)
-    if len(axes) == 1:
-        return I.gather(x, arrays[axes[0]], axis=axes[0])
-    together = axes == list(range(axes[0], axes[-1] + 1))
-    at = axes[0] if together else 0
-    if not together:  # the axes of the result that the index arrays give come first
-        x = S.transpose(x, perm=(*axes, *[a for a in range(x.ndim) if a not in arrays]))
-    n = len(axes)
-    sizes = tuple(x.shape[at : at + n])
-    flat = S.reshape(x, shape=(*x.shape[:at], product(sizes), *x.shape[at + n :]))
-    return I.gather(flat, linear_index([arrays[a] for a in axes], sizes), axis=at)
-
-
-def _check(i: Operand, d: Size, axis: int) -> None:
-    if type(i._a) is Value or isinstance(d, Dim) or not i._a.size:
-        return
-    a = i._value("an index")
-    low, high = int(a.min()), int(a.max())
-    if low < -d or high >= d:
-        raise locate(OutOfRangeError(f"index {high if high >= d else low} is outside axis {axis} of size {d}"))
-
-
-# --- slices of Variables ----------------------------------------------------------------------------------------------
-def _variable_getitem(v: Variable, key: Any) -> Tensor:
-    t = getitem(v, key)
-    if type(t._a) is not Value and np.may_share_memory(t._a, v._a):
-        t._a = t._a.copy()
-    t._slice_of = (v, key)  # type: ignore[attr-defined]
-    return t
-
-
-def _slice_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Variable]:
-    def method(
-        self: Tensor, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
-    ) -> Variable:
-        v, key = self.__dict__["_slice_of"]
-        key = key if type(key) is tuple else (key,)
-        if combine is not None:
-            value = combine(getitem(v, key), value)
-        return v.assign(_replaced(v, key, value))
-
-    return method
-
-
-_METHODS = {"assign": _slice_method(None), "assign_add": _slice_method(E.add), "assign_sub": _slice_method(E.sub)}
-
-
-def _getattr(self: Tensor, name: str) -> Any:
-    if name in _METHODS:
-        if "_slice_of" in self.__dict__:
-            return _METHODS[name].__get__(self)
-        raise AttributeError(
-            f"'Tensor' object has no attribute {name!r}: only a Variable, or a slice of one, can be assigned"
-        )
-    raise AttributeError(f"'Tensor' object has no attribute {name!r}")
-
-
-def _replaced(v: Variable, key: tuple, value: Any) -> Tensor:
-    """The Variable's value with the elements at `key` replaced."""
-    value = convert(value, v.dtype) if not isinstance(value, Operand) else value
-    if value.dtype is not v.dtype:
-        value = v._fitting_dtype(value)
-    if context.trace is None:
-        a = v._a.copy()
-        try:
-            a[tuple([_plain(k) for k in key])] = value._value("an assigned value")
-        except IndexError as e:
-            raise locate(OutOfRangeError(f"{e} (the Variable is {v.type})")) from None
-        except ValueError as e:
-            raise locate(ArgumentError(f"cannot assign {value.type} to a slice of {v._label()}: {e}")) from None
-        return wrap(a)
-    plan = _Plan(v, key)
-    if plan.arrays:
-        return _replaced_at(v, plan, value)
-    inner = tuple(plan.shape)
-    if plan.is_whole(tuple(v.shape)) and inner == tuple(v.shape):
-        return S.broadcast_to(value, shape=inner)
-    block = S.reshape(S.broadcast_to(value, shape=inner), shape=tuple(plan.size))
-    return S.update(v, block, start=tuple(plan.start), step=tuple(plan.step))
-
-
-def _replaced_at(v: Variable, plan: _Plan, value: Operand) -> Tensor:
-    """An assignment at one traced position: a mask of where it is, over the axes that the key has."""
-    if len(plan.arrays) > 1 or any(i.ndim for i in plan.arrays.values()) or len(plan.shape) != v.ndim:
-        raise locate(
-            ArgumentError(
-                "a traced assignment takes integers, slices and one 0-d tensor as index",
-                remedy="use tj.tensor_scatter_nd_update(v, indices, updates) and v.assign(...)",
-            )
-        )
-    ((axis, i),) = plan.arrays.items()
-    n = plan.shape[axis]
-    at = E.where(E.less(i, 0), E.add(i, n), i)
-    block = S.slice_(v, start=tuple(plan.start), size=tuple(plan.size), step=tuple(plan.step))
-    inner = tuple([d for a, d in enumerate(plan.size) if a != axis])
-    new = S.broadcast_to(value, shape=inner)
-    new = S.reshape(new, shape=tuple([1 if a == axis else d for a, d in enumerate(plan.size)]))
-    block = E.where(E.equal(counter(n, v.ndim, axis, i.dtype), at), new, block)
-    return S.update(v, block, start=tuple(plan.start), step=tuple(plan.step))
+    p = Places(x, arrays)
+    return I.gather(p.x, p.at, axis=p.axis)
 
 
 Operand.__getitem__ = getitem  # type: ignore[method-assign]
-Variable.__getitem__ = _variable_getitem  # type: ignore[method-assign, assignment]
-Tensor.__getattr__ = _getattr  # type: ignore[attr-defined]
 
 
 def slice_(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:

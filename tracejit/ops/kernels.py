@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,9 +51,13 @@ def power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    one = np.ones((), x.dtype)
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, one / (one + e), e / (one + e)).astype(x.dtype)
+    zero, one = _zero_one(x.dtype)
+    return np.exp(np.minimum(x, zero)) / (np.exp(-np.abs(x)) + one)
+
+
+@functools.cache
+def _zero_one(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((), dtype), np.ones((), dtype)
 
 
 def softplus(x: np.ndarray) -> np.ndarray:

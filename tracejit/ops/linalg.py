@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.context import activity
@@ -16,6 +16,7 @@ from tracejit.ops import shape as S
 from tracejit.ops.args import as_axis, as_size, as_sizes, floating, operand, require
 from tracejit.ops.array import cut, swapaxes
 from tracejit.ops.creation import counter
+from tracejit.ops.define import FUNCTIONS, install_method
 from tracejit.ops.reductions import reduce_max, reduce_min, reduce_sum
 from tracejit.tensor import Operand, Tensor, convert, run_silently, wrap
 
@@ -38,7 +39,9 @@ def matmul(
     Raises `ShapeError` when the inner sizes differ.
     """
     if not (activity.busy or transpose_a or transpose_b or adjoint_a or adjoint_b or output_type):
-        if type(a) is Tensor and type(b) is Tensor and a._a.dtype is b._a.dtype:
+        if _native is not None and (r := _native(a, b)) is not NotImplemented:
+            return r
+        if type(a) is Tensor and type(b) is Tensor and a._a.dtype is b._a.dtype and a._a.dtype.kind != "b":
             try:
                 return wrap(run_silently(C.multiply, a._a, b._a))
             except Exception:  # explained below
@@ -71,6 +74,18 @@ def matmul(
     return S.reshape(z, shape=shape[:-2] + (() if m == 1 else shape[-2:-1]) + (() if n == 1 else shape[-1:]))
 
 
+_native: Callable[[Any, Any], Any] | None = None
+
+
+def _accelerate(function: Callable[[Any, Any], Any]) -> None:
+    global _native
+    _native = function
+
+
+matmul.op = C.matmul  # type: ignore[attr-defined]
+FUNCTIONS.append((matmul, _accelerate))
+
+
 def _matmul(self: Operand, other: Any) -> Tensor:
     return matmul(self, other)
 
@@ -79,8 +94,8 @@ def _rmatmul(self: Operand, other: Any) -> Tensor:
     return matmul(other, self)
 
 
-Operand.__matmul__ = _matmul  # type: ignore[method-assign]
-Operand.__rmatmul__ = _rmatmul  # type: ignore[method-assign]
+install_method("__matmul__", _matmul)
+install_method("__rmatmul__", _rmatmul)
 
 
 def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, name: str | None = None) -> Tensor:
@@ -220,7 +235,7 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
     """t scaled down so that its norm over axes is at most `clip_norm`."""
     x = floating(t)
     total = reduce_sum(E.square(x), axes, True)
-    size = E.sqrt(E.where(E.greater(total, 0), total, 1.0))
+    size = E.sqrt(E.where(E.equal(total, 0), 1.0, total))
     return E.mul(x, E.div(clip_norm, E.maximum(size, clip_norm)))
 
 

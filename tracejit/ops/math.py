@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ArgumentError, ShapeError, locate
-from tracejit.ir.types import show_shape
+from tracejit.ir.types import float32, float64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import special
 from tracejit.ops.args import floating, operand, require
-from tracejit.ops.define import public
-from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor
+from tracejit.ops.define import install_method, public
+from tracejit.pynumbers import arithmetic, integral, is_number
+from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor, common_dtype
 
 add = public(E.add)
 subtract = sub = public(E.sub)
@@ -46,11 +47,38 @@ is_nan, is_inf, is_finite = public(E.isnan), public(E.isinf), public(E.isfinite)
 equal, not_equal = public(E.equal), public(E.not_equal)
 less, less_equal = public(E.less), public(E.less_equal)
 greater, greater_equal = public(E.greater), public(E.greater_equal)
-logical_and, logical_or = public(E.logical_and), public(E.logical_or)
-logical_xor, logical_not = public(E.logical_xor), public(E.logical_not)
 bitwise_and, bitwise_or = public(E.bit_and), public(E.bit_or)
 bitwise_xor, invert = public(E.bit_xor), public(E.bit_not)
 left_shift, right_shift = public(E.shift_left), public(E.shift_right)
+
+
+_and, _or, _xor, _not = public(E.logical_and), public(E.logical_or), public(E.logical_xor), public(E.logical_not)
+
+
+def _truth(x: Any) -> Operand:
+    """The operand as booleans: numbers are true if they are not 0."""
+    x = operand(x)
+    return x if x.dtype.kind == "b" else E.not_equal(x, 0)
+
+
+def logical_and(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x and y; numbers are true if they are not 0."""
+    return _and(_truth(x), _truth(y))
+
+
+def logical_or(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x or y; numbers are true if they are not 0."""
+    return _or(_truth(x), _truth(y))
+
+
+def logical_xor(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x or y but not both; numbers are true if they are not 0."""
+    return _xor(_truth(x), _truth(y))
+
+
+def logical_not(x: Any, name: str | None = None) -> Tensor:
+    """not x; numbers are true if they are not 0."""
+    return _not(_truth(x))
 
 
 def real(input: Any, name: str | None = None) -> Tensor:
@@ -82,42 +110,54 @@ def pow(x: Any, y: Any, name: str | None = None) -> Tensor:
     return E.pow_(x, y)
 
 
-def _rpow(self: Operand, other: Any) -> Tensor:
-    return pow(other, self)
+def _pow(self: Operand, other: Any, modulus: Any = None) -> Any:
+    return _power(self, other) if modulus is None else NotImplemented
 
 
-Operand.__pow__ = pow  # type: ignore[method-assign]
-Operand.__rpow__ = _rpow  # type: ignore[method-assign]
+def _rpow(self: Operand, other: Any, modulus: Any = None) -> Any:
+    return _power(other, self) if modulus is None else NotImplemented
+
+
+def _power(x: Any, y: Any) -> Any:
+    return arithmetic(E.pow_, (x, y), {}) if is_number(x) and is_number(y) else pow(x, y)
+
+
+install_method("__pow__", _pow)
+install_method("__rpow__", _rpow)
 NUMPY_UFUNCS["power"] = NUMPY_UFUNCS["float_power"] = pow
 
 
 def divide_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x / y, and 0 where y is 0."""
-    x, y = _pair(x, y)
+    x, y = _floats(x, y)
     zero = E.equal(y, 0)
     return E.where(zero, 0, E.div(x, E.where(zero, 1, y)))
 
 
-def _pair(x: Any, y: Any) -> tuple[Any, Any]:
-    """Two operands of which at least one is a tensor."""
-    return (x if isinstance(x, Operand) or isinstance(y, Operand) else operand(x)), y
+def _floats(x: Any, y: Any) -> tuple[Operand, Operand]:
+    """Two operands in the floating type that they have in common, to which Python numbers give way."""
+    d, weak = common_dtype((x, y))
+    if d.kind not in "fc":
+        d = float32 if weak or d.bits <= 16 else float64
+    return operand(x, d), operand(y, d)
 
 
 def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x / y, and 0 where x is 0 even if y is 0."""
+    x, y = _floats(x, y)
     zero = E.equal(x, 0)
     return E.where(zero, 0.0, E.div(x, E.where(zero, 1, y)))
 
 
 def xlogy(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x · log y, and 0 where x is 0."""
-    x = floating(x)
+    x, y = _floats(x, y)
     return E.multiply_no_nan(E.log(y), x)
 
 
 def xlog1py(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x · log(1 + y), and 0 where x is 0."""
-    x = floating(x)
+    x, y = _floats(x, y)
     return E.multiply_no_nan(E.log1p(y), x)
 
 
@@ -128,9 +168,12 @@ def squared_difference(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Tensor:
     """t where it is between the two values, else the nearer of them; NaN stays. The gradient passes where
-    min ≤ t ≤ max.
+    min ≤ t ≤ max, and where t is NaN.
     """
     t = operand(t)
+    if t.dtype.kind in "iu":  # every integer is beyond a limit that its type cannot hold
+        clip_value_min = None if type(clip_value_min) is int and clip_value_min < t.dtype.min else clip_value_min
+        clip_value_max = None if type(clip_value_max) is int and clip_value_max > t.dtype.max else clip_value_max
     if clip_value_min is not None:
         t = E.where(E.less(t, clip_value_min), clip_value_min, t)
     if clip_value_max is not None:
@@ -202,18 +245,18 @@ def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:
 
 # --- operators --------------------------------------------------------------------------------------------------------
 def _divmod(self: Operand, other: Any) -> tuple[Tensor, Tensor]:
-    return E.floordiv(self, other), E.floormod(self, other)
+    return self // other, self % other
 
 
 def _rdivmod(self: Operand, other: Any) -> tuple[Tensor, Tensor]:
-    return E.floordiv(other, self), E.floormod(other, self)
+    return other // self, other % self
 
 
 def _round(self: Operand, ndigits: int | None = None) -> Tensor:
-    if not ndigits:
-        return E.round_(self)
+    if ndigits is None or (ndigits == 0 and not is_number(self)):
+        return integral(E.round_, self)
     scale = 10.0**ndigits
-    return E.div(E.round_(E.mul(self, scale)), scale)
+    return arithmetic(E.round_, (self * scale,), {}) / scale
 
 
 def _pos(self: Operand) -> Tensor:
@@ -224,7 +267,8 @@ Operand.__divmod__ = _divmod  # type: ignore[method-assign]
 Operand.__rdivmod__ = _rdivmod  # type: ignore[method-assign]
 Operand.__round__ = _round  # type: ignore[method-assign]
 Operand.__pos__ = _pos  # type: ignore[method-assign, assignment]
-Operand.__floor__ = lambda self: E.floor(self)  # type: ignore[method-assign]
-Operand.__ceil__ = lambda self: E.ceil(self)  # type: ignore[method-assign]
-Operand.__trunc__ = lambda self: E.trunc(self)  # type: ignore[method-assign]
+Operand.__floor__ = lambda self: integral(E.floor, self)  # type: ignore[method-assign]
+Operand.__ceil__ = lambda self: integral(E.ceil, self)  # type: ignore[method-assign]
+Operand.__trunc__ = lambda self: integral(E.trunc, self)  # type: ignore[method-assign]
 NUMPY_UFUNCS |= {"divmod": _divmod, "logaddexp": logaddexp, "positive": _pos}
+NUMPY_UFUNCS |= {f.__name__: f for f in (logical_and, logical_or, logical_xor, logical_not)}

@@ -12,13 +12,14 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
 from tracejit.ops.args import as_sizes, floating, operand, require
 from tracejit.ops.array import expand_dims
+from tracejit.ops.check import require_range
 from tracejit.ops.creation import counter
 from tracejit.ops.define import public
 from tracejit.ops.linalg import l2_normalize
 from tracejit.ops.math import sigmoid, softplus, tanh
 from tracejit.ops.reductions import moments, peak, reduce_mean, reduce_sum
 from tracejit.ops.select import gather
-from tracejit.tensor import Tensor
+from tracejit.tensor import Tensor, is_tensor
 
 relu = public(E.relu)
 
@@ -105,7 +106,7 @@ def softmax_cross_entropy_with_logits(labels: Any, logits: Any, axis: Any = -1, 
 def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: str | None = None) -> Tensor:
     """−log softmax(logits)[label] along the last axis; the labels are class numbers.
 
-    A label outside 0 … classes − 1 counts as a class of weight 0, whose loss is log Σeˣ relative to the largest logit.
+    Raises `OutOfRangeError` for a label outside 0 … classes − 1, in traced functions when they run.
     """
     x, c = floating(logits), operand(labels)
     if c.dtype.kind not in "iu":
@@ -113,6 +114,7 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: str
     fits = c.ndim == x.ndim - 1 and all(map(known_equal, c.shape, x.shape[:-1]))
     if not fits:
         raise locate(ShapeError(f"labels {show_shape(c.shape)} do not go with logits {show_shape(x.shape)}"))
+    require_range(c, x.shape[-1], "label {} is not one of {high} classes", negative=False)
     shifted, _, total = _exponentials(x, -1)
     d = int64 if c.dtype.bits == 64 else int32
     hit = E.equal(S.reshape(E.cast(c, dtype=d), shape=(*c.shape, 1)), counter(x.shape[-1], x.ndim, x.ndim - 1, d))
@@ -170,10 +172,11 @@ def batch_normalization(
     x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: Any, name: str | None = None
 ) -> Tensor:
     """(x − mean) / √(variance + ε) · scale + offset; None leaves scale or offset out."""
-    factor = E.rsqrt(E.add(floating(variance), variance_epsilon))
+    x = floating(x)
+    factor = E.rsqrt(E.add(floating(variance if is_tensor(variance) else operand(variance, x.dtype)), variance_epsilon))
     if scale is not None:
         factor = E.mul(factor, scale)
-    y = E.mul(E.sub(floating(x), mean), factor)
+    y = E.mul(E.sub(x, mean), factor)
     return y if offset is None else E.add(y, offset)
 
 

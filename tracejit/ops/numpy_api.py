@@ -36,16 +36,23 @@ NUMPY_UFUNCS |= {
 
 # --- reductions -------------------------------------------------------------------------------------------------------
 def _reduction(f: Callable[..., Tensor], *names: str) -> None:
-    def g(a: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
-        x = operand(a) if dtype is None else operand(a, dtype)
-        return f(x, axis, bool(keepdims))
+    def g(a: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+        return f(operand(a), axis, bool(keepdims))
 
     numpy_name(*names)(g)
 
 
-_reduction(D.reduce_sum, "sum")
-_reduction(D.reduce_mean, "mean")
-_reduction(D.reduce_prod, "prod")
+def _sum_like(f: Callable[..., Tensor], name: str) -> None:
+    def g(a: Any, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
+        x = operand(a) if dtype is None else operand(a, dtype)
+        return f(x, axis, bool(keepdims))
+
+    numpy_name(name)(g)
+
+
+_sum_like(D.reduce_sum, "sum")
+_sum_like(D.reduce_mean, "mean")
+_sum_like(D.reduce_prod, "prod")
 _reduction(D.reduce_max, "max", "amax")
 _reduction(D.reduce_min, "min", "amin")
 _reduction(D.reduce_all, "all")

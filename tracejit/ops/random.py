@@ -22,9 +22,9 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops import special
 from tracejit.ops.args import Size, as_size, as_sizes, floating, operand, require
 from tracejit.ops.creation import counter
+from tracejit.ops.gauss import normal64, quantile64
 from tracejit.ops.philox import philox32, philox64
 from tracejit.tensor import Operand, Tensor, Variable, wrap
 
@@ -73,6 +73,8 @@ def _normal(source: Source, n: Tensor, d: DType) -> Tensor:
         u1 = E.mul(E.add(E.cast(E.bit_and(bits, 0xFFFFFFFF), dtype=float64), 0.5), 2.0**-32)
         u2 = E.mul(E.cast(E.shift_right(bits, 32), dtype=float64), 2.0**-32)
     turn = E.sub(u2, E.mul(E.cast(odd, dtype=float64), 0.25))  # cos(x − π/2) is sin x
+    if d is float64:
+        return normal64(u1, turn)
     return E.cast(E.mul(E.sqrt(E.mul(E.log(u1), -2.0)), E.cos(E.mul(turn, 2.0 * math.pi))), dtype=d)
 
 
@@ -80,7 +82,7 @@ def _truncated(source: Source, n: Tensor, d: DType) -> Tensor:
     """The standard normal distribution within two standard deviations, by its quantile function."""
     u = E.mul(E.add(E.cast(E.shift_right(philox64(n, *source), 11), dtype=float64), 0.5), 2.0**-52)
     inside = E.mul(E.sub(u, 1.0), math.erf(math.sqrt(2.0)))
-    return E.cast(E.mul(special.erfinv(inside), math.sqrt(2.0)), dtype=d)
+    return E.cast(E.mul(quantile64(inside), math.sqrt(2.0)), dtype=d)
 
 
 def _shaped(shape: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
@@ -187,7 +189,7 @@ class Generator:
         key, draw, base = (S.reshape(S.slice_(state, start=(i,), size=(1,), step=(1,)), shape=()) for i in range(3))
         if seed is None:
             return key, draw
-        own = wrap(np.array(((seed + 1) * _MIX) % 2**64, np.uint64))
+        own = wrap(np.array(((_whole(seed) + 1) * _MIX) % 2**64, np.uint64))
         return E.bit_xor(base, own), draw
 
     def uniform(
@@ -215,7 +217,12 @@ def _state(seed: int | None) -> np.ndarray:
     """The key, the number of the next draw, and what seeds given to single draws are combined with."""
     if seed is None:
         return np.array([_entropy(), 0, 0], np.uint64)
+    seed = _whole(seed)
     return np.array([seed % 2**64, 0, (seed * _MIX) % 2**64], np.uint64)
+
+
+def _whole(seed: Any) -> int:
+    return int(as_size(seed, "a seed"))
 
 
 _global = Generator()
@@ -228,7 +235,7 @@ def get_global_generator() -> Generator:
 
 def set_seed(seed: int) -> None:
     """Begin the global stream of this seed: the draws that follow are the same in every run."""
-    _global.reset_from_seed(as_size(seed, "a seed"))  # type: ignore[arg-type]
+    _global.reset_from_seed(seed)
 
 
 # --- draws ------------------------------------------------------------------------------------------------------------

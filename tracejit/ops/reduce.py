@@ -12,7 +12,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, int64, show_shape
 from tracejit.ops.define import check_kind
-from tracejit.ops.elementwise import cast, equal, where
+from tracejit.ops.elementwise import cast, conjugate, equal, where
 from tracejit.ops.shape import broadcast_to, reshape
 from tracejit.tensor import Tensor
 
@@ -87,7 +87,7 @@ def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
 
 reduce_prod: Op = reduction(
     "reduce_prod", lambda x, *, axis: np.multiply.reduce(x, axis, x.dtype), "iufc",
-    vjp=lambda g, y, x, *, axis: (spread(g, x, axis) * _others(x, axis),),
+    vjp=lambda g, y, x, *, axis: (spread(g, x, axis) * conjugate(_others(x, axis)),),
     jvp=lambda t, y, x, *, axis: reduce_sum(t[0] * _others(x, axis), axis=axis),
     domain=(0.5, 1.5), doc="The product over axes.",
 )  # fmt: skip
@@ -140,21 +140,28 @@ def _scan(ufunc: np.ufunc, neutral: int) -> Callable[..., np.ndarray]:
     return run
 
 
+def _around_first_zero(x: Tensor, axis: int, exclusive: bool, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Where x is 0, where it is so for the first time, and the running products with a one in that place."""
+    zero = equal(x, 0)
+    counted = cumsum(cast(zero, dtype=int64), axis=axis, exclusive=False, reverse=reverse)
+    first = where(zero, equal(counted, 1), False)
+    return zero, first, cumprod(where(first, 1, x), axis=axis, exclusive=exclusive, reverse=reverse)
+
+
 def _cumprod_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: int, exclusive: bool, reverse: bool) -> tuple:
     def after(t: Tensor) -> Tensor:
         return cumsum(t, axis=axis, exclusive=exclusive, reverse=not reverse)
 
-    # the products after the first zero contain it, so its own derivative takes them with a one in its place
-    zero = equal(x, 0)
-    counted = cumsum(cast(zero, dtype=int64), axis=axis, exclusive=False, reverse=reverse)
-    first = where(zero, equal(counted, 1), False)
-    without = cumprod(where(first, 1, x), axis=axis, exclusive=exclusive, reverse=reverse)
-    return (where(zero, where(first, after(g * without), 0), after(g * y) / where(zero, 1, x)),)
+    # the products after the first zero contain it, so its own derivative takes them without it
+    zero, first, without = _around_first_zero(x, axis, exclusive, reverse)
+    at_first, usual = after(g * conjugate(without)), after(g * conjugate(y)) / conjugate(where(zero, 1, x))
+    return (where(zero, where(first, at_first, 0), usual),)
 
 
 def _cumprod_jvp(t: tuple, y: Tensor, x: Tensor, **attrs: Any) -> Any:
-    safe = where(equal(x, 0), 1, x)
-    return cumsum(t[0] / safe, **attrs) * y
+    zero, first, without = _around_first_zero(x, **attrs)
+    usual = cumsum(where(zero, 0, t[0]) / where(zero, 1, x), **attrs) * y
+    return usual + cumsum(where(first, t[0], 0), **attrs) * without
 
 
 cumsum: Op = Op(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from tracejit.context import activity
 from tracejit.errors import DTypeError, locate
 from tracejit.ir.dim import Dim, product
 from tracejit.ir.op import Op
@@ -13,11 +16,21 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import reduce as R
 from tracejit.ops.args import Size, as_axes, as_axis, floating, operand
 from tracejit.ops.shape import reshape
-from tracejit.tensor import Operand, Tensor, convert
+from tracejit.tensor import Operand, Tensor, convert, run_silently, wrap
+
+_EVERY = [tuple(range(rank)) for rank in range(65)]
 
 
 def _over(op: Op, x: Operand, axis: Any, keepdims: bool) -> Tensor:
     """A reduction row over axes in any form."""
+    if type(x) is Tensor and not activity.busy and not keepdims and (axis is None or type(axis) is int):
+        a = x._a
+        n = a.ndim if type(a) is np.ndarray else 0
+        if n and (axis is None or -n <= axis < n) and (not op.kinds or a.dtype.kind in op.kinds):
+            try:
+                return wrap(run_silently(op.numpy, a, axis=_EVERY[n] if axis is None else (axis % n,)))
+            except Exception:  # explained below
+                pass
     axes = as_axes(axis, x.ndim)
     if not axes:
         return E.identity(x)
@@ -57,12 +70,18 @@ def reduce_mean(input_tensor: Any, axis: Any = None, keepdims: bool = False, nam
 
 
 def reduce_max(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
-    """The largest element over axes, NaN if there is one. Equal ones share the gradient."""
+    """The largest element over axes, NaN if there is one. Equal ones share the gradient.
+
+    Of no elements it is an error, as in NumPy (TensorFlow gives −inf, or the smallest integer).
+    """
     return _extreme(R.reduce_max, R.reduce_any, input_tensor, axis, keepdims)
 
 
 def reduce_min(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
-    """The smallest element over axes, NaN if there is one. Equal ones share the gradient."""
+    """The smallest element over axes, NaN if there is one. Equal ones share the gradient.
+
+    Of no elements it is an error, as in NumPy (TensorFlow gives inf, or the largest integer).
+    """
     return _extreme(R.reduce_min, R.reduce_all, input_tensor, axis, keepdims)
 
 
@@ -98,13 +117,16 @@ def count_nonzero(input: Any, axis: Any = None, keepdims: bool = False, dtype: A
 
 
 def peak(x: Operand, axis: Any) -> Tensor:
-    """The largest element over axes as a constant that exponents may be shifted by: axes kept, 0 where infinite."""
-    m = E.stop_gradient(_over(R.reduce_max, x, axis, True))
+    """The largest element over axes as a constant that exponents may be shifted by: axes kept, 0 where infinite and
+    of no elements.
+    """
+    empty = any(type(x.shape[a]) is int and x.shape[a] == 0 for a in as_axes(axis, x.ndim))
+    m = E.stop_gradient(_over(R.reduce_sum if empty else R.reduce_max, x, axis, True))
     return E.where(E.isfinite(m), m, 0.0)
 
 
 def reduce_logsumexp(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
-    """log Σ eˣ over axes without overflow. Its gradient is the softmax."""
+    """log Σ eˣ over axes without overflow; −inf of no elements. Its gradient is the softmax."""
     x = floating(input_tensor)
     axes = as_axes(axis, x.ndim)
     m = peak(x, axes)

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
+from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.dim import known_equal, product
-from tracejit.ir.graph import Value
 from tracejit.ir.types import as_dtype, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
@@ -17,6 +16,7 @@ from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, operand, require
 from tracejit.ops.array import cut, expand_dims, moveaxis
+from tracejit.ops.check import may_be_negative, require_below, require_index
 from tracejit.ops.creation import counter
 from tracejit.tensor import Operand, Tensor, convert, wrap
 
@@ -64,6 +64,7 @@ def gather(
     b = as_axis(batch_dims, i.ndim + 1, "batch_dims")
     at = as_axis(b if axis is None else axis, x.ndim)
     if not b:
+        require_index(i, x.shape[at], at)
         return I.gather(x, i, axis=at)
     require(at >= b, f"axis {at} is among the {b} batch axes")
     if at > b:  # the axes between are walked through by every index
@@ -72,6 +73,7 @@ def gather(
     lead, n = tuple(x.shape[:b]), x.shape[b]
     if not all(map(known_equal, lead, i.shape[:b])):
         raise locate(ShapeError(f"batch axes differ: {show_shape(x.shape)} and {show_shape(i.shape)}"))
+    require_index(i, n, at)
     i = E.cast(i, dtype=int64)
     i = E.where(E.less(i, 0), E.add(i, n), i)
     place: Any = 0
@@ -100,11 +102,8 @@ def _rows(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
     if not 0 < k <= len(shape):
         raise locate(ShapeError(f"{k} coordinates for a tensor of shape {show_shape(shape)}"))
     parts = [S.reshape(cut(i, i.ndim - 1, j, 1), shape=tuple(i.shape[:-1])) for j in range(k)]
-    if not any(type(p._a) is Value for p in parts):
-        for j, p in enumerate(parts):
-            n = int(shape[j])
-            if p._a.size and (int(p._a.min()) < -n or int(p._a.max()) >= n):
-                raise locate(ArgumentError(f"an index is outside axis {j} of size {n}"))
+    for j, p in enumerate(parts):
+        require_index(p, shape[j], j)
     return linear_index(parts, shape[:k]), k
 
 
@@ -125,16 +124,28 @@ def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) 
     full = as_sizes(shape)
     at, k = _rows(indices, full)
     u = operand(updates)
+    want = (*at.shape, *full[k:])
+    if u.ndim != len(want) or not all(map(known_equal, u.shape, want)):
+        raise locate(ShapeError(f"updates of shape {show_shape(u.shape)}, the indices need {show_shape(want)}"))
     y = I.scatter_sum(u, at, size=product(full[:k]), axis=0)
     return S.reshape(y, shape=full)
 
 
 def unsorted_segment_sum(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
-    """The sums of the elements or slices that have the same segment number, one for each of 0 … num_segments − 1."""
+    """The sums of the elements or slices that have the same segment number, one for each of 0 … num_segments − 1.
+
+    Those with a negative number are left out.
+    """
     x, i = operand(data), operand(segment_ids)
     if i.dtype.kind not in "iu" or not all(map(known_equal, i.shape, x.shape[: i.ndim])) or i.ndim > x.ndim:
         raise locate(ShapeError(f"segment_ids {i.type} do not go with data {x.type}"))
-    return I.scatter_sum(x, i, size=as_size(num_segments), axis=0)
+    size = as_size(num_segments)
+    require_below(i, size)
+    if not may_be_negative(i):
+        return I.scatter_sum(x, i, size=size, axis=0)
+    i = E.cast(i, dtype=int64)
+    y = I.scatter_sum(x, E.where(E.less(i, 0), size, i), size=size + 1, axis=0)
+    return cut(y, 0, 0, size)
 
 
 def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:

@@ -58,6 +58,6 @@ def _scalar(m: Any, x: Any) -> Any:
 
 
 erfinv = elementwise(
-    "erfinv", _numpy, _scalar, lambda y, x: (0.886226925452758 * E.exp(y * y),), singular=True, promote="float",
-    dtypes="f", domain=(-0.9, 0.9), doc="The inverse of erf.",
+    "erfinv", E.of_reals(_numpy), _scalar, lambda y, x: (0.886226925452758 * E.exp(y * y),), singular=True,
+    promote="float", dtypes="f", domain=(-0.9, 0.9), doc="The inverse of erf.",
 )  # fmt: skip

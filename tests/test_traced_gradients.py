@@ -517,3 +517,42 @@ def test_errors_under_tapes():
     tape.gradient(y, x)
     with pytest.raises(GradientError, match="persistent"):
         tape.gradient(y, x)
+
+
+# --- several results under one eager tape -----------------------------------------------------------------------------
+def three_results(a, b, c):
+    return a * b, tj.sin(b) * 2, tj.stop_gradient(c) * a, c + 1
+
+
+@pytest.mark.parametrize("targets", [(0,), (1,), (2,), (3,), (0, 3), (1, 2), (0, 1, 2, 3)])
+def test_what_a_result_does_not_depend_on_has_no_gradient(targets):
+    """None for a source on which only another result of the call depends, in first and second order."""
+    xs = [tj.constant(np.array([1.0, 2.0]) * k) for k in (1, 2, 3)]
+    found = []
+    for f in (three_results, tj.function(three_results)):
+        with tj.GradientTape(persistent=True) as outer:
+            outer.watch(xs)
+            with tj.GradientTape() as tape:
+                tape.watch(xs)
+                ys = f(*xs)
+            first = tape.gradient([ys[i] for i in targets], xs)
+        second = [outer.gradient(g, xs) for g in first if g is not None]
+        found.append([first, *second])
+    for eager, traced in zip(*found, strict=True):
+        for e, t in zip(eager, traced, strict=True):
+            assert (e is None) == (t is None)
+            if e is not None:
+                np.testing.assert_allclose(e, t, rtol=1e-6)
+
+
+def test_gradients_of_results_inside_a_trace():
+    """A call that a tape heard, differentiated while something else is traced."""
+    f = tj.function(three_results)
+    xs = [tj.constant(np.array([1.0, 2.0]) * k) for k in (1, 2, 3)]
+    with tj.GradientTape(persistent=True) as tape:
+        tape.watch(xs)
+        ys = f(*xs)
+    grads = tj.function(lambda: list(tape.gradient(ys[1], xs)))()
+    assert grads[0] is None
+    assert grads[2] is None
+    np.testing.assert_allclose(grads[1], 2 * np.cos(xs[1]), rtol=1e-6)

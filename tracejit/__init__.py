@@ -1,6 +1,8 @@
 """A JIT-compiling tracer: eager tensors, gradients, and functions that become fused native code."""
 
-import tracejit.ops.numpy_api  # noqa: F401 - gives NumPy's functions their meaning on tensors
+import tracejit.ops.assign  # gives slices of Variables their methods
+import tracejit.ops.numpy_api  # gives NumPy's functions their meaning on tensors
+import tracejit.runtime.eager  # noqa: F401 - makes operators native in programs that use them much
 from tracejit import autodiff, bitwise, dtypes, errors, linalg, math, nn, random
 from tracejit.autodiff.tape import GradientTape, UnconnectedGradients
 from tracejit.autodiff.transforms import custom_gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,7 +73,15 @@ def find_arguments(
 
 def bench(options: argparse.Namespace) -> None:
     module, fn = find_function(options.target)
-    args, kwargs = find_arguments(module, options.target.rpartition(":")[2], options.args)
+    name = options.target.rpartition(":")[2]
+    args, kwargs = find_arguments(module, name, options.args)
+    try:
+        inspect.signature(fn).bind(*args, **kwargs)
+    except TypeError as e:
+        remedy = f"give the arguments with --args, or define {name}_args() in the file, which returns them"
+        raise ArgumentError(f"{name}() {e}", remedy=remedy) from None
+    except ValueError:
+        pass  # a function that does not tell its parameters
     print(benchmark(fn, *args, repeat=options.repeat, **kwargs))
 
 

@@ -17,7 +17,10 @@ class Config:
     """Process-wide settings; set them through `tracejit.config`.
 
     `functions_run_eagerly`: run decorated functions as plain Python (TRACEJIT_EAGER).
-    `check`: verify the graph after each pass and compare results with the reference interpreter (TRACEJIT_CHECK).
+    `check`: verify the graph after each pass and compare results with the reference interpreter; faults of the compiler
+    are raised, while otherwise a function runs in the interpreter after a warning (TRACEJIT_CHECK).
+
+    Tracebacks of errors show the user's frames only; with TRACEJIT_FULL_TRACEBACK=1 they show all.
     """
 
     functions_run_eagerly: bool = False

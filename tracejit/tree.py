@@ -10,12 +10,14 @@ from typing import Any
 class Structure:
     """The shape of a nest without its leaves: hashable, comparable, printable."""
 
-    __slots__ = ("kind", "keys", "children", "_hash", "leaves")
+    __slots__ = ("kind", "keys", "children", "like", "_key", "_hash", "leaves")
 
-    def __init__(self, kind: Any, keys: tuple, children: tuple[Structure, ...]) -> None:
+    def __init__(self, kind: Any, keys: tuple, children: tuple[Structure, ...], like: Any = None) -> None:
         self.kind, self.keys, self.children = kind, keys, children
+        self.like = like  # of a dict: its keys in order, which say nothing of equality, and what makes missing values
         self.leaves: int = 1 if kind is None else sum(c.leaves for c in children)
-        self._hash = hash((kind, keys, children))
+        self._key = (kind, keys, children, id(like[1]) if like else None)
+        self._hash = hash(self._key)
 
     def __hash__(self) -> int:
         return self._hash
@@ -23,7 +25,7 @@ class Structure:
     def __eq__(self, other: object) -> bool:
         return self is other or (
             isinstance(other, Structure)
-            and (self.kind, self.keys, self.children) == (other.kind, other.keys, other.children)
+            and self._key == other._key
         )
 
     def __repr__(self) -> str:
@@ -77,7 +79,8 @@ def flatten(x: Any, leaves: list | None = None) -> tuple[list, Structure]:
         return out, LEAF
     keys, values = parts
     children = tuple(flatten(v, out)[1] for v in values)
-    return out, Structure(type(x), keys, children)
+    like = (tuple(x), getattr(x, "default_factory", None)) if isinstance(x, dict) else None
+    return out, Structure(type(x), keys, children, like)
 
 
 def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
@@ -94,7 +97,11 @@ def _build(s: Structure, it: Iterator[Any]) -> Any:
         return s.kind(*values) if s.keys and isinstance(s.keys[0], str) else s.kind(values)
     if issubclass(s.kind, dict):
         made = s.kind.__new__(s.kind)
-        made.update(zip(s.keys, values, strict=True))
+        by_key = dict(zip(s.keys, values, strict=True))
+        order, factory = s.like or (s.keys, None)
+        made.update({k: by_key[k] for k in order})  # a Counter would count pairs
+        if factory is not None:
+            made.default_factory = factory
         return made
     if issubclass(s.kind, list):
         return s.kind(values)

@@ -23,7 +23,7 @@ def test_equal_nodes_are_one():
     assert b.emit(E.mul, (x, y)) is b.emit(E.mul, (x, y))
     assert b.emit(E.mul, (x, y)) is not b.emit(E.mul, (y, x))
     s0, s1 = (b.emit(reduce.reduce_sum, (x,), freeze({"axis": a})) for a in ((0,), ()))
-    assert s0 is not s1 and b.merged == 2 and len(b.nodes) == 4
+    assert s0 is not s1 and len(b.merged) == 2 and len(b.nodes) == 4
 
 
 def test_dead_nodes_are_left_out_and_effects_stay():

@@ -291,6 +291,11 @@ def define_flatten(m: Module) -> None:
             f.guard(same, "miss")
             into(rest, start(), n)
 
+        def named() -> None:
+            f.guard(f.cmp("eq", field(f, obj, layout.TYPE), word(f, rest, 0, "ptr")), "miss")
+            f.guard(f.cmp("eq", field(f, obj, layout.SIZE, "i64"), n), "miss")
+            into(f.gep(rest, 8), f.gep(obj, layout.TUPLE_ITEMS), n)
+
         def mapping() -> None:
             same = f.and_(_is_exact(f, obj, "tj_dict"), f.cmp("eq", field(f, obj, layout.SIZE, "i64"), n))
             f.guard(same, "miss")
@@ -310,6 +315,7 @@ def define_flatten(m: Module) -> None:
             Node.TUPLE: lambda: sequence("tj_tuple", lambda: f.gep(obj, layout.TUPLE_ITEMS)),
             Node.LIST: lambda: sequence("tj_list", lambda: field(f, obj, layout.LIST_ITEMS)),
             Node.DICT: mapping,
+            Node.NAMED: named,
         }
         switch(f, kind, arms, "miss")
 

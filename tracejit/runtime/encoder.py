@@ -125,7 +125,8 @@ class _Encoder:
             for x in p.values():
                 self.pattern(x)
         else:
-            w += [Node.TUPLE if isinstance(p, tuple) else Node.LIST, len(p)]
+            kind = Node.LIST if isinstance(p, list) else Node.TUPLE if type(p) is tuple else Node.NAMED
+            w += [kind, len(p), id(type(p))] if kind is Node.NAMED else [kind, len(p)]
             for x in p:
                 self.pattern(x)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
 from tracejit.context import activity
+from tracejit.errors import hide_frames
 from tracejit.runtime import layout
-from tracejit.runtime.executor import native
+from tracejit.runtime.executor import Native, native, replaced
 from tracejit.runtime.interpreter import flatten
 from tracejit.runtime.program import Plan
 from tracejit.runtime.table import ENTRY_OFFSET, Chain
@@ -16,6 +20,31 @@ from tracejit.runtime.table import ENTRY_OFFSET, Chain
 _native_layout = layout.unsupported() is None
 _set_plans = Chain._native_plans.__set__  # type: ignore[attr-defined]
 _get_plans = Chain._native_plans.__get__  # type: ignore[attr-defined]
+
+
+_lock = threading.RLock()
+_entered: weakref.WeakValueDictionary[int, NativeCallable] = weakref.WeakValueDictionary()
+
+
+def _enter(callable_: NativeCallable, module: Native) -> None:
+    ctypes.c_uint64.from_address(id(callable_) + ENTRY_OFFSET).value = module.vectorcall
+
+
+def _enter_all(module: Native) -> None:
+    """Give all callables the entry of a module that takes the place of theirs."""
+    with _lock:
+        for callable_ in list(_entered.values()):
+            _enter(callable_, module)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # the old one may belong to a thread that exists only in the parent
+
+
+replaced.append(_enter_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _accelerate(cls: type) -> None:
@@ -42,13 +71,17 @@ class NativeCallable(Chain):
             _accelerate(cls)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not activity.busy:
-            for plan in self.plans:
-                leaves = flatten(plan, args, kwargs)
-                r = NotImplemented if leaves is None else plan.run(leaves)
-                if r is not NotImplemented:
-                    return r
-        return self._slow(*args, **kwargs)
+        try:
+            if not activity.busy:
+                for plan in self.plans:
+                    leaves = flatten(plan, args, kwargs)
+                    r = NotImplemented if leaves is None else plan.run(leaves)
+                    if r is not NotImplemented:
+                        return r
+            return self._slow(*args, **kwargs)
+        except Exception as e:
+            hide_frames(e)
+            raise
 
     def _slow(self, *args: Any, **kwargs: Any) -> Any:
         """What is called when no plan fits."""
@@ -69,9 +102,12 @@ class NativeCallable(Chain):
                 raise TypeError(f"{p!r} is not a Plan")
         _set_plans(self, new)
         if new and _native_layout:
-            module = native()
-            if module is not None:
-                ctypes.c_uint64.from_address(id(self) + ENTRY_OFFSET).value = module.vectorcall
+            native()  # outside the lock: it may take long
+            with _lock:
+                module = native()
+                if module is not None:
+                    _enter(self, module)
+                    _entered[id(self)] = self
 
 
 _accelerate(NativeCallable)

@@ -30,6 +30,7 @@ from tracejit.runtime.records import (
     StepRecord,
     Swap,
     TensorArg,
+    moved,
 )  # fmt: skip
 from tracejit.runtime.table import Table
 
@@ -102,6 +103,13 @@ class Plan(Table):
         for name in Plan.__slots__:
             setattr(other, name, getattr(self, name))
         other.form = form
+        other._settle()
+        return other
+
+    def preceded_by(self, steps: Sequence[StepRecord]) -> Plan:
+        """The same plan with steps in front of its own."""
+        other = self.called_as(self.form)
+        other.steps = (*steps, *moved(self.steps, len(steps)))
         other._settle()
         return other
 
@@ -181,6 +189,8 @@ def _checked_form(form: Form, args: Sequence[Argument]) -> Form:
             return {sys.intern(k) if type(k) is str else k: walk(x) for k, x in p.items()}
         if type(p) in (tuple, list):
             return type(p)(map(walk, p))
+        if isinstance(p, tuple) and hasattr(p, "_fields"):
+            return tuple.__new__(type(p), map(walk, p))
         raise ArgumentError(f"a form is made of tuples, lists, dicts and numbers, got {p!r}")
 
     checked = Form(walk(form.args), walk(dict(form.kwargs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,11 @@ class Swap:
 
 
 StepRecord = Kernel | ParallelKernel | Host | Jump | JumpIfFalse | Copy | Swap
+
+
+def moved(steps: Sequence[StepRecord], by: int) -> list[StepRecord]:
+    """Steps that stand `by` places further on: their jumps lead to where they did."""
+    return [replace(s, target=s.target + by) if isinstance(s, Jump | JumpIfFalse) else s for s in steps]
 
 
 # --- results ----------------------------------------------------------------------------------------------------

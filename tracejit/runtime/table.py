@@ -50,9 +50,12 @@ class Arg(IntEnum):
 
 
 class Node(IntEnum):
-    """How a form goes on, in prefix order: [LEAF, index], [TUPLE or LIST, n] items…, [DICT, n] n keys, items…"""
+    """How a form goes on, in prefix order: [LEAF, index], [TUPLE or LIST, n] items…, [DICT, n] n keys, items…
 
-    LEAF, TUPLE, LIST, DICT = range(4)
+    [NAMED, n] class, items… of a named tuple.
+    """
+
+    LEAF, TUPLE, LIST, DICT, NAMED = range(5)
 
 
 class Static(IntEnum):

@@ -1,7 +1,8 @@
-"""What the tests share: tolerances, random arrays, gradients by central differences."""
+"""What the tests share: tolerances, random arrays, gradients by central differences, work in several threads."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,3 +142,22 @@ def run_graph(graph: Graph, args: Sequence[Any], sizes: dict[str, int] | None = 
         y = n.op(*[env[v] for v in n.inputs], **tracing.at_sizes(n.attrs, sizes or {}))
         env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
     return [env[r].numpy() for r in graph.results]
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """`work(0)`, `work(1)` … at once, each in a thread of its own. Fails if one raises or does not end."""
+    errors: list[BaseException] = []
+
+    def run(k: int) -> None:
+        try:
+            work(k)
+        except BaseException as e:
+            errors.append(e)
+
+    running = [threading.Thread(target=run, args=(k,)) for k in range(count)]
+    for t in running:
+        t.start()
+    for t in running:
+        t.join(60)
+        assert not t.is_alive()
+    assert not errors

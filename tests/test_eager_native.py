@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import in_threads
 
 import tracejit as tj
 from tracejit.ops import define
@@ -492,11 +493,7 @@ def test_threads():
             if not aligned(tj.sigmoid(x)):
                 wrong.append("alignment")
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(4, work)
     assert not wrong
 
 

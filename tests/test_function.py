@@ -63,11 +63,17 @@ def test_lambdas_and_closures():
     assert three(X).numpy().tolist() == [3, 6, 9]
 
 
-def test_methods_of_two_instances_keep_apart():
-    class Model:
-        def __init__(self, w):
-            self.w = tj.Variable(w)
+class Scaled:
+    def __init__(self, w):
+        self.w = tj.Variable(w)
 
+    @tj.function
+    def f(self, x):
+        return self.w * x
+
+
+def test_methods_of_two_instances_keep_apart():
+    class Model(Scaled):
         @tj.function
         def __call__(self, x):
             return self.w * x
@@ -88,15 +94,7 @@ def test_methods_of_two_instances_keep_apart():
 
 
 def test_instances_are_collected_with_their_traces():
-    class Model:
-        def __init__(self, w):
-            self.w = tj.Variable(w)
-
-        @tj.function
-        def f(self, x):
-            return self.w * x
-
-    m = Model(np.ones(10))
+    m = Scaled(np.ones(10))
     m.f(np.ones(10))
     assert m.f is m.f
     assert traces(m.f) == 1
@@ -111,15 +109,7 @@ def test_instances_are_collected_with_their_traces():
 
 
 def test_copies_of_an_instance_have_traces_of_their_own():
-    class Model:
-        def __init__(self, w):
-            self.w = tj.Variable(w)
-
-        @tj.function
-        def f(self, x):
-            return self.w * x
-
-    a = Model(2.0)
+    a = Scaled(2.0)
     a.f(X)
     b, c = copy.copy(a), copy.deepcopy(a)
     b.w = tj.Variable(5.0)

@@ -1,11 +1,10 @@
 """Random tensors: known answers of Philox, streams, distributions, independence of how a draw is computed."""
 
-import threading
 
 import numpy as np
 import pytest
 import scipy.stats as st
-from helpers import graph_of, run_graph
+from helpers import graph_of, in_threads, run_graph
 
 import tracejit as tj
 from tracejit import tracing
@@ -172,14 +171,10 @@ def test_threads_never_share_a_draw():
     tj.random.set_seed(0)
     seen = []
 
-    def work():
+    def work(_):
         seen.extend(tj.random.uniform((4,)).numpy().tobytes() for _ in range(100))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(4, work)
     assert len(set(seen)) == 400
 
 

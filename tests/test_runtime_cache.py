@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import warnings
 import weakref
@@ -14,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from helpers import in_threads
 
 from tracejit.errors import CacheWarning
 from tracejit.lower import engine
@@ -108,11 +108,7 @@ def test_memory_cache_from_several_threads():
             c.put(k % 37, k % 37)
             assert c.get(k % 37, k % 37) == k % 37
 
-    running = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in running:
-        t.start()
-    for t in running:
-        t.join()
+    in_threads(4, work)
     info = c.info()
     assert len(c) == 20 and info.hits + info.misses == 20000
 
@@ -454,20 +450,7 @@ def test_many_processes(tmp_path):
 
 
 def test_many_threads(tmp_path):
-    errors = []
-
-    def work(seed):
-        try:
-            hammer(tmp_path, seed)
-        except BaseException as e:
-            errors.append(e)
-
-    running = [threading.Thread(target=work, args=(k,)) for k in range(6)]
-    for t in running:
-        t.start()
-    for t in running:
-        t.join()
-    assert not errors
+    in_threads(6, lambda seed: hammer(tmp_path, seed))
 
 
 # --- where it is, and whether -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import weakref
 
 import numpy as np
 import pytest
+from helpers import in_threads
 from runtime_plans import (
     BOOL,
     F32,
@@ -288,11 +289,7 @@ def test_threads_call_one_function_at_once(lib):
             if f(x, y)._a.tolist() != [k + i] * len(x):
                 wrong.append((k, i))
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(4, work)
     assert not wrong
 
 

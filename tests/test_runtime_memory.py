@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import in_threads
 
 from tracejit.errors import ArgumentError
 from tracejit.lower import engine
@@ -418,11 +419,7 @@ def test_thousands_of_arrays_from_several_threads():
                 gone = kept.pop(int(r.integers(50)))
                 assert gone[0] == gone[-1] == len(gone)
 
-    running = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in running:
-        t.start()
-    for t in running:
-        t.join()
+    in_threads(4, work)
     assert live() == before
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import in_threads
 
 from tracejit.errors import ArgumentError
 from tracejit.lower import engine
@@ -163,24 +164,6 @@ def test_nested_launches_run_in_place():
         addresses = np.array([ctypes.addressof(f) for f in frames])
         launch("nested", frame_of(largest, largest, addresses), 40, 1)
         assert all((r == 1).all() for r in rows)
-
-
-def in_threads(count, work):
-    errors = []
-
-    def run(k):
-        try:
-            work(k)
-        except BaseException as e:
-            errors.append(e)
-
-    running = [threading.Thread(target=run, args=(k,)) for k in range(count)]
-    for t in running:
-        t.start()
-    for t in running:
-        t.join(60)
-        assert not t.is_alive()
-    assert not errors
 
 
 def test_eight_python_threads_at_once():

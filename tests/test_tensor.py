@@ -3,11 +3,11 @@
 import copy
 import gc
 import pickle
-import threading
 import weakref
 
 import numpy as np
 import pytest
+from helpers import in_threads
 
 import tracejit as tj
 from tracejit.ir.types import ALL, promote, promote_weak
@@ -379,12 +379,8 @@ def test_operations_in_several_threads():
     x = tj.constant(np.ones(200_000, np.float32))
     results = []
 
-    def work():
+    def work(_):
         results.extend(float(tj.reduce_sum(x * 2.0 + x)) for _ in range(20))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(4, work)
     assert results == [600_000.0] * 80

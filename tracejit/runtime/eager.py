@@ -20,6 +20,7 @@ from tracejit.lower.engine import Library
 from tracejit.ops import define
 from tracejit.runtime import layout, memory
 from tracejit.runtime.arithmetic import TYPES, Element, Number, Row
+from tracejit.runtime.cfunctions import builtin, complete, keep, of_python
 from tracejit.runtime.modules import Recipe, load
 from tracejit.runtime.slots import CALLS, DATA, FUNCTIONS, module_text
 from tracejit.tensor import WHEN_WARM, Operand, Tensor, Variable, run_silently
@@ -193,18 +194,12 @@ class Native:
             "tj_ndarray": np.ndarray, "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_int": int,
             "tj_true": True, "tj_false": False, "tj_none": None, "tj_zero": 0, "tj_not_implemented": NotImplemented,
         }  # fmt: skip
-        found = {n: id(o) for n, o in objects.items()}
-        for name in FUNCTIONS:
-            if not name.startswith("tj_"):
-                found[name] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        found = of_python(FUNCTIONS) | {n: id(o) for n, o in objects.items()}
         found["tj_array"] = memory.address_array()
         found["tj_richcompare"] = self.before["compare"]
         found["tj_busy"] = id(activity) + layout.slot_offset(type(activity), "busy")
         found["tj_rows"], found["tj_types"] = ctypes.addressof(self._rows), ctypes.addressof(self._types)
-        missing = [n for n in (*DATA, *FUNCTIONS) if not found.get(n)]
-        if missing:
-            raise RuntimeError(f"not found: {', '.join(missing)}")
-        return found
+        return complete(found, (*DATA, *FUNCTIONS))
 
     def _complete_rows(self) -> None:
         for k, (name, _, _, place) in enumerate(_NUMBERS):
@@ -220,12 +215,7 @@ class Native:
         """The operation as a function that returns NotImplemented where it is not simple."""
         row = ctypes.addressof(self._rows) + 8 * Row.WORDS * self._ops.index(op)
         operation = "product" if op.name == PRODUCT[1] else "unary" if op.arity == 1 else "binary"
-        address, fastcall = self._library[f"call_{operation}"], 0x80
-        definition = _MethodDef(op.name.encode(), address, fastcall, None)
-        keep(definition)
-        make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-        new = make(("PyCFunction_NewEx", ctypes.pythonapi))
-        return new(ctypes.addressof(definition), row.to_bytes(8, "little"), None)  # type: ignore[no-any-return]
+        return builtin(op.name, self._library[f"call_{operation}"], row.to_bytes(8, "little"))
 
     def install(self) -> None:
         """Put the functions into the classes' slots, and behind the public functions."""
@@ -264,24 +254,6 @@ def _recipe(payload: int) -> Recipe:
     names = tuple([n for n, *_ in UNARY]), tuple([n for n, *_ in BINARY]), PRODUCT[0], POWER[0]
     exports = [n for n, *_ in _NUMBERS] + ["compare", *[f"call_{operation}" for operation in CALLS]]
     return Recipe(module_text, (payload, *names), tuple(exports), optimize=2)
-
-
-class _MethodDef(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    ]
-
-
-_kept: list[object] = []
-
-
-def keep(obj: object) -> None:
-    """Classes lead to this up to the very end of the process."""
-    _kept.append(obj)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(obj))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from tracejit.runtime.boundary import (
     sym,
     word,
 )
+from tracejit.runtime.cfunctions import address, builtin, complete, of_python
 from tracejit.runtime.modules import Recipe, compile_ahead, load
 from tracejit.runtime.steps import define_steps
 from tracejit.runtime.table import Chain, Head, Result, Table
@@ -316,38 +317,17 @@ class Native:
     def __init__(self, library: Library) -> None:
         self._library = library
         self.vectorcall = self._library["vectorcall"]
-        fastcall = 0x80
-        self._definition = _MethodDef(b"execute", self._library["execute"], fastcall, None)
-        make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
-            ("PyCFunction_NewEx", ctypes.pythonapi)
-        )
-        self.execute: Callable[[Table, Sequence[object]], Any] = make(ctypes.addressof(self._definition), None, None)
-
-
-class _MethodDef(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    ]
+        self.execute: Callable[[Table, Sequence[object]], Any] = builtin("execute", self._library["execute"])
 
 
 def _addresses() -> dict[str, int]:
     """Where the functions and objects that the module names are in this process."""
-
-    def address(function: object) -> int:
-        return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
-
-    found = {n: address(getattr(ctypes.pythonapi, n)) for n in _SIGNATURES if not n.startswith("tj_")}
-    found |= {n: id(o) for n, o in _OBJECTS.items()}
+    found = of_python(_SIGNATURES) | {n: id(o) for n, o in _OBJECTS.items()}
     found["tj_alloc"], found["tj_free"] = memory.address_alloc(), memory.address_free()
     found["tj_array"] = memory.address_array()
     found["tj_time"] = address(ctypes.CDLL(None).time if os.name == "posix" else ctypes.CDLL("ucrtbase")._time64)
     found["tj_busy"] = id(activity) + layout.slot_offset(type(activity), "busy")
-    if not all(found.values()):
-        raise RuntimeError(f"not found: {', '.join(n for n, a in found.items() if not a)}")
-    return found
+    return complete(found, found)
 
 
 _lock = threading.Lock()

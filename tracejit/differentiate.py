@@ -17,7 +17,6 @@ from tracejit.errors import Faults
 from tracejit.ir.dim import size_at
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
-from tracejit.ir.types import TensorType
 from tracejit.passes.partition import Partition, partition
 from tracejit.passes.pipeline import optimize
 from tracejit.runtime.records import Returns
@@ -68,8 +67,8 @@ class Differentiable:
 
     def _with_gradients(self, targets: list[int]) -> tuple[Graph, list[int]]:
         """The graph with the gradients of some results, and the parameters that they exist for."""
-        types = [_strong(p.type) for p in self.graph.params]
-        types += [_strong(self.graph.results[i].type) for i in targets]
+        types = [p.type.strong() for p in self.graph.params]
+        types += [self.graph.results[i].type.strong() for i in targets]
         n = len(self.graph.params)
         linked: list[int] = []
         flat = self._flat(targets)
@@ -91,7 +90,7 @@ class Differentiable:
         before, now = (_leading(g, targets) & set(self.sources) for g in (self.traced, self.graph))
         if before == now:
             return set()
-        types = [_strong(p.type) for p in self.traced.params]
+        types = [p.type.strong() for p in self.traced.params]
         found: set[int] = set()
 
         def sources(*xs: Tensor) -> tuple[Tensor, ...]:
@@ -208,9 +207,6 @@ def _leading(graph: Graph, targets: list[int]) -> set[int]:
             found |= {v for v in n.inputs if v.dtype.kind in "fc"}
     return {i for i, p in enumerate(graph.params) if p in found}
 
-
-def _strong(t: TensorType) -> TensorType:
-    return TensorType(t.dtype, t.shape)
 
 
 def replay_at(graph: Graph, args: Sequence[Operand]) -> tuple[Tensor, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from tracejit.autodiff.tape import GradientTape
 from tracejit.ir.graph import Graph
-from tracejit.ir.types import TensorType
 from tracejit.tensor import Tensor
 from tracejit.tracing import replay, trace_graph
 
@@ -41,4 +40,4 @@ def vjp_graph(graph: Graph, wanted: Sequence[int]) -> Graph:
         return [*ys, *grads]
 
     types = [p.type for p in graph.params] + [graph.results[i].type for i in targets]
-    return trace_graph(both, [TensorType(t.dtype, t.shape) for t in types], f"vjp_{graph.name}")
+    return trace_graph(both, [t.strong() for t in types], f"vjp_{graph.name}")

@@ -441,6 +441,11 @@ def product(dims: tuple[int | Dim, ...]) -> int | Dim:
     return out
 
 
+def is_unit(d: int | Dim) -> bool:
+    """Whether a size is known to be 1."""
+    return type(d) is int and d == 1
+
+
 def size_at(d: int | Dim, values: Mapping[str, int]) -> int:
     """The size of a dimension for given sizes of the symbols."""
     return d.evaluate(values) if isinstance(d, Dim) else int(d)

@@ -236,6 +236,10 @@ class TensorType:
     def with_dtype(self, dtype: DType) -> TensorType:
         return TensorType(dtype, self.shape)
 
+    def strong(self) -> TensorType:
+        """The same dtype and shape, whoever's they are."""
+        return TensorType(self.dtype, self.shape) if self.weak else self
+
     def __eq__(self, other: object) -> bool:
         return self is other or (
             isinstance(other, TensorType)

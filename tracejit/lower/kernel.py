@@ -9,11 +9,11 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.ir.dim import Dim
+from tracejit.ir.dim import Dim, is_unit
 from tracejit.ir.graph import Attrs, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType
-from tracejit.passes.groups import Group, is_scalar_constant, is_unit, is_view, kind_of
+from tracejit.passes.groups import Group, is_scalar_constant, is_view, kind_of
 from tracejit.passes.layout import Layouts, across, contiguous
 
 Size = int | Dim

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tracejit.ir.dim import Dim, hint, product
-from tracejit.passes.fuse import is_unit
+from tracejit.ir.dim import Dim, hint, is_unit, product
 from tracejit.passes.layout import contiguous
 
 Size = int | Dim

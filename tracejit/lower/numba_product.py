@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tracejit.ir.dim import is_unit
 from tracejit.ir.graph import Value
 from tracejit.lower.emit_numba import KernelPrinter
 from tracejit.lower.kernel import ROW, SCALAR
@@ -9,7 +10,6 @@ from tracejit.lower.numba_access import Placement, Size, place, same
 from tracejit.lower.numba_args import Setting, Written
 from tracejit.lower.numba_expr import Expr, Scope
 from tracejit.lower.program import ProductUnit
-from tracejit.passes.fuse import is_unit
 
 BATCH, ROWS, COLUMNS, DEPTH = range(4)
 

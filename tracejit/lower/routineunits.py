@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 
-from tracejit.ir.dim import product
+from tracejit.ir.dim import is_unit, product
 from tracejit.ir.graph import Node, Value
 from tracejit.lower import compiler
 from tracejit.lower.binding import Binding
@@ -16,7 +16,6 @@ from tracejit.lower.scan import COLUMNS, LINES
 from tracejit.lower.scatter import BINS, ROWS
 from tracejit.lower.sort import SORT, entry_bytes
 from tracejit.lower.units import NodeUnit, batch_stride
-from tracejit.passes.groups import is_unit
 from tracejit.passes.layout import Layout, Layouts, contiguous, even
 from tracejit.runtime.records import StepRecord
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import DTypeError
-from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.dim import Dim, is_unit, known_equal
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
@@ -35,14 +35,10 @@ def sum_to(g: Tensor, like: Operand) -> Tensor:
         return g
     lead = len(have) - len(shape)
     axes = tuple(
-        i for i, d in enumerate(have) if i < lead or (_one(shape[i - lead]) and not (type(d) is int and d == 1))
+        i for i, d in enumerate(have) if i < lead or (is_unit(shape[i - lead]) and not is_unit(d))
     )
     out = OPS["reduce_sum"](g, axis=axes) if axes else g
     return out if tuple(out.shape) == shape else OPS["reshape"](out, shape=shape)
-
-
-def _one(d: int | Dim) -> bool:
-    return type(d) is int and d == 1
 
 
 SINGULAR: set[str] = set()  # rows whose result or derivative may be infinite or NaN for finite operands

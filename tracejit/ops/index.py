@@ -60,7 +60,7 @@ def _put_infer(x: TensorType, i: TensorType, v: TensorType, *, axis: int) -> Ten
     want = _gather_infer(x, i, axis=axis)
     if not same_shape(v.shape, want.shape) or v.dtype is not x.dtype:
         raise ShapeError(f"{v} is put where {want} would be read")
-    return TensorType(x.dtype, x.shape)
+    return x.strong()
 
 
 def _put(x: np.ndarray, i: np.ndarray, v: np.ndarray, *, axis: int) -> np.ndarray:

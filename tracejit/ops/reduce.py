@@ -124,7 +124,7 @@ def _scan_infer(x: TensorType, *, axis: int, exclusive: bool, reverse: bool) -> 
     check_kind(x.dtype, "iufc")
     if not 0 <= axis < x.rank:
         raise ShapeError(f"axis {axis} of {show_shape(x.shape)}")
-    return TensorType(x.dtype, x.shape)
+    return x.strong()
 
 
 def _scan(ufunc: np.ufunc, neutral: int) -> Callable[..., np.ndarray]:

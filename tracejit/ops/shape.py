@@ -151,7 +151,7 @@ place: Op = Op(
 def _update_infer(x: TensorType, v: TensorType, *, start: tuple, step: tuple) -> TensorType:
     if v.rank != x.rank:
         raise ShapeError(f"cannot write {show_shape(v.shape)} into {show_shape(x.shape)}")
-    return TensorType(x.dtype, x.shape)
+    return x.strong()
 
 
 def _update(x: np.ndarray, v: np.ndarray, *, start: tuple, step: tuple) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tracejit.ir.dim import is_unit
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.passes.groups import (
     CHEAP,
@@ -19,7 +20,6 @@ from tracejit.passes.groups import (
     fusible,
     is_index_source,
     is_scalar_constant,
-    is_unit,
     is_view,
     kind_of,
     strip_units,

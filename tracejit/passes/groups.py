@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tracejit.ir.dim import Dim, hint
+from tracejit.ir.dim import Dim, hint, is_unit
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType
@@ -25,10 +25,6 @@ EXACT = frozenset(
     reduce_max reduce_min""".split()
 )
 REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_all", "reduce_any"})
-
-
-def is_unit(d: int | Dim) -> bool:
-    return type(d) is int and d == 1
 
 
 def rounds(op: Op, dtype: DType) -> bool:

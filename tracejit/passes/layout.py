@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from tracejit.ir.dim import Dim
+from tracejit.ir.dim import Dim, is_unit
 from tracejit.ir.graph import Graph, Node, Value
-from tracejit.passes.groups import is_unit, is_view
+from tracejit.passes.groups import is_view
 
 Size = int | Dim
 

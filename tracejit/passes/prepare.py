@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tracejit.ir.dim import hint
+from tracejit.ir.dim import hint, is_unit
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
-from tracejit.ir.types import TensorType, int32, int64
-from tracejit.passes.groups import at_will, fusible, is_index_source, is_scalar_constant, is_unit, is_view
+from tracejit.ir.types import int32, int64
+from tracejit.passes.groups import at_will, fusible, is_index_source, is_scalar_constant, is_view
 from tracejit.passes.layout import Layouts, even, needs_copy
 
 TINY = 8
@@ -99,10 +99,7 @@ def settle(graph: Graph) -> Graph:
 
 
 def _copy(b: Builder, v: Value) -> Value:
-    from_type = v.type
-    node = Node(
-        OPS["copy"], (v,), (), [TensorType(from_type.dtype, from_type.shape)], b.scope, v.node.loc if v.node else None
-    )
+    node = Node(OPS["copy"], (v,), (), [v.type.strong()], b.scope, v.node.loc if v.node else None)
     b.nodes.append(node)
     return node.out
 

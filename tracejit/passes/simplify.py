@@ -177,7 +177,7 @@ def rebuild(
     """
     report = report if report is not None else Report()
     b = Builder(Simplifier(rules, fold, report))
-    env = {p: b.param(_strong(p.type)) for p in graph.params}
+    env = {p: b.param(p.type.strong()) for p in graph.params}
     for n in graph.nodes:
         b.loc = n.loc
         inputs = tuple([env[v] for v in n.inputs])
@@ -195,9 +195,6 @@ def rebuild(
     b.loc = None
     return b.finish(graph.name, [env[r] for r in graph.results])
 
-
-def _strong(t: TensorType) -> TensorType:
-    return TensorType(t.dtype, t.shape) if t.weak else t
 
 
 def dce(graph: Graph) -> Graph:

@@ -210,6 +210,9 @@ def _binary() -> Iterator[Case]:
     )
     yield Case("polyval", lambda x: tj.math.polyval([1, 2, 3], x), lambda x: x * x + 2 * x + 3, UNARY, "if", factor=5)
     yield Case(
+        "copysign", lambda a, b: np.copysign(a, b), np.copysign, BINARY, "f", ((0.1, 2.0), (-2.0, 2.0)),
+    )  # fmt: skip
+    yield Case(
         "complex", tj.complex, lambda a, b: a.astype(complex) + 1j * b, BINARY[:5], "f", differentiable=False,
     )  # fmt: skip
 
@@ -365,6 +368,7 @@ def _shapes() -> Iterator[Case]:
     yield case("zeros_like", tj.zeros_like, np.zeros_like, (2, 3), (), (0,), differentiable=False)
     yield case("stop_gradient", tj.stop_gradient, lambda x: x, (2, 3), differentiable=False)
     yield case("sort", tj.sort, np.sort, (5,), (3, 4), kinds="iuf")
+    yield case("sort down", lambda x: tj.sort(x, 0, "DESCENDING"), lambda x: np.sort(x, 0)[::-1], (5,), (3, 4), kinds="iuf")
     yield case(
         "argsort",
         tj.argsort,
@@ -372,6 +376,15 @@ def _shapes() -> Iterator[Case]:
         (5,),
         (3, 4),
         kinds="iuf",
+        differentiable=False,
+    )
+    yield case(
+        "positions of top_k",
+        lambda x: tj.math.top_k(x, 3)[1],
+        lambda x: np.argsort(-x.astype(float), kind="stable")[..., :3].astype(np.int32),
+        (5,),
+        (3, 4),
+        kinds="if",
         differentiable=False,
     )
     yield case(

@@ -7,6 +7,7 @@ import numpy as np
 
 from tracejit.lower import engine
 from tracejit.lower.llvm import Fn, Module, Val, i64
+from tracejit.runtime import executor
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.program import Plan
 from tracejit.runtime.records import (
@@ -167,6 +168,7 @@ class Function(NativeCallable):
 
 
 def function(*plans):
+    executor.native()  # else the first calls may be made in Python
     f = Function()
     f.set_plans(plans)
     return f

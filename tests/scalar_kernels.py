@@ -15,7 +15,7 @@ from tracejit.lower.llvm import Module, Val
 from tracejit.lower.scalarcast import S
 from tracejit.lower.scalarmath import LLVMScalar
 
-VARIANTS = [(16, {}), (16, {"avx512": False}), (8, {}), (32, {}), (1, {})]
+VARIANTS = [(16, {}), (16, {"avx512": False}), (8, {}), (64, {}), (1, {})]
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
 INTS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
@@ -44,7 +44,7 @@ def compiled(
 
     def run(*arrays: np.ndarray) -> np.ndarray:
         n = len(arrays[0])
-        padded = [np.resize(np.ascontiguousarray(a), -(-n // 32) * 32) for a in arrays]
+        padded = [np.resize(np.ascontiguousarray(a), -(-n // 64) * 64) for a in arrays]
         r = np.empty(len(padded[0]), as_dtype(out).np)
         entry(r.ctypes.data, *[a.ctypes.data for a in padded], len(r))
         assert lib

@@ -76,7 +76,7 @@ def test_functions_of_one_number(name):
 OF_TWO = [
     (tj.maximum, 1, 1, 0.5, 0.5), (tj.minimum, INF, INF, 0.5, 0.5), (tj.maximum, 1, 2, 0, 1),
     (tj.pow, 0, 0, 0, 0), (tj.pow, 0, 2, 0, 0), (tj.pow, 0, 1, 1, 0), (tj.pow, -2, 3, 12, 0), (tj.pow, NAN, 0, 0, 0),
-    (tj.divide, 1, 0, INF, -INF), (tj.divide, 0, 1, 1, 0), (tj.atan2, 0, 0, NAN, NAN), (tj.atan2, 0, -1, -1, 0),
+    (tj.divide, 1, 0, INF, -INF), (tj.divide, 0, 1, 1, 0), (tj.atan2, 0, 0, 0, 0), (tj.atan2, 0, -1, -1, 0),
     (tj.math.xlogy, 0, 0, -INF, 0), (tj.math.xlogy, 0, 2, np.log(2), 0), (tj.math.xlogy, 2, 0, -INF, INF),
     (tj.math.xlog1py, 0, -1, -INF, 0), (tj.math.xdivy, 0, 0, 0, 0), (tj.math.divide_no_nan, 3, 0, 0, 0),
     (tj.math.multiply_no_nan, INF, 0, 0, INF), (tj.math.logaddexp, -INF, -INF, 0.5, 0.5),
@@ -143,3 +143,51 @@ def test_what_is_not_a_number_is_not_clipped_away():
     assert tj.clip_by_norm([0.0, 0.0], 1.0).numpy().tolist() == [0.0, 0.0]
     assert np.isnan(tj.clip_by_value(x, 0.0, 0.5).numpy()).tolist() == [True, False]
     assert np.isnan(tj.clip_by_global_norm([x], 1.0)[0][0].numpy()).all()
+
+
+def second(f, x, forward):
+    """Second derivatives of Σ f at x: of the gradient by the tape, or by forward mode along ones."""
+    x = tj.constant(np.array(x, np.float64))
+
+    def slope(x):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = tj.reduce_sum(f(x))
+        return tape.gradient(y, x, unconnected_gradients="zero")
+
+    if forward:
+        with tj.autodiff.ForwardAccumulator(x, tj.ones_like(x)) as acc:
+            g = slope(x)
+        return acc.jvp(g, "zero").numpy()
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        g = slope(x)
+    return tape.gradient(g, x, unconnected_gradients="zero").numpy()
+
+
+SECOND = {
+    "clip_by_global_norm": (lambda x: tj.clip_by_global_norm([x], 2.0)[0][0], [0.0, 0.0], [0, 0]),
+    "clipped and squared": (lambda x: tj.clip_by_global_norm([x], tj.constant(2.0))[0][0] ** 2, [0.0], [2]),
+    "clip_by_norm": (lambda x: tj.clip_by_norm(x, 2.0) ** 3, [0.0, 1.0], [0, 6]),
+    "atan2": (lambda x: tj.atan2(x, x), [0.0, 1.0], [0, 0]),
+    "atan2 of zeros": (lambda x: tj.atan2(x * 0.0, x), [0.0], [0]),
+}
+
+
+@pytest.mark.parametrize("forward", [False, True])
+@pytest.mark.parametrize("name", SECOND)
+def test_second_derivatives(name, forward):
+    f, x, want = SECOND[name]
+    np.testing.assert_allclose(second(f, x, forward), want, atol=1e-12)
+    np.testing.assert_allclose(second(tj.function(f), x, forward), want, atol=1e-12)
+
+
+def test_clipped_beyond_the_norm():
+    x = [3.0, 4.0]
+    y, norm = tj.clip_by_global_norm([tj.constant(x, tj.float64), None], 1.0)
+    np.testing.assert_allclose(y[0].numpy(), [0.6, 0.8])
+    assert norm.numpy() == 5 and y[1] is None
+    given = tj.clip_by_global_norm([tj.constant(x, tj.float64)], 1.0, use_norm=tj.constant(10.0, tj.float64))
+    np.testing.assert_allclose(given[0][0].numpy(), [0.3, 0.4])
+    for got in derivatives(lambda x: tj.clip_by_global_norm([x], 1.0)[0][0], x, weights=np.array([1.0, 0.0])):
+        np.testing.assert_allclose(got[0], [0.2 * 0.64, -0.2 * 0.48], rtol=1e-12)

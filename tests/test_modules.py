@@ -42,7 +42,8 @@ def compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(modules, "shared", lambda: own)
     monkeypatch.setattr(modules, "_DELAY", 1000.0)
     monkeypatch.setattr(modules, "_improver", modules._Improver())
-    monkeypatch.setattr(modules, "_ahead", {})
+    monkeypatch.setattr(modules, "_making", {})
+    monkeypatch.setattr(modules, "_soon", modules._Soon())
     yield found
     modules._improver.finish()
 
@@ -125,6 +126,90 @@ def test_without_threads_modules_are_compiled_here(compiled, monkeypatch):
     modules.compile_ahead([recipe()])
     assert answer(modules.load(recipe())) == 42
     assert compiled == [(0, 0)]
+
+
+# --- what the first call needs ------------------------------------------------------------------------------------
+def join():
+    for t in threading.enumerate():
+        if t.name == "tracejit compiler":
+            t.join(60)
+            assert not t.is_alive()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    monkeypatch.setattr(modules, "_PATIENCE", 1000.0)
+
+
+def test_modules_for_the_first_call_are_compiled_when_it_begins(compiled, patient):
+    recipes = [recipe(1), recipe(2)]
+    modules.compile_soon(recipes)
+    modules.compile_soon(recipes)
+    assert not compiled and modules.pending(recipes) and not modules.pending([recipe(3)])
+    modules.begin()
+    join()
+    assert len(compiled) == 2 and not modules.pending(recipes)
+    assert [answer(modules.load(r)) for r in recipes] == [1, 2] and len(compiled) == 2
+    modules.compile_soon([*recipes, recipe(3)])
+    join()
+    assert len(compiled) == 3 and not modules.pending([recipe(3)])
+
+
+def test_modules_are_compiled_soon_if_no_call_comes(compiled, monkeypatch):
+    monkeypatch.setattr(modules, "_PATIENCE", 0.01)
+    modules.compile_soon([recipe()])
+    join()
+    assert len(compiled) == 1 and not modules.pending([recipe()])
+
+
+def test_who_is_in_a_hurry_comes_first(compiled, patient):
+    modules.compile_soon([recipe(1), recipe(2)])
+    assert answer(modules.load(recipe(2))) == 2 and len(compiled) == 1
+    assert modules.pending([recipe(1)]) and not modules.pending([recipe(2)])
+    modules.begin()
+    join()
+    assert answer(modules.load(recipe(1))) == 1 and len(compiled) == 2
+
+
+def test_who_is_in_no_hurry_waits_for_the_others(compiled, patient):
+    modules.compile_soon([recipe(1), recipe(2)])
+    got = []
+    t = threading.Thread(target=lambda: got.append((modules.await_turn(recipe(2)), len(compiled))))
+    t.start()
+    modules.begin()
+    t.join(60)
+    assert got == [(None, 2)]
+    modules.await_turn(recipe(3))
+    assert answer(modules.load(recipe(3))) == 3
+
+
+def test_an_error_comes_once_where_the_module_is_needed(compiled, monkeypatch):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    monkeypatch.setattr(modules, "_PATIENCE", 0.0)
+    for wrong in (Recipe(text, ("not a name", 1), ("answer",)), Recipe(text, ("too few",), ("answer",))):
+        modules.compile_soon([wrong, recipe(3)])
+        join()
+        assert not modules.pending([wrong, recipe(3)])
+        with pytest.raises((RuntimeError, TypeError)):
+            modules.load(wrong)
+    assert answer(modules.load(recipe(3))) == 3 and not printed
+
+
+def test_without_threads_nothing_is_pending(compiled, monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    modules.compile_soon([recipe(1), recipe(2)])
+    assert not modules.pending([recipe(1), recipe(2)])
+    assert answer(modules.load(recipe(1))) == 1
+
+
+def test_what_is_on_disk_is_not_pending(compiled, patient):
+    modules.load(recipe(1))
+    modules.compile_soon([recipe(1)])
+    assert not modules.pending([recipe(1)]) and len(compiled) == 1
 
 
 # --- whole processes ----------------------------------------------------------------------------------------------
@@ -224,3 +309,106 @@ print(status)
 def test_without_a_cache_everything_works(tmp_path):
     assert process("calls()" + SETTLED + "print(calls() > 0)", tmp_path / "none", TRACEJIT_CACHE="0") == "True"
     assert not (tmp_path / "none").exists()
+
+
+# --- calls before native code is ready ----------------------------------------------------------------------------
+HELD = """
+go = threading.Event()
+real = modules.Recipe.compile
+def compile(recipe, *args):
+    assert recipe.text is not executor.module_text or go.wait(60)
+    return real(recipe, *args)
+modules.Recipe.compile = compile
+def compilers():
+    return [t for t in threading.enumerate() if t.name == "tracejit compiler"]
+def finish():
+    go.set()
+    for t in compilers():
+        t.join(60)
+"""
+
+
+def test_calls_do_not_wait_for_the_executor(tmp_path):
+    code = """
+from tracejit.runtime import layout
+first = [[f(v).numpy() for v in (x, x, big)] for f in (elementwise, total)]
+assert executor.loaded() is None and compilers()
+finish()
+second = [[f(v).numpy() for v in (x, x, big)] for f in (elementwise, total)]
+assert executor.loaded() is not None and not compilers()
+for one, two in zip(first, second):
+    for a, b in zip(one, two):
+        assert a.tobytes() == b.tobytes() and a.flags.num == b.flags.num
+print({layout.word(id(f) + 16) == executor.loaded().vectorcall for f in (elementwise, total)})
+"""
+    assert process(HELD + code, tmp_path) == "{True}"
+
+
+def test_updates_and_loops_wait_for_the_executor(tmp_path):
+    code = """
+@tj.function
+def count(n):
+    return tj.while_loop(lambda i: i < n, lambda i: [i + 1], [tj.constant(0)])[0]
+
+for f, arg in ((step, x), (count, tj.constant(5))):
+    if not go.is_set():
+        threading.Timer(0.2, go.set).start()
+    f(arg)
+    print(go.is_set(), executor.loaded() is not None)
+"""
+    assert process(HELD + code, tmp_path) == "True True\nTrue True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_while_the_executor_is_compiled(tmp_path):
+    code = """
+import os, signal
+real_text = executor.module_text
+elementwise(x)
+assert executor.loaded() is None and compilers()
+threading.Timer(0.3, go.set).start()
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    go.set()
+    calls()
+    assert executor.loaded() is not None
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+finish()
+calls()
+print(status)
+"""
+    assert process(HELD + code, tmp_path) == "0"
+
+
+def test_a_process_that_ends_while_the_executor_is_compiled(tmp_path):
+    code = "elementwise(x)\nassert compilers()\nthreading.Timer(0.2, go.set).start()"
+    assert process(HELD + code, tmp_path) == ""
+    count = "compiled = []\nreal = modules.engine.compile_ir\n"
+    count += "modules.engine.compile_ir = lambda *a: compiled.append(a) or real(*a)\n"
+    count += "elementwise(x)\nprint(len(compiled))"
+    assert process(count, tmp_path) == "0"
+
+
+def test_a_process_that_ends_before_any_call(tmp_path):
+    assert process("modules._PATIENCE = 1000.0", tmp_path) == ""
+
+
+def test_an_executor_that_cannot_be_compiled_is_told_of_once(tmp_path):
+    code = """
+import warnings
+executor.module_text = lambda *a: "no LLVM"
+executor._recipes.cache_clear()
+threading.excepthook = lambda *a: print("printed", a)
+elementwise, total = map(tj.function, (elementwise.python_function, total.python_function))
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        elementwise(x), total(x)
+        for t in threading.enumerate():
+            if t.name == "tracejit compiler":
+                t.join()
+print([w.category.__name__ for w in seen], executor.loaded())
+"""
+    assert process(code, tmp_path) == "['CompileWarning'] None"

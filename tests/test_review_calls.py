@@ -1,7 +1,9 @@
 """Which calls go native, how many traces a function keeps, and what slices of Variables take."""
 
 import collections
+import dataclasses
 import gc
+import sys
 import warnings
 import weakref
 
@@ -11,6 +13,7 @@ import pytest
 import tracejit as tj
 from tracejit.errors import RetracingWarning
 from tracejit.function import MANY_TRACES, TRACES, Function
+from tracejit.runtime.entry import NativeCallable
 
 Pair = collections.namedtuple("Pair", "a b")
 Other = collections.namedtuple("Other", "a b")
@@ -40,6 +43,81 @@ def test_named_tuples_go_native(slow):
     assert g(nest).numpy()[0] == 3 and not slow
     with pytest.raises(AttributeError):
         f((x, y))
+
+
+@dataclasses.dataclass
+class Model:
+    w: object
+    b: object
+    scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    w: object
+    b: object
+    scale: float = 1.0
+
+
+class Derived(Model):
+    pass
+
+
+@pytest.mark.parametrize("cls", [Model, Slotted, Derived])
+def test_dataclasses_go_native(slow, cls):
+    f = tj.function(lambda m, x: x * m.w["w"] * m.scale + m.b)
+    x = tj.ones(3)
+    f(cls({"w": x * 2.0}, x), x)
+    slow.clear()
+    assert f(cls({"w": x * 3.0}, x * 4.0, 2.0), x).numpy()[0] == 10
+    assert f(x=x, m=cls({"w": x * 3.0}, x)).numpy()[0] == 4 or slow
+    slow.clear()
+    assert f(m=cls({"w": x * 3.0}, x), x=x).numpy()[0] == 4
+    other = Model if cls is Slotted else Slotted
+    assert f(other({"w": x * 5.0}, x), x).numpy()[0] == 6 and slow
+    assert f(cls({"w": x * 3.0}, cls(x, x).b, 2.0), x).numpy()[0] == 7
+    kept = cls({"w": x}, x)
+    references = sys.getrefcount(kept), sys.getrefcount(kept.b)
+    for _ in range(50):
+        f(kept, x)
+    assert (sys.getrefcount(kept), sys.getrefcount(kept.b)) == references
+
+
+def test_dataclasses_that_lack_a_field_or_whose_class_changes(slow):
+    @dataclasses.dataclass
+    class Mine:
+        w: object
+        b: object
+
+    f = tj.function(lambda m: m.w - m.b)
+    x = tj.ones(3)
+    m = Mine(x, x)
+    f(m)
+    slow.clear()
+    assert f(m).numpy()[0] == 0 and not slow
+    bare = Mine(x, x)
+    del bare.b
+    with pytest.raises(AttributeError):
+        f(bare)
+    Mine.w = property(lambda self: self.b * 5.0, lambda self, value: None)
+    assert f(m).numpy()[0] == 4
+    del Mine.w
+    m.w = x * 2.0
+    assert f(m).numpy()[0] == 1 and f(m).numpy()[0] == 1
+    slow.clear()
+    assert f(m).numpy()[0] == 1 and not slow
+    Mine.__getattribute__ = lambda self, name: x * 7.0 if name == "w" else object.__getattribute__(self, name)
+    assert f(m).numpy()[0] == 6 and f(m).numpy()[0] == 6
+
+
+def test_dataclasses_where_calls_go_through_python(slow):
+    f = tj.function(lambda m, x: m.w * m.b + x)
+    x = tj.ones(3)
+    f(Model(x, x), x)
+    slow.clear()
+    call = NativeCallable.__call__  # what is called where native code cannot read Python's objects
+    assert call(f, Model(x * 3.0, x), x).numpy()[0] == 4 and not slow
+    assert call(f, Slotted(x * 3.0, x), x).numpy()[0] == 4 and slow
 
 
 def test_tensors_by_default_go_native(slow):
@@ -78,7 +156,7 @@ def test_traces_of_objects_made_anew_are_forgotten_after_a_warning():
         for _ in range(TRACES + 40):
             f(x, type("Mine", (), {})())
     assert len(found) == 1 and found[0].filename == __file__
-    assert len(f.concrete_functions) == TRACES
+    assert len(f.concrete_functions) == 1  # a trace ends with the objects among its arguments
     gc.collect()
     assert gone() is None
 

@@ -52,7 +52,7 @@ def test_public_functions_and_operators_refuse_what_traces_refuse():
 # --- tensors that outlive their trace -------------------------------------------------------------------------------
 def leak():
     kept = []
-    tj.function(lambda x: kept.append(x + 1.0) or x)(tj.ones(3))
+    tj.function(lambda x: kept.append(x + 1.0) or x, autograph=False)(tj.ones(3))
     return kept[0]
 
 

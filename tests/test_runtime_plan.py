@@ -4,6 +4,7 @@ import ctypes
 import gc
 import signal
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from runtime_plans import (
 )
 
 from tracejit.errors import ArgumentError
-from tracejit.runtime import memory
+from tracejit.runtime import executor, interpreter, memory, program
 from tracejit.runtime.program import Plan
 from tracejit.runtime.records import (
     Capture,
@@ -56,6 +57,7 @@ def lib():
 @pytest.fixture(params=["native", "python"])
 def run(request):
     """Carries out a plan on arguments, natively or in Python."""
+    executor.native()
     return Plan.run if request.param == "native" else Plan.run_python
 
 
@@ -68,7 +70,7 @@ def test_tensors_and_arrays_are_taken_and_a_tensor_comes_back(lib, run):
         assert r._a.tolist() == [11, 22, 33]
         assert r._a.dtype is F32 and r._a.base is None
         assert r._a.flags.num == np.empty(3, np.float32).flags.num
-        assert r._a.ctypes.data % 64 == 0 or run is Plan.run_python
+        assert r._a.ctypes.data % 64 == 0
         assert not hasattr(r, "name") and r.__dict__ == {}
 
 
@@ -504,3 +506,39 @@ def test_a_plan_describes_itself(lib):
     assert "steps" in repr(p)
     loop = Plan(Tensor, frame=[0], steps=[JumpIfFalse(0, 2), Jump(0)]).describe()
     assert "if not %0 jump to 2" in loop and "jump to 0" in loop
+
+
+# --- before native code is ready ----------------------------------------------------------------------------------
+def test_light_plans_need_not_wait_for_native_code(lib, monkeypatch):
+    light = [
+        add_plan(lib),
+        add_plan(lib, release_gil=True),
+        add_plan(lib, 100_000),
+        Plan(Tensor, captures=[Capture(0, Variable([1.0]), F64, (1,), False)], frame=[0]),
+        Plan(Tensor, steps=[Host(abs)]),
+        Plan(Tensor, args=[StaticArg("a")], returns=Returns("single", [Constant(1)])),
+    ]
+    step = Kernel(lib["add"], (0, 1, 2), 3, "add")
+    heavy = [
+        add_plan(lib, 1_000_000),
+        add_plan(lib, arena_bytes=9 << 20),
+        Plan(Tensor, frame=[0, 0, 0], steps=[step] * 65),
+        Plan(Tensor, steps=[Jump(1)]),
+        Plan(Tensor, frame=[0], steps=[JumpIfFalse(0, 1)]),
+        Plan(Tensor, captures=[Capture(0, Variable([1.0]), F64, (1,), True)], frame=[0], unshare=abs),
+    ]
+    assert all(map(interpreter.suits, light)) and not any(map(interpreter.suits, heavy))
+    taken = []
+    monkeypatch.setattr(executor, "ready", lambda: False)
+    monkeypatch.setattr(program, "ready", lambda: False)
+    monkeypatch.setattr(interpreter, "run", lambda plan, leaves: taken.append(plan))
+    monkeypatch.setattr(program, "native", lambda: types.SimpleNamespace(execute=lambda plan, leaves: None))
+    for p in (*light, *heavy):
+        p.run([])
+    assert taken == light
+
+
+def test_results_of_either_way_are_alike(lib, run):
+    x = tensor(1, 2, 3)
+    r = run(add_plan(lib), [x, x])._a
+    assert r.ctypes.data % 64 == 0 and r.flags.owndata and r.base is None

@@ -149,6 +149,7 @@ def tail(f: Func, drop: int) -> Func:
 
 LN2 = mp.log(2)
 EXP = (-LN2 / 2 * mp.mpf("1.002"), LN2 / 2 * mp.mpf("1.002"))
+EXP_CELL = (-LN2 / 32 * mp.mpf("1.002"), LN2 / 32 * mp.mpf("1.002"))
 LOG = (mp.mpf(-0.25), mp.mpf(0.5))
 QUARTER = (mp.mpf(0), (mp.pi / 4) ** 2 * mp.mpf("1.02"))
 
@@ -168,6 +169,12 @@ def _log(degree: int) -> Task:
     return Task(f, *LOG, degree, lambda x: max(abs(x * x / mp.log(1 + x)) if x else 0, mp.mpf("1e-4")))
 
 
+def _log_cell(degree: int) -> Task:
+    """log(1+r) = r + r*r*P(r) where lower/celltables.py has a place for the rest of the number."""
+    f = tail(lambda x: mp.log(1 + x), 2)
+    return Task(f, -0.03126, 0.06251, degree, lambda x: max(abs(x * x / mp.log(1 + x)) if x else 0, mp.mpf("1e-4")))
+
+
 def _atanh(degree: int) -> Task:
     """log((1+s)/(1-s)) = 2s + s*z*P(z), z = s*s."""
 
@@ -185,6 +192,16 @@ def _atanh_near(degree: int) -> Task:
 def _sin(degree: int) -> Task:
     f = tail_even(mp.sin, 3)
     return Task(f, *QUARTER, degree, lambda z: max(z, mp.mpf("1e-6")))
+
+
+def _sin_half(degree: int) -> Task:
+    """sin(r) = r + r*z*P(z), z = r*r, |r| <= pi/2."""
+
+    def weight(z: Real) -> Real:
+        r = mp.sqrt(z)
+        return max(r * z / mp.sin(r) if z else 0, mp.mpf("1e-6"))
+
+    return Task(tail_even(mp.sin, 3), 0, (mp.pi / 2) ** 2 * mp.mpf("1.0002"), degree, weight)
 
 
 def _cos(degree: int) -> Task:
@@ -231,6 +248,20 @@ def _erfcx(center: float, top: float, degree: int) -> Task:
     return Task(f, (mp.mpf("0.49") - c) / (mp.mpf("0.49") + c), (top - c) / (top + c), degree)
 
 
+def _erf_cell(place: Real, reach: Real, degree: int) -> Task:
+    """(erf(place + d) - erf(place)) / d for |d| <= reach, that added to erf(place) rounded."""
+
+    def f(d: Real) -> Real:
+        if abs(d) < mp.mpf("1e-12"):
+            return 2 / mp.sqrt(mp.pi) * mp.exp(-place * place)
+        return (mp.erf(place + d) - mp.erf(place)) / d
+
+    def weight(d: Real) -> Real:
+        return max(abs(d), mp.mpf("1e-6")) / mp.erf(place + d) if place else 1 / f(d)
+
+    return Task(f, -reach if place else 0, reach, degree, weight)
+
+
 def _log_table(degree: int) -> Task:
     """log(1+r) = r - r*r/2 - r*r*r/2*P(r) for the interval of one table entry."""
     return Task(tail(lambda x: -2 * mp.log(1 + x), 3), -0.0626, 0.0626, degree, lambda x: mp.mpf(1))
@@ -246,16 +277,21 @@ TASKS: dict[str, Callable[[], Task]] = {
     "exp double": lambda: _exp(9),
     "exp_up float": lambda: _exp(4, mp.mpf(-0.002), LN2 * mp.mpf("1.002")),
     "exp_up double": lambda: _exp(9, mp.mpf(-0.002), LN2 * mp.mpf("1.002")),
+    "exp_cell float": lambda: _exp(1, *EXP_CELL),
+    "exp_cell double": lambda: _exp(4, *EXP_CELL),
+    "exp_cell_up double": lambda: _exp(5, mp.mpf("-0.0001"), 2 * EXP_CELL[1]),
     "exp2 float": lambda: _exp2(5),
     "exp2 double": lambda: _exp2(10),
     "log float": lambda: _log(7),
     "log double": lambda: _atanh(6),
+    "log_cell float": lambda: _log_cell(3),
     "atanh float": lambda: _atanh_near(2),
     "atanh double": lambda: _atanh_near(7),
     "pow float": lambda: _log_table_short(5),
     "pow double": lambda: _log_table(10),
     "sin float": lambda: _sin(2),
     "sin double": lambda: _sin(5),
+    "sin_half float": lambda: _sin_half(3),
     "cos float": lambda: _cos(2),
     "cos double": lambda: _cos(5),
     "asin float": lambda: _odd1(mp.asin, 0.25, 4),
@@ -271,16 +307,32 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
+ERF_CELLS = {"erf_cells float": (mp.mpf(67) / 256, 4), "erf_cells double": (mp.mpf(3249) / 8192, 11)}
+
+
 def digits(c: Real, name: str) -> str:
     """As many digits as the format needs."""
     return repr(float(c)) if name.endswith("double") else f"{float(c):.9g}"
 
 
+def print_cells(name: str, step: Real, degree: int) -> None:
+    """For each power, the highest first, the coefficients of 16 places that are `step` apart."""
+    fits = [solve(_erf_cell(i * step, step / 2, degree)) for i in range(16)]
+    print(f"{name}: error 2**{float(mp.log(max(r.error for r in fits), 2)):.2f}")
+    rows = [mp.erf(i * step) for i in range(16)], *zip(*[r.p for r in fits], strict=True)
+    for row in reversed(rows):
+        print("    (" + ", ".join(digits(c, name) for c in row) + ")", flush=True)
+
+
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("names", nargs="*", help="first words of the task names; none: all")
+    wanted = ap.parse_args().names
+    for name, (step, degree) in ERF_CELLS.items():
+        if not wanted or name.split()[0] in wanted:
+            print_cells(name, step, degree)
     for name, make in TASKS.items():
-        if (wanted := ap.parse_args().names) and name.split()[0] not in wanted:
+        if wanted and name.split()[0] not in wanted:
             continue
         task = make()
         r = solve(task)

@@ -6,6 +6,8 @@ import enum
 import inspect
 import itertools
 import operator
+import types
+import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,8 @@ from tracejit.context import context
 from tracejit.errors import ArgumentError, ShapeError, SignatureError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.types import DType, as_dtype, float32
-from tracejit.runtime.records import Form
+from tracejit.runtime import layout
+from tracejit.runtime.records import Fields, Form
 from tracejit.tensor import Operand, Tensor, Variable, convert, leaked
 
 
@@ -52,32 +55,42 @@ class TensorSpec:
         return hash((self.shape, self.dtype))
 
 
-class Static:
-    """A Python object as part of a trace's key: by value where that is safe, else by identity."""
+_VALUES = (str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice)
 
-    __slots__ = ("value", "_by_value")
+
+class Static:
+    """A Python object as part of a trace's key: by value where that is safe, else by identity, held weakly."""
+
+    __slots__ = ("get", "weak", "_by_value", "_hash", "_type")
 
     def __init__(self, value: Any) -> None:
-        self.value = value
-        self._by_value = isinstance(
-            value, (str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice)
-        )
+        self._by_value, self._type = isinstance(value, _VALUES), type(value).__name__
+        self.weak = not self._by_value and type(value).__weakrefoffset__ != 0
+        self.get: Callable[[], Any] = weakref.ref(value) if self.weak else lambda: value
+        if isinstance(value, slice):
+            self._hash = hash((value.start, value.stop, value.step))
+        else:
+            self._hash = hash(value) if self._by_value else id(value)
+
+    value = property(lambda self: self.get())
+
+    @property
+    def gone(self) -> bool:
+        return self.weak and self.get() is None
 
     def __hash__(self) -> int:
-        if isinstance(self.value, slice):
-            return hash((self.value.start, self.value.stop, self.value.step))
-        return hash(self.value) if self._by_value else id(self.value)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Static):
             return False
         a, b = self.value, other.value
         if a is b:
-            return True
+            return self.weak == other.weak and not (self.weak and a is None)
         return self._by_value and type(a) is type(b) and a == b and not (a != a)
 
     def __repr__(self) -> str:
-        return repr(self.value)
+        return f"<{self._type} object that is gone>" if self.gone else repr(self.value)
 
 
 @dataclass(frozen=True)
@@ -110,9 +123,23 @@ def number_leaves(x: Any, counter: Iterator[int]) -> Any:
     if t is dict:
         parts = {k: number_leaves(x[k], counter) for k in sorted(x)}
         return {k: parts[k] for k in x}
+    if (names := _readable(t)) is not None:
+        return Fields(t, layout.version(t), {k: number_leaves(getattr(x, k), counter) for k in names})
     if tree.flatten(x)[1] is not tree.LEAF:
         raise TypeError(f"{t.__name__} is no container of native calls")
     return next(counter)
+
+
+def _readable(t: type) -> tuple[str, ...] | None:
+    """The fields of a class whose objects are containers, if reading them runs no Python code."""
+    names = tree.fields_of(t)
+    if names is None or issubclass(t, (tuple, list, dict)) or not layout.version(t):
+        return None
+    if t.__getattribute__ is not object.__getattribute__ or hasattr(t, "__getattr__"):
+        return None
+    of_class = [inspect.getattr_static(t, k, None) for k in names]
+    plain = all(isinstance(a, types.MemberDescriptorType) or not hasattr(type(a), "__get__") for a in of_class)
+    return names if plain else None
 
 
 def _checked(signature: Any) -> tuple:
@@ -139,6 +166,14 @@ class Arguments:
         self._plain = self.signature is not None and all(
             p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in self.signature.parameters.values()
         )
+
+    def bound(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """All arguments, those by default included, as they are given."""
+        if self.signature is None:
+            return args, kwargs
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.args, bound.kwargs
 
     def flatten(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
         """The leaves of all arguments, those by default included, and their structure."""
@@ -260,3 +295,10 @@ def kinds_of(leaves: list, static: Container[int]) -> tuple[tuple[Kind, ...], li
 def in_range(x: Any) -> bool:
     """Whether a Python number can be an input; integers that do not fit int32 are constants, checked as eagerly."""
     return type(x) is float or -(2**31) <= x < 2**31
+
+
+def as_eager(x: Any) -> Any:
+    """An argument leaf as plain Python code takes it, where a trace would take a tensor or a number."""
+    if type(x) is Default:
+        return x.value
+    return convert(x) if isinstance(x, (np.ndarray, np.generic)) else x

@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.config import config
 from tracejit.errors import Faults
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Graph, Value
+from tracejit.ir.text import walk
 from tracejit.ir.types import canonical
+from tracejit.lower.found import RUNNERS, received
 from tracejit.lower.program import Program, State
 from tracejit.passes.pipeline import optimize
 from tracejit.passes.prepare import prepare
 from tracejit.passes.simplify import Report
 from tracejit.runtime import memory, threads
-from tracejit.runtime.records import Argument, Host, Returns, ScalarArg, StaticArg, StepRecord, TensorArg
+from tracejit.runtime.records import Argument, Constant, Host, Returns, ScalarArg, StaticArg, StepRecord, TensorArg
 from tracejit.tensor import Tensor, Variable, wrap
 from tracejit.tracing import Trace, constant, dim
 
@@ -42,7 +45,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Leaf:
-    """How an argument leaf enters: "tensor", "scalar" (a Python number as an input), "static" or "variable"."""
+    """How an argument leaf enters: "tensor", "scalar" (a Python number as an input), "static" or "variable".
+
+    `value` is the object of the last two, as the trace's key has it.
+    """
 
     kind: str
     param: int = -1
@@ -76,7 +82,7 @@ def parts_of(trace: Trace, leaves: list[Leaf], graph: Graph, outputs: int) -> Pa
 
 
 def array_of(owner: Any) -> np.ndarray:
-    return owner._a if isinstance(owner, Tensor) else canonical(owner)
+    return owner._a if isinstance(owner, (Tensor, Moving)) else canonical(owner)
 
 
 class Executable:
@@ -114,7 +120,7 @@ class Executable:
     def _lower(self) -> None:
         t0 = time.perf_counter()
         try:
-            self.prepared = prepare(self.optimized)
+            self.prepared = prepare(self.optimized, self.numerics)
             index = {p: i for i, p in enumerate(self.parts.graph.params)}
             mine = self.prepared.params
             results = self.prepared.results
@@ -156,7 +162,7 @@ class Executable:
             out: list[Argument] = []
             for leaf in self.parts.leaves:
                 if leaf.kind in ("static", "variable"):
-                    out.append(StaticArg(leaf.value))
+                    out.append(StaticArg(leaf.value.get if leaf.value.weak else leaf.value.value, leaf.value.weak))
                     continue
                 p = params[leaf.param]
                 if leaf.kind == "scalar":
@@ -170,14 +176,14 @@ class Executable:
         keep = []
         refresh: list[StepRecord] = []
         for p, owner in self.parts.captures:
-            a = owner._a if isinstance(owner, Tensor) else owner
+            a = owner._a if isinstance(owner, (Tensor, Moving)) else owner
             if not (a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative):
                 a = np.array(a, p.dtype.np, order="C", subok=False)
                 if not isinstance(owner, Tensor):  # the user may write to it between calls
                     refresh.append(Host(functools.partial(_copy_again, a, owner)))
             keep.append(a)
             constants[params[index[p]]] = a.ctypes.data
-        for n in self.prepared.nodes:
+        for n in [n for g in walk(self.prepared, "sized") for n in g.nodes]:
             if n.op is constant and n.attr("value").array is not None:
                 a = np.ascontiguousarray(n.attr("value").array)
             elif n.op is dim:
@@ -186,7 +192,14 @@ class Executable:
                 continue
             keep.append(a)
             constants[n.out] = a.ctypes.data
-        plan = self.program.bind(sizes, arguments, constants, lambda b: returns, _unshare, keep)
+
+        def result(b: Any) -> Returns:
+            found = frozenset(i for i, r in enumerate(b.p.results) if r in b.kept)
+            if not found:
+                return returns
+            return Returns("call", tuple(range(len(b.p.results))), functools.partial(_received, returns, found))
+
+        plan = self.program.bind(sizes, arguments, constants, result, _unshare, keep)
         return plan.preceded_by(refresh) if refresh else plan
 
     def run(self, plan: Any, leaves: Sequence[Any]) -> Any:
@@ -215,6 +228,24 @@ class Executable:
         for p, v in self.parts.reads:
             out[index[p]] = v._a
         return out
+
+
+def _received(returns: Returns, found: frozenset[int], items: tuple[Any, ...]) -> Any:
+    """The function's result, with the arrays whose sizes the program has found out behind their handles."""
+    tensors = [wrap(received(int(t._a))) if i in found else t for i, t in enumerate(items)]
+    made = tuple([i.value if isinstance(i, Constant) else tensors[i] for i in returns.items])
+    if returns.finish is not None:
+        return returns.finish(made)
+    return {"none": None, "single": made[0] if made else None, "tuple": made, "list": list(made)}[returns.kind]
+
+
+def _part_of(graph: Graph, numerics: str) -> Any:
+    """A function of arrays that runs a part of a program whose sizes are known now."""
+    exe = graph_executable(graph, numerics.lower(), Faults(graph.name), optimized=True)
+    return lambda arrays: [t._a for t in run_flat(exe, [wrap(a) for a in arrays])]
+
+
+RUNNERS.append(_part_of)
 
 
 def _copy_again(to: np.ndarray, source: np.ndarray, frame: int) -> None:

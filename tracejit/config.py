@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tracejit.context import activity
+from tracejit.context import activity, context
 
 
 def _flag(name: str) -> bool:
@@ -37,3 +39,20 @@ class Config:
 
 config = Config()
 config.run_functions_eagerly(_flag("TRACEJIT_EAGER"))
+
+
+@contextmanager
+def debug() -> Iterator[None]:
+    """Decorated functions that this thread calls in the block run as plain Python: line by line, for a debugger."""
+    activity.enter()
+    context.plain += 1
+    try:
+        yield
+    finally:
+        context.plain -= 1
+        activity.leave()
+
+
+def eagerly() -> bool:
+    """Whether decorated functions are to run as plain Python."""
+    return config.functions_run_eagerly or context.plain > 0

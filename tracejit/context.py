@@ -47,6 +47,7 @@ class Context(threading.local):
     def __init__(self) -> None:
         self.trace: Evaluator | None = None
         self.tapes: tuple[Listener, ...] = ()
+        self.plain = 0  # blocks around in which functions run as plain Python
         self.masked = False  # whether the cotangent at hand comes from the branches of a selection
 
 

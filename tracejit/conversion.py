@@ -22,7 +22,7 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
     NumPy arrays keep their dtype. Nothing is narrowed silently: an integer that fits no type raises `DTypeError`.
     """
     if isinstance(x, (np.ndarray, np.generic)):
-        a = _asarray(x)
+        a = x if isinstance(x, np.ndarray) else quietly(_asarray, x)
         if dtype is not None and a.dtype != dtype.np:
             return _converted(a, dtype)
         return quietly(canonical, a)

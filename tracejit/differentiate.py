@@ -9,6 +9,7 @@ import numpy as np
 
 from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
+from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
 from tracejit.config import config
@@ -280,7 +281,7 @@ def _write(parts: Parts, arrays: Sequence[np.ndarray]) -> None:
 
 def _leaves(parts: Parts, inputs: list[Any], values: list[Tensor]) -> list[Any]:
     """The argument leaves as plans take them."""
-    ready = [x.value if x.kind in ("static", "variable") else None for x in parts.leaves]
+    ready = [x.value.value if x.kind in ("static", "variable") else None for x in parts.leaves]
     for i, leaf in enumerate(parts.leaves):
         if leaf.kind == "tensor":
             ready[i] = np.asarray(values[leaf.param]._a, order="C")
@@ -302,7 +303,8 @@ def _operands(parts: Parts, inputs: list[Any]) -> tuple[list[Operand], list[Tens
             # the user may write to an array before the gradient is taken
             keys[i] = wrap(np.array(a, d.np, order="C", copy=True))
     for p, owner in parts.captures:
-        keys[index[p]] = owner if isinstance(owner, Tensor) else wrap(array_of(owner).copy())
+        known = owner.tensor if isinstance(owner, Moving) else owner
+        keys[index[p]] = known if isinstance(known, Tensor) else wrap(array_of(owner).copy())
     for p, v in parts.reads:
         keys[index[p]] = v
     values = [wrap(k._a) if isinstance(k, Variable) else k for k in keys]

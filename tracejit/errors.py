@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import linecache
 import os
@@ -15,6 +16,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in ("operators", "calls", "branches")])
 
 
 class TracejitError(Exception):
@@ -73,6 +75,15 @@ class LeakedTensorError(TracejitError, RuntimeError):
     """A traced tensor was used after its trace had ended, for example because it was stored in a list outside."""
 
 
+class ControlFlowError(TracejitError, TypeError):
+    """Branches or steps of a loop that do not fit together, or a construct that cannot be compiled."""
+
+
+class ConversionError(ControlFlowError):
+    """A construct that cannot be compiled. The function that has it runs as plain Python; if it is strict, this is
+    raised."""
+
+
 class GradientError(TracejitError, RuntimeError):
     """A gradient that cannot be taken: a tape used twice, a target that is no tensor."""
 
@@ -83,6 +94,10 @@ class GraphError(TracejitError, AssertionError):
 
 class CompileWarning(UserWarning):
     """A function could not be compiled and runs in the reference interpreter."""
+
+
+class ConversionWarning(UserWarning):
+    """A function has a construct that cannot be compiled and runs as plain Python."""
 
 
 class RetracingWarning(UserWarning):
@@ -154,12 +169,21 @@ def is_internal(filename: str) -> bool:
     return filename.startswith((_HERE, "<frozen"))
 
 
+def acts_for_users(filename: str) -> bool:
+    """Whether code is the user's, or does what the user's code says in its place."""
+    return not is_internal(filename) or filename.startswith(_FOR_USERS)
+
+
 _positions: dict[tuple[CodeType, int], tuple[int | None, int | None, int | None, int | None]] = {}
 
 
 def _location(frame: FrameType) -> Location:
-    code, at = frame.f_code, frame.f_lasti
-    line, columns = frame.f_lineno, None
+    return location_at(frame, frame.f_lasti, frame.f_lineno)
+
+
+def location_at(frame: FrameType, at: int, line: int | None = None) -> Location:
+    """The line and columns of an instruction of a frame's code."""
+    code, columns = frame.f_code, None
     key = (code, at)
     if key not in _positions:
         _positions[key] = (None, None, None, None)
@@ -168,6 +192,7 @@ def _location(frame: FrameType) -> Location:
                 _positions[key] = p
                 break
     first, last, c0, c1 = _positions[key]
+    line = first if line is None else line
     if first is not None and c0 is not None and c1 is not None and first == last:
         columns = (c0, c1)
     return Location(code.co_filename, line or 0, code.co_name, columns)
@@ -194,6 +219,14 @@ def user_frames(skip: int = 1, limit: int = 3) -> list[Location]:
     return out
 
 
+def user_code(skip: int = 1) -> CodeType | None:
+    """The code that the innermost frame outside this package runs."""
+    f: FrameType | None = sys._getframe(skip)
+    while f is not None and is_internal(f.f_code.co_filename):
+        f = f.f_back
+    return None if f is None else f.f_code
+
+
 def user_depth() -> int:
     """The `stacklevel` with which a warning of the caller's names the innermost line outside this package."""
     depth, f = 1, sys._getframe(1)
@@ -210,10 +243,14 @@ def locate(error: TracejitError) -> TracejitError:
 
 
 def ends_inside(tb: TracebackType | None) -> bool:
-    """Whether the innermost frame is this package's own."""
-    while tb is not None and tb.tb_next is not None:
+    """Whether the innermost frame is this package's own: one that is not there in the place of the user's code."""
+    inside = False
+    while tb is not None:
+        name = tb.tb_frame.f_code.co_filename
+        if not name.startswith(_FOR_USERS):  # the caller's or the callee's frame tells
+            inside = is_internal(name)
         tb = tb.tb_next
-    return tb is not None and is_internal(tb.tb_frame.f_code.co_filename)
+    return inside
 
 
 def trim(tb: TracebackType | None) -> TracebackType | None:
@@ -248,6 +285,20 @@ def hide_frames(error: BaseException) -> None:
         if isinstance(chain, TracejitError) or not ends_inside(chain.__traceback__):
             chain.__traceback__ = trim(chain.__traceback__)
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+
+
+def raise_at(lines: list[Location], error: BaseException) -> None:
+    """Raise an error whose traceback goes through these lines of the user's code, the last of them innermost."""
+    if not lines:
+        raise error
+    body = ast.parse("raise ag__error" if len(lines) == 1 else "ag__next()").body
+    first, *rest = lines
+    for n in (x for s in body for x in ast.walk(s)):
+        if hasattr(n, "lineno"):
+            n.lineno = n.end_lineno = first.line or 1  # type: ignore[attr-defined]
+            n.col_offset, n.end_col_offset = first.columns or (0, 0)  # type: ignore[attr-defined]
+    code: CodeType = compile(ast.Module(body, []), first.file, "exec").replace(co_name=first.function)
+    exec(code, {"ag__error": error, "ag__next": lambda: raise_at(rest, error)})
 
 
 def without_frames(f: Callable[P, R]) -> Callable[P, R]:

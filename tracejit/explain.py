@@ -20,7 +20,8 @@ def explain(c: Concrete) -> str:
         f"{c.function.__qualname__}: traced because: {c.reason}",
         f"  trace {t.trace_ms:.1f} ms, optimize {t.optimize_ms:.1f} ms, "
         f"lower {t.lower_ms:.1f} ms, compile {t.compile_ms:.1f} ms",
-        "", "graph", str(exe.parts.graph), *_rewrites(exe.report), "", f"optimized: {kept}", str(exe.optimized),
+        *_guards(c), "", "graph", str(exe.parts.graph), *_rewrites(exe.report), "", f"optimized: {kept}",
+        str(exe.optimized),
     ]  # fmt: skip
     if exe.program is not None:
         lines += _kernels(exe.program)
@@ -29,6 +30,14 @@ def explain(c: Concrete) -> str:
     elif exe.error is not None:
         lines += ["", f"runs in the interpreter: {exe.error}"]
     return "\n".join(lines)
+
+
+def _guards(c: Concrete) -> Iterator[str]:
+    """What the trace has read from outside, which must stay as it was."""
+    if c.reads is not None and c.reads.guards:
+        names = [g.label for g in c.reads.guards]
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        yield f"  holds as long as these stay the same: {', '.join(names[:20])}{more}"
 
 
 def _rewrites(report: Any) -> Iterator[str]:

@@ -15,12 +15,21 @@ from typing import Any
 import numpy as np
 
 from tracejit import tree
-from tracejit.arguments import Arguments, TensorSpec, kinds_of
-from tracejit.config import config
+from tracejit.arguments import Arguments, TensorSpec, as_eager, kinds_of
+from tracejit.autograph import operators, places
+from tracejit.autograph.attempts import Memory
+from tracejit.autograph.convert import unconverted
+from tracejit.autograph.effects import Effects
+from tracejit.autograph.failures import recursion_explained
+from tracejit.autograph.varying import varying
+from tracejit.concrete import Executable
+from tracejit.config import eagerly
 from tracejit.context import context
 from tracejit.differentiate import record_call
 from tracejit.errors import (
     ArgumentError,
+    ConversionError,
+    ConversionWarning,
     Faults,
     RetracingWarning,
     SignatureError,
@@ -63,8 +72,12 @@ class _Methods:
 class Function(NativeCallable):
     """A Python function that is traced and compiled. Made by `@tj.function`."""
 
-    def __init__(self, python: Callable[..., Any], input_signature: Any, numerics: str, name: str | None) -> None:
+    def __init__(
+        self, python: Callable[..., Any], input_signature: Any, numerics: str, name: str | None,
+        autograph: bool = True, strict: bool = False,
+    ) -> None:  # fmt: skip
         self.python_function = python
+        self.autograph, self.strict = autograph, strict
         self.numerics = numerics
         self.__name__: str = name or str(getattr(python, "__name__", type(python).__name__))
         self.__doc__ = python.__doc__
@@ -80,7 +93,9 @@ class Function(NativeCallable):
         self._clock = itertools.count()
         self._forms: dict[tuple, Any] = {}
         self._tracing_count = 0
+        self.memories: dict[tuple, Memory] = {}  # what attempts at traces have found out
         self.faults = Faults(self.__name__)
+        self._unstaged: ConversionError | None = None  # why it runs as plain Python
 
     @property
     def _signature(self) -> inspect.Signature | None:
@@ -98,7 +113,7 @@ class Function(NativeCallable):
         found = kept.get(key)
         if found is None or found.python_function.__self__ is not instance:  # type: ignore[attr-defined]
             method = pytypes.MethodType(self.python_function, instance)
-            found = kept[key] = Function(method, self.input_signature, self.numerics, self.__name__)
+            found = kept[key] = Function(*self._made_of(method))
         return found
 
     def __repr__(self) -> str:
@@ -123,38 +138,79 @@ class Function(NativeCallable):
         python = copy.deepcopy(self.python_function, memo)
         return self if python is self.python_function else Function(*self._made_of(python))
 
-    def _made_of(self, python: Callable[..., Any]) -> tuple[Callable[..., Any], Any, str, str]:
-        return python, self.input_signature, self.numerics, self.__name__
+    def _made_of(self, python: Callable[..., Any]) -> tuple[Callable[..., Any], Any, str, str, bool, bool]:
+        return python, self.input_signature, self.numerics, self.__name__, self.autograph, self.strict
 
     # --- calling ------------------------------------------------------------------------------------------------------
     def _slow(self, *args: Any, **kwargs: Any) -> Any:
         """A call that no native plan takes: keywords, nests, new kinds of arguments, tapes, traces around."""
         try:
-            if config.functions_run_eagerly or context.trace is not None:
+            if context.trace is not None:
+                return self.traced_function()(*args, **kwargs)
+            if eagerly():
                 return self.python_function(*args, **kwargs)
             return self._call(args, kwargs)
         except Exception as e:
             hide_frames(e)
             raise
 
+    def traced_function(self) -> Callable[..., Any]:
+        """What runs while it is traced."""
+        if self.autograph:
+            return operators.callee(self.python_function)  # type: ignore[no-any-return]
+        return unconverted(self.python_function, "traced with autograph=False")
+
     def _call(self, args: tuple, kwargs: dict) -> Any:
         leaves, structure = self._arguments.flatten(args, kwargs)
-        concrete, inputs, sizes = self._find(leaves, structure)
+        try:
+            if self._unstaged is not None:
+                return self._as_python(leaves, structure)
+            concrete, inputs, sizes = self._find(leaves, structure)
+        except ConversionError as e:
+            if self.strict:
+                raise
+            self._give_up(e)
+            return self._as_python(leaves, structure)
         concrete.calls += 1
+        if concrete.effects is not None:
+            given = self._arguments.bound(args, kwargs) if concrete.effects.on_arguments else None
+            return self._with_effects(concrete, concrete.effects, inputs, sizes, leaves, given)
         if context.tapes:
             return concrete.rebuild(record_call(concrete, inputs, sizes))
         exe = concrete.executable
         plan = exe.plan(sizes, concrete.returns)
+        if plan is not None and concrete.reads is not None:
+            concrete.reads.arm()
         result = exe.run(plan, _plan_leaves(concrete, leaves))
         if result is NotImplemented:
-            out, new = exe.interpret(exe.all_arrays([_array(x) for x in inputs]))
-            for v, a in zip(exe.parts.writes, new, strict=True):
-                v._a = a
-            return concrete.rebuild(out)
-        self._remember(plan, args, kwargs, leaves)
+            return concrete.rebuild(_interpreted(exe, inputs))
+        self._remember(concrete, plan, args, kwargs, leaves)
         return result
 
-    def _remember(self, plan: Any, args: tuple, kwargs: dict, leaves: list) -> None:
+    def _with_effects(
+        self, concrete: Concrete, effects: Effects, inputs: list[Any], sizes: dict[str, int], leaves: list, given: Any
+    ) -> Any:
+        """A call that changes Python objects: what it does to them follows when it has succeeded."""
+        if concrete.once:
+            self._drop(concrete)
+        with effects.lock:
+            effects.begin()
+            if context.tapes:
+                outputs: Any = record_call(concrete, inputs, sizes)
+            else:
+                exe = concrete.executable
+                outputs = exe.run(exe.plan(sizes, concrete.returns), _plan_leaves(concrete, leaves))
+                if outputs is NotImplemented:
+                    outputs = _interpreted(exe, inputs)
+            effects.end(outputs[len(outputs) - effects.outputs :], given)
+        return concrete.rebuild(outputs)
+
+    def _drop(self, concrete: Concrete) -> None:
+        """A trace that makes Variables is for one call: the next finds them, or makes others."""
+        with self._lock:
+            self.traces = {k: rest for k, cs in self.traces.items() if (rest := [c for c in cs if c is not concrete])}
+
+    def _remember(self, concrete: Concrete, plan: Any, args: tuple, kwargs: dict, leaves: list) -> None:
         """Let native code take the next call of this form."""
         form = self._arguments.form(args, kwargs)
         if form is None:
@@ -162,15 +218,35 @@ class Function(NativeCallable):
         plain = not kwargs and form.args == tuple(range(len(leaves)))
         seen = (id(plan), repr(form))
         plans = self.plans
-        if seen in self._forms and any(p is self._forms[seen] for p in plans):
+        source, known = self._forms.get(seen, (None, None))
+        if source is plan and any(p is known for p in plans):
             return
+        plans = tuple([p for p in plans if p.guards is None or not p.guards.ended])
         try:
-            plan = plan if plain else plan.called_as(form)
+            ready = (plan if plain else plan.called_as(form)).guarded(concrete.reads)
         except ArgumentError:
             return  # a form that native code does not take: such calls go on through here
-        self._forms = {k: p for k, p in self._forms.items() if any(p is q for q in plans)}
-        self._forms[seen] = plan
-        self.set_plans((plan, *plans[: NATIVE_PLANS - 1]))
+        self._forms = {k: p for k, p in self._forms.items() if any(p[1] is q for q in plans)}
+        self._forms[seen] = plan, ready
+        self.set_plans((ready, *plans[: NATIVE_PLANS - 1]))
+
+    def _give_up(self, error: ConversionError) -> None:
+        """Run as plain Python from now on. Where warnings are errors, the error it is."""
+        hide_frames(error)
+        self._unstaged = error
+        try:
+            shown = error.where[0].show() if error.where else []
+            remedy = error.remedy or "write it with tj.cond, tj.while_loop or tj.where"
+            lines = [f"{self.__name__} runs as plain Python: {error.message}", *shown, f"  remedy: {remedy}"]
+            warnings.warn("\n".join(lines), ConversionWarning, stacklevel=user_depth())
+        except ConversionWarning:
+            self._unstaged = None
+            raise error from None
+
+    def _as_python(self, leaves: list, structure: Any) -> Any:
+        """The call as plain Python, with tensors where the trace has tensors."""
+        args, kwargs = tree.unflatten(structure, [as_eager(x) for x in leaves])
+        return self.python_function(*args, **kwargs)
 
     # --- traces -------------------------------------------------------------------------------------------------------
     def _find(
@@ -184,7 +260,7 @@ class Function(NativeCallable):
             with self._lock:
                 for c in self.traces.get(key, ()):
                     sizes = c.sizes(shapes)
-                    if sizes is not None and (wanted is None or c.is_open(wanted)):
+                    if sizes is not None and (wanted is None or c.is_open(wanted)) and c.still_holds():
                         c.used = next(self._clock)
                         return c, inputs, sizes
                 try:
@@ -198,16 +274,19 @@ class Function(NativeCallable):
                 return c, inputs, sizes
 
     def _keep(self, key: tuple, c: Concrete) -> None:
-        """Add a trace; objects that its key names live as long as it does."""
+        """Add a trace, and forget those whose objects are gone."""
         self.traces.setdefault(key, []).append(c)
         c.used = next(self._clock)
+        for k, kept in list(self.traces.items()):
+            kept[:] = [x for x in kept if x is c or x.reads is None or not x.reads.ended]
+            if not kept:
+                self._forget(k)
         if len(self.concrete_functions) > TRACES:
             oldest = min(self.traces, key=lambda k: min(x.used for x in self.traces[k]))
             kept = self.traces[oldest]
             kept.remove(min(kept, key=lambda x: x.used))
             if not kept:
-                del self.traces[oldest]
-                self._fixed.pop(oldest, None)
+                self._forget(oldest)
         if self._tracing_count == MANY_TRACES:
             text = (
                 f"{self.__name__} has been traced {MANY_TRACES} times, and each trace takes milliseconds; "
@@ -215,6 +294,11 @@ class Function(NativeCallable):
                 "  remedy: pass tensors instead of Python objects made anew for each call, or give an input_signature"
             )
             warnings.warn(text, RetracingWarning, stacklevel=user_depth())
+
+    def _forget(self, key: tuple) -> None:
+        del self.traces[key]
+        self._fixed.pop(key, None)
+        self.memories.pop(key, None)
 
     def _patterns(
         self, key: tuple, shapes: list[tuple], fixed: set[tuple[int, int]], wanted: list[TensorSpec | None] | None
@@ -227,6 +311,13 @@ class Function(NativeCallable):
         earlier = self.traces.get(key, ())
         if not earlier:
             return [tuple(s) for s in shapes], "first call" if not self.traces else why(self.traces, key)
+        stale = [c for c in earlier if c.sizes(shapes) is not None]
+        if stale:
+            stale.sort(key=lambda c: c.used)
+            latest = stale[-1]
+            self.memories[key].varying |= varying([c.reads for c in stale if c.reads is not None])
+            changes = latest.reads.changes() if latest.reads is not None else []
+            return latest.shapes, "; ".join(changes[:3]) or "a value that the function changes has another type"
         return widened(earlier[-1].shapes, shapes, fixed)
 
     def _trace(
@@ -237,7 +328,8 @@ class Function(NativeCallable):
         while True:
             patterns, reason = self._patterns(key, shapes, fixed, wanted)
             try:
-                made = trace_once(self, leaves, structure, kinds, patterns, reason)
+                with places.attempt(), recursion_explained():
+                    made = trace_once(self, leaves, structure, kinds, patterns, reason)
                 self._tracing_count += 1
                 return made
             except NeedStatic as need:
@@ -308,6 +400,14 @@ class Function(NativeCallable):
         return numba_source.source(self.get_concrete_function(*args, **kwargs)).text
 
 
+def _interpreted(exe: Executable, inputs: list[Any]) -> list[Tensor]:
+    """The outputs of a program that native code does not run."""
+    out, new = exe.interpret(exe.all_arrays([_array(x) for x in inputs]))
+    for v, a in zip(exe.parts.writes, new, strict=True):
+        v._a = a
+    return out
+
+
 def _array(x: Any) -> np.ndarray:
     if isinstance(x, Tensor):
         return x._a
@@ -325,7 +425,7 @@ def _plan_leaves(c: Concrete, leaves: list) -> list:
             d = as_dtype(a.dtype).np
             out.append(a if a.dtype is d else a.astype(d))
         elif info.kind == "static":
-            out.append(info.value)
+            out.append(info.value.value)
         else:
             out.append(x)
     return out
@@ -344,6 +444,7 @@ def function(
     numerics: str = "finite",
     name: str | None = None,
     autograph: bool = True,
+    strict: bool = False,
     jit_compile: bool | None = None,
     reduce_retracing: bool = False,
     **others: Any,
@@ -355,12 +456,21 @@ def function(
     func : the function; without it, a decorator is returned
     input_signature : `TensorSpec`s (or nests of them); sizes given as None or by name do not retrace, but for 0 and 1
     numerics : how far simplifications may go: "exact" (bit by bit), "finite" (equal on finite values), "fast"
-    autograph, jit_compile, reduce_retracing : taken for TensorFlow's sake; every function is compiled, and sizes that
-        change become symbols by themselves
+    autograph : convert Python's control flow, here and in the functions called; if False, decisions about tensors have
+        to be written with `tj.cond`, `tj.while_loop` or `tj.where`
+    strict : raise `ConversionError` for what cannot be compiled, where else the function runs as plain Python, with one
+        warning
+    jit_compile, reduce_retracing : taken for TensorFlow's sake; every function is compiled, and sizes that change
+        become symbols by themselves
 
     Python numbers are inputs unless they steer Python control flow; other Python values are part of the trace's key.
-    Raises what the function raises while it is traced; a failed call changes no Variable. At most 64 traces are kept,
-    those that were used last.
+    Globals, closure variables, attributes and items that the function reads are remembered: when one has changed, the
+    next call traces anew, and `explain` says what it was. NumPy arrays from outside are inputs.
+    What the function does to Python objects (it appends to a list, sets an attribute, global or item) happens after
+    each call that succeeds, in order; numbers and tensors that it reads and writes there go on from call to call.
+    Variables that it makes are kept where it keeps them; others are new in each call.
+    Raises what the function raises while it is traced; a failed call changes no Variable and no object. At most 64
+    traces are kept, those that were used last.
     """
     if unknown := others.keys() - _TENSORFLOWS:
         raise locate(SignatureError(f"tj.function has no parameter {sorted(unknown)[0]!r}"))
@@ -375,6 +485,6 @@ def function(
             return type(f)(make(f.__func__))
         if not callable(f):
             raise locate(SignatureError(f"tj.function takes a function, not {type(f).__name__}"))
-        return Function(f, input_signature, numerics, name)
+        return Function(f, input_signature, numerics, name, autograph, strict)
 
     return make if func is None else make(func)

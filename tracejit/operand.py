@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, TensorType, _by_np, as_dtype, canonical, float64, int64, show_shape, weak_kind
+from tracejit.unconverted import refusal
 
 
 class TensorShape(tuple):
@@ -146,7 +148,8 @@ class Operand:
     def __bool__(self) -> bool:
         a = self._a
         if type(a) is not _ndarray:
-            raise _no_value(self, "bool()")
+            error = _no_value(self, "bool()")
+            raise locate((isinstance(error, TracedValueError) and refusal(f"a tensor {self.type}")) or error)
         if a.size != 1:
             raise locate(
                 ShapeError(f"the truth of {self.type} is ambiguous", remedy="use tj.reduce_any(x) or tj.reduce_all(x)")
@@ -277,14 +280,15 @@ def _through_numpy(name: str, f: Callable[..., Any], args: tuple, kwargs: dict) 
     if any(isinstance(x, Operand) for x in (out if type(out) is tuple else (out,))):
         raise _written(name)
     try:
-        r = f(*[plain(x) for x in args], **{k: plain(v) for k, v in kwargs.items()})
+        with _our_memory():
+            r = f(*[plain(x) for x in args], **{k: plain(v) for k, v in kwargs.items()})
     except ValueError as e:
         ours = "read-only" in str(e) and all(x.flags.writeable for x in given)
         raise (_written(name) if ours else e) from None
     if not isinstance(r, (np.ndarray, np.generic)) or r.dtype not in _by_np or any(r is x for x in given):
         return r
-    owned = isinstance(r, np.generic) or r.flags.owndata
-    return wrap(canonical(np.asarray(r)) if owned else np.array(r, as_dtype(r.dtype).np))
+    owned = isinstance(r, np.ndarray) and r.flags.owndata
+    return wrap(quietly(canonical, r) if owned else quietly(np.array, r, as_dtype(r.dtype).np))
 
 
 def _written(name: str) -> TracejitError:
@@ -337,7 +341,7 @@ class Tensor(Operand):
 
 
 def _restored(a: np.ndarray) -> Tensor:
-    return wrap(canonical(a))
+    return wrap(aligned(a))
 
 
 _new = object.__new__
@@ -403,9 +407,36 @@ _silent.run(lambda: np.errstate(all="ignore").__enter__())
 run_silently = _silent.run
 
 
-def quietly(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def quietly(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call `f` without NumPy's warnings of overflow, division by zero and the like."""
     try:
         return run_silently(f, *args, **kwargs)
     except RuntimeError:  # another thread, or a finalizer in this one, is in that context
         return _silent.copy().run(f, *args, **kwargs)
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+ALIGNMENT = 64
+
+
+def memory_handler() -> list[tuple[contextvars.ContextVar[Any], Any]]:
+    """Where NumPy keeps its memory handler and the handler that the ops' calls of it have, if that is one of ours."""
+    return [(var, value) for var, value in _silent.items() if var.name == "current_allocator"]
+
+
+@contextlib.contextmanager
+def _our_memory() -> Iterator[None]:
+    """What NumPy makes meanwhile lies where our own calls of it put their results."""
+    tokens = [(var, var.set(value)) for var, value in memory_handler()]
+    try:
+        yield
+    finally:
+        for var, token in tokens:
+            var.reset(token)
+
+
+def aligned(a: np.ndarray) -> np.ndarray:
+    """An array of an element type of ours that begins where the memory of tensors begins: itself, or a copy."""
+    a = quietly(canonical, a)
+    begins = a.__array_interface__["data"][0] % ALIGNMENT == 0
+    return a if begins else quietly(np.array, a, order="K", copy=True)  # type: ignore[no-any-return]

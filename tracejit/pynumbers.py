@@ -7,7 +7,8 @@ from typing import Any
 from tracejit.context import context
 from tracejit.errors import DivisionError, locate
 from tracejit.intervals import INT64, bounds, fits
-from tracejit.ir.dim import Dim, Hooks
+from tracejit.ir.dim import Dim
+from tracejit.ir.hooks import Hooks
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import float64, int64
 from tracejit.tensor import _WIDEST, NUMPY_UFUNCS, Operand, _bring, _floating, _steers, _strong, _weak_of, common_dtype

@@ -64,7 +64,7 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
     """Operands as the op takes them: (what tapes know them by, tensors)."""
     mode = op.promote
     if mode == "none":
-        cast = op.name == "cast"
+        cast = op.name == "cast" or op.family == "control"  # which take Python numbers as what they are
         keys = tuple([(x if cast else strong(x)) if isinstance(x, Operand) else convert(x) for x in inputs])
     else:
         if op.name == "mul" and any(type(x) in (list, tuple) for x in inputs):
@@ -138,6 +138,8 @@ def _at_once(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
                 return None
         if (mode == "float" and d.kind not in "fc") or (mode == "select" and arrays[0].dtype.kind != "b"):
             return None
+    elif op.dtypes == "b" and arrays[0].dtype.kind != "b":
+        return None
     try:
         r = run_silently(op.numpy, *arrays, **attrs)
     except Exception:
@@ -184,13 +186,16 @@ def _eager(op: Op, values: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
     for v in values:
         if type(v._a) is Value:
             raise leaked(v._a)
-    if op.kinds and values and values[-1]._a.dtype.kind not in op.kinds:
+    asked = values if op.dtypes == "b" else values[-1:]  # operands of other ops have one dtype by now
+    if op.kinds and any(v._a.dtype.kind not in op.kinds for v in asked):
         check(op, [v.type for v in values], attrs)
     try:
         r = quietly(op.numpy, *[v._a for v in values], **attrs)
     except TracejitError as e:
         raise locate(e) from None
     except Exception as e:
+        if op.name == "host_call":
+            raise  # errors of the user's functions are the user's
         raise _explained(op, values, attrs, e) from None
     return tuple([wrap(x) for x in r]) if type(r) is tuple else wrap(r)
 

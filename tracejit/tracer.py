@@ -4,25 +4,58 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tracejit import tree
 from tracejit.arguments import Default, Kind, TensorSpec
+from tracejit.autograph import places, reads
+from tracejit.autograph.attempts import MadeHere, Memory, MovingPlaces
+from tracejit.autograph.effects import Effects
+from tracejit.autograph.failures import result_of
+from tracejit.autograph.recorder import Recorder
+from tracejit.autograph.values import Optional
+from tracejit.born import give_birth
 from tracejit.concrete import Executable, Leaf, Parts, parts_of
 from tracejit.context import tracing
 from tracejit.errors import without_frames
-from tracejit.ir.dim import Dim, hooks
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
+from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, float64, int32, int64
+from tracejit.ops.found import checked_later, refuse_found
+from tracejit.runtime.guards import Guards
 from tracejit.runtime.records import Constant, Returns
 from tracejit.tensor import Operand, Tensor, Variable, convert, strong
 from tracejit.tracing import NeedStatic, Trace
 
 _OUT = object()
+
+
+class _Perhaps:
+    """A leaf of a result that is None in some runs: a flag comes first, then the leaves of the value."""
+
+    __slots__ = ("structure", "outputs")
+
+    def __init__(self, structure: tree.Structure, outputs: list[Any]) -> None:
+        self.structure, self.outputs = structure, outputs
+
+
+def _rebuilt(structure: tree.Structure, outputs: list[Any], tensors: Iterable[Tensor]) -> Any:
+    """A nest from its leaves, where the tensors are marked."""
+    it = iter(tensors)
+
+    def one(o: Any) -> Any:
+        if type(o) is not _Perhaps:
+            return next(it) if o is _OUT else o
+        there = bool(next(it))
+        value = tree.unflatten(o.structure, [one(x) for x in o.outputs])
+        return value if there else None
+
+    return tree.unflatten(structure, [one(o) for o in outputs])
 
 
 class Concrete:
@@ -38,12 +71,18 @@ class Concrete:
         self.executable.timing.trace_ms = trace_ms
         self.returns = self._returns()
         self.calls = self.used = 0
+        self.reads: Guards | None = None  # what must be as it was outside the arguments
+        self.effects: Effects | None = None  # what follows each call
+        self.once = False  # whether it makes Variables that outlive the call, and is for that call alone
         self.forward: Any = None  # how it runs while tapes listen
 
     # --- results ------------------------------------------------------------------------------------------------------
     def _returns(self) -> Returns:
         items: list[int | Constant] = []
         k = 0
+        if any(type(o) is _Perhaps for o in self.outputs):
+            every = range(self.parts.outputs)
+            return Returns("call", list(every), functools.partial(_rebuilt, self.structure, self.outputs))
         for o in self.outputs:
             if o is _OUT:
                 items.append(k)
@@ -62,8 +101,7 @@ class Concrete:
 
     def rebuild(self, tensors: Sequence[Tensor]) -> Any:
         """The function's result from its tensor leaves."""
-        it = iter(tensors)
-        return tree.unflatten(self.structure, [next(it) if o is _OUT else o for o in self.outputs])
+        return _rebuilt(self.structure, self.outputs, tensors)
 
     # --- fitting ------------------------------------------------------------------------------------------------------
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
@@ -83,6 +121,10 @@ class Concrete:
             if holds != answer:
                 return None
         return sizes
+
+    def still_holds(self) -> bool:
+        """Whether what was read outside the arguments is as it was."""
+        return (self.reads is None or self.reads.hold()) and (self.effects is None or self.effects.fit())
 
     def is_open(self, specs: Sequence[TensorSpec | None]) -> bool:
         """Whether the sizes that the specs leave open are symbols here."""
@@ -117,25 +159,63 @@ def trace_once(
     function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], reason: str
 ) -> Concrete:
     """Run the Python function with a trace in the place of NumPy, for arguments of these kinds and shapes."""
+    memory: Memory = function.memories.setdefault((structure, kinds), Memory())
+    while True:
+        try:
+            return _attempt(function, leaves, structure, kinds, patterns, reason, memory)
+        except (MovingPlaces, MadeHere) as e:
+            memory.learn(e)
+        except NeedStatic as need:
+            if not memory.fix(need.params):
+                raise
+
+
+def _attempt(
+    function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], reason: str, memory: Memory
+) -> Concrete:
     t0 = time.perf_counter()
     trace = Trace()
     infos, flat = _parameters(trace, leaves, kinds, patterns)
     args, kwargs = tree.unflatten(structure, flat)
     guards: list[tuple[str, Dim, bool]] = []
     before = hooks.decision, hooks.freeze
-    hooks.decision, hooks.freeze = lambda relation, d, zero, answer: guards.append((relation, d, answer)), _frozen
+
+    def decided(relation: str, d: Dim, zero: int, answer: bool) -> None:
+        if not checked_later(relation, d, answer):
+            guards.append((relation, d, answer))
+
+    hooks.decision, hooks.freeze = decided, _frozen
+    recorder = Recorder(trace, memory, (args, kwargs))
     try:
-        with tracing(trace):
-            leaves_out, out = tree.flatten(function.python_function(*args, **kwargs))
+        with tracing(trace), reads.recorded() as log, places.heard(recorder, recorder.log):
+            recorder.begin()
+            if not function.autograph:
+                reads.function(getattr(function.python_function, "__func__", function.python_function))
+            leaves_out, out = tree.flatten(reads.whole(result_of(function.traced_function(), args, kwargs)))
             results, outputs = _results(trace, leaves_out)
+            effects, taken = recorder.finish()
+            if recorder.kept_variables:
+                given = [x for x, i in zip(leaves, infos, strict=True) if i.kind in ("tensor", "scalar")]
+                arrays = [x._a if type(x) is Tensor else np.asarray(x) for x in given]
+                give_birth(trace, recorder.kept_variables, arrays)
+                memory.count_births()
     finally:
+        recorder.restore()
         hooks.decision, hooks.freeze = before
     written = [trace.value(trace.env[id(v)]) for v in trace.written()]
+    results += taken
     parts = parts_of(trace, infos, trace.builder.finish(function.__name__, [*results, *written]), len(results))
-    return Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
+    made = Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
+    del args, kwargs  # objects made for this trace: what was read from them is no guard
+    made.reads = log.finish([x.value.get for x in infos if x.value is not None and x.value.weak])
+    if effects is not None:
+        made.effects, made.returns = effects, Returns("tuple", tuple(range(len(results))))
+        made.once = bool(recorder.kept_variables)
+    return made
 
 
 def _frozen(d: Dim) -> int:
+    refuse_found(d)
     raise NeedStatic(set(), d.symbols)
 
 
@@ -159,22 +239,26 @@ def _parameters(trace: Trace, leaves: list, kinds: tuple, patterns: list[tuple])
             args.append(t if type(x) is float else trace.emit(OPS["cast"], (t._a,), wide))
             k += 1
         else:
-            plain = x.value if type(x) is Default else x
-            infos.append(Leaf(kind.kind, value=plain))
-            args.append(plain)
+            infos.append(Leaf(kind.kind, value=kind.detail))
+            args.append(x.value if type(x) is Default else x)
     return infos, args
 
 
 def _results(trace: Trace, leaves: list) -> tuple[list[Value], list[Any]]:
     """The graph's results, and the leaves of what the function returned with a mark in the place of each."""
     results: list[Value] = []
-    outputs: list[Any] = []
-    for x in leaves:
+
+    def one(x: Any) -> Any:
+        if type(x) is Optional:
+            results.append(trace.value(x.flag))
+            parts, s = tree.flatten(x.value)
+            return _Perhaps(s, [one(y) for y in parts])
         if isinstance(x, Dim):
             x = convert(x)
-        if isinstance(x, Operand):
-            results.append(trace.value(strong(x if type(x) is Tensor else trace.read(x))))  # type: ignore[arg-type]
-            outputs.append(_OUT)
-        else:
-            outputs.append(x)
+        if not isinstance(x, Operand):
+            return x
+        results.append(trace.value(strong(x if type(x) is Tensor else trace.read(x))))  # type: ignore[arg-type]
+        return _OUT
+
+    outputs = [one(x) for x in leaves]
     return results, outputs

@@ -9,6 +9,8 @@ import numpy as np
 
 from tracejit import context as _context
 from tracejit.context import context
+from tracejit.errors import ControlFlowError, locate
+from tracejit.identity import IdentityMap
 from tracejit.intervals import INT32, Interval, bounds, fits
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Value, freeze
@@ -33,6 +35,7 @@ dim = Op(
     doc="The size of a symbolic dimension as a 0-d tensor.",
 )
 
+unborn: IdentityMap[None] = IdentityMap()  # Variables made in traces that have no value of their own yet
 SMALL = 16  # elements up to which a captured array becomes part of the graph
 
 
@@ -55,7 +58,9 @@ class Trace:
         self.captures: dict[int, tuple[Any, Tensor]] = {}
         self.reads: dict[int, tuple[Variable, Tensor]] = {}
         self.env: dict[int, Tensor] = {}
+        self.made: dict[int, tuple[Variable, Tensor]] = {}  # Variables that the function makes, with their first values
         self.parent = parent
+        self.heard = False  # whether tapes listen outside, to which a constant in here would be nothing
         self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers
@@ -76,7 +81,7 @@ class Trace:
             if not self.within(a.scope):
                 raise leaked(a)
             return self.capture(t, a, a.type)
-        if a.size <= SMALL:
+        if a.size <= SMALL and not (self.heard and a.dtype.kind in "fc"):
             return self.emit(constant, (), (("value", Const(a)),))._a
         return self.capture(t, a, TensorType(as_dtype(a.dtype), a.shape))
 
@@ -121,7 +126,7 @@ class Trace:
                 found.add(self.scalars[x])
             elif x.node.op is dim:
                 symbols |= x.node.attr("size").symbols
-            elif not x.node.op.pure:
+            elif not x.node.pure:
                 return
             else:
                 stack += x.node.inputs
@@ -138,6 +143,8 @@ class Trace:
             low, high = (self.scalar(n, v.dtype, False)._a for n in INT32)
             above, below = self.emit(OPS["greater_equal"], (v, low)), self.emit(OPS["less_equal"], (v, high))
             (ok,) = self.builder.emit(OPS["logical_and"], (above._a, below._a))
+            if ok.shape:  # a number of each row of a batch
+                ok = self.emit(OPS["reduce_all"], (ok,), (("axis", tuple(range(len(ok.shape)))),))._a
             self.require(ok, v, "the Python integer {} does not fit int32; tj.cast(n, tj.int64) does not narrow it")
 
     def require(self, ok: Value, shown: Value, message: str) -> None:
@@ -162,6 +169,8 @@ class Trace:
         """The Variable's current value in this trace."""
         k = id(v)
         if k not in self.env:
+            if v in unborn:
+                self._refuse_unborn(k)
             t = self.param(TensorType(as_dtype(v._a.dtype), v._a.shape))
             self.reads[k] = (v, t)
             self.env[k] = t
@@ -174,8 +183,30 @@ class Trace:
             x = Op.door(_op("broadcast_to"), (x,), {"shape": tuple(v._a.shape)})
         # a tensor of its own, which tapes know as the Variable's, and which a gradient of the graph takes for one
         floating = v.dtype.kind in "fc"
-        first = self.reads[id(v)][1]
+        first = (self.reads.get(id(v)) or self.made[id(v)])[1]
         self.env[id(v)] = self.emit(_op("assigned"), (x._a, first._a)) if floating else wrap(x._a)
+
+    def make(self, v: Variable, t: Tensor) -> None:
+        """A Variable is made in the trace. It is a value of the trace's until it is known to outlive it."""
+        born = (_op("stop_gradient"), (self.value(t),), ())
+        self.builder.table.pop(born, None)  # each has a value of its own
+        self.env[id(v)] = first = wrap(self.builder.emit(*born)[0])
+        self.builder.table.pop(born, None)
+        self.made[id(v)] = (v, first)
+        unborn.set(v, None)
+
+    def _refuse_unborn(self, k: int) -> None:
+        around = self.parent
+        while around is not None:
+            if k in around.env:
+                return
+            around = around.parent
+        raise locate(
+            ControlFlowError(
+                "a Variable made in a branch or loop, or by a call that has failed, is used outside of it",
+                remedy="make it before",
+            )
+        )
 
     def written(self) -> list[Variable]:
         return [v for k, (v, t) in self.reads.items() if self.env[k] is not t]
@@ -216,11 +247,22 @@ def at_sizes(attrs: Attrs, sizes: dict[str, int]) -> dict[str, Any]:
     return {k: plain(v) for k, v in attrs}
 
 
+def _as_weak(p: Value, x: Any) -> Any:
+    """An argument of a graph as the graph was traced for it: a Python number gives way to other dtypes."""
+    if not p.type.weak or context.trace is None or x.type.weak or x.dtype is not p.dtype:
+        return x
+    return OPS["cast"](x, dtype=p.dtype, weak=True)
+
+
 def replay(graph: Graph, args: Sequence[Operand]) -> tuple[Tensor, ...]:
     """Call every op of the graph again: it runs, is inlined, or is differentiated, as the context has it."""
-    env: dict[Value, Tensor] = dict(zip(graph.params, args, strict=True))  # type: ignore[arg-type]
+    env: dict[Value, Tensor] = {p: _as_weak(p, x) for p, x in zip(graph.params, args, strict=True)}
     for n in graph.nodes:
-        y = n.op(*[env[v] for v in n.inputs], **dict(n.attrs))
+        args = [env[v] for v in n.inputs]
+        if context.trace is not None and n.op.family != "control" and any(v.type.weak for v in n.outs):
+            y = context.trace.evaluate(n.op, tuple(args), dict(n.attrs))  # Python numbers keep their types
+        else:
+            y = n.op(*args, **dict(n.attrs))
         env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
     return tuple([env[r] for r in graph.results])
 

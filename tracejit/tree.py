@@ -64,10 +64,16 @@ def _fields(x: Any) -> tuple[tuple, Iterable[Any]] | None:
         except TypeError:
             keys = tuple(x)
         return keys, [x[k] for k in keys]
-    if dataclasses.is_dataclass(x) and not isinstance(x, type):
-        keys = tuple(f.name for f in dataclasses.fields(x))
-        return keys, [getattr(x, k) for k in keys]
-    return None
+    own = fields_of(t)
+    return None if own is None else (own, [getattr(x, k) for k in own])
+
+
+def fields_of(t: type) -> tuple[str, ...] | None:
+    """The names under which objects of a class have their parts, if they are containers of this kind."""
+    own: tuple[str, ...] | None = getattr(t, "__tree_fields__", None)
+    if own is None and dataclasses.is_dataclass(t):
+        return tuple([f.name for f in dataclasses.fields(t)])
+    return own
 
 
 def flatten(x: Any, leaves: list | None = None) -> tuple[list, Structure]:

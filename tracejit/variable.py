@@ -13,7 +13,7 @@ from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueEr
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, _by_np, canonical, promote, promote_weak
-from tracejit.operand import Operand, Tensor, _no_value, quietly
+from tracejit.operand import Operand, Tensor, _no_value, aligned, quietly
 
 
 def _refuse_in_trace() -> None:
@@ -53,15 +53,22 @@ class Variable(Operand):
     ) -> None:
         if initial_value is None:
             raise ArgumentError("a Variable needs an initial_value")
-        _refuse_in_trace()
+        trace: Any = context.trace
+        if trace is not None and not hasattr(trace, "make"):
+            _refuse_in_trace()
         value = initial_value() if callable(initial_value) else initial_value
         t = convert(value, dtype)
-        a = t._value("a Variable's initial value")
-        if shape is not None and tuple(shape) != a.shape:
-            raise locate(ShapeError(f"initial_value has shape {a.shape}, shape= asks for {tuple(shape)}"))
-        self._a = quietly(np.array, canonical(a), order="C", copy=True)
+        own = tuple(t.shape) if trace is None else tuple([int(d) for d in t.shape])
+        if shape is not None and tuple(shape) != own:
+            raise locate(ShapeError(f"initial_value has shape {own}, shape= asks for {tuple(shape)}"))
         self.trainable = bool(trainable)
         self._name = name or "Variable"
+        if trace is None:
+            a = t._value("a Variable's initial value")
+            self._a = quietly(np.array, canonical(a), order="C", copy=True)
+        else:
+            self._a = np.zeros(own, t.dtype.np)  # stands for the shape and dtype
+            trace.make(self, t)
 
     @property
     def name(self) -> str:
@@ -85,7 +92,7 @@ class Variable(Operand):
         self.__dict__.update(attributes or {})
         for name, x in slots.items():
             setattr(self, name, x)
-        self._a = canonical(self._a)
+        self._a = aligned(self._a)
 
     # --- reading ----------------------------------------------------------------------------------------------
     def _value(self, what: str) -> np.ndarray:

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, divide, hint, hooks, known_equal, product, size_at
+from tracejit.ir.dim import Dim, divide, hint, known_equal, product, size_at
+from tracejit.ir.hooks import hooks
 
 n, m = Dim.symbol("n", 6), Dim.symbol("m", 4)
 

@@ -59,18 +59,34 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[str, int] | N
     kept = set(graph.results)
     with np.errstate(all="ignore"):
         for n in graph.nodes:
-            env.update(zip(n.outs, _evaluate(n, [env[v] for v in n.inputs], known), strict=True))
+            ys = _evaluate(n, [env[v] for v in n.inputs], known)
+            env.update(zip(n.outs, ys, strict=True))
+            if n.op.family == "control":
+                _learn(n, ys, known)
             for v in n.inputs:
                 if last[v] is n and v not in kept:
                     env.pop(v, None)
     return tuple([env[r] for r in graph.results])
 
 
+def _learn(n: Node, ys: Sequence[np.ndarray], sizes: dict[str, int]) -> None:
+    """Sizes that only the node's own results tell, such as the number of steps of a loop."""
+    for v, a in zip(n.outs, ys, strict=True):
+        for d, k in zip(v.shape, a.shape, strict=True):
+            if isinstance(d, Dim) and not d.symbols <= sizes.keys():
+                known = solve(d, k)
+                if known is not None:
+                    sizes[next(iter(d.symbols))] = known
+
+
 def _evaluate(n: Node, xs: list[np.ndarray], sizes: dict[str, int]) -> list[np.ndarray]:
     if n.op is constant:
         return [n.attr("value").numpy(sizes)]
+    attrs = n.attrs
+    if n.op.family == "control":  # a size that the node itself will tell
+        attrs = tuple([(k, v) for k, v in attrs if not isinstance(v, Dim) or v.symbols <= sizes.keys()])
     try:
-        y = n.op.numpy(*xs, **_attrs_at(n.attrs, sizes))
+        y = n.op.numpy(*xs, **_attrs_at(attrs, sizes))
     except TracejitError as e:
         e.where = e.where or ([n.loc] if n.loc is not None else [])
         raise
@@ -104,3 +120,6 @@ def graph_at(graph: Graph, sizes: dict[str, int]) -> Graph:
 
 def _const_at(c: Const, sizes: dict[str, int]) -> Const:
     return c if c.array is not None else Const(None, c.splat, tuple([size_at(d, sizes) for d in c.shape]), c.dtype)
+
+
+Graph.runner = run

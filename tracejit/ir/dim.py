@@ -6,31 +6,15 @@ import math
 import numbers
 import operator
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tracejit.errors import ShapeError, is_internal
+from tracejit.errors import ShapeError, acts_for_users
+from tracejit.ir.hooks import hooks
 
 Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with repetition
-
-
-class Hooks(threading.local):
-    """Who is told of decisions about symbolic sizes in this thread, and who answers when Python needs a number.
-
-    `compute` and `ufunc` make values of the trace from an operation's name and operands some of which are sizes; they
-    return NotImplemented where there is no trace. They are the same for all threads.
-    """
-
-    decision: Callable[[str, Dim, int, bool], None] | None = None
-    freeze: Callable[[Dim], int] | None = None
-    compute: Callable[[str, tuple[Any, ...]], Any] = staticmethod(lambda name, operands: NotImplemented)
-    ufunc: Callable[[str, tuple[Any, ...]], Any] = staticmethod(lambda name, operands: NotImplemented)
-
-
-hooks = Hooks()
 
 
 class Dim:
@@ -378,7 +362,7 @@ class Dim:
 
 def _asked_by_user() -> bool:
     """Whether the caller of the method that asks is code outside this package."""
-    return not is_internal(sys._getframe(2).f_code.co_filename)
+    return acts_for_users(sys._getframe(2).f_code.co_filename)
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -428,11 +412,6 @@ def known_equal(a: int | Dim, b: int | Dim) -> bool:
     return a == b
 
 
-def is_one(d: int | Dim) -> bool:
-    """Whether a dimension is the literal 1. A symbol is never taken for 1: a trace for size 1 is another trace."""
-    return type(d) is int and d == 1
-
-
 def product(dims: tuple[int | Dim, ...]) -> int | Dim:
     """The number of elements of a shape."""
     out: int | Dim = 1
@@ -442,7 +421,7 @@ def product(dims: tuple[int | Dim, ...]) -> int | Dim:
 
 
 def is_unit(d: int | Dim) -> bool:
-    """Whether a size is known to be 1."""
+    """Whether a dimension is the literal 1. A symbol is never taken for 1: a trace for size 1 is another trace."""
     return type(d) is int and d == 1
 
 

@@ -41,13 +41,14 @@ class Value:
 class Node:
     """One operation: what it reads, its attributes, what it makes, and the user's line."""
 
-    __slots__ = ("op", "inputs", "attrs", "outs", "loc")
+    __slots__ = ("op", "inputs", "attrs", "outs", "loc", "pure")
 
     def __init__(
         self, op: Op, inputs: tuple[Value, ...], attrs: Attrs, types: Sequence[TensorType], scope: int,
         loc: Location | None,
     ) -> None:  # fmt: skip
         self.op, self.inputs, self.attrs, self.loc = op, inputs, attrs, loc
+        self.pure = is_pure(op, attrs)
         self.outs = tuple([Value(self, t, scope, i) for i, t in enumerate(types)])
 
     @property
@@ -64,17 +65,29 @@ class Node:
 class Graph:
     """Parameters, nodes in execution order, results. Never changed after it is made."""
 
-    __slots__ = ("name", "params", "nodes", "results")
+    __slots__ = ("name", "params", "nodes", "results", "pure")
 
     def __init__(self, name: str, params: Iterable[Value], nodes: Iterable[Node], results: Iterable[Value]) -> None:
         self.name = name
         self.params, self.nodes, self.results = tuple(params), tuple(nodes), tuple(results)
+        self.pure = all(n.pure for n in self.nodes)
 
     def __str__(self) -> str:
         from_text = Graph.printer
         return from_text(self) if from_text else f"<graph {self.name}>"
 
+    def run(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """The results for these arrays, by the reference interpreter."""
+        assert Graph.runner is not None
+        return Graph.runner(self, arrays)
+
     printer: Callable[[Graph], str] | None = None
+    runner: Callable[[Graph, Sequence[Any]], tuple[Any, ...]] | None = None
+
+
+def is_pure(op: Op, attrs: Attrs) -> bool:
+    """Whether a node has no effect: its op has none, nor has any of its regions."""
+    return op.pure and (op.family != "control" or all(v.pure for _, v in attrs if type(v) is Graph))
 
 
 class Const:
@@ -134,6 +147,10 @@ def freeze(attrs: dict[str, Any]) -> Attrs:
     return tuple(sorted(attrs.items())) if len(attrs) > 1 else tuple(attrs.items())
 
 
+def _symbols(x: Any) -> set[str]:
+    return x.symbols if isinstance(x, Dim) else set()
+
+
 class Builder:
     """Emits nodes. Equal pure nodes are one; a hook may replace a node as it is born (folding, rewrite rules)."""
 
@@ -155,7 +172,8 @@ class Builder:
     def emit(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs = ()) -> tuple[Value, ...]:
         """The node's results; those of an equal earlier node if there is one."""
         key = (op, inputs, attrs)
-        if op.pure:
+        pure = is_pure(op, attrs)
+        if pure:
             found = self.table.get(key)
             if found is not None:
                 if op.family != "source":
@@ -170,7 +188,7 @@ class Builder:
         t = op.infer(*[v.type for v in inputs], **dict(attrs))
         node = Node(op, inputs, attrs, t if type(t) is tuple else (t,), self.scope, self.loc or user_frame(2))
         self.nodes.append(node)
-        if op.pure:
+        if pure:
             self.table[key] = node.outs
         return node.outs
 
@@ -178,10 +196,14 @@ class Builder:
         """The graph with only the nodes that a result or an effect needs."""
         results = tuple(results)
         live: set[Node] = set()
-        stack = [r.node for r in results if r.node is not None] + [n for n in self.nodes if not n.op.pure]
+        stack = [r.node for r in results if r.node is not None] + [n for n in self.nodes if not n.pure]
+        tellers = {s: n for n in self.nodes if "tells" in n.op.special for _, v in n.attrs for s in _symbols(v)}
         while stack:
             n = stack.pop()
             if n not in live:
                 live.add(n)
                 stack += [v.node for v in n.inputs if v.node is not None]
+                if tellers:  # what tells the sizes of its results
+                    sizes = {s for v in n.outs for d in v.shape for s in _symbols(d)} & tellers.keys()
+                    stack += [tellers[s] for s in sizes]
         return Graph(name, self.params, [n for n in self.nodes if n in live], results)

@@ -43,13 +43,13 @@ def symbols(graph: Graph) -> dict[str, int]:
     return seen
 
 
-def walk(graph: Graph) -> Iterator[Graph]:
-    """The graph, and the regions inside it."""
+def walk(graph: Graph, but: str = "") -> Iterator[Graph]:
+    """The graph, and the regions inside it, except those of one operation."""
     yield graph
     for n in graph.nodes:
         for _, v in n.attrs:
-            if isinstance(v, Graph):
-                yield from walk(v)
+            if isinstance(v, Graph) and n.op.name != but:
+                yield from walk(v, but)
 
 
 def _lines(graph: Graph, sizes: str = "") -> list[str]:
@@ -410,7 +410,7 @@ def _compare(graph: Graph, like: Graph) -> None:
         return [(v.dtype, v.shape) for v in values]
 
     def effects(g: Graph) -> list[str]:
-        return [n.op.name for n in g.nodes if not n.op.pure]
+        return [n.op.name for n in g.nodes if not n.pure]
 
     for what, have, want in (
         ("parameters", seen(graph.params), seen(like.params)),

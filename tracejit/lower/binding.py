@@ -21,6 +21,7 @@ from tracejit.runtime.records import (
     Output,
     ParallelKernel,
     Returns,
+    ScalarArg,
     StepRecord,
     moved,
 )
@@ -28,6 +29,7 @@ from tracejit.runtime.records import Kernel as KernelStep
 from tracejit.tensor import Tensor
 
 if TYPE_CHECKING:
+    from tracejit.lower.block import Block
     from tracejit.lower.program import Program
     from tracejit.lower.units import Unit
 
@@ -41,8 +43,22 @@ CACHE_BYTES = 24 << 20  # results above this are written around the caches
 class Scratch:
     """Memory that one unit needs for itself."""
 
-    unit: int
+    unit: Unit
     name: str
+
+
+class Held:
+    """A slot for a reference that is dropped at the end of the call; its number is known when all others are."""
+
+    slot = -1
+
+
+class Loop:
+    """A loop whose steps are being made: buffers whose addresses change in it, and pointers into these."""
+
+    def __init__(self, moving: set[Any]) -> None:
+        self.moving = moving
+        self.offsets: list[tuple[int, Value, int]] = []
 
 
 class Binding:
@@ -54,6 +70,12 @@ class Binding:
         self.numbers: dict[int, int] = {}
         self.places: dict[Any, int] = {}
         self.offsets: list[tuple[int, Value, int]] = []
+        self.alias: dict[Value, Value] = dict(program.aliased)
+        self.loops: list[Loop] = []
+        self.moving: set[Any] = set()  # places outside the arena
+        self.dynamic: dict[str, int] = {}  # sizes that the program finds out: the slots that hold them
+        self.held: list[Held] = []
+        self.kept: dict[Value, Held] = {}  # of values whose size the program finds out
         self.life: dict[Any, list[int]] = {}
         self.bytes: dict[Any, int] = {}
         self.now = 0
@@ -72,31 +94,41 @@ class Binding:
     def slot(self, x: Any) -> int:
         """The slot of a size or of a value's buffer."""
         if isinstance(x, (int, Dim)):
+            if isinstance(x, Dim) and str(x) in self.dynamic:
+                return self.dynamic[str(x)]
             n = self.size(x)
             if n not in self.numbers:
                 self.numbers[n] = self.new_slot(n)
             return self.numbers[n]
-        v = self.p.aliased.get(x, x)
+        v = self.place_of(x)
         if v not in self.places:
             self.places[v] = self.new_slot()
         self._touch(v)
         return self.places[v]
 
-    def slot_at(self, base: Value, offset: Size) -> int:
-        """The slot of a pointer into a buffer."""
-        n = self.size(offset)
+    def place_of(self, v: Value) -> Value:
+        """The value in whose buffer `v` lies."""
+        while v in self.alias:
+            v = self.alias[v]
+        return v
+
+    def slot_at(self, base: Value, offset: Size, size: int) -> int:
+        """The slot of a pointer into a buffer, behind `offset` elements of `size` bytes."""
+        n = self.size(offset) * size if offset != 0 else 0
         if n == 0:
             return self.slot(base)
-        v = self.p.aliased.get(base, base)
+        v = self.place_of(base)
         self.slot(base)
-        key = (v, n)
+        inside = next((x for x in reversed(self.loops) if v in x.moving), None)
+        key = (v, n) if inside is None else (v, n, id(inside))
         if key not in self.places:
             self.places[key] = self.new_slot()
-            self.offsets.append((self.places[key], v, n * base.dtype.size))
+            pointers = self.offsets if inside is None else inside.offsets
+            pointers.append((self.places[key], v, n))
         return self.places[key]
 
     def scratch(self, unit: Unit, name: str, bytes_: int) -> int:
-        key = Scratch(unit.index, name)
+        key = Scratch(unit, name)
         if key not in self.places:
             self.places[key] = self.new_slot()
             self.bytes[key] = bytes_
@@ -157,6 +189,14 @@ class Binding:
             return ParallelKernel(address, operands, tasks, max(1, min(grain, tasks // self.threads)), name)
         return KernelStep(address, operands, tasks, name)
 
+    def run(self, block: Block) -> list[StepRecord]:
+        """The steps of a block's units, one after the other."""
+        steps: list[StepRecord] = []
+        for u in block.units:
+            self.now += 1
+            steps += moved(u.steps(self), len(steps))
+        return steps
+
     def finish(
         self,
         arguments: Callable[[Binding], list[Argument]],
@@ -167,11 +207,8 @@ class Binding:
     ) -> Plan:
         p = self.p
         args = arguments(self)
-        steps: list[StepRecord] = []
-        for i, u in enumerate(p.units):
-            self.now = i
-            steps += moved(u.steps(self), len(steps))
-        self.now = len(p.units)
+        steps = self.run(p)
+        self.now += 1
         captures = []
         for s in p.states:
             shape = tuple(self.size(d) for d in s.read.shape)
@@ -179,26 +216,36 @@ class Binding:
         for read, write in p.copied:
             nbytes = int(np.prod([self.size(d) for d in read.shape], dtype=np.int64)) * read.dtype.size
             steps.append(Copy(self.slot(read), self.slot(write), nbytes))
-        outputs = [Output(self.slot(r), r.dtype.np, tuple(self.size(d) for d in r.shape)) for r in p.results]
-        fixed = set(p.graph.params) | set(p.results) | set(p.aliased) | set(constants)
+        found = [r for r in p.results if r in self.kept]
+        outputs = [
+            Output(self.slot(("handle", r)), np.dtype(np.int64), ()) if r in self.kept
+            else Output(self.slot(r), r.dtype.np, tuple(self.size(d) for d in r.shape))
+            for r in p.results
+        ]  # fmt: skip
+        if found:
+            steps += moved(p.handed_over(self, found), len(steps))
+        fixed = set(p.graph.params) | set(p.results) | set(p.aliased) | set(constants) | self.moving
         for v, address in constants.items():
             if v in self.places:
                 self.frame[self.places[v]] = address
         total, arena = self._arena(fixed)
+        scalars = sum(isinstance(a, ScalarArg) for a in args)
+        for i, h in enumerate(self.held):
+            h.slot = len(self.frame) + scalars + i
         if self.offsets:
-            first = self._pointers()
+            first = self.pointers(self.offsets)
             steps = first + moved(steps, len(first))
         return Plan(
             Tensor, args=args, captures=captures, frame=self.frame, arena_bytes=total, arena=arena, outputs=outputs,
             steps=steps, returns=returns(self), unshare=unshare, keep=(p, keep), release_gil=self.work >= GIL_WORK,
-            parallel=threads.address() if self.used_pool else 0,
+            parallel=threads.address() if self.used_pool else 0, held=len(self.held),
         )  # fmt: skip
 
-    def _pointers(self) -> list[StepRecord]:
+    def pointers(self, offsets: list[tuple[int, Value, int]]) -> list[StepRecord]:
         """Pointers into buffers are worked out by a small native step, since buffers are known only at the call."""
         out: list[StepRecord] = []
         code = compiler.pointer_code()
-        for slot, v, nbytes in self.offsets:
+        for slot, v, nbytes in offsets:
             source = self.places[v]
             out.append(KernelStep(code.addresses[""], [slot, source, self.slot(nbytes)], 1, "offset"))
         return out

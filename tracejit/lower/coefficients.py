@@ -53,6 +53,10 @@ class Format(NamedTuple):
 # 1/c for the 16 cells [1 + i/16, 1 + (i+1)/16) with c in or near the cell: m/c - 1 is exact and below 1/16.
 CELLS: Final = tuple(n / 32 for n in (32, 29, 28, 26, 25, 24, 23, 22, 21, 20, 19, 19, 18, 17, 17, 16))
 
+# sin(r) = r + r*z*P(z), z = r*r, |r| <= pi/2, for float. The third one is a digit lower than the best: no result
+# exceeds 1.
+SIN_HALF: Final = (2.60575344e-06, -0.00019809592, 0.00833306555, -0.166666595)
+
 # fmt: off
 FLOAT: Final = Format(
     integer="i32",

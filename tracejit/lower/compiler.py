@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracejit.ir.graph import Node
 from tracejit.ir.types import DType
-from tracejit.lower import engine
+from tracejit.lower import engine, quicksort, registers
 from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import Kernel
-from tracejit.lower.llvm import Module
-from tracejit.runtime import cache
+from tracejit.lower.llvm import Fn, Module, Val, const, i64
+from tracejit.runtime import cache, modules
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,26 @@ class Source:
     combine: str = ""
     routine: str = ""
     args: tuple[Any, ...] = ()
+    sorter: int = 0  # bits of the integers that a routine has sorted
+    region: Node | None = None
 
 
 def of_kernel(k: Kernel) -> Source:
     return Source(k.text(), k)
 
 
-def of_combine(kind: str, dtype: DType) -> Source:
-    return Source(f"combine {kind} {dtype.name}", None, dtype, kind)
+def of_combine(kind: str, dtype: DType, partial: DType | None = None) -> Source:
+    """Partial results, kept as `partial`, put together."""
+    of = partial or dtype
+    return Source(f"combine {kind} {of.name} {dtype.name}", None, dtype, kind, args=(of,))
 
 
-def of_routine(routine: str, *args: Any) -> Source:
+def of_routine(routine: str, *args: Any, sorter: int = 0) -> Source:
     """One of the functions in `routines`; dtypes and plain values say which form of it."""
     shown = [a.name if isinstance(a, DType) else repr(a) for a in args]
-    return Source(f"{routine} {' '.join(shown)}", routine=routine, args=args)
+    return Source(f"{routine} {' '.join(shown)}", routine=routine, args=args, sorter=sorter)
+def of_region(n: Node) -> Source:
+    return Source(registers.text(n), region=n)
 
 
 def of_product(dtype: DType, epilogue: Kernel | None) -> Source:
@@ -78,9 +85,11 @@ def _emit(module: Module, name: str, s: Source) -> None:
     from tracejit.lower import emit_llvm, routines  # what prints code is loaded only when something is compiled
     from tracejit.lower.epilogue import GroupEpilogue
 
-    if s.combine:
+    if s.region is not None:
+        registers.emit(module, name, s.region)
+    elif s.combine:
         assert s.dtype is not None
-        emit_llvm.emit_combine(module, name, s.combine, s.dtype)
+        emit_llvm.emit_combine(module, name, s.combine, s.dtype, *s.args)
     elif s.routine:
         routines.emit(module, name, s.routine, s.args)
     elif s.dtype is not None:
@@ -130,28 +139,32 @@ def _load(missing: list[Source], out: Compiled) -> None:
     names = [f"k{i}" for i in range(len(missing))]
     exports = [e for n, s in zip(names, missing, strict=True) for e in _exports(n, s)]
     products = {s.dtype for s in missing if s.dtype is not None and not s.combine}
+    sorters = {s.sorter for s in missing if s.sorter}
     for dtype in products:
         mm.compile_ahead(dtype)
     library = None
     data = disk.get(key)
     if data is not None:
         try:
-            library = engine.Library(data, exports, _imports(products))
+            library = engine.Library(data, exports, _imports(products, sorters))
             out.from_disk = len(missing)
         except RuntimeError:
             library = None
     if library is None:
-        data = engine.compile_ir(llvm(missing))
+        text = llvm(missing)
+        modules.begin()
+        data = engine.compile_ir(text)
         disk.put(key, data)
-        library = engine.Library(data, exports, _imports(products))
+        library = engine.Library(data, exports, _imports(products, sorters))
         out.compiled = len(missing)
     for n, s in zip(names, missing, strict=True):
         code = Code({e[len(n) :].lstrip("_"): library[e] for e in _exports(n, s)}, library)
         _known[s.text] = out.code[s.text] = code
 
 
-def _imports(products: Iterable[DType]) -> dict[str, int]:
-    return {name: address for dtype in products for name, address in mm.symbols(dtype).items()}
+def _imports(products: Iterable[DType], sorters: Iterable[int]) -> dict[str, int]:
+    found = [mm.symbols(dtype) for dtype in products] + [quicksort.symbols(bits) for bits in sorters]
+    return {name: address for one in found for name, address in one.items()}
 
 
 _POINTER = "offset"
@@ -171,3 +184,63 @@ def pointer_code() -> Code:
             library = cache.load_library(module.text(), [_POINTER])
             _pointer.append(Code({"": library[_POINTER]}, library))
         return _pointer[0]
+
+
+def loop_code() -> Code:
+    """Arithmetic on the slots of a frame, for loops; `idx` gives the slots.
+
+    madd     frame[0] = frame[1] + frame[2] * frame[3]
+    count    frame[0] -= 1; the bool at frame[1] says whether frame[0] was positive
+    full     the bool at frame[0] says whether frame[1] == frame[2]
+    put      the int64 at frame[0] becomes frame[1]
+    settle   if frame[0] is not frame[2]: copy frame[3] bytes from frame[0] to frame[2], and exchange frame[0] and [1]
+    """
+    with _lock:
+        if not _loop:
+            m = Module()
+            names = list(_LOOPS)
+            for name in names:
+                f = m.function(name, [("frame", "ptr"), ("idx", "ptr"), ("lo", "i64"), ("hi", "i64")])
+                frame, idx = f.args[:2]
+                at = [f.gep(frame, f.cast("zext", f.load("i32", f.gep(idx, 4 * i)), "i64"), "i64") for i in range(4)]
+                _LOOPS[name](f, at)
+                f.ret_()
+            library = cache.load_library(m.text(), names)
+            _loop.append(Code({n: library[n] for n in names}, library))
+        return _loop[0]
+
+
+def _madd(f: Fn, at: list[Val]) -> None:
+    a, b, c = (f.load("i64", p) for p in at[1:])
+    f.store(f.add(a, f.mul(b, c)), at[0])
+
+
+def _count(f: Fn, at: list[Val]) -> None:
+    n = f.load("i64", at[0])
+    f.store(f.add(n, i64(-1)), at[0])
+    f.store(f.cast("zext", f.cmp("sgt", n, i64(0)), "i8"), f.load("ptr", at[1]))
+
+
+def _settle(f: Fn, at: list[Val]) -> None:
+    now, home = f.load("ptr", at[0]), f.load("ptr", at[2])
+
+    def back() -> None:
+        name = f.module.declare("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+        f.call(name, [home, now, f.load("i64", at[3]), const("i1", 0)])
+        f.store(home, at[0])
+        f.store(now, at[1])
+
+    f.if_(f.cmp("ne", now, home), back)
+
+
+def _full(f: Fn, at: list[Val]) -> None:
+    same = f.cmp("eq", f.load("i64", at[1]), f.load("i64", at[2]))
+    f.store(f.cast("zext", same, "i8"), f.load("ptr", at[0]))
+
+
+def _put(f: Fn, at: list[Val]) -> None:
+    f.store(f.load("i64", at[1]), f.load("ptr", at[0]))
+
+
+_LOOPS = {"madd": _madd, "count": _count, "full": _full, "put": _put, "settle": _settle}
+_loop: list[Code] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tracejit.ir.types import DType, int64
 from tracejit.lower.kernel import FULL, Access, Kernel, Stmt, Stride
@@ -18,7 +19,19 @@ INLINE = 14  # lines of an op's code up to which it is no function of its own in
 
 def lanes_for(kernel: Kernel) -> int:
     """16 lanes; 8 where 64-bit values are computed, which then fill whole registers two at a time."""
-    return 8 if any(s.level == FULL and s.dtype.bits == 64 for s in kernel.stmts) else 16
+    wide = any(s.level == FULL and s.dtype.bits == 64 and s.dtype.kind != "c" for s in kernel.stmts)
+    return 8 if wide else 16
+
+
+def beside(kernel: Kernel) -> int:
+    """Registers that a loop without accumulators computes in step, as one wide one.
+
+    A long chain of operations waits for itself, and the processor does not see far enough to begin the next one.
+    """
+    w = kernel.weight()
+    if kernel.crowded() or any(s.kind == "gather" for s in kernel.stmts):
+        return 1
+    return 4 if w <= 100 else 2
 
 
 def computed(s: Stmt, m: LLVMScalar, args: Sequence[S]) -> S:
@@ -69,13 +82,24 @@ class BodyEmitter:
         self.last = kernel.phases()
         w = kernel.weight()
         self.unroll = 4 if w <= 4 else 2 if w <= 14 else 1
+        self.beside = beside(kernel) if self.mv.avx512 else 1
+
+    @contextmanager
+    def width_of(self, width: int) -> Iterator[None]:
+        """Emit for registers of so many lanes."""
+        usual = self.mv, self.width
+        self.mv, self.width = LLVMScalar(self.fn, width), width
+        try:
+            yield
+        finally:
+            self.mv, self.width = usual
 
     # --- operands -----------------------------------------------------------------------------------------------------
     def operand(self, i: int, ty: str) -> Val:
         if i == Stride.ZERO:
             return i64(0)
-        if i == Stride.UNIT:
-            return i64(1)
+        if i in (Stride.UNIT, Stride.PAIR):
+            return i64(1 if i == Stride.UNIT else 2)
         if i not in self.ops:
             f = self.fn
             frame, idx = f.args[:2]
@@ -106,7 +130,12 @@ class BodyEmitter:
 
     # --- statements ---------------------------------------------------------------------------------------------------
     def address(self, a: Access, dtype: DType, index: list[Val | None]) -> Val:
-        """Pointer to the element at the loop indices; None stands for 0."""
+        """Pointer to the element at the loop indices, of type `dtype`; None stands for 0."""
+        p = self.place(a, dtype, index)
+        return self.fn.gep(p, i64(1), self.m1.memory(dtype)) if a.part else p
+
+    def place(self, a: Access, dtype: DType, index: list[Val | None]) -> Val:
+        """The same, but of the number where one of its parts is meant."""
         f = self.fn
         at = self.operand(a.offset, "i64") if a.offset >= 0 else None
         for s, i in zip(a.strides, index, strict=True):
@@ -143,7 +172,7 @@ class BodyEmitter:
                 self.env[s.id] = self._index(s, self.m1, index, None)
             elif s.kind == "gather":
                 self.env[s.id] = self._gather(s, self.env[s.args[0]], index, None)
-            elif s.kind == "op":
+            elif s.kind == "op" and s.dtype.kind != "c":
                 self.env[s.id] = self.apply(s, self.m1, self.env.__getitem__)
 
     def _index(self, s: Stmt, m: LLVMScalar, index: list[Val | None], inner: Val | None) -> S:
@@ -194,7 +223,10 @@ class BodyEmitter:
             out = m.load(p, s.dtype)
         elif s.kind == "load":
             assert s.access is not None
-            out = self._load(s, self.address(s.access, s.dtype, index), mask)
+            if s.access.part is not None and s.access.strides[-1] == Stride.PAIR:
+                out = self._load_part(s, self.place(s.access, s.dtype, index), mask, s.access.part)
+            else:
+                out = self._load(s, self.address(s.access, s.dtype, index), mask)
         elif s.kind == "gather":
             out = self._gather(s, memo[s.args[0]], index, mask)
         elif s.kind == "index":
@@ -216,6 +248,19 @@ class BodyEmitter:
         if step == Stride.UNIT:
             return self.mv.load(p, s.dtype, mask)
         return self.mv.gather(p, self.operand(step, "i64"), s.dtype, mask)
+
+    def _load_part(self, s: Stmt, p: Val, mask: Mask, part: int) -> S:
+        """One part of complex numbers that follow each other: both parts are loaded, every other lane is kept."""
+        f, w = self.fn, self.width
+        ty = vec(self.m1.memory(s.dtype), 2 * w)
+        both = f.load(ty, p, s.dtype.size) if mask is None else f.masked_load(ty, p, self._twice(mask), s.dtype.size)
+        return S(f.shuffle(both, both, range(part, 2 * w, 2)) if w > 1 else f.extract(both, part), s.dtype)
+
+    def _twice(self, mask: Val) -> Val:
+        """The mask of pairs of lanes."""
+        if lanes(mask.ty) == 1:
+            return self.fn.splat(mask, 2)
+        return self.fn.shuffle(mask, mask, [i // 2 for i in range(2 * lanes(mask.ty))])
 
     def _gather(self, s: Stmt, at: S, index: list[Val | None], mask: Mask) -> S:
         """Elements at a position that is data, brought into the buffer: negative ones count from its end."""
@@ -247,12 +292,44 @@ class BodyEmitter:
             v = f.pure(f"insertelement {v.ty} {v}, {x.ty} {x}, i32 {lane}", v.ty)
         return S(self.m1.widen(v, dtype), dtype)
 
+    def stored(self, sid: int, element: Callable[[int], S]) -> list[S]:
+        """What a store writes: a value, or both parts of a complex one."""
+        s = self.k.stmts[sid]
+        return [element(i) for i in (s.args if s.dtype.kind == "c" else (sid,))]
+
+    def write(self, values: Sequence[S], a: Access, index: list[Val | None], mask: Mask) -> None:
+        """Write a vector of values, or the two vectors of complex ones."""
+        if len(values) == 1:
+            self.store(values[0], a, index, mask)
+            return
+        f, w, d = self.fn, self.width, values[0].dtype
+        re, im = (self.mv.broadcast(x) for x in values)
+        p = self.address(a, d, index)
+        if a.strides[-1] == Stride.PAIR and w > 1:
+            both = f.shuffle(re.v, im.v, [i // 2 + w * (i % 2) for i in range(2 * w)])
+            if mask is not None:
+                f.masked_store(both, p, self._twice(mask), d.size)
+            elif self.k.stream and self.k.flat:
+                f.store(both, p, 64, True)
+            else:
+                f.store(both, p, d.size)
+            return
+        step = self.operand(a.strides[-1], "i64")
+        self.mv.scatter(re, p, step, mask)
+        self.mv.scatter(im, f.gep(p, i64(1), self.m1.memory(d)), step, mask)
+
+    def write_one(self, sid: int, a: Access, index: list[Val | None]) -> None:
+        """Write a value that there is one of."""
+        for i, x in enumerate(self.stored(sid, self.env.__getitem__)):
+            memory = self.m1.memory(x.dtype)
+            self.m1.store(x, self.fn.gep(self.address(a, x.dtype, index), i64(i), memory))
+
     def store(self, value: S, a: Access, index: list[Val | None], mask: Mask) -> None:
         p = self.address(a, value.dtype, index)
         value = self.mv.broadcast(value)
         step = a.strides[-1]
         if step == Stride.UNIT:
             stream = self.k.stream and mask is None and self.k.flat and value.dtype.size * self.width % 32 == 0
-            self.mv.store(value, p, mask, nontemporal=stream)
+            self.mv.store(value, p, mask, stream, min(64, value.dtype.size * self.width) if stream else None)
         else:
             self.mv.scatter(value, p, self.operand(step, "i64"), mask)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from tracejit.ir.types import DType
 from tracejit.lower.emit_body import BodyEmitter, Mask
-from tracejit.lower.kernel import BLOCK, FULL, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride, kept_values
+from tracejit.lower.keptrows import kept_values
+from tracejit.lower.kernel import BLOCK, FULL, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride
 from tracejit.lower.llvm import Module, Val, i64
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
-from tracejit.passes.groups import rounds
+from tracejit.passes.groups import accumulator, rounds
+
+ROWS_AT_ONCE = 4  # rows that are added up in registers before they go to the column sums
 
 
 def emit(module: Module, name: str, kernel: Kernel) -> None:
@@ -53,13 +57,13 @@ class _Emitter(BodyEmitter):
         dtypes = [s.dtype for s in reds] + [self.k.stmts[x.stmt].dtype for x in lates]
         args = [s.args[0] for s in reds] + [x.stmt for x in lates]
         start = [self.mv.neutral(k, d) for k, d in zip(kinds[: len(reds)], dtypes, strict=False)] + carried
-        u = self.unroll
+        u = self.unroll if kinds else max(self.unroll, self.beside)
         inner_axes = list(range(self.k.outer, len(self.k.axes)))
 
         def body(index: list[Val | None], copies: int, mask: Mask, accs: list[S]) -> list[S]:
             """`copies` vectors; accumulators are laid out copy by copy."""
             out: list[S] = []
-            pending: list[tuple[S, Access, list[Val | None]]] = []
+            pending: list[tuple[list[S], Access, list[Val | None]]] = []
             for c in range(copies):
                 at = list(index)
                 assert at[-1] is not None
@@ -71,13 +75,14 @@ class _Emitter(BodyEmitter):
                         x = self.mv.select(S(mask, x.dtype), x, self.mv.neutral(kind, x.dtype))
                     out.append(self.mv.combiner(kind)(accs[c * len(kinds) + j], x))
                 for i, a in stores:
-                    pending.append((self.element(i, memo, at, mask, phase), a, at))
+                    values = self.stored(i, lambda j, memo=memo, at=at: self.element(j, memo, at, mask, phase))  # type: ignore[misc]
+                    pending.append((values, a, at))
                 for late in columns:
                     assert column is not None
                     v = self.mv.broadcast(self.element(late.stmt, memo, at, mask, phase))
                     self._accumulate(late, v, column, at, mask)
-            for v, a, at in pending:
-                self.store(v, a, at, mask)
+            for values, a, at in pending:
+                self.write(values, a, at, mask)
             return out
 
         total = self._nest(inner_axes, list(outer), start, kinds, dtypes, body, u, span)
@@ -91,6 +96,7 @@ class _Emitter(BodyEmitter):
             i = index[axis]
             at = f.mul(at, self.size(axis)) if at != "0" else at
             at = f.add(at, i) if i is not None else at
+        v = S(v.v, accumulator(v.dtype))
         p = f.gep(column(x), at, self.m1.memory(v.dtype))
         old = self.mv.load(p, v.dtype, mask)
         self.mv.store(self.mv.combiner(x.kind)(old, v), p, mask)
@@ -131,6 +137,10 @@ class _Emitter(BodyEmitter):
             return [S(v, dtypes[j % n]) for j, v in enumerate(vals)]
 
         def main(i: Val, *carried: Val) -> list[Val]:
+            if not kinds and self.beside > 1:
+                with self.width_of(stride):
+                    body([*index, i], 1, None, [])
+                return []
             return [s.v for s in body([*index, i], unroll, None, wrap(carried))]
 
         got = wrap(tuple(f.loop(lo, main_end, main, [a.v for a in init], step=stride)))
@@ -182,7 +192,7 @@ class _Emitter(BodyEmitter):
                 state[id(x)] = self.m1.combiner(x.kind)(state[id(x)], self.env[x.stmt])
         for i, a in self.k.stores:
             if self._store_level(i, a) == ROW:
-                self.m1.store(self.env[i], self.address(a, self.k.stmts[i].dtype, [*index, *inner]))
+                self.write_one(i, a, [*index, *inner])
         self.fn.scopes.pop()
         self.env = before
         return [state[id(x)] for x in self._late_order()]
@@ -227,9 +237,13 @@ class _Emitter(BodyEmitter):
 
     def _scalar_kernel(self) -> None:
         for i, a in self.k.stores:
-            self.m1.store(self.env[i], self.address(a, self.k.stmts[i].dtype, []))
+            self.write_one(i, a, [])
         for x in self.k.lates:
-            self.m1.store(self.env[x.stmt], self.operand(x.partial, "ptr"))
+            self._keep(x, self.env[x.stmt], self.operand(x.partial, "ptr"))
+
+    def _keep(self, x: Late, value: S, p: Val) -> None:
+        """Write a partial result."""
+        self.m1.store(S(value.v, accumulator(self.k.stmts[x.stmt].dtype)), p)
 
     def _chunks(self, lo: Val, hi: Val) -> None:
         """Tasks are chunks: of rows, or of the one axis."""
@@ -257,13 +271,58 @@ class _Emitter(BodyEmitter):
                     given = [S(v, k.stmts[x.stmt].dtype) for v, x in zip(carried, order, strict=True)]
                     return [s.v for s in self.row(p, given, column, None)]
 
+                if self._only_columns():
+                    assert column is not None
+                    blocks = functools.partial(self._block_of_rows, ROWS_AT_ONCE, column)
+                    whole = f.add(first, f.and_(f.sub(end, first), i64(-ROWS_AT_ONCE)))
+                    f.loop(first, whole, blocks, step=ROWS_AT_ONCE)
+                    first = whole
                 got = f.loop(first, end, one, [a.v for a in init])
                 accs = [S(v, k.stmts[x.stmt].dtype) for v, x in zip(got, order, strict=True)]
             for x, acc in zip(order, accs, strict=True):
                 value = self.mv.reduce(x.kind, acc) if x.over == "rows" else acc
-                self.m1.store(value, f.gep(self.operand(x.partial, "ptr"), c, self.m1.memory(value.dtype)))
+                memory = self.m1.memory(accumulator(value.dtype))
+                self._keep(x, value, f.gep(self.operand(x.partial, "ptr"), c, memory))
 
         f.loop(lo, hi, task)
+
+    def _only_columns(self) -> bool:
+        """Whether rows are nothing but added up, and cheap enough that several at once pay."""
+        k = self.k
+        return not k.phases() and not k.stores and all(x.over == "columns" for x in k.lates) and self.unroll > 1
+
+    def _block_of_rows(self, count: int, column: Callable[[Late], Val], first: Val) -> None:
+        """Add `count` rows to the column sums, whose memory is read and written once for all of them."""
+        f = self.fn
+        before = dict(self.env)
+        f.scopes.append({})
+        inner = [None] * (len(self.k.axes) - self.k.outer)
+        rows: list[tuple[dict[int, S], list[Val | None]]] = []
+        for r in range(count):
+            index = self.outer_index(f.add(first, i64(r)) if r else first)
+            self.env = dict(before)
+            self.outer_statements(ROW, 0, [*index, *inner])
+            rows.append((self.env, index))
+
+        def body(index: list[Val | None], copies: int, mask: Mask, accs: list[S]) -> list[S]:
+            for c in range(copies):
+                at = list(index)
+                assert at[-1] is not None
+                at[-1] = f.add(at[-1], i64(c * self.width)) if c else at[-1]
+                memos: list[dict[int, S]] = [{} for _ in rows]
+                for x in self.k.lates:
+                    values = []
+                    for (self.env, outer), memo in zip(rows, memos, strict=True):
+                        values.append(self.mv.broadcast(self.element(x.stmt, memo, [*outer, *at], mask, 0)))
+                    combine = self.mv.combiner(x.kind)
+                    while len(values) > 1:
+                        values = [combine(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+                    self._accumulate(x, values[0], column, [*rows[0][1], *at], mask)
+            return accs
+
+        self._nest(list(range(self.k.outer, len(self.k.axes))), [], [], [], [], body, 1, None)
+        f.scopes.pop()
+        self.env = before
 
     def _columns(self, c: Val) -> Callable[[Late], Val]:
         """Pointers to this chunk's column sums, set to the neutral value."""
@@ -275,7 +334,7 @@ class _Emitter(BodyEmitter):
         for x in k.lates:
             if x.over != "columns":
                 continue
-            d = k.stmts[x.stmt].dtype
+            d = accumulator(k.stmts[x.stmt].dtype)
             p = f.gep(self.operand(x.partial, "ptr"), f.mul(c, length), self.m1.memory(d))
             at[id(x)] = p
             zero = self.mv.neutral(x.kind, d)
@@ -287,8 +346,11 @@ class _Emitter(BodyEmitter):
         return lambda x: at[id(x)]
 
 
-def emit_combine(module: Module, name: str, kind: str, dtype: DType) -> None:
-    """`out[i] = combination over c of partial[c, i]`. Operands: partial, out, chunks, length. Tasks: blocks of i."""
+def emit_combine(module: Module, name: str, kind: str, dtype: DType, kept: DType) -> None:
+    """`out[i] = combination over c of partial[c, i]`, which is kept as `kept`.
+
+    Operands: partial, out, chunks, length. Tasks: blocks of i.
+    """
     f = module.function(
         name, [("frame", "ptr noalias readonly"), ("idx", "ptr noalias readonly"), ("lo", "i64"), ("hi", "i64")]
     )
@@ -300,17 +362,17 @@ def emit_combine(module: Module, name: str, kind: str, dtype: DType) -> None:
         return f.load(ty, f.gep(frame, slot, "i64"), invariant=True)
 
     partial, out, chunks, length = operand(0, "ptr"), operand(1, "ptr"), operand(2, "i64"), operand(3, "i64")
-    mem = m.memory(dtype)
+    mem, memory = m.memory(dtype), m.memory(kept)
     end = f.intrinsic("smin", f.mul(hi, i64(BLOCK)), length)
 
     def block(i: Val) -> None:
         mask = f.mask(f.sub(end, i), m.width)
 
         def add(c: Val, acc: Val) -> list[Val]:
-            x = m.load(f.gep(partial, f.add(f.mul(c, length), i), mem), dtype, mask)
-            return [m.combiner(kind)(S(acc, dtype), x).v]
+            x = m.load(f.gep(partial, f.add(f.mul(c, length), i), memory), kept, mask)
+            return [m.combiner(kind)(S(acc, kept), x).v]
 
-        got = f.loop(0, chunks, add, [m.neutral(kind, dtype).v])
+        got = f.loop(0, chunks, add, [m.neutral(kind, kept).v])
         m.store(S(got[0], dtype), f.gep(out, i, mem), mask)
 
     f.loop(f.mul(lo, i64(BLOCK)), end, block, step=m.width)

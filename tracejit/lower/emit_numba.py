@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 from tracejit.errors import Location
 from tracejit.ir.graph import Value
-from tracejit.ir.types import int64
-from tracejit.lower.kernel import FULL, ROW, SCALAR, Access, Instance, Kernel, Late, Stmt, Stride, kept_values
-from tracejit.lower.numba_access import Placement, Size, place, same
+from tracejit.ir.types import DType, int64
+from tracejit.lower.keptrows import kept_values
+from tracejit.lower.kernel import FULL, ROW, SCALAR, Access, Instance, Kernel, Late, Stmt, Stride
+from tracejit.lower.numba_access import Placement, Size, place, place_parts, same
 from tracejit.lower.numba_args import Arguments, Setting, Written
 from tracejit.lower.numba_chunks import LABELS, Chunks, line_of
 from tracejit.lower.numba_expr import Binds, Expr, Names, Scope, Writer
@@ -17,6 +18,7 @@ from tracejit.lower.numba_scalar import NumbaScalar
 from tracejit.passes.groups import rounds
 
 LETTERS = ("i", "j", "k", "l")
+PARTS = {None: "", 0: ".real", 1: ".imag"}
 SPARE = ("m", "p", "r", "s", "t")  # loop indices where the user has arrays of those names
 
 
@@ -112,7 +114,8 @@ class KernelPrinter:
     # --- operands -----------------------------------------------------------------------------------------------------
     def _size_of(self, code: int) -> Size:
         assert self.instance is not None
-        return 0 if code == Stride.ZERO else 1 if code == Stride.UNIT else self.instance.operands[code]
+        known = {Stride.ZERO: 0, Stride.UNIT: 1, Stride.PAIR: 2}
+        return known[code] if code in known else self.instance.operands[code]
 
     def spread(self, strides: Sequence[Size]) -> list[Size]:
         """Strides along the kernel's axes as strides along all loops."""
@@ -124,7 +127,8 @@ class KernelPrinter:
     def _place(self, a: Access | None, output: bool) -> None:
         assert a is not None and self.instance is not None
         v = self.instance.operands[a.operand]
-        p = place(v.shape, self.sizes, self.spread([self._size_of(s) for s in a.strides]), self._size_of(a.offset))
+        put = place_parts if v.dtype.kind == "c" else place
+        p = put(v.shape, self.sizes, self.spread([self._size_of(s) for s in a.strides]), self._size_of(a.offset))
         self.placements[id(a)] = p
         self.args.add(v, p, output)
 
@@ -135,7 +139,8 @@ class KernelPrinter:
         v = self.instance.operands[s.access.operand]
         sizes = [*self.sizes, self._size_of(size)]
         strides = [*self.spread([self._size_of(x) for x in s.access.strides]), self._size_of(step)]
-        p = self.placements[id(s.access)] = place(v.shape, sizes, strides, self._size_of(s.access.offset))
+        put = place_parts if v.dtype.kind == "c" else place
+        p = self.placements[id(s.access)] = put(v.shape, sizes, strides, self._size_of(s.access.offset))
         self.args.add(v, p)
 
     def gather(self, s: Stmt, at: Expr) -> Expr:
@@ -147,7 +152,7 @@ class KernelPrinter:
         self.m.label, self.m.line = "position", line
         i = self.m.call(self.s.helpers.standard("position", int64), (at, n), int64)
         loops = [*self.loops, "{}"]
-        text = f"{self.args.add(v, p)}{p.text(lambda a: loops[a], self.args.size)}"
+        text = f"{self.args.add(v, p)}{p.text(lambda a: loops[a], self.args.size)}{PARTS[s.access.part]}"
         args = (i,) if "{}" in text else ()
         if v.dtype.kind == "f" and v.dtype.bits == 16:
             text = f"{self.m.from_bits(v.dtype)}({text})"
@@ -157,13 +162,14 @@ class KernelPrinter:
         """An element of a buffer at the loop indices."""
         return self.args.add(v, p) + p.text(lambda a: self.loops[a], self.args.size)
 
-    def load(self, v: Value, p: Placement) -> Expr:
-        """An element's value."""
+    def load(self, v: Value, p: Placement, part: int | None = None, dtype: DType | None = None) -> Expr:
+        """An element's value, or that of a part of it, which has `dtype`."""
         if self.s.number(v) and not p.shape:
-            return Expr(v.dtype, self.args.add(v, p))
+            return Expr(dtype or v.dtype, self.args.add(v, p) + PARTS[part])
         name = self.args.add(v, p)
         indices = "_".join([i.text(lambda a: self.loops[a], self.args.size) for i in p.indices])
-        e = Expr(v.dtype, self.element(v, p), label=f"{name}_{indices or 'value'}")
+        label = f"{name}_{indices or 'value'}{PARTS[part].replace('.', '_')}"
+        e = Expr(dtype or v.dtype, self.element(v, p) + PARTS[part], label=label)
         if v.dtype.kind == "f" and v.dtype.bits == 16:
             return Expr(v.dtype, f"{self.m.from_bits(v.dtype)}({{}})", (e,), label=e.label)
         return e
@@ -203,7 +209,9 @@ class KernelPrinter:
             return self.m.const(s.value, s.dtype)
         if s.kind == "load":
             assert s.access is not None and self.instance is not None
-            return self.load(self.instance.operands[s.access.operand], self.placements[id(s.access)])
+            return self.load(
+                self.instance.operands[s.access.operand], self.placements[id(s.access)], s.access.part, s.dtype
+            )
         if s.kind == "index":
             return self.position(s)
         if s.kind == "gather":
@@ -211,6 +219,8 @@ class KernelPrinter:
         assert s.op is not None
         line = s.source.loc if s.source else None
         args = tuple([get(a) for a in s.args])
+        if s.dtype.kind == "c":
+            return Expr(s.dtype, "complex({}, {})", args, line=line)
         e = self.m.apply(s.op, s.attrs, args, s.dtype, line)
         if e not in args and (wish := self._wish(s)):
             e.label = wish

@@ -19,6 +19,9 @@ def host() -> tuple[str, str]:
     return known
 
 
+inside = codegen.inside  # a fork waits for the threads that are in here
+
+
 def find_compiler() -> None:
     """Look where LLVM is, so that another thread can load it without looking."""
     codegen.find()

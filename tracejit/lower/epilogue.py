@@ -38,7 +38,7 @@ class GroupEpilogue(BodyEmitter):
         self.outer_statements(ROW, 0, index)
         memo = {self.acc: self.mv.rounded(S(acc, self.k.stmts[self.acc].dtype))}
         for i, a in self.k.stores:
-            self.store(self.element(i, memo, index, mask, 0), a, index, mask)
+            self.write(self.stored(i, lambda j: self.element(j, memo, index, mask, 0)), a, index, mask)
         self.env = before
 
     def destination(self, fn: Fn) -> tuple[Val, Val, Val] | None:

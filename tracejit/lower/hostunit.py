@@ -22,6 +22,9 @@ from tracejit.tracing import at_sizes
 class HostUnit(NodeUnit):
     """An op without a native form: its NumPy function runs with the GIL held."""
 
+    def may_raise(self) -> bool:
+        return True
+
     def readers(self, b: Binding) -> list[Callable[[int], np.ndarray]]:
         """For each operand a function from the frame's address to the array."""
         n = self.node
@@ -34,7 +37,8 @@ class HostUnit(NodeUnit):
                 ins.append(functools.partial(_fixed, fixed))
             else:
                 strides = tuple(b.size(s) * v.dtype.size for s in lay.strides)
-                ins.append(functools.partial(_seen, b.slot_at(lay.base, lay.offset), v.dtype.np, shape, strides))
+                slot = b.slot_at(lay.base, lay.offset, v.dtype.size)
+                ins.append(functools.partial(_seen, slot, v.dtype.np, shape, strides))
         return ins
 
     def steps(self, b: Binding) -> list[StepRecord]:
@@ -49,9 +53,12 @@ class HostUnit(NodeUnit):
                 with np.errstate(all="ignore"):
                     r = op.numpy(*arrays, **attrs)
             except Exception as e:
-                raise _located(n, arrays, e) from None
+                error = located(n, arrays, e)
+                if error is e:
+                    raise
+                raise error from None
             for (s, d, shape), x in zip(outs, r if type(r) is tuple else (r,), strict=True):
-                _at(_word(frame, s), d, shape, None)[...] = x
+                array_at(_word(frame, s), d, shape)[...] = x
 
         return [Host(without_frames(run))]
 
@@ -59,8 +66,15 @@ class HostUnit(NodeUnit):
         return f"host {self.node.op.name}"
 
 
-def _located(node: Node, arrays: list[np.ndarray], error: Exception) -> TracejitError:
-    """The error of an op's NumPy function, with the operands and the line that the op came from."""
+def located(node: Node, arrays: list[np.ndarray], error: Exception) -> Exception:
+    """The error of an op's NumPy function, with the operands and the line that the op came from.
+
+    An error of the user's own function stays what it is.
+    """
+    if node.op.name == "host_call":
+        if isinstance(error, TracejitError) and not error.where and node.loc is not None:
+            error.where = [node.loc]
+        return error
     shown = ", ".join(str(TensorType(as_dtype(a.dtype), a.shape)) for a in arrays)
     kind = OutOfRangeError if isinstance(error, IndexError) else ArgumentError
     located = kind(f"{node.op.name}({shown}): {error}")
@@ -74,14 +88,16 @@ def _fixed(a: np.ndarray, frame: int) -> np.ndarray:
 
 def _seen(slot: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...], frame: int) -> np.ndarray:
     """The operand in a frame's buffer."""
-    return np.lib.stride_tricks.as_strided(_at(_word(frame, slot), dtype, shape, strides), shape, strides)
+    return np.lib.stride_tricks.as_strided(array_at(_word(frame, slot), dtype, shape, strides), shape, strides)
 
 
 def _word(frame: int, slot: int) -> int:
     return ctypes.c_int64.from_address(frame + 8 * slot).value
 
 
-def _at(address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...] | None) -> np.ndarray:
+def array_at(
+    address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
+) -> np.ndarray:
     """The array at an address: as large as its last element needs."""
     if 0 in shape:
         return np.empty(shape, dtype)

@@ -14,7 +14,7 @@ from tracejit.ir.graph import Attrs, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType
 from tracejit.passes.groups import Group, is_scalar_constant, is_view, kind_of
-from tracejit.passes.layout import Layouts, across, contiguous
+from tracejit.passes.layout import Layout, Layouts, across, contiguous
 
 Size = int | Dim
 SCALAR, ROW, FULL = 0, 1, 2  # a statement runs once, once per row, or once per element
@@ -32,26 +32,30 @@ LONG = frozenset("floordiv floormod truncdiv truncmod erfinv".split())  # long c
 
 
 class Stride:
-    """A stride along a loop axis: 0, 1, or the number of the operand that holds it."""
+    """A stride along a loop axis: 0, 1, 2 between parts of complex numbers, or the number of the operand with it."""
 
-    ZERO, UNIT = -2, -1
+    ZERO, UNIT, PAIR = -2, -1, -3
 
 
 def _code(stride: int) -> str:
-    return {Stride.ZERO: "0", Stride.UNIT: "1"}.get(stride, f"${stride}")
+    return {Stride.ZERO: "0", Stride.UNIT: "1", Stride.PAIR: "2"}.get(stride, f"${stride}")
 
 
 class Access:
-    """An operand's elements as a function of the loop indices. `offset` is an operand too, or −2 for none."""
+    """An operand's elements as a function of the loop indices. `offset` is an operand too, or −2 for none.
 
-    __slots__ = ("operand", "offset", "strides")
+    Where the operand is complex, strides and offset count its parts; `part` tells which one is meant, None both.
+    """
 
-    def __init__(self, operand: int, offset: int, strides: tuple[int, ...]) -> None:
-        self.operand, self.offset, self.strides = operand, offset, strides
+    __slots__ = ("operand", "offset", "strides", "part")
+
+    def __init__(self, operand: int, offset: int, strides: tuple[int, ...], part: int | None = None) -> None:
+        self.operand, self.offset, self.strides, self.part = operand, offset, strides, part
 
     def __str__(self) -> str:
         s = ",".join(map(_code, self.strides))
-        return f"${self.operand}{'' if self.offset == -2 else f'+${self.offset}'}[{s}]"
+        of = "" if self.part is None else ".imag" if self.part else ".real"
+        return f"${self.operand}{of}{'' if self.offset == -2 else f'+${self.offset}'}[{s}]"
 
 
 class Stmt:
@@ -196,10 +200,12 @@ class _Operands:
 class _Raw:
     """An access before axes are merged: strides as sizes, one per loop axis."""
 
-    __slots__ = ("owner", "base", "offset", "strides")
+    __slots__ = ("owner", "base", "offset", "strides", "part")
 
-    def __init__(self, owner: Any, base: Value | None, offset: Size, strides: list[Size]) -> None:
-        self.owner, self.base, self.offset, self.strides = owner, base, offset, strides
+    def __init__(
+        self, owner: Any, base: Value | None, offset: Size, strides: list[Size], part: int | None = None
+    ) -> None:
+        self.owner, self.base, self.offset, self.strides, self.part = owner, base, offset, strides, part
 
 
 class Lowering:
@@ -233,7 +239,7 @@ class Lowering:
         while base.node is not None and is_view(base.node):
             base = base.node.inputs[0]
         if is_scalar_constant(base):
-            return self._constant(base)
+            return self._constant(base, u)
         inside = self._inside(u)
         if inside is not None:
             return inside
@@ -242,7 +248,7 @@ class Lowering:
         strides = self._along_loops(self.g.operand_tags(n, i), lay.strides)
         key = (lay.base, lay.offset, tuple(strides))
         if key not in self.loads:
-            raw = _Raw(None, lay.base, lay.offset, strides)
+            raw = _Raw(None, lay.base, lay.offset - (lay.part or 0), strides, lay.part)
             self.raws.append(raw)
             self.loads[key] = self._stmt("load", u.dtype, value=raw)
         return self.loads[key]
@@ -261,17 +267,21 @@ class Lowering:
         x, axis = n.inputs[0], n.attr("axis")
         lay = self.layouts.of(x)
         assert lay is not None
-        raw = _Raw(None, lay.base, lay.offset, self._along_loops(self.g.operand_tags(n, 0), lay.strides))
+        strides = self._along_loops(self.g.operand_tags(n, 0), lay.strides)
+        raw = _Raw(None, lay.base, lay.offset - (lay.part or 0), strides, lay.part)
         self.raws.append(raw)
         value = (raw, lay.strides[axis], x.shape[axis])
         return self._stmt("gather", x.dtype, args=(self.operand(n, 1),), value=value, op=n.op, source=n)
 
-    def _constant(self, v: Value) -> int:
+    def _constant(self, v: Value, seen: Value) -> int:
+        """A constant's element, or the part of it that is seen through views."""
         assert v.node is not None
-        c = v.node.attr("value")
-        key = ("const", c.dtype, c.key)
+        c, lay = v.node.attr("value"), self.layouts.of(seen) if v.dtype.kind == "c" else None
+        part = None if lay is None else lay.part
+        x = c.splat if part is None else c.splat.imag if part else c.splat.real
+        key = ("const", seen.dtype, c.key, part)
         if key not in self.loads:
-            self.loads[key] = self._stmt("const", c.dtype, value=c.splat.item())
+            self.loads[key] = self._stmt("const", seen.dtype, value=x.item())
         return self.loads[key]
 
     def _inside(self, u: Value) -> int | None:
@@ -328,7 +338,8 @@ class Lowering:
         return self._stmt("index", n.out.dtype, value=raw, op=n.op, attrs=n.attrs, source=n)
 
     def _output(self, v: Value) -> _Raw:
-        raw = _Raw(v, v, 0, self._along_loops(self.g.tags[v], contiguous(v.shape)))
+        steps = self._along_loops(self.g.tags[v], contiguous(v.shape))
+        raw = _Raw(v, v, 0, [s * 2 for s in steps] if v.dtype.kind == "c" else steps)
         self.raws.append(raw)
         return raw
 
@@ -358,12 +369,16 @@ class Lowering:
         k.outer = self.outer
         k.axes = [ops.add(s) for s in self.sizes]
 
-        def code(s: Size) -> int:
+        def code(s: Size, parts: bool = False) -> int:
+            if parts and s == 2:
+                return Stride.PAIR
             return Stride.ZERO if s == 0 else Stride.UNIT if s == 1 else ops.add(s)
 
         def access(r: _Raw) -> Access:
             o = -1 if r.base is None else ops.add(r.base)
-            return Access(o, -2 if r.offset == 0 else ops.add(r.offset), tuple([code(s) for s in r.strides]))
+            parts = r.base is not None and r.base.dtype.kind == "c"
+            strides = tuple([code(s, parts) for s in r.strides])
+            return Access(o, -2 if r.offset == 0 else ops.add(r.offset), strides, r.part)
 
         for s in self.stmts:
             if s.kind in ("load", "index"):
@@ -399,12 +414,12 @@ class Lowering:
 
 
 def copy_kernel(
-    out: Value, sizes: Sequence[Size], to: tuple[Size, Sequence[Size]],
-    source: tuple[Value, Size, Sequence[Size]] | None, dtype: DType, fill: Any = 0,
+    out: Value, sizes: Sequence[Size], to: tuple[Size, Sequence[Size]], source: Layout | None, dtype: DType,
+    fill: Any = 0,
 ) -> Instance:  # fmt: skip
     """A kernel that writes evenly spaced elements of `out`: from evenly spaced elements of a buffer, or one value.
 
-    `to` and `source` give offset and strides in elements, one stride for each of `sizes`.
+    `to` gives offset and strides in elements, one stride for each of `sizes`.
     """
     g = Group(0)
     kept = [i for i, d in enumerate(sizes) if not is_unit(d)]
@@ -416,7 +431,8 @@ def copy_kernel(
     if source is None:
         sid = low._stmt("const", dtype, value=dtype.np.type(fill).item())
     else:
-        load = _Raw(None, source[0], source[1], [source[2][i] for i in kept])
+        strides = [source.strides[i] for i in kept]
+        load = _Raw(None, source.base, source.offset - (source.part or 0), strides, source.part)
         low.raws.append(load)
         sid = low._stmt("load", dtype, value=load)
     low._merge_axes()
@@ -425,29 +441,3 @@ def copy_kernel(
 
 def _is_tag(n: Node) -> bool:
     return n.op.name in ("transpose", "broadcast_to", "reshape", "identity", "stop_gradient")
-
-
-def kept_values(k: Kernel) -> list[Stmt]:
-    """Heavy full statements that their own phase computes and a later one reads again."""
-    roots = [(s.args[0], s.phase - 1) for s in k.stmts if s.kind == "reduce"]
-    roots += [(i, k.stmts[i].phase) for i in [*[i for i, _ in k.stores], *[x.stmt for x in k.lates]]]
-    computed: set[int] = set()
-    again: set[int] = set()
-    seen: set[tuple[int, int]] = set()
-
-    for root, phase in sorted(roots, key=lambda r: r[1]):
-        stack = [root]
-        while stack:
-            i = stack.pop()
-            s = k.stmts[i]
-            if s.level < FULL or (i, phase) in seen:
-                continue
-            seen.add((i, phase))
-            if s.kind == "op" and s.op is not None and s.op.name in HEAVY:
-                if s.phase == phase:
-                    computed.add(i)
-                elif i in computed:
-                    again.add(i)
-                    continue
-            stack += s.args
-    return [s for s in k.stmts if s.id in again]

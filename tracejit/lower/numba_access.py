@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tracejit.ir.dim import Dim, hint, is_unit, product
+from tracejit.ir.dim import Dim, divide, hint, is_unit, product
 from tracejit.passes.layout import contiguous
 
 Size = int | Dim
@@ -84,6 +84,11 @@ def place(base: tuple[Size, ...], sizes: Sequence[Size], strides: Sequence[Size]
         or _parts(base, axes, sizes, strides, offset)
         or _flat(base, axes, strides, offset)
     )
+
+
+def place_parts(base: tuple[Size, ...], sizes: Sequence[Size], strides: Sequence[Size], offset: Size) -> Placement:
+    """The same where strides and offset count the parts of complex elements."""
+    return place(base, sizes, [divide(s, 2) for s in strides], divide(offset, 2))
 
 
 def _whole(

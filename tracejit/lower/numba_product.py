@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from tracejit.ir.dim import is_unit
 from tracejit.ir.graph import Value
+from tracejit.ir.types import DType
 from tracejit.lower.emit_numba import KernelPrinter
 from tracejit.lower.kernel import ROW, SCALAR
-from tracejit.lower.numba_access import Placement, Size, place, same
+from tracejit.lower.numba_access import Placement, Size, place, place_parts, same
 from tracejit.lower.numba_args import Setting, Written
 from tracejit.lower.numba_expr import Expr, Scope
 from tracejit.lower.program import ProductUnit
+from tracejit.passes.layout import Layout
 
 BATCH, ROWS, COLUMNS, DEPTH = range(4)
 
@@ -24,14 +26,15 @@ class ProductPrinter(KernelPrinter):
 
     def place_operands(self) -> None:
         u = self.unit
-        self.left = self._factor(u.a.base, [u.sa or 0, u.ra[0], 0, u.ra[1]], u.a.offset)
-        self.right = self._factor(u.b.base, [u.sb or 0, 0, u.rb[1], u.rb[0]], u.b.offset)
+        self.left = self._factor(u.a, [u.sa or 0, u.ra[0], 0, u.ra[1]])
+        self.right = self._factor(u.b, [u.sb or 0, 0, u.rb[1], u.rb[0]])
         super().place_operands()
 
-    def _factor(self, base: Value, strides: list[Size], offset: Size) -> tuple[Value, Placement]:
-        p = place(base.shape, self.sizes, strides, offset)
-        self.args.add(base, p)
-        return base, p
+    def _factor(self, lay: Layout, strides: list[Size]) -> tuple[Value, Placement, int | None, DType]:
+        put = place if lay.part is None else place_parts
+        p = put(lay.base.shape, self.sizes, strides, lay.offset - (lay.part or 0))
+        self.args.add(lay.base, p)
+        return lay.base, p, lay.part, self.unit.dtype
 
     def run(self) -> Written:
         u = self.unit

@@ -12,8 +12,8 @@ from typing import Any
 from tracejit.errors import ArgumentError
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
-from tracejit.lower.emit_numba import emit
-from tracejit.lower.numba_access import Placement, Size, place, same
+from tracejit.lower.emit_numba import PARTS, emit
+from tracejit.lower.numba_access import Placement, Size, place, place_parts, same
 from tracejit.lower.numba_args import Argument, Setting, Written
 from tracejit.lower.numba_dialect import CPU, Dialect
 from tracejit.lower.numba_expr import WIDTH, Names, Writer
@@ -157,13 +157,15 @@ class ModulePrinter:
         lay, v = u.inputs[i], u.node.inputs[i]
         assert lay is not None
         base = self._array(lay.base)
-        p = place(lay.base.shape, v.shape, lay.strides, lay.offset)
+        put = place if lay.part is None else place_parts
+        p = put(lay.base.shape, v.shape, lay.strides, lay.offset - (lay.part or 0))
         if p.flat or any(len(x.terms) > 1 for x in p.indices):
             offset = self.size(lay.offset)
             strides = tuple_text([f"{self.size(s)} * {v.dtype.size}" for s in lay.strides])
-            flat = f"{base}.reshape(-1)" + ("" if offset == "0" else f"[{offset}:]")
+            flat = f"{base}.reshape(-1)" + ("" if lay.part is None else f".view({numpy_type(v.dtype)})")
+            flat += "" if offset == "0" else f"[{offset}:]"
             return f"np.lib.stride_tricks.as_strided({flat}, {self.shape(v.shape)}, {strides})"
-        return self._shaped(base, lay.base, v, p)
+        return self._shaped(base, lay.base, v, p) + PARTS[lay.part]
 
     def _array(self, v: Value) -> str:
         """A buffer as main's code names it; one value everywhere is written as such."""

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from tracejit.ir.graph import Graph, Node, Value
-from tracejit.lower import compiler
+from tracejit.ir.graph import Graph, Value
+from tracejit.lower import compiler, control, found
 from tracejit.lower.binding import Binding
+from tracejit.lower.block import Block, State
 from tracejit.lower.checkunit import CheckUnit
 from tracejit.lower.hostunit import HostUnit
-from tracejit.lower.routineunits import ROUTINES, RoutineUnit
 from tracejit.lower.units import CopyUnit, LoopUnit, NodeUnit, ProductUnit, Unit
-from tracejit.passes.fuse import Fuser
-from tracejit.passes.groups import Group
 from tracejit.passes.layout import Layouts
 from tracejit.runtime.program import Plan
 from tracejit.runtime.records import Argument, Returns
 
 
-@dataclass
-class State:
-    """A Variable's place in the graph: the parameter that reads it, and the result that it is set to, if any."""
-
-    variable: Any
-    read: Value
-    write: Value | None
-
-
-class Program:
+class Program(Block):
     """A graph lowered once, for all sizes of its symbols.
 
     graph      prepared: every result is a value of its own, made by a node
@@ -37,112 +25,20 @@ class Program:
     """
 
     def __init__(self, graph: Graph, results: int, states: Sequence[State]) -> None:
-        self.graph, self.states = graph, list(states)
+        super().__init__(graph, states, Layouts())
         self.results = graph.results[:results]
-        self.layouts = Layouts()
-        self.units = self._units()
-        self.aliased: dict[Value, Value] = {}  # new value of a Variable → the parameter whose buffer it is written to
-        self.copied: list[tuple[Value, Value]] = []
-        self._schedule()
-        sources = [s for u in self.units for s in u.sources()]
-        self.compiled = compiler.compile_all(sources)
-
-    # --- units --------------------------------------------------------------------------------------------------------
-    def _units(self) -> list[Unit]:
-        fuser = Fuser(self.graph)
-        units: list[Unit] = []
-        for item in fuser.run():
-            i = len(units)
-            if isinstance(item, Node):
-                if ProductUnit.fits(item, self.layouts):
-                    units.append(ProductUnit(i, item, None, list(item.outs), self.layouts))
-                elif CopyUnit.fits(item, self.layouts):
-                    units.append(CopyUnit(i, item, self.layouts))
-                elif item.op.name in ROUTINES and ROUTINES[item.op.name].fits(item):
-                    units.append(ROUTINES[item.op.name](i, item, self.layouts))
-                elif item.op.name == "check":
-                    units.append(CheckUnit(i, item, self.layouts))
-                else:
-                    units.append(HostUnit(i, item, self.layouts))
-                continue
-            outputs = self._outputs(fuser, item)
-            if item.anchor is not None:
-                units.append(ProductUnit(i, item.anchor, item, outputs, self.layouts))
-            else:
-                units.append(LoopUnit(i, item, outputs, self.layouts))
-        return units
-
-    def _outputs(self, fuser: Fuser, g: Group) -> list[Value]:
-        """Values of a group that others read."""
-        out = []
-        for n in g.nodes:
-            if not g.bits >> fuser.index[n] & 1:
-                continue
-            v = n.out
-            if fuser.is_result(v) or any(not self._inside(fuser, g, v, u, x) for u, x in fuser.uses(v)):
-                out.append(v)
-        return out
-
-    @staticmethod
-    def _inside(fuser: Fuser, g: Group, v: Value, u: Node, x: Value) -> bool:
-        """Whether a use of `v` is served within the group by the value itself."""
-        return fuser.member.get(u) == [g.id] and u is not g.anchor
-
-    def _schedule(self) -> None:
-        """Order the units; let Variables be written in place where their old value is no longer read."""
-        needs: dict[int, set[int]] = {u.index: set() for u in self.units}
-        maker = {v: u for u in self.units for v in u.writes}
-        for u in self.units:
-            needs[u.index] |= {maker[v].index for v in u.reads if v in maker and maker[v] is not u}
-        for s in self.states:
-            if s.write is None:
-                continue
-            u = maker[s.write]
-            # what may raise comes first, so that a failed call leaves every Variable as it was
-            others = [r for r in self.units if r is not u and (isinstance(r, HostUnit) or s.read in r.reads)]
-            fits = isinstance(u, (LoopUnit, ProductUnit, RoutineUnit)) and (
-                u.in_place(s.read, s.write) if s.read in u.reads else True
-            )
-            if fits and not any(self._before(needs, u.index, r.index) for r in others):
-                needs[u.index] |= {r.index for r in others}
-                self.aliased[s.write] = s.read
-            else:
-                self.copied.append((s.read, s.write))
-        order: list[int] = []
-        done: set[int] = set()
-        todo = [u.index for u in self.units]
-        while todo:
-            i = next(i for i in todo if needs[i] <= done)
-            todo.remove(i)
-            done.add(i)
-            order.append(i)
-        by_index = {u.index: u for u in self.units}
-        self.units = [by_index[i] for i in order]
-
-    @staticmethod
-    def _before(needs: dict[int, set[int]], first: int, then: int) -> bool:
-        """Whether unit `then` needs unit `first`, directly or through others."""
-        stack, seen = [then], set()
-        while stack:
-            i = stack.pop()
-            if i == first:
-                return True
-            if i not in seen:
-                seen.add(i)
-                stack += needs[i]
-        return False
+        self.compiled = compiler.compile_all(self.sources())
 
     # --- what it says of itself ---------------------------------------------------------------------------------------
     def describe(self) -> str:
-        lines = []
-        for i, u in enumerate(self.units):
-            lines.append(f"{i}: {u.describe()}")
-        return "\n".join(lines)
+        return "\n".join(f"{i}: {u.describe()}" for i, u in enumerate(self.units))
 
     @property
     def kernels(self) -> int:
         """The steps that compute something."""
         return sum(not isinstance(u, CheckUnit) for u in self.units)
+
+    handed_over = staticmethod(found.handed_over)
 
     def bind(
         self,
@@ -157,4 +53,6 @@ class Program:
         return Binding(self, sizes).finish(arguments, constants, returns, unshare, keep)
 
 
-__all__ = ["Binding", "CopyUnit", "HostUnit", "LoopUnit", "NodeUnit", "ProductUnit", "Program", "State", "Unit"]
+__all__ = [
+    "Binding", "CopyUnit", "HostUnit", "LoopUnit", "NodeUnit", "ProductUnit", "Program", "State", "Unit", "control",
+]  # fmt: skip

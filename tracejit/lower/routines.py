@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.lower import intproduct, scan, scatter, sort
+from tracejit.lower import intproduct, scan, scatter, sort, sortvalues, topk
 from tracejit.lower.llvm import Module
 
 EMITTERS: dict[str, Callable[..., None]] = {
@@ -14,6 +14,10 @@ EMITTERS: dict[str, Callable[..., None]] = {
     "scan columns": scan.emit_columns,
     "scan lines": scan.emit_lines,
     "sort": sort.emit,
+    "sort lines": sortvalues.emit_lines,
+    "sort pieces": sortvalues.emit_pieces,
+    "merge": sortvalues.emit_merge,
+    "top k": topk.emit,
     "product of integers": intproduct.emit,
 }
 

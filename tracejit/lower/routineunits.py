@@ -14,7 +14,11 @@ from tracejit.lower.intproduct import ROWS as ROW_TILE
 from tracejit.lower.kernel import BLOCK, Size, copy_kernel
 from tracejit.lower.scan import COLUMNS, LINES
 from tracejit.lower.scatter import BINS, ROWS
-from tracejit.lower.sort import SORT, entry_bytes
+from tracejit.lower.sort import LONG, SORT, SPARE, entry_bytes, in_words
+from tracejit.lower.sortvalues import LINES as SORT_LINES
+from tracejit.lower.sortvalues import MERGE, key_bits, room
+from tracejit.lower.sortvalues import PIECES as SORT_PIECES
+from tracejit.lower.topk import AT_ONCE, LANES, TOP, capacity
 from tracejit.lower.units import NodeUnit, batch_stride
 from tracejit.passes.layout import Layout, Layouts, contiguous, even
 from tracejit.runtime.records import StepRecord
@@ -24,6 +28,7 @@ PIECES = 16  # sets of bins
 PIECE = 1 << 14  # elements of a piece of a line
 LINES_APART = 16  # lines from which each is a task
 TILES = 16  # tiles of rows of a task of a product
+SORT_PIECE = 1 << 14  # elements from which a piece of a line is sorted by itself
 PACK_ROWS, PACK_BYTES = 24, 1 << 16  # rows of a task and size of the right operand from which copying it pays
 
 
@@ -57,7 +62,7 @@ class RoutineUnit(NodeUnit):
 
     def pointer(self, b: Binding, i: int) -> int:
         lay = self.layout(i)
-        return b.slot_at(lay.base, lay.offset)
+        return b.slot_at(lay.base, lay.offset, self.node.inputs[i].dtype.size)
 
     @staticmethod
     def operands(binding: Binding, names: tuple[str, str], /, **given: int | Size) -> list[int]:
@@ -79,8 +84,7 @@ class ScatterUnit(RoutineUnit):
         self.copy = None
         if not self.add:
             x = self.layout(0)
-            source = (x.base, x.offset, x.strides)
-            self.copy = copy_kernel(out, out.shape, (0, contiguous(out.shape)), source, out.dtype)
+            self.copy = copy_kernel(out, out.shape, (0, contiguous(out.shape)), x, out.dtype)
         inner = out.shape[self.axis + 1 :]
         self.bins = all(map(is_unit, inner))
         index_type = node.inputs[self.places].dtype
@@ -232,7 +236,8 @@ class SortUnit(RoutineUnit):
 
     def source(self, size: int) -> compiler.Source:
         d = self.node.inputs[0].dtype
-        return compiler.of_routine("sort", d, self.node.attr("descending"), entry_bytes(d, size))
+        entry = entry_bytes(d, size)
+        return compiler.of_routine("sort", d, self.node.attr("descending"), entry, sorter=64 * in_words(d, entry))
 
     def sources(self) -> list[compiler.Source]:
         return [self.source(0)]
@@ -245,13 +250,117 @@ class SortUnit(RoutineUnit):
         if not lines * size:
             return []
         groups = min(lines, 4 * b.threads)
-        scratch = b.scratch(self, "keys", 2 * groups * size * entry_bytes(x.dtype, size))
+        scratch = b.scratch(self, "keys", 2 * groups * (size * entry_bytes(x.dtype, size) + SPARE))
         operands = self.operands(
             b, SORT, out=b.slot(self.node.out), x=self.pointer(b, 0), scratch=scratch, size=size, inner=inner,
             outer_step=self.step(0, 0, axis), step=self.step(0, axis, axis + 1),
             inner_step=self.step(0, axis + 1, len(shape)), lines=lines, groups=groups,
         )  # fmt: skip
         return [b.launch(b.code(self.source(size)), operands, groups, lines * size * 16, self.describe(), one=True)]
+
+
+class ValuesUnit(RoutineUnit):
+    """sort."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        x, self.axis = node.inputs[0], node.attr("axis")
+        rank, self.dtype = len(x.shape), x.dtype
+        self.along = self.step(0, self.axis, self.axis + 1)
+        self.inner = product(x.shape[self.axis + 1 :])
+        self.outer_step, self.inner_step = self.step(0, 0, self.axis), self.step(0, self.axis + 1, rank)
+        unit = type(self.along) is int and self.along == 1
+        self.how = (self.dtype, node.attr("descending"))
+        self.direct = is_unit(self.inner) and key_bits(self.dtype) == self.dtype.bits
+        bits = key_bits(self.dtype)
+        self.lines = compiler.of_routine("sort lines", *self.how, unit, self.direct, sorter=bits)
+        self.parts = compiler.of_routine("sort pieces", *self.how, unit, sorter=bits)
+
+    def merge(self, last: bool) -> compiler.Source:
+        return compiler.of_routine("merge", *self.how, last)
+
+    def sources(self) -> list[compiler.Source]:
+        return [self.lines]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        x, axis = self.node.inputs[0], self.axis
+        shape = tuple(b.size(d) for d in x.shape)
+        size, inner = shape[axis], math.prod(shape[axis + 1 :])
+        lines = math.prod(shape[:axis]) * inner
+        if not lines * size:
+            return []
+        if lines == 1 and b.threads > 1 and size >= 2 * SORT_PIECE:
+            return self._pieces(b, size)
+        groups = min(lines, 8 * b.threads)
+        bytes_ = groups * room(self.dtype, size)
+        spare = b.scratch(self, "spare", bytes_)
+        operands = self.operands(
+            b, SORT_LINES, out=b.slot(self.node.out), x=self.pointer(b, 0), spare=spare,
+            keys=spare if self.direct else b.scratch(self, "keys", bytes_), size=size, inner=inner,
+            outer_step=self.outer_step, step=self.along, inner_step=self.inner_step, lines=lines, groups=groups,
+        )  # fmt: skip
+        work = lines * size * 2 * max(size.bit_length(), 1)
+        return [b.launch(b.code(self.lines), operands, groups, work, self.describe(), one=True)]
+
+    def _pieces(self, b: Binding, size: int) -> list[StepRecord]:
+        """One long line: pieces in order, then merged two by two. Orders of values do not depend on the pieces."""
+        rounds = min((b.threads - 1).bit_length(), (size // SORT_PIECE).bit_length() - 1)
+        piece = -(-size // (1 << rounds))
+        pieces = -(-size // piece)
+        bytes_ = room(self.dtype, size) + 64 * pieces
+        keys, spare = b.scratch(self, "keys", bytes_), b.scratch(self, "spare", bytes_)
+        operands = self.operands(
+            b, SORT_PIECES, keys=keys, x=self.pointer(b, 0), spare=spare, size=size, piece=piece, step=self.along
+        )
+        work = size * 2 * size.bit_length()
+        steps: list[StepRecord] = [b.launch(b.code(self.parts), operands, pieces, work, self.describe(), one=True)]
+        source, to, run = keys, spare, piece
+        while run < size:
+            last = 2 * run >= size
+            pairs = -(-size // (2 * run))
+            parts = -(-4 * b.threads // pairs)
+            operands = self.operands(
+                b, MERGE, out=b.slot(self.node.out) if last else to, x=source, size=size, run=run, parts=parts,
+                part=-(-2 * run // parts),
+            )  # fmt: skip
+            code = b.code(self.merge(last))
+            steps.append(b.launch(code, operands, pairs * parts, 4 * size, "merge", one=True))
+            source, to, run = to, source, 2 * run
+        return steps
+
+
+class TopUnit(RoutineUnit):
+    """top_k of types whose keys have 32 bits."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        self.axis = node.attr("axis")
+        self.along = self.step(0, self.axis, self.axis + 1)
+        unit = type(self.along) is int and self.along == 1
+        self.source = compiler.of_routine("top k", node.inputs[0].dtype, unit, sorter=64)
+
+    @staticmethod
+    def fits(n: Node) -> bool:
+        x = n.inputs[0]
+        size = x.shape[n.attr("axis")]
+        return x.dtype.kind != "c" and x.dtype.bits <= 32 and (type(size) is not int or size < LONG)
+
+    def sources(self) -> list[compiler.Source]:
+        return [self.source]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        shape = tuple(b.size(d) for d in self.node.inputs[0].shape)
+        size, lines, k = shape[-1], math.prod(shape[:-1]), b.size(self.node.attr("k"))
+        if not lines * k:
+            return []
+        groups, entries = min(lines, 8 * b.threads), capacity(k)
+        bytes_ = groups * 8 * (entries + AT_ONCE * LANES)
+        operands = self.operands(
+            b, TOP, out=b.slot(self.node.out), x=self.pointer(b, 0), buffer=b.scratch(self, "buffer", bytes_),
+            spare=b.scratch(self, "spare", bytes_), size=size, outer_step=self.step(0, 0, self.axis),
+            step=self.along, lines=lines, groups=groups, k=k, capacity=entries,
+        )  # fmt: skip
+        return [b.launch(b.code(self.source), operands, groups, lines * (size + 64 * k), self.describe(), one=True)]
 
 
 class IntegerProductUnit(RoutineUnit):
@@ -292,5 +401,5 @@ class IntegerProductUnit(RoutineUnit):
 
 ROUTINES: dict[str, type[RoutineUnit]] = {
     "scatter_sum": ScatterUnit, "put": ScatterUnit, "cumsum": ScanUnit, "cumprod": ScanUnit,
-    "argsort": SortUnit, "matmul": IntegerProductUnit,
+    "argsort": SortUnit, "sort": ValuesUnit, "top_k": TopUnit, "matmul": IntegerProductUnit,
 }  # fmt: skip

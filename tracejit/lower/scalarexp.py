@@ -3,101 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 
-from tracejit.lower.coefficients import DOUBLE, FLOAT, Format
-from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
+from tracejit.lower.celltables import EXP_CELL, EXP_CELL_UP, INVERSES, LOG_CELL, LOGS, POWERS, POWERS_LOW
+from tracejit.lower.coefficients import FLOAT
+from tracejit.lower.llvm import Val, const, elem, lanes, vec
 from tracejit.lower.scalarcast import S
-from tracejit.lower.scalarmem import MemoryScalar
+from tracejit.lower.scalarcommon import CommonScalar
 
 
-class ExpScalar(MemoryScalar):
+class ExpScalar(CommonScalar):
     """Adds exponentials and logarithms. Methods with an underscore work on float or double registers."""
 
-    # --- helpers ----------------------------------------------------------------------------------------------
-    def _map(self, function: Callable[..., Val], *args: S) -> S:
-        """Apply without fast-math flags: this code relies on every rounding."""
-        n = max(lanes(x.v.ty) for x in args)
-        flags, self.fn.flags = self.fn.flags, ""
-        try:
-            return S(function(*(self.fn.splat(x.v, n) for x in args)), args[0].dtype)
-        finally:
-            self.fn.flags = flags
-
-    def _format(self, v: Val) -> Format:
-        return FLOAT if elem(v.ty) == "float" else DOUBLE
-
-    def _poly(self, x: Val, coefficients: Sequence[float]) -> Val:
-        """Horner's scheme, highest power first."""
-        r = self.like(x, coefficients[0])
-        for c in coefficients[1:]:
-            r = self.fn.fma(r, x, self.like(x, c))
-        return r
-
-    def _below(self, x: Val, high: float) -> Val:
-        """The smaller one; NaN stays."""
-        h = self.like(x, high)
-        return self.fn.select(self.fn.cmp("ogt", x, h), h, x)
-
-    def _above(self, x: Val, low: float) -> Val:
-        h = self.like(x, low)
-        return self.fn.select(self.fn.cmp("olt", x, h), h, x)
-
-    def _clamp(self, x: Val, low: float, high: float) -> Val:
-        return self._below(self._above(x, low), high)
-
-    def _abs(self, x: Val) -> Val:
-        return self.fn.intrinsic("fabs", x)
-
-    def _signed(self, r: Val, x: Val) -> Val:
-        """`r` with the sign of `x`."""
-        return self.fn.intrinsic("copysign", r, x)
-
-    def _int(self, v: Val, value: int) -> Val:
-        return const(vec(self._format(v).integer, lanes(v.ty)), value)
-
-    def _float(self, b: Val, like: Val) -> Val:
-        """The float with these bits."""
-        return self.fn.cast("bitcast", b, like.ty)
-
-    def _native(self, v: Val) -> bool:
-        """Whether AVX-512 has its special instructions for this register."""
-        return self.avx512 and lanes(v.ty) * FLOATS[elem(v.ty)] >= 128
-
-    def _avx512(self, name: str, *args: Val | int) -> Val:
-        """`llvm.x86.avx512.mask.<name>` of any number of registers; the mask and rounding operands are added."""
-        f, x = self.fn, args[0]
-        assert isinstance(x, Val)
-        bits, n = FLOATS[elem(x.ty)], lanes(x.ty)
-        step = min(n, 512 // bits)
-        kind = "ps" if bits == 32 else "pd"
-        tail = [Val("-1", f"i{max(step, 8)}")] + ([const("i32", 4)] if step * bits == 512 else [])
-        full = f"llvm.x86.avx512.mask.{name}.{kind}.{step * bits}"
-        parts = []
-        for at in range(0, n, step):
-            part = [
-                const("i32", a) if isinstance(a, int) else a if n == step else f.shuffle(a, a, range(at, at + step))
-                for a in args
-            ] + tail
-            ty = part[0].ty
-            f.module.declare(full, ty, [p.ty for p in part])
-            parts.append(f.pure(f"call {ty} @{full}({', '.join(f'{p.ty} {p}' for p in part)})", ty))
-        return self._concat(parts)
-
-    def _concat(self, parts: list[Val]) -> Val:
-        while len(parts) > 1:
-            n = 2 * lanes(parts[0].ty)
-            parts = [self.fn.shuffle(a, b, range(n)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-        return parts[0]
-
     # --- exponentials -----------------------------------------------------------------------------------------
-    def _round_to_int(self, x: Val, factor: float, shift: float = 0.0) -> tuple[Val, Val]:
-        """x*factor + shift + magic, whose low bits hold the nearest integer, and that integer as a float."""
-        f, magic = self.fn, self.like(x, self._format(x).magic)
-        t = f.fma(x, self.like(x, factor), self.like(x, shift) if shift else magic)
-        t = f.add(t, magic) if shift else t
-        return t, f.sub(t, magic)
-
     def _exp_parts(
         self, x: Val, low: Val | None = None, small: bool = False, twice: bool = False, up: bool = False
     ) -> tuple[Val, Val, Val]:
@@ -136,15 +53,39 @@ class ExpScalar(MemoryScalar):
         one = const(b.ty, (fmt.bias + more) << fmt.digits)
         return f.cast("bitcast", f.add(f.op("shl", b, const(b.ty, fmt.digits)), one), ty)
 
-    def _exp(self, x: Val) -> Val:
-        q, n, t = self._exp_parts(self._clamp(x, *self._format(x).exp_range))
+    def _exp_cell(self, x: Val, low: Val | None, fine: bool, up: bool = False) -> tuple[Val, Val, Val, Val]:
+        """exp(x + low) = 2**n * exp(r) = 2**w * p * exp(r), where n counts sixteenths and w is its whole part.
+
+        r, n, p, and 16*n in the low bits of a register. `fine`: r knows how p was rounded. `up`: r is not negative.
+        """
+        f, fmt = self.fn, self._format(x)
+        magic = self.like(x, fmt.magic / 16)
+        t = f.fma(x, self.like(x, fmt.log2e[0]), self.like(x, -1 / 32) if up else magic)
+        t = f.add(t, magic) if up else t
+        n, bits = f.sub(t, magic), f.bits(t)
+        if fine:
+            low = self._lookup("powers_low", POWERS_LOW, bits, x)
+        r, part = f.fma(n, self.like(x, -fmt.ln2[0]), x), self.like(x, -fmt.ln2[1])
+        r = f.fma(n, part, r) if low is None else f.add(r, f.fma(n, part, low))
+        return r, n, self._lookup("powers", POWERS, bits, x), bits
+
+    def _exp_bounded(self, x: Val, low: Val | None = None, fine: bool = False) -> Val:
+        """exp(x + low) for an x in range. `fine`: hardly more than the last rounding counts."""
+        f = self.fn
+        if self._native(x):
+            r, n, p, _ = self._exp_cell(x, low, fine)
+            q = f.fma(self._poly(r, EXP_CELL[elem(x.ty)]), f.mul(r, r), r)
+            return self._avx512("scalef", f.fma(p, q, p), n, self.like(x, 0.0))  # by the whole part of n
+        q, n, t = self._exp_parts(x, low)
         return self._scale(self.fn.add(q, self.like(x, 1.0)), n, t)
+
+    def _exp(self, x: Val) -> Val:
+        return self._exp_bounded(self._clamp(x, *self._format(x).exp_range))
 
     def _exp_negative(self, x: Val) -> Val:
         """exp(-|x|)."""
-        f = self.fn
-        q, n, t = self._exp_parts(self._above(f.fneg(self._abs(x)), self._format(x).exp_range[0]))
-        return self._scale(f.add(q, self.like(x, 1.0)), n, t)
+        fmt = self._format(x)
+        return self._exp_bounded(self._above(self.fn.fneg(self._abs(x)), fmt.exp_range[0]), None, fmt is not FLOAT)
 
     def _exp2(self, x: Val) -> Val:
         f, fmt = self.fn, self._format(x)
@@ -169,6 +110,15 @@ class ExpScalar(MemoryScalar):
         half = self._expm1_scaled(self._clamp(x, *self._format(x).expm1_range), 1)
         return self._signed(self.fn.add(half, half), x)
 
+    def _expm1_cells(self, x: Val) -> Val:
+        """double: expm1(x) / 2 for an x >= 0 in range: nothing cancels."""
+        f, fmt = self.fn, self._format(x)
+        r, _, p, t = self._exp_cell(x, None, fine=True, up=True)
+        q = f.fma(self._poly(r, EXP_CELL_UP), f.mul(r, r), r)
+        whole = f.and_(f.op("shl", t, self._int(x, fmt.digits - 4)), self._int(x, -1 << fmt.digits))
+        s = self._float(f.add(f.bits(p), f.add(whole, self._int(x, -1 << fmt.digits))), x)
+        return f.fma(q, s, f.sub(s, self.like(x, 0.5)))
+
     def _tanh(self, x: Val) -> Val:
         """h/(h+1) with h = expm1(2*|x|)/2; for double b - b*b/(h+1) with b = min(h, 1): fewer roundings count."""
         f, fmt, one = self.fn, self._format(x), self.like(x, 1.0)
@@ -176,7 +126,8 @@ class ExpScalar(MemoryScalar):
         if fmt is FLOAT:
             h = self._expm1_scaled(a, 1, small=True, twice=True)
             return self._signed(f.fdiv(h, f.add(h, one)), x)
-        h = self._expm1_scaled(a, 1, twice=True, up=True)
+        table = self._native(x)
+        h = self._expm1_cells(f.add(a, a)) if table else self._expm1_scaled(a, 1, twice=True, up=True)
         b = self._below(h, 1.0)
         return self._signed(f.fma(f.fneg(b), f.fdiv(b, f.add(h, one)), b), x)
 
@@ -254,8 +205,19 @@ class ExpScalar(MemoryScalar):
         r = f.add(z, f.fma(k, self.like(z, ln2[1]), self._log_near(z)))
         return f.fma(k, self.like(z, ln2[0]), r)
 
+    def _log_cells(self, x: Val) -> Val:
+        """float: log(2**k * m) = k*log(2) - log(1/c) + log(1+r) with 1+r = m/c, where 1/c comes from a table."""
+        f, fmt = self.fn, self._format(x)
+        k, m = self._exponent(x, 0.75)
+        index = f.op("lshr", f.bits(m), self._int(x, fmt.digits - 4))
+        r = f.fma(m, self._lookup("inverses", INVERSES, index, x), self.like(x, -1.0))
+        top = f.fma(k, self.like(x, math.log(2)), self._lookup("logs", LOGS, index, x))
+        return f.add(top, f.fma(f.mul(r, r), self._poly(r, LOG_CELL), r))
+
     def _log(self, x: Val) -> Val:
-        return self._log_fix(self._log_sum(*self._split(x)), x)
+        table = self._native(x) and self._format(x) is FLOAT  # in double it is no quicker
+        r = self._log_cells(x) if table else self._log_sum(*self._split(x))
+        return self._log_fix(r, x)
 
     def _log_base(self, x: Val, base: tuple[float, float], two: tuple[float, float]) -> Val:
         """log(x) * base, where two = log(2) * base, each in a high and a low part."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from tracejit.ir.types import float32, float64, int32, int64
+from tracejit.lower.celltables import ERF
 from tracejit.lower.coefficients import CELLS, FLOAT
-from tracejit.lower.llvm import FLOATS, Val, const, elem, lanes, vec
+from tracejit.lower.llvm import Val, elem
 from tracejit.lower.scalarcast import S, literal
 from tracejit.lower.scalarrandom import RandomScalar
 
@@ -23,6 +22,8 @@ class LLVMScalar(RandomScalar):
     # --- error functions --------------------------------------------------------------------------------------
     def _erf(self, x: Val) -> Val:
         f, fmt = self.fn, self._format(x)
+        if self._native(x):
+            return self._signed(self._from_cells(self._abs(x), ERF[elem(x.ty)]), x)
         a = self._below(self._abs(x), fmt.erf_one)
         near = f.mul(a, self._poly(f.mul(a, a), fmt.erf))
         far = f.fneg(self._expm1_scaled(self._poly(a, fmt.erf_far), 0, small=True))
@@ -53,31 +54,6 @@ class LLVMScalar(RandomScalar):
         return f.fma(s, p, f.mul(low, p))
 
     # --- powers -----------------------------------------------------------------------------------------------
-    def _lookup(self, name: str, table: Sequence[float], index: Val, like: Val) -> Val:
-        """table[index % 16] per lane."""
-        f, n, e = self.fn, lanes(like.ty), elem(like.ty)
-        step = 512 // FLOATS[e]
-        if self.avx512 and n >= step:
-            parts = [index if n == step else f.shuffle(index, index, range(i, i + step)) for i in range(0, n, step)]
-            return self._concat([self._permute(table, i, vec(e, step)) for i in parts])
-        text = f"internal constant [16 x {e}] [{', '.join(f'{e} {const(e, c)}' for c in table)}], align 64"
-        at = f"cells.{e}.{name}"
-        if not any(g.startswith(f"@{at} ") for g in f.module.globals):
-            f.module.global_(at, text)
-        place = S(f.and_(index, self.like(index, 15)), int32 if e == "float" else int64)
-        return self.gather(Val(f"@{at}", "ptr"), place, float32 if e == "float" else float64).v
-
-    def _permute(self, table: Sequence[float], index: Val, ty: str) -> Val:
-        """One AVX-512 instruction that looks up sixteen values in one or two registers."""
-        f, e, n = self.fn, elem(ty), lanes(ty)
-        halves = [
-            Val("<" + ", ".join(f"{e} {const(e, c)}" for c in table[at : at + n]) + ">", ty) for at in range(0, 16, n)
-        ]
-        name = "llvm.x86.avx512.permvar.sf.512" if n == 16 else "llvm.x86.avx512.vpermi2var.pd.512"
-        args = [halves[0], index, *halves[1:]]
-        f.module.declare(name, ty, [a.ty for a in args])
-        return f.pure(f"call {ty} @{name}({', '.join(f'{a.ty} {a}' for a in args)})", ty)
-
     def _long_log(self, x: Val) -> tuple[Val, Val]:
         """log(x) for x > 0 as an unevaluated sum of two numbers, good to about 10 bits more than one holds."""
         f, fmt = self.fn, self._format(x)
@@ -109,8 +85,7 @@ class LLVMScalar(RandomScalar):
         # where v is clamped, `rest` means nothing; NaN becomes 1
         rest = f.select(f.cmp("olt", rest, self.like(x, 1.0)), rest, self.like(x, 1.0))
         rest = self._above(rest, -1.0)
-        q, n, t = self._exp_parts(self._clamp(v, fmt.exp_range[0] - 2, fmt.exp_range[1] + 2), rest)
-        r = self._scale(f.add(q, self.like(x, 1.0)), n, t)
+        r = self._exp_bounded(self._clamp(v, fmt.exp_range[0] - 2, fmt.exp_range[1] + 2), rest)
         infinity = (fmt.bias * 2 + 1) << fmt.digits
         odd = f.or_(
             f.cmp("uge", f.sub(f.bits(x), self._int(x, 1)), self._int(x, infinity - 1)),

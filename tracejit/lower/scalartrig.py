@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tracejit.lower.coefficients import FLOAT, SIN_HALF
 from tracejit.lower.llvm import FLOATS, Val, elem
 from tracejit.lower.scalarcast import S
 from tracejit.lower.scalarexp import ExpScalar
@@ -43,20 +44,38 @@ class TrigScalar(ExpScalar):
     def _beyond(self, a: Val) -> Val:
         return self.fn.cmp("ogt", a, self.like(a, self._format(a).trig_limit))
 
+    def _sin_half(self, a: Val, n: Val) -> Val:
+        """float: the sine of a - n*pi, which is between -pi/2 and pi/2."""
+        f = self.fn
+        for part in FLOAT.half_pi:
+            a = f.fma(n, self.like(a, -2 * part), a)
+        z = f.mul(a, a)
+        return f.fma(self._poly(z, SIN_HALF), f.mul(z, a), a)
+
     def _sin(self, x: Val) -> Val:
         f, a = self.fn, self._abs(x)
-        r, q = self._reduce(a)
-        z = f.mul(r, r)
-        v = self._flip(f.select(self._odd(q), self._cos_poly(z), self._sin_poly(r, z)), q, 1)
+        if self._format(x) is FLOAT:
+            t, n = self._round_to_int(a, 1 / math.pi)
+            v = self._flip(self._sin_half(a, n), f.bits(t), 0)
+        else:
+            r, q = self._reduce(a)
+            z = f.mul(r, r)
+            v = self._flip(f.select(self._odd(q), self._cos_poly(z), self._sin_poly(r, z)), q, 1)
         negative = f.and_(f.bits(x), f.bits(self.like(x, -0.0)))
         return self.rare(self._beyond(a), "sin", self._float(f.xor(f.bits(v), negative), x), x)
 
     def _cos(self, x: Val) -> Val:
+        """For float the sine of |x| - (n + 1/2)*pi, with the other sign where n is even."""
         f, a = self.fn, self._abs(x)
-        r, q = self._reduce(a)
-        z = f.mul(r, r)
-        v = f.select(self._odd(q), self._sin_poly(r, z), self._cos_poly(z))
-        return self.rare(self._beyond(a), "cos", self._flip(v, f.add(q, self.like(q, 1)), 1), x)
+        if self._format(x) is FLOAT:
+            t, n = self._round_to_int(a, 1 / math.pi, -0.5)
+            v = self._flip(self._sin_half(a, f.add(n, self.like(x, 0.5))), f.not_(f.bits(t)), 0)
+        else:
+            r, q = self._reduce(a)
+            z = f.mul(r, r)
+            v = f.select(self._odd(q), self._sin_poly(r, z), self._cos_poly(z))
+            v = self._flip(v, f.add(q, self.like(q, 1)), 1)
+        return self.rare(self._beyond(a), "cos", v, x)
 
     def _tan(self, x: Val) -> Val:
         f, a = self.fn, self._abs(x)

@@ -1,7 +1,8 @@
-"""The order of elements along lines, as LLVM IR: radix sort of keys that carry their positions, stable.
+"""The order of elements along lines, as LLVM IR: keys that carry their positions are sorted, so that equal ones stay.
 
-Elements become unsigned integers in the same order: NaN after everything else, −0 equal to 0. Digits that all elements
-share cost no pass; short lines are sorted by insertion.
+Elements become unsigned integers in the same order: NaN after everything else, −0 equal to 0. Where a key and its
+position fit in one word, words are sorted. Otherwise by radix, where digits that all elements share cost no pass, and
+short lines by insertion.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 from collections.abc import Sequence
 
 from tracejit.ir.types import DType
+from tracejit.lower import quicksort
 from tracejit.lower.llvm import Module, Val, const, i64
 from tracejit.lower.routine import Routine
 from tracejit.lower.scalarcast import register
@@ -18,6 +20,7 @@ SORT = ("out x scratch", "size inner outer_step step inner_step lines groups")
 SHORT = 40  # elements up to which insertion is faster
 LONG = 1 << 32  # elements of a line up to which positions have 32 bits
 BINS = 256
+SPARE = 64  # bytes behind each set of keys
 
 
 def key_bits(dtype: DType) -> int:
@@ -30,6 +33,11 @@ def entry_bytes(dtype: DType, size: int) -> int:
     return 16 if key_bits(dtype) == 64 or size > LONG else 8
 
 
+def in_words(dtype: DType, entry: int) -> bool:
+    """Whether entries are sorted as words. A key of one byte takes one pass by radix, faster than any comparison."""
+    return entry == 8 and key_bits(dtype) > 8
+
+
 class _Sort(Routine):
     """`out[line]` are the positions of the line's elements in order. Task g of `groups` takes lines g, g + groups, …"""
 
@@ -37,12 +45,14 @@ class _Sort(Routine):
         super().__init__(module, name, dtype, *SORT)
         self.descending, self.bits, self.bytes = descending, key_bits(dtype), size
         self.digits = self.bits // 8
+        self.words = in_words(dtype, size)
+        self.quick = quicksort.sort(module, 64) if self.words else ""
         self.counts = self.fn.alloca(8 * BINS * self.digits)
         self.run(self.task)
 
     def task(self, g: Val) -> None:
         f = self.fn
-        room = f.mul(self["size"], i64(self.bytes))
+        room = f.add(f.mul(self["size"], i64(self.bytes)), i64(SPARE))
         a = f.gep(self["scratch"], f.mul(f.mul(g, i64(2)), room))
         b = f.gep(a, room)
         short = f.cmp("sle", self["size"], i64(SHORT))
@@ -51,7 +61,10 @@ class _Sort(Routine):
             outer, inner = self.split(n, self["inner"])
             at = f.add(f.mul(outer, self["outer_step"]), f.mul(inner, self["inner_step"]))
             x = self.element(self["x"], at)
-            (ordered,) = f.if_(short, lambda: self.insertion(x, a), lambda: self.radix(x, a, b))
+            if self.words:
+                ordered = self.quickly(x, a, b)
+            else:
+                (ordered,) = f.if_(short, lambda: self.insertion(x, a), lambda: self.radix(x, a, b))
             out = f.gep(self["out"], f.add(f.mul(f.mul(outer, self["size"]), self["inner"]), inner), "i64")
 
             def write(j: Val) -> None:
@@ -101,6 +114,18 @@ class _Sort(Routine):
         return self.fn.and_(self.fn.op("lshr", words[0], i64(shift)), i64(BINS - 1))
 
     # --- sorting ------------------------------------------------------------------------------------------------------
+    def quickly(self, x: Val, a: Val, b: Val) -> Val:
+        f = self.fn
+
+        def read(j: Val) -> None:
+            key = self.key(self.element(x, f.mul(j, self["step"])))
+            key = f.xor(key, i64(1 << (self.bits - 1))) if self.bits == 32 else key  # the words are signed
+            self.put(self.pack(key, j), a, j)
+
+        f.loop(0, self["size"], read)
+        f.call(self.quick, [a, b, self["size"]])
+        return a
+
     def insertion(self, x: Val, a: Val) -> list[Val]:
         f = self.fn
 

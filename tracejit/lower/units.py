@@ -10,13 +10,15 @@ from typing import Any
 from tracejit.errors import OutOfRangeError
 from tracejit.ir.dim import Dim, product
 from tracejit.ir.graph import Node, Value
+from tracejit.ir.types import DType
 from tracejit.lower import compiler, gemmplan
 from tracejit.lower import matmul as mm
 from tracejit.lower.binding import Binding
 from tracejit.lower.gemm import OPERANDS
-from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Lowering, copy_kernel, kept_values
+from tracejit.lower.keptrows import kept_values
+from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Lowering, copy_kernel
 from tracejit.lower.microkernel import tiles
-from tracejit.passes.groups import Group, is_scalar_constant
+from tracejit.passes.groups import Group, accumulator, is_scalar_constant
 from tracejit.passes.layout import Layouts, contiguous
 from tracejit.runtime.records import Host, StepRecord
 
@@ -37,6 +39,10 @@ class Unit(ABC):
     @abstractmethod
     def steps(self, b: Binding) -> list[StepRecord]:
         """What the plan does for this unit at one set of sizes."""
+
+    def may_raise(self) -> bool:
+        """Whether a step may end the call with an error."""
+        return False
 
     def describe(self) -> str:
         return ""
@@ -86,7 +92,11 @@ class LoopUnit(Unit):
 
     def sources(self) -> list[compiler.Source]:
         k = self.instance.kernel
-        return [compiler.of_kernel(k)] + [compiler.of_combine(x.kind, k.stmts[x.stmt].dtype) for x in k.lates]
+        return [compiler.of_kernel(k)] + [self._combine(x.kind, k.stmts[x.stmt].dtype) for x in k.lates]
+
+    @staticmethod
+    def _combine(kind: str, dtype: DType) -> compiler.Source:
+        return compiler.of_combine(kind, dtype, accumulator(dtype))
 
     def in_place(self, v: Value, written: Value) -> bool:
         """Whether the loop may write `written` over `v`: it reads v only where it writes, before it writes."""
@@ -133,12 +143,13 @@ class LoopUnit(Unit):
                 late = next(x for x in k.lates if x.out is o[1])
                 d = k.stmts[late.stmt].dtype
                 length = inner if late.over == "columns" else 1
-                if chunks == 1:
+                kept = accumulator(d)
+                if chunks == 1 and kept is d:
                     operands.append(b.slot(late.out))
                     continue
-                part = b.scratch(self, f"partial {late.partial}", chunks * length * d.size)
+                part = b.scratch(self, f"partial {late.partial}", chunks * length * kept.size)
                 operands.append(part)
-                code = b.code(compiler.of_combine(late.kind, d))
+                code = b.code(self._combine(late.kind, d))
                 args = [part, b.slot(late.out), b.slot(chunks), b.slot(length)]
                 after.append(b.launch(code, args, -(-length // BLOCK), chunks * length, f"combine {late.kind}"))
             else:
@@ -224,7 +235,8 @@ class ProductUnit(Unit):
         bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch)
         scratch = b.scratch(self, "product", bytes_) if bytes_ else b.slot(0)
         named = dict(  # noqa: C408 - braces and quotes would hide the table
-            a=b.slot_at(left[0].base, left[0].offset), b=b.slot_at(right[0].base, right[0].offset),
+            a=b.slot_at(left[0].base, left[0].offset, self.dtype.size),
+            b=b.slot_at(right[0].base, right[0].offset, self.dtype.size),
             m=b.slot(m), n=b.slot(n), k=b.slot(k), batch=b.slot(batch),
             a_batch=b.slot(left[1]), a_m=b.slot(left[2]), a_k=b.slot(left[3]),
             b_batch=b.slot(right[1]), b_k=b.slot(right[2]), b_n=b.slot(right[3]), scratch=scratch,
@@ -290,7 +302,7 @@ class CopyUnit(Unit):
             for b, s in zip(start, own, strict=True):
                 at = at + b * s
             strides = [s * k for s, k in zip(own, step, strict=True)]
-            return copy_kernel(out, v.shape, (at, strides), (lay.base, lay.offset, lay.strides), d)
+            return copy_kernel(out, v.shape, (at, strides), lay, d)
 
         ones = (1,) * len(out.shape)
         if n.op.name == "concat":

@@ -9,7 +9,7 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, ShapeError, TracejitError, locate
-from tracejit.ir.dim import Dim, is_one, known_equal, product
+from tracejit.ir.dim import Dim, is_unit, known_equal, product
 from tracejit.ir.graph import Value
 from tracejit.ir.types import as_dtype, broadcast_shapes, int32, show_shape
 from tracejit.ops import elementwise as E
@@ -25,7 +25,7 @@ def shape(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     sizes = tuple(operand(input).shape)
     if any(isinstance(d, Dim) for d in sizes):
         return stack([convert(d, out_type) for d in sizes])
-    a = np.array(sizes, as_dtype(out_type).np)
+    a = run_silently(np.array, sizes, as_dtype(out_type).np)
     return wrap(a) if context.trace is None else context.trace.lift(a, sizes)
 
 
@@ -73,9 +73,9 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
 def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
     """Without the axes of size 1, or without those in `axis`."""
     x = operand(input)
-    drop = [i for i, d in enumerate(x.shape) if is_one(d)] if axis is None else as_axes(axis, x.ndim)
+    drop = [i for i, d in enumerate(x.shape) if is_unit(d)] if axis is None else as_axes(axis, x.ndim)
     for i in drop:
-        if not is_one(x.shape[i]) and not known_equal(x.shape[i], 1):
+        if not is_unit(x.shape[i]) and not known_equal(x.shape[i], 1):
             raise locate(ShapeError(f"axis {i} of {show_shape(x.shape)} has size {x.shape[i]}, not 1"))
     return S.reshape(x, shape=tuple([d for i, d in enumerate(x.shape) if i not in drop]))
 
@@ -127,6 +127,10 @@ def _alike(values: Any) -> list[Operand]:
 
 def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
     """Tensors of one shape joined along a new axis."""
+    values = list(values)
+    if any(hasattr(v, "__tensor_rows__") for v in values):  # what a loop has appended to a list, as one tensor
+        rows = [v.__tensor_rows__() if hasattr(v, "__tensor_rows__") else expand_dims(operand(v), 0) for v in values]
+        return moveaxis(concat(rows, 0), 0, axis) if axis else concat(rows, 0)
     parts = _alike(values)
     require(bool(parts), "stack needs one tensor or more")
     at = as_axis(axis, parts[0].ndim + 1)

@@ -21,7 +21,7 @@ from tracejit.ops.args import Size
 from tracejit.ops.check import require_index
 from tracejit.ops.creation import counter
 from tracejit.ops.getitem import Cut, Places, components, getitem, plain
-from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
+from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 
 
 def _variable_getitem(v: Variable, key: Any) -> Tensor:
@@ -30,7 +30,7 @@ def _variable_getitem(v: Variable, key: Any) -> Tensor:
         return _MaskedSlice(v, key, mask)  # type: ignore[return-value]
     t = getitem(v, key)
     if type(t._a) is not Value and np.may_share_memory(t._a, v._a):
-        t._a = t._a.copy()
+        t._a = quietly(t._a.copy)
     t._slice_of = (v, key)  # type: ignore[attr-defined]
     return t
 
@@ -77,7 +77,7 @@ def _replaced(v: Variable, key: tuple, value: Any) -> Tensor:
     value = convert(value, v.dtype) if not isinstance(value, Operand) else value
     value = v._fitting_dtype(value)
     if context.trace is None:
-        a = v._a.copy()
+        a = quietly(v._a.copy)
         new = value._value("an assigned value")
         try:
             a[tuple([plain(k) for k in key])] = new.reshape(()) if new.size == 1 else new

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import context
-from tracejit.errors import ArgumentError, DivisionError, DTypeError, OutOfRangeError, ShapeError, locate
+from tracejit.errors import (
+    ArgumentError,
+    ControlFlowError,
+    DivisionError,
+    DTypeError,
+    OutOfRangeError,
+    ShapeError,
+    locate,
+)
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
@@ -18,8 +26,8 @@ from tracejit.ops.reduce import reduce_all
 from tracejit.tensor import Operand, Variable
 
 ERRORS: dict[str, type[Exception]] = {
-    "ArgumentError": ArgumentError, "DTypeError": DTypeError, "DivisionError": DivisionError,
-    "OutOfRangeError": OutOfRangeError,
+    "ArgumentError": ArgumentError, "AssertionError": AssertionError, "ControlFlowError": ControlFlowError,
+    "DTypeError": DTypeError, "DivisionError": DivisionError, "OutOfRangeError": OutOfRangeError,
 }  # fmt: skip
 _VIEWS = {"cast", "identity", "reshape", "transpose", "slice", "broadcast_to", "stop_gradient"}
 _SHOWN = 8  # elements of an array that a message shows
@@ -119,7 +127,7 @@ def _below(v: Value, n: Size) -> bool:
     node = v.node
     if node is None:
         return False
-    if node.op.name in ("argsort", "argmax", "argmin"):
+    if node.op.name in ("argsort", "top_k", "argmax", "argmin"):
         return _same(node.inputs[0].shape[node.attr("axis")], n)
     return node.op.name == "iota" and _same(node.attr("shape")[node.attr("axis")], n)
 

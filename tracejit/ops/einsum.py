@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.errors import ArgumentError, ShapeError, locate
-from tracejit.ir.dim import hint, is_one, known_equal, product
+from tracejit.ir.dim import hint, is_unit, known_equal, product
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E
@@ -84,9 +84,9 @@ def _sizes(equation: str, operands: Sequence[Operand], labels: Sequence[tuple[st
     for x, names in zip(operands, labels, strict=True):
         for n, d in zip(names, x.shape, strict=True):
             have = sizes.setdefault(n, d)
-            if is_one(have):
+            if is_unit(have):
                 sizes[n] = d
-            elif not is_one(d) and not known_equal(have, d):
+            elif not is_unit(d) and not known_equal(have, d):
                 shapes = ", ".join(show_shape(o.shape) for o in operands)
                 raise locate(ShapeError(f"einsum({equation!r}) of shapes {shapes}: {n!r} is both {have} and {d}"))
     return sizes
@@ -100,7 +100,7 @@ def _alone(x: Operand, names: tuple[str, ...], sizes: dict[str, Size]) -> Term:
             j = names.index(n, i + 1)
             x = diag_part(permuted(x, [k for k in range(x.ndim) if k not in (i, j)] + [i, j]))
             names = (*[m for k, m in enumerate(names) if k not in (i, j)], n)
-    drop = [i for i, n in enumerate(names) if is_one(x.shape[i]) and not is_one(sizes[n])]
+    drop = [i for i, n in enumerate(names) if is_unit(x.shape[i]) and not is_unit(sizes[n])]
     if drop:
         x = S.reshape(x, shape=tuple([d for i, d in enumerate(x.shape) if i not in drop]))
         names = tuple([n for i, n in enumerate(names) if i not in drop])

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import DTypeError
-from tracejit.ir.op import Op
-from tracejit.ir.types import DType, TensorType
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import DType, TensorType, broadcast_shapes
 from tracejit.ops import kernels as K
 from tracejit.ops.define import elementwise, sum_to
-from tracejit.tensor import Tensor, wrap
+from tracejit.tensor import Tensor
 
 POS = (0.1, 4.0)
 UNIT = (-0.9, 0.9)
@@ -129,6 +129,10 @@ abs_.infer, abs_.vjp, abs_.jvp = _abs_infer, _abs_vjp, _abs_jvp
 sign: Op = elementwise(
     "sign", np.sign, "sign", lambda y, x: (0.0,), dtypes="iuf", np_names="sign", doc="−1, 0 or 1; NaN stays. Its slope is 0."
 )
+copysign: Op = elementwise(
+    "copysign", np.copysign, "copysign", lambda y, a, b: (sign(a) * copysign(1.0, b), None), arity=2, np_names="copysign",
+    doc="|a| with the sign of b.", **F,
+)  # fmt: skip
 square: Op = elementwise("square", np.square, "square", lambda y, x: (x + x,), dtypes="iufc", np_names="square", doc="x².")
 reciprocal: Op = elementwise(
     "reciprocal", np.reciprocal, "reciprocal", lambda y, x: (-(y * y),), domain=POS, singular=True,
@@ -154,8 +158,8 @@ pow_: Op = elementwise(
     doc="a to the power b. Where a ≤ 0, the slope along b counts as 0; that along a is 0 for b = 0.",
 )  # fmt: skip
 atan2: Op = elementwise(
-    "atan2", np.arctan2, "atan2", lambda y, a, b: (b / (a * a + b * b), -a / (a * a + b * b)), arity=2, domain=POS,
-    singular=True, np_names="arctan2", doc="The angle of the point (b, a), in radians.", **F,
+    "atan2", np.arctan2, "atan2", lambda y, a, b: _angle_partials(a, b), arity=2, domain=POS, singular=True,
+    np_names="arctan2", doc="The angle of the point (b, a), in radians. Its slopes at the origin count as 0.", **F,
 )  # fmt: skip
 
 
@@ -170,6 +174,11 @@ def _ties(first: Tensor, tie: Tensor, y: Tensor) -> tuple:
     one = cast(first, dtype=y.dtype)
     half = cast(tie, dtype=y.dtype) * 0.5
     return (one - half, 1.0 - one + half)
+
+
+def _angle_partials(a: Tensor, b: Tensor) -> tuple:
+    size = where(logical_and(equal(a, 0), equal(b, 0)), 1.0, a * a + b * b)
+    return (b / size, -a / size)
 
 
 def _pow_partials(y: Tensor, a: Tensor, b: Tensor) -> tuple:
@@ -348,10 +357,32 @@ def _complex_part(name: str, f: Any, back: Any, doc: str) -> Op:
 
 
 real: Op = _complex_part("real", np.real, lambda g, y, x: (cast(g, dtype=x.dtype),), "The real part.")
-imag: Op = _complex_part("imag", np.imag, lambda g, y, x: (cast(g, dtype=x.dtype) * wrap(np.asarray(1j, x.dtype.np)),), "The imaginary part.")
+imag: Op = _complex_part("imag", np.imag, lambda g, y, x: (complex_(cast(0.0, dtype=g.dtype), g),), "The imaginary part.")
 conj: Op = Op(
     "conj", "opaque", lambda x: x, np.conj, vjp=lambda g, y, x: (conj(g),), jvp=lambda t, y, x: conj(t[0]), dtypes="fc",
     doc="The complex conjugate.",
+)  # fmt: skip
+
+
+def _complex_infer(a: TensorType, b: TensorType) -> TensorType:
+    if a.dtype is not b.dtype or a.dtype.name not in ("float32", "float64"):
+        raise DTypeError(f"the parts have dtypes {a.dtype.name}, {b.dtype.name}; they must be two of float32 or float64")
+    return TensorType(K.complex_dtype(a.dtype), broadcast_shapes(a.shape, b.shape))
+
+
+def _complex_jvp(t: tuple, y: Tensor, a: Tensor, b: Tensor) -> Any:
+    if t[0] is None and t[1] is None:
+        return None
+    parts = [
+        OPS["broadcast_to"](cast(0.0, dtype=x.dtype), shape=tuple(x.shape)) if d is None else d
+        for d, x in zip(t, (a, b), strict=True)
+    ]
+    return complex_(*parts)
+
+
+complex_: Op = Op(
+    "complex", "opaque", _complex_infer, K.join, vjp=lambda g, y, a, b: (sum_to(real(g), a), sum_to(imag(g), b)),
+    jvp=_complex_jvp, dtypes="f", arity=2, linear=True, doc="a + i·b, each part as it is.",
 )  # fmt: skip
 
 

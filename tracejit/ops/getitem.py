@@ -17,7 +17,7 @@ from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, as_sizes, known, operand
 from tracejit.ops.check import require_index
 from tracejit.ops.select import linear_index
-from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
+from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 
 
 def plain(k: Any) -> Any:
@@ -31,7 +31,7 @@ def plain(k: Any) -> Any:
 
 def _numpy_item(x: Operand, key: tuple) -> np.ndarray:
     try:
-        return x._value("indexing")[tuple([plain(k) for k in key])]
+        return quietly(x._value("indexing").__getitem__, tuple([plain(k) for k in key]))  # type: ignore[no-any-return]
     except IndexError as e:
         raise locate(OutOfRangeError(f"{e} (the tensor is {x.type})")) from None
 

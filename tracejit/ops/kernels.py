@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.ir.types import DType, as_dtype, complex64, float32, float64
+from tracejit.ir.types import DType, as_dtype, complex64, complex128, float32, float64
 
 
 def cast(x: np.ndarray, *, dtype: DType, weak: bool = False) -> np.ndarray:
     """NumPy's conversion, except that floats outside an integer type's range saturate and NaN gives 0."""
     if x.dtype == dtype.np:
         return x
+    if dtype.kind != "c" and x.dtype.kind == "c":
+        x = x.real
     if dtype.kind in "iu" and x.dtype.kind in "fV":  # V: bfloat16
         info = np.iinfo(dtype.np)
         wide = x.astype(np.float64)
@@ -22,8 +24,6 @@ def cast(x: np.ndarray, *, dtype: DType, weak: bool = False) -> np.ndarray:
         low, high = out <= float(info.min), out >= float(info.max)
         r = np.where(low | high, 0.0, out).astype(dtype.np)
         return np.where(low, info.min, np.where(high, info.max, r)).astype(dtype.np)
-    if dtype.kind != "c" and x.dtype.kind == "c":
-        x = x.real
     return x.astype(dtype.np)
 
 
@@ -141,6 +141,19 @@ def scalar_on_integers_identity(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def real_dtype(d: DType) -> DType:
     return float32 if d is complex64 else float64
+
+
+def complex_dtype(d: DType) -> DType:
+    return complex64 if d is float32 else complex128
+
+
+def join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The complex numbers with these parts; a sum would make NaN of infinite ones."""
+    if a.dtype != b.dtype or a.dtype.char not in "fd":
+        raise TypeError("no complex type has such parts")  # the row's types explain it
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape), complex_dtype(as_dtype(a.dtype)).np)
+    out.real, out.imag = a, b
+    return out
 
 
 def result_dtype(d: DType, kind: str) -> DType:

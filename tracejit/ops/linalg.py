@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -223,12 +224,13 @@ def outer(a: Any, b: Any) -> Tensor:
 
 def global_norm(t_list: Any, name: str | None = None) -> Tensor:
     """√Σ of the squares of all elements of all tensors; None is left out."""
+    return E.sqrt(_sum_of_squares(t_list))
+
+
+def _sum_of_squares(t_list: Any) -> Tensor:
     parts = [reduce_sum(E.square(floating(t))) for t in t_list if t is not None]
     require(bool(parts), "global_norm needs one tensor or more")
-    total: Any = parts[0]
-    for p in parts[1:]:
-        total = E.add(total, p)
-    return E.sqrt(total)
+    return functools.reduce(E.add, parts)
 
 
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
@@ -241,6 +243,10 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
 
 def clip_by_global_norm(t_list: Any, clip_norm: Any, use_norm: Any = None, name: str | None = None) -> tuple:
     """Tensors scaled down together so that their global norm is at most `clip_norm`; and that norm."""
-    size = global_norm(t_list) if use_norm is None else operand(use_norm)
-    scale = E.div(clip_norm, E.maximum(size, clip_norm))
+    total = None if use_norm is not None else _sum_of_squares(t_list)
+    size = operand(use_norm) if total is None else E.sqrt(total)
+    over = E.logical_not(E.less_equal(size, clip_norm))  # so is what is not a number
+    # a root of its own, which never is that of 0: the slopes of that one have no slopes
+    large = E.where(over, size, 1.0) if total is None else E.sqrt(E.where(over, total, 1.0))
+    scale = E.where(over, E.div(clip_norm, large), 1.0)
     return [None if t is None else E.mul(floating(t), E.cast(scale, dtype=operand(t).dtype)) for t in t_list], size

@@ -6,8 +6,6 @@ import math as _math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.ir.types import float32, float64, show_shape
 from tracejit.ops import elementwise as E
@@ -238,9 +236,8 @@ def angle(input: Any, name: str | None = None) -> Tensor:
 def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:
     """real + i·imag."""
     re, im = floating(real), floating(imag)
-    d = "complex64" if re.dtype.bits <= 32 and im.dtype.bits <= 32 else "complex128"
-    j = np.asarray(1j, d)
-    return E.add(operand(re, d), E.mul(operand(im, d), j))
+    d = float32 if re.dtype.bits <= 32 and im.dtype.bits <= 32 else float64
+    return E.complex_(E.cast(re, dtype=d), E.cast(im, dtype=d))
 
 
 # --- operators --------------------------------------------------------------------------------------------------------

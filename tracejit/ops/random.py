@@ -26,7 +26,7 @@ from tracejit.ops.args import Size, as_size, as_sizes, floating, operand, requir
 from tracejit.ops.creation import counter
 from tracejit.ops.gauss import normal64, quantile64
 from tracejit.ops.philox import philox32, philox64
-from tracejit.tensor import Operand, Tensor, Variable, wrap
+from tracejit.tensor import Operand, Tensor, Variable, quietly, wrap
 
 Source = tuple[Any, Any]  # a key and the number of the draw, 0-d uint64 tensors
 
@@ -185,7 +185,7 @@ class Generator:
         else:
             with self._lock:
                 state = wrap(self.state._a)
-                self.state.assign(wrap(state._a + np.array([0, 1, 0], np.uint64)))
+                self.state.assign(wrap(quietly(np.add, state._a, np.array([0, 1, 0], np.uint64))))
         key, draw, base = (S.reshape(S.slice_(state, start=(i,), size=(1,), step=(1,)), shape=()) for i in range(3))
         if seed is None:
             return key, draw

@@ -9,7 +9,8 @@ import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.dim import known_equal, product
-from tracejit.ir.types import as_dtype, int32, int64, show_shape
+from tracejit.ir.op import Op
+from tracejit.ir.types import TensorType, as_dtype, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
@@ -18,7 +19,7 @@ from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, oper
 from tracejit.ops.array import cut, expand_dims, moveaxis
 from tracejit.ops.check import may_be_negative, require_below, require_index
 from tracejit.ops.creation import counter
-from tracejit.tensor import Operand, Tensor, convert, wrap
+from tracejit.tensor import Operand, Tensor, convert, quietly, wrap
 
 
 # --- picking ----------------------------------------------------------------------------------------------------------
@@ -28,7 +29,8 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
     With the condition alone: the positions where it is true, one row each (int64; not while tracing).
     """
     if x is None and y is None:
-        return wrap(np.argwhere(eager_only(operand(condition), "where with one argument")).astype(np.int64))
+        mask = eager_only(operand(condition), "where with one argument")
+        return wrap(quietly(lambda: np.argwhere(mask).astype(np.int64)))
     require(x is not None and y is not None, "where takes both x and y, or neither")
     return E.where(condition, x, y)
 
@@ -176,6 +178,30 @@ def _descending(direction: str) -> bool:
     return direction == "DESCENDING"
 
 
+def _sort_infer(x: TensorType, *, axis: int, descending: bool) -> TensorType:
+    return TensorType(x.dtype, R.argsort.infer(x, axis=axis, descending=descending).shape)
+
+
+def _sort(x: np.ndarray, *, axis: int, descending: bool) -> np.ndarray:
+    y = np.sort(R.in_float32(x), axis=axis).astype(x.dtype, copy=False)
+    return np.ascontiguousarray(np.flip(y, axis)) if descending else y
+
+
+def _sort_vjp(g: Tensor, y: Tensor, x: Tensor, **how: Any) -> tuple:
+    place = R.argsort(R.argsort(x, **how), axis=how["axis"], descending=False)
+    return (take_along_axis(g, place, how["axis"]),)
+
+
+def _sort_jvp(t: tuple, y: Tensor, x: Tensor, **how: Any) -> Any:
+    return take_along_axis(t[0], R.argsort(x, **how), how["axis"])
+
+
+in_order: Op = Op(
+    "sort", "opaque", _sort_infer, _sort, dtypes="biuf", vjp=_sort_vjp, jvp=_sort_jvp,
+    doc="The elements along an axis in order, NaN after everything else (before it where `descending`).",
+)  # fmt: skip
+
+
 def argsort(values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: bool = True, name: Any = None) -> Tensor:
     """The positions that sort along an axis (int32); equal elements keep their order."""
     x = operand(values)
@@ -185,7 +211,7 @@ def argsort(values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: b
 def sort(values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | None = None) -> Tensor:
     """The elements in order along an axis."""
     x = operand(values)
-    return take_along_axis(x, argsort(x, axis, direction), axis)
+    return in_order(x, axis=as_axis(axis, x.ndim), descending=_descending(direction))
 
 
 def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> tuple:
@@ -194,7 +220,7 @@ def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, 
     n = as_size(k, "k")
     if not x.ndim or n > x.shape[-1]:
         raise locate(ShapeError(f"top_k: k = {n} of a last axis in {show_shape(x.shape)}"))
-    at = cut(argsort(x, -1, "DESCENDING"), x.ndim - 1, 0, n)
+    at = R.top_k(x, axis=x.ndim - 1, k=n)
     return take_along_axis(x, at, -1), E.cast(at, dtype=as_dtype(index_type))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, divide, is_one, known_equal, product
+from tracejit.ir.dim import Dim, divide, is_unit, known_equal, product
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, show_shape
 from tracejit.ops.define import sum_to
@@ -83,7 +83,7 @@ transpose: Op = Op(
 def _broadcast_infer(x: TensorType, *, shape: tuple) -> TensorType:
     want = tuple(shape)
     lead = len(want) - x.rank
-    ok = lead >= 0 and all(is_one(d) or known_equal(d, w) for d, w in zip(x.shape, want[lead:], strict=True))
+    ok = lead >= 0 and all(is_unit(d) or known_equal(d, w) for d, w in zip(x.shape, want[lead:], strict=True))
     if not ok:
         raise ShapeError(f"{show_shape(x.shape)} cannot be broadcast to {show_shape(want)}")
     return TensorType(x.dtype, want, x.weak)

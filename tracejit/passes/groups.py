@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from tracejit.ir.dim import Dim, hint, is_unit
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.op import Op
-from tracejit.ir.types import DType
+from tracejit.ir.types import DType, float32
 
 Tags = tuple["int | None", ...]
-VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "slice", "identity", "stop_gradient"})
+VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "slice", "identity", "stop_gradient", "real", "imag"})
 CHEAP = frozenset(
     """cast neg abs sign square relu less less_equal greater greater_equal equal not_equal logical_not logical_and
     logical_or bit_not identity floor ceil round trunc isnan isfinite isinf""".split()
@@ -32,8 +32,15 @@ def rounds(op: Op, dtype: DType) -> bool:
     return dtype.kind == "f" and dtype.bits == 16 and op.name not in EXACT
 
 
+def accumulator(dtype: DType) -> DType:
+    """How partial results of a reduction are kept: those of 16-bit floats as float32, in which they are computed."""
+    return float32 if dtype.kind == "f" and dtype.bits == 16 else dtype
+
+
 def fusible(n: Node) -> bool:
     """Whether a node can be part of a loop: an elementwise op with a scalar form, a gather, or a plain reduction."""
+    if n.op.name == "complex":  # only stored: both parts next to each other
+        return True
     if any(v.dtype.kind in UNLOWERED for v in (*n.inputs, *n.outs)):
         return False
     if n.op.family == "elementwise":

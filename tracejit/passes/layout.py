@@ -13,12 +13,15 @@ Size = int | Dim
 
 
 class Layout:
-    """`base` is contiguous; element (i, j, …) of the value is `base[offset + i*strides[0] + j*strides[1] + …]`."""
+    """`base` is contiguous; element (i, j, …) of the value is `base[offset + i*strides[0] + j*strides[1] + …]`.
 
-    __slots__ = ("base", "offset", "strides")
+    `part` is 0 or 1 for the real or imaginary parts of a complex base, which is then counted in its parts.
+    """
 
-    def __init__(self, base: Value, offset: Size, strides: tuple[Size, ...]) -> None:
-        self.base, self.offset, self.strides = base, offset, strides
+    __slots__ = ("base", "offset", "strides", "part")
+
+    def __init__(self, base: Value, offset: Size, strides: tuple[Size, ...], part: int | None = None) -> None:
+        self.base, self.offset, self.strides, self.part = base, offset, strides, part
 
 
 def across(stride: Size, size: Size) -> Size:
@@ -36,9 +39,13 @@ def contiguous(shape: tuple[Size, ...]) -> tuple[Size, ...]:
     return tuple(reversed(out))
 
 
+def _empty(shape: tuple[Size, ...]) -> bool:
+    return any(type(d) is int and d == 0 for d in shape)
+
+
 def _reshaped(shape: tuple[Size, ...], strides: tuple[Size, ...], new: tuple[Size, ...]) -> tuple[Size, ...] | None:
     """Strides under another shape, None if the elements are not evenly spaced there."""
-    if any(type(d) is int and d == 0 for d in shape):
+    if _empty(shape):
         return contiguous(new)
     old = [(d, s) for d, s in zip(shape, strides, strict=True) if not is_unit(d)]
     want = [d for d in new if not is_unit(d)]
@@ -113,13 +120,18 @@ class Layouts:
             r = _reshaped(x.shape, s, v.shape)
             if r is None:
                 return None
-            s = r
-        return Layout(below.base, offset, s)
+            s = tuple([t * 2 for t in r]) if below.part is not None and _empty(x.shape) else r
+        elif name in ("real", "imag"):
+            part = int(name == "imag")
+            return Layout(below.base, offset * 2 + part, tuple([t * 2 for t in s]), part)
+        return Layout(below.base, offset, s, below.part)
 
     def plain(self, v: Value) -> bool:
         """Whether the value is its base buffer as it stands, under another shape at most."""
         lay = self.of(v)
-        return lay is not None and lay.offset == 0 and dense(v.shape, lay.strides) and _whole(v, lay.base)
+        if lay is None or lay.part is not None or lay.offset != 0:
+            return False
+        return dense(v.shape, lay.strides) and _whole(v, lay.base)
 
 
 def dense(shape: tuple[Size, ...], strides: tuple[Size, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -170,7 +171,8 @@ class Pattern:
 
     def variants(self) -> list[tuple[tuple[str | None, ...], Callable[..., Value | None]]]:
         """A matcher for each order of the operands of commutative ops, with the ops that its first inputs need."""
-        pattern, template = self.trace(self.lhs), self.trace(self.rhs)
+        pattern = self.trace(self.lhs)
+        template = functools.cache(lambda: self.trace(self.rhs))  # of most rules it is never needed
         root = pattern.results[0].node
         assert root is not None and root.op.name == self.root, f"rule {self.name} is filed under {self.root}"
         slots = {p: i for i, p in enumerate(pattern.params)}
@@ -180,7 +182,9 @@ class Pattern:
             out.append((needs, self._matcher(children, attrs, template)))
         return out
 
-    def _matcher(self, children: tuple[Any, ...], attrs: Attrs, template: Graph) -> Callable[..., Value | None]:
+    def _matcher(
+        self, children: tuple[Any, ...], attrs: Attrs, template: Callable[[], Graph]
+    ) -> Callable[..., Value | None]:  # fmt: skip
         count, where, names, kinds = len(self.variables), self.where, self.variables, self.kinds
 
         def apply(b: Builder, op: Op, inputs: tuple[Value, ...], given: Attrs) -> Value | None:
@@ -195,7 +199,7 @@ class Pattern:
                 return None
             if where is not None and not where(**dict(zip(names, env, strict=True))):
                 return None
-            return _emit(b, template, env, number.dtype if number is not None else bool_)
+            return _emit(b, template(), env, number.dtype if number is not None else bool_)
 
         return apply
 

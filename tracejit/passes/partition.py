@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracejit.ir.dim import Dim, hint, product
+from tracejit.ir.found import symbols_of, tellers_of
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.op import Op
 
@@ -48,8 +49,8 @@ def partition(joint: Graph, params: int, results: int) -> Partition:
     kept = sorted(set(kept), key=order.__getitem__)
     ahead = list(joint.results[:results])
     ahead += [v for v in kept if v.node is not None and v not in ahead]
-    early_effects = [n for n in joint.nodes if not n.op.pure and late.isdisjoint(n.inputs)]
-    late_effects = [n for n in joint.nodes if not n.op.pure and not late.isdisjoint(n.inputs)]
+    early_effects = [n for n in joint.nodes if not n.pure and late.isdisjoint(n.inputs)]
+    late_effects = [n for n in joint.nodes if not n.pure and not late.isdisjoint(n.inputs)]
     forward = _extract(joint, joint.name.removeprefix("vjp_"), own, ahead, early_effects)
     backward = _extract(joint, f"{joint.name}_backward", [*kept, *cotangents], joint.results[results:], late_effects)
     places = tuple([("param", own.index(v)) if v.node is None else ("result", ahead.index(v)) for v in kept])
@@ -69,16 +70,16 @@ def _extract(graph: Graph, name: str, inputs: Iterable[Value], results: Iterable
     b = Builder()
     env = {v: b.param(v.type) for v in inputs}
     results = list(results)
-    needed = _needed([*results, *[v for n in effects for v in n.inputs]], set(env))
+    needed = _needed([*results, *[v for n in effects for v in n.inputs]], set(env), tellers_of(graph))
     for n in graph.nodes:
-        if (n.op.pure and not needed.isdisjoint(n.outs)) or n in effects:
+        if (n.pure and not needed.isdisjoint(n.outs)) or n in effects:
             b.loc = n.loc
             for old, new in zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), n.attrs), strict=True):
                 env.setdefault(old, new)
     return b.finish(name, [env[r] for r in results])
 
 
-def _needed(results: Iterable[Value], given: set[Value]) -> set[Value]:
+def _needed(results: Iterable[Value], given: set[Value], tellers: dict[str, Value]) -> set[Value]:
     """The values that must be computed for `results` when `given` are there."""
     out: set[Value] = set()
     stack = [v for v in results if v not in given]
@@ -87,36 +88,46 @@ def _needed(results: Iterable[Value], given: set[Value]) -> set[Value]:
         if v not in out:
             out.add(v)
             if v.node is not None:
-                stack += [x for x in v.node.inputs if x not in given]
+                stack += [x for x in _reads(v, tellers) if x not in given]
     return out
+
+
+def _reads(v: Value, tellers: dict[str, Value]) -> list[Value]:
+    """What a value is computed from, and what tells its sizes where the program finds them out."""
+    assert v.node is not None
+    if not tellers:
+        return list(v.node.inputs)
+    told = [tellers[s] for s in sorted(symbols_of(v.node) & tellers.keys())]
+    return [*v.node.inputs, *[t for t in told if t.node is not v.node]]
 
 
 # --- what to keep -------------------------------------------------------------------------------------------------
 def _residuals(joint: Graph, params: int, results: int, late: set[Value]) -> list[Value]:
     """The values that the forward half hands over: the cheapest cut between what it must compute and what is read."""
-    behind = _needed(joint.results[results:], set())
+    tellers = tellers_of(joint)
+    behind = _needed(joint.results[results:], set(), tellers)
     read = {x for n in joint.nodes if not late.isdisjoint(n.inputs) and not behind.isdisjoint(n.outs) for x in n.inputs}
-    read |= {x for n in joint.nodes if not n.op.pure and not late.isdisjoint(n.inputs) for x in n.inputs}
+    read |= {x for n in joint.nodes if not n.pure and not late.isdisjoint(n.inputs) for x in n.inputs}
     read |= set(joint.results[results:])
     read -= late
-    forward = _needed([*joint.results[:results], *_effect_inputs(joint, late)], set())
+    forward = _needed([*joint.results[:results], *_effect_inputs(joint, late)], set(), tellers)
     flow = _Flow()
     there = set(joint.params[:params]) | set(joint.results[:results])
-    for v in _needed(read, set()):
+    for v in _needed(read, set(), tellers):
         flow.edge((v, 0), (v, 1), _cost(v, v in there))
-        if v.node is None or not v.node.op.pure or (v in forward and not _repeatable(v.node.op)):
+        if v.node is None or not v.node.pure or (v in forward and not _repeatable(v.node.op)):
             flow.edge("forward", (v, 0), _FULL)
         else:
-            for x in v.node.inputs:
+            for x in _reads(v, tellers):
                 flow.edge((x, 1), (v, 0), _FULL)
         if v in read:
             flow.edge((v, 1), "backward", _FULL)
     side = flow.cut("forward", "backward")
-    return [v for v in _needed(read, set()) if (v, 0) in side and (v, 1) not in side]
+    return [v for v in _needed(read, set(), tellers) if (v, 0) in side and (v, 1) not in side]
 
 
 def _effect_inputs(joint: Graph, late: set[Value]) -> list[Value]:
-    return [x for n in joint.nodes if not n.op.pure and late.isdisjoint(n.inputs) for x in (*n.inputs, *n.outs)]
+    return [x for n in joint.nodes if not n.pure and late.isdisjoint(n.inputs) for x in (*n.inputs, *n.outs)]
 
 
 def _repeatable(op: Op) -> bool:
@@ -193,7 +204,7 @@ def _size_givers(
     joint: Graph, kept: list[Value], own: tuple[Value, ...], cotangents: tuple[Value, ...], results: int
 ) -> list[Value]:
     """Parameters that the backward half must also take to know the sizes of its symbols."""
-    inside = _needed(joint.results[results:], set(kept))
+    inside = _needed(joint.results[results:], set(kept), tellers_of(joint))
     used = {s for v in inside for s in _symbols(v)}
     known = {s for v in [*kept, *cotangents] for s in _bare(v)}
     out = []

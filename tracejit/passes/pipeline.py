@@ -13,6 +13,7 @@ from tracejit.ir.dim import hint
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.text import symbols, verify
 from tracejit.ir.types import as_dtype
+from tracejit.passes import loops
 from tracejit.passes.chains import chains
 from tracejit.passes.match import DEFAULT, EXACT, Level, epsilon, level
 from tracejit.passes.simplify import Report, rebuild, rules_at
@@ -43,8 +44,19 @@ def optimize(
     rules = rules_at(upto, differentiated)
     size = len(graph.nodes)
 
-    made = rebuild(graph, visit=_without_custom if differentiated else None, rules=rules, report=report)
+    branching = loops.has_control(graph)
+    if branching:
+        before, graph = graph, loops.share(graph)
+        _check("loops", before, graph, upto, arrays)
+
+    def visit_first(b: Builder, n: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+        done = _without_custom(b, n, inputs) if differentiated else None
+        return loops.visit(b, n, inputs) if done is None else done
+
+    made = rebuild(graph, visit=visit_first, rules=rules, report=report)
     _check("simplify", graph, made, upto, arrays)
+    if branching:  # what was simple inside may now be so around it
+        made = rebuild(made, visit=visit_first, rules=rules, report=report)
 
     visit = chains(made, upto, report)
     if visit is not None:
@@ -68,7 +80,7 @@ def _check(name: str, before: Graph, after: Graph, upto: Level, arrays: Sequence
         verify(after, before)
     except GraphError as e:
         raise GraphError(f"after pass {name}: {e.message}") from None
-    if any(not n.op.pure and n.op.name != "check" for n in before.nodes):
+    if any(not n.pure and n.op.name != "check" for n in before.nodes):
         return
     args = list(arrays) if arrays is not None else [sample(p, i) for i, p in enumerate(before.params)]
     sizes = symbols(before) if arrays is None else reference.bind(before, args)

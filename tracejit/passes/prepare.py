@@ -6,14 +6,22 @@ from tracejit.ir.dim import hint, is_unit
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
 from tracejit.ir.types import int32, int64
+from tracejit.passes.complexparts import split
+from tracejit.passes.found import apart
 from tracejit.passes.groups import at_will, fusible, is_index_source, is_scalar_constant, is_view
 from tracejit.passes.layout import Layouts, even, needs_copy
+from tracejit.passes.match import DEFAULT, Level, level
 
 TINY = 8
 
 
-def prepare(graph: Graph) -> Graph:
+def prepare(graph: Graph, numerics: str | Level = DEFAULT) -> Graph:
     """The graph as fusion takes it. Its results are all different values, each computed by a node that is no view."""
+    return _ready(apart(split(graph, numerics), level(numerics)))
+
+
+def _ready(graph: Graph) -> Graph:
+    """The same for a graph whose complex values, and those of its regions, are taken apart."""
     return settle(tiny_products(positions(graph)))
 
 
@@ -61,6 +69,7 @@ def _first_extreme(b: Builder, n: Node, x: Value) -> Value:
 def settle(graph: Graph) -> Graph:
     """Insert `copy` before reshapes of uneven spacing, and for results that are parameters, views or repeated."""
     copies = set(needs_copy(graph))
+    layouts = Layouts()
     b = Builder()
     env: dict[Value, Value] = {}
     for p in graph.params:
@@ -76,6 +85,9 @@ def settle(graph: Graph) -> Graph:
             ]
         elif any(at_will(n, i) for i in range(len(inputs))):
             inputs = [_in_memory(b, v) if at_will(n, i) else v for i, v in enumerate(inputs)]
+        if n.op.family == "control" and any(type(v) is Graph for _, v in n.attrs):
+            inputs = [v if layouts.plain(v) else _copy(b, v) for v in inputs]
+            n = n if n.op.name == "sized" else _prepared(n)  # which is done when its sizes are known
         if n.op.name == "matmul" and n.out.dtype.kind in "iu":
             product = _contiguous_right(b, n, inputs)
             b.nodes.append(product)
@@ -98,8 +110,20 @@ def settle(graph: Graph) -> Graph:
     return b.finish(graph.name, results)
 
 
+def _prepared(n: Node) -> Node:
+    """A node of control flow with its regions prepared, which only `_again` may read."""
+    attrs = tuple([(k, _ready(v) if type(v) is Graph else v) for k, v in n.attrs])
+    made = Node(n.op, n.inputs, attrs, [o.type for o in n.outs], 0, n.loc)
+    made.outs = n.outs
+    return made
+
+
 def _copy(b: Builder, v: Value) -> Value:
-    node = Node(OPS["copy"], (v,), (), [v.type.strong()], b.scope, v.node.loc if v.node else None)
+    """The value in a buffer of its own."""
+    parts = ("real", "imag") if v.dtype.kind == "c" else ()
+    inputs = tuple([b.emit(OPS[part], (v,))[0] for part in parts]) or (v,)
+    loc = v.node.loc if v.node else None
+    node = Node(OPS["complex" if parts else "copy"], inputs, (), [v.type.strong()], b.scope, loc)
     b.nodes.append(node)
     return node.out
 
@@ -111,7 +135,7 @@ def _in_memory(b: Builder, v: Value) -> Value:
         base = base.node.inputs[0]
     n = base.node
     if n is not None and n.op.family == "source":
-        splat = n.op.name == "constant" and n.attr("value").array is None and v.dtype.kind != "c"
+        splat = n.op.name == "constant" and n.attr("value").array is None
         if splat or is_index_source(n) or n.op.name == "dim":
             return _copy(b, v)
     return v
@@ -148,7 +172,7 @@ def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
             return [(0, rank)]
         end = axis + len(n.inputs[which].shape)
         return [(0, axis), (axis, end), (end, rank)]
-    if n.op.name in ("cumsum", "cumprod", "argsort"):
+    if n.op.name in ("cumsum", "cumprod", "argsort", "sort", "top_k"):
         return [(0, axis), (axis, axis + 1), (axis + 1, rank)]
     return None
 

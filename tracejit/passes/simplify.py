@@ -187,7 +187,7 @@ def rebuild(
             if any(type(v) is Graph for _, v in attrs):
                 again = functools.partial(rebuild, visit=visit, rules=rules, fold=fold, report=report)
                 attrs = tuple([(k, again(v) if type(v) is Graph else v) for k, v in attrs])
-            if n.op.pure and n.op is not constant and (n.op, inputs, attrs) in b.table:
+            if n.pure and n.op is not constant and (n.op, inputs, attrs) in b.table:
                 first = b.table[(n.op, inputs, attrs)][0].node
                 report.merge(n.op.name, first.loc if first else None, n.loc)
             outs = b.emit(n.op, inputs, attrs)
@@ -199,7 +199,7 @@ def rebuild(
 
 def dce(graph: Graph) -> Graph:
     """The graph without the nodes that no result or effect needs; the others stay the same objects."""
-    live = {n for n in graph.nodes if not n.op.pure}
+    live = {n for n in graph.nodes if not n.pure}
     wanted = set(graph.results) | {v for n in live for v in n.inputs}
     nodes = []
     for n in reversed(graph.nodes):

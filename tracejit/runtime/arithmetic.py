@@ -110,11 +110,8 @@ def _define_number(m: Module) -> None:
         return put_integer(n)
 
     def put_integer(n: Val) -> list[Val]:
-        inside = f.and_(
-            f.cmp("sge", n, words(f, element, Element.LOW)), f.cmp("sle", n, words(f, element, Element.HIGH))
-        )
-        f.guard(f.or_(inside, f.not_(real)), "miss")
-
+        low, high = words(f, element, Element.LOW), words(f, element, Element.HIGH)
+        f.guard(f.or_(f.and_(f.cmp("sge", n, low), f.cmp("sle", n, high)), f.not_(real)), "miss")
         f.if_(real, lambda: f.store(n, place), lambda: store_float(f.cast("sitofp", n, "double")))
         return [const("i1", 1)]
 
@@ -150,11 +147,7 @@ def _define_broadcast(m: Module) -> None:
         final = f.cmp("eq", i, f.sub(p, i64(1)))
         column = f.and_(final, f.cmp("eq", other, i64(1)))
         leading = f.or_(equal, f.cmp("slt", i, ones))
-        return [
-            f.mul(length, other),
-            f.and_(same, leading),
-            f.and_(last, f.or_(equal, column)),
-        ]
+        return [f.mul(length, other), f.and_(same, leading), f.and_(last, f.or_(equal, column))]
 
     length, same, last = f.loop(0, p, agree, [i64(1), const("i1", 1), const("i1", 1)])
     f.store(length, inner)
@@ -227,13 +220,8 @@ def _loop(f: Fn, row: Val, index: Val) -> tuple[Val, Val, Val]:
 def _result(f: Fn, like: Val, count: Val, element: Val) -> Val:
     """A new array with the shape of `like`; jumps to "error" if there is no memory."""
     size = f.mul(count, words(f, element, Element.SIZE))
-    args = [
-        words(f, element, Element.DESCR, "ptr"),
-        field(f, like, layout.ARRAY_NDIM, "i32"),
-        field(f, like, layout.ARRAY_DIMS),
-        size,
-    ]
-    out = f.call("tj_array", args, "ptr")
+    rank, dims = field(f, like, layout.ARRAY_NDIM, "i32"), field(f, like, layout.ARRAY_DIMS)
+    out = f.call("tj_array", [words(f, element, Element.DESCR, "ptr"), rank, dims, size], "ptr")
     f.guard(f.emit(f"icmp ne ptr {out}, null", "i1"), "error")
     return out
 

@@ -310,17 +310,40 @@ def define_flatten(m: Module) -> None:
 
             f.loop(0, n, item)
 
+        def fields() -> None:
+            cls = field(f, obj, layout.TYPE)
+            f.guard(f.cmp("eq", cls, word(f, rest, 0, "ptr")), "miss")
+            version = f.cast("zext", field(f, cls, layout.TYPE_VERSION, "i32"), "i64")
+            f.guard(f.cmp("eq", version, word(f, rest, 1)), "miss")
+            names = f.gep(rest, 16)
+            f.store(f.gep(names, n, "ptr"), after)
+
+            def attribute(j: Val) -> None:
+                found = f.call("PyObject_GetAttr", [obj, f.load("ptr", f.gep(names, j, "ptr"))], "ptr")
+                f.guard(nonzero(f, found), "missing")
+                alive = f.cmp("ne", field(f, found, layout.REFCOUNT, "i32"), const("i32", 1))
+                decref(f, found)
+                f.guard(alive, "miss")  # it is the object's own, not made for us
+                f.store(found, value)
+                into(f.load("ptr", after), value, i64(1))
+
+            f.loop(0, n, attribute)
+
         arms: dict[Node, Callable[[], None]] = {
             Node.LEAF: leaf,
             Node.TUPLE: lambda: sequence("tj_tuple", lambda: f.gep(obj, layout.TUPLE_ITEMS)),
             Node.LIST: lambda: sequence("tj_list", lambda: field(f, obj, layout.LIST_ITEMS)),
             Node.DICT: mapping,
             Node.NAMED: named,
+            Node.FIELDS: fields,
         }
         switch(f, kind, arms, "miss")
 
     f.loop(0, count, one)
     f.ret_(f.load("ptr", after))
+    f.label("missing")
+    f.call("PyErr_Clear", [])
+    f.br("miss")
     f.label("miss")
     f.ret_(NULL)
 

@@ -173,6 +173,10 @@ class DiskCache:
     def _path(self, key: str) -> str:
         return os.path.join(self.folder or "", key + ".o")
 
+    def is_new(self) -> bool:
+        """Whether nothing has been put here yet, by any process."""
+        return self.folder is not None and not os.path.exists(os.path.join(self.folder, "tally"))
+
     def get(self, key: str) -> bytes | None:
         """What was put under `key`, by this process or another; None if nothing, or nothing whole, is there."""
         data = self._read(key) if self.folder else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import inspect
 import os
@@ -17,11 +18,12 @@ from tracejit.context import activity
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import ALL, DType
 from tracejit.lower.engine import Library
+from tracejit.operand import memory_handler
 from tracejit.ops import define
 from tracejit.runtime import layout, memory
 from tracejit.runtime.arithmetic import TYPES, Element, Number, Row
 from tracejit.runtime.cfunctions import builtin, complete, keep, of_python
-from tracejit.runtime.modules import Recipe, load
+from tracejit.runtime.modules import Recipe, await_turn, load
 from tracejit.runtime.slots import CALLS, DATA, FUNCTIONS, module_text
 from tracejit.tensor import WHEN_WARM, Operand, Tensor, Variable, run_silently
 
@@ -257,19 +259,60 @@ def _recipe(payload: int) -> Recipe:
 
 
 # --- memory -----------------------------------------------------------------------------------------------------
-def _align_kernels() -> None:
-    """Let NumPy's functions, where the ops call them, make their results in blocks of our allocator.
-
-    NumPy has its allocator in a context variable, and the ops call its functions in a context of their own.
-    """
+def _set_handler(capsule: object) -> bool:
+    """Make this the memory handler of the context that we are in. Whether it is that of the kernels' context then."""
     function = layout.numpy_api()[layout.API_SET_HANDLER] or 0
-    set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(function)
+    ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(function)(capsule)
+    return any(value is capsule for _, value in memory_handler())
+
+
+def _align_kernels(capsule: object) -> None:
+    """Let NumPy's functions, where the ops call them, make their results with this memory handler.
+
+    NumPy has its handler in a context variable, and the ops call its functions in a context of their own.
+    """
     for _ in range(1000):
         try:
-            run_silently(set_handler, memory.handler_capsule())
+            run_silently(_set_handler, capsule)
             return
         except RuntimeError:
-            time.sleep(0.001)  # another thread is in that context
+            if _first is not None:  # another thread is in that context, perhaps for long: it shall do it
+                _first.ask(lambda: _set_handler(capsule))
+                return
+            time.sleep(0.001)
+
+
+def _load_heap() -> None:
+    with contextlib.suppress(RuntimeError, OSError, ImportError):
+        await_turn(memory.recipe())
+        _align_kernels(memory.handler_capsule())
+
+
+_imported = False
+
+
+def imported() -> None:
+    """The package has been imported: from now on, the first array that is made sets off a thread."""
+    global _imported
+    _imported = True
+
+
+def _begin_loading_heap() -> bool:
+    """Have the handler replaced by that of our own allocator, whose big blocks are in huge pages."""
+    if _imported:
+        # no daemon: it must not be inside LLVM while the process ends
+        with contextlib.suppress(RuntimeError):  # the process is ending, or has all the threads that it may have
+            threading.Thread(target=_load_heap, name="tracejit memory").start()
+    return _imported
+
+
+def _first_handler() -> memory.FirstHandler | None:
+    try:
+        first = memory.FirstHandler()
+    except (OSError, AttributeError, ImportError):
+        return None
+    first.ask(_begin_loading_heap)
+    return first
 
 
 # --- loading ----------------------------------------------------------------------------------------------------
@@ -301,7 +344,7 @@ def _load() -> Native | None:
     except (RuntimeError, OSError, ImportError):
         return None  # the operators' methods do the same
     if memory.address_array():
-        _align_kernels()
+        _align_kernels(memory.handler_capsule())
     native.install()
     return native
 
@@ -327,3 +370,6 @@ def _after_fork_in_child() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 WHEN_WARM.append(start)
+_first = _first_handler()
+if _first is not None:
+    _align_kernels(_first.capsule)

@@ -15,6 +15,7 @@ from tracejit.runtime.records import (
     Capture,
     Constant,
     Copy,
+    Fields,
     Form,
     Host,
     Jump,
@@ -65,7 +66,7 @@ class _Encoder:
         slots = len(plan.frame)
         self.values = itertools.count(slots)  # frame words for the values of scalar arguments
         self.refs_at = slots + sum(isinstance(a, ScalarArg) for a in plan.args)
-        self.refs = 0  # references that a call drops at its end
+        self.refs = plan.held  # references that a call drops at its end
 
     def here(self) -> int:
         return 8 * len(self.words)
@@ -99,6 +100,7 @@ class _Encoder:
         w[Head.TENSOR], w[Head.TENSOR_SLOT] = id(p.tensor), payload_offset(p.tensor)
         w[Head.REFS], w[Head.REFS_AT], w[Head.ARENA_WORD] = self.refs, self.refs_at, self.refs_at + self.refs
         w[Head.POSITIONAL], w[Head.KEYWORDS] = len(p.args), 0
+        w[Head.GUARDS] = p.guards.address if p.guards is not None else 0
         if p.form is not None:
             self.form(p.form)
         w[Head.FRAME_AT] = self.here()
@@ -114,12 +116,16 @@ class _Encoder:
         for pattern in (*form.args, *form.kwargs.values()):
             self.pattern(pattern)
         w[Head.LEAVES_AT] = self.here()
-        w += [id(a.value) if isinstance(a, StaticArg) else 0 for a in self.plan.args]
+        w += [id(a.object) if isinstance(a, StaticArg) else 0 for a in self.plan.args]
 
     def pattern(self, p: Any) -> None:
         w = self.words
         if isinstance(p, int):
             w += [Node.LEAF, p]
+        elif isinstance(p, Fields):
+            w += [Node.FIELDS, len(p.items), id(p.cls), p.version, *map(id, p.items)]
+            for x in p.items.values():
+                self.pattern(x)
         elif isinstance(p, dict):
             w += [Node.DICT, len(p), *map(id, p)]
             for x in p.values():
@@ -137,7 +143,7 @@ class _Encoder:
 
     def argument(self, a: Argument) -> list[int]:
         if isinstance(a, StaticArg):
-            return [Arg.STATIC, a.by_value, id(a.value)]
+            return [Arg.STATIC, a.by_value, id(a.object)]
         if isinstance(a, ScalarArg):
             return [_NUMBERS[a.python], a.slot, FORMATS[a.python, a.dtype.name], next(self.values)]
         return [Arg.ARRAY, a.slot, id(a.dtype), len(a.shape), self.dims(a.shape), self.ref()]

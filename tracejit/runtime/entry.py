@@ -12,7 +12,7 @@ from typing import Any
 from tracejit.context import activity
 from tracejit.errors import hide_frames
 from tracejit.runtime import layout
-from tracejit.runtime.executor import Native, native, replaced
+from tracejit.runtime.executor import Native, loaded, native, ready, replaced
 from tracejit.runtime.interpreter import flatten
 from tracejit.runtime.program import Plan
 from tracejit.runtime.table import ENTRY_OFFSET, Chain
@@ -31,7 +31,7 @@ def _enter(callable_: NativeCallable, module: Native) -> None:
 
 
 def _enter_all(module: Native) -> None:
-    """Give all callables the entry of a module that takes the place of theirs."""
+    """Give all callables the entry of a module that has been loaded, or takes the place of theirs."""
     with _lock:
         for callable_ in list(_entered.values()):
             _enter(callable_, module)
@@ -74,6 +74,8 @@ class NativeCallable(Chain):
         try:
             if not activity.busy:
                 for plan in self.plans:
+                    if plan.guards is not None and not plan.guards.hold():
+                        continue
                     leaves = flatten(plan, args, kwargs)
                     r = NotImplemented if leaves is None else plan.run(leaves)
                     if r is not NotImplemented:
@@ -102,12 +104,13 @@ class NativeCallable(Chain):
                 raise TypeError(f"{p!r} is not a Plan")
         _set_plans(self, new)
         if new and _native_layout:
-            native()  # outside the lock: it may take long
+            if ready():
+                native()  # outside the lock: it may take long
             with _lock:
-                module = native()
+                _entered[id(self)] = self
+                module = loaded()
                 if module is not None:
                     _enter(self, module)
-                    _entered[id(self)] = self
 
 
 _accelerate(NativeCallable)

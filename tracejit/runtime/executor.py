@@ -40,7 +40,8 @@ from tracejit.runtime.boundary import (
     word,
 )
 from tracejit.runtime.cfunctions import address, builtin, complete, of_python
-from tracejit.runtime.modules import Recipe, compile_ahead, load
+from tracejit.runtime.guardcode import define_holds, holds
+from tracejit.runtime.modules import Recipe, begin, compile_soon, load, pending
 from tracejit.runtime.steps import define_steps
 from tracejit.runtime.table import Chain, Head, Result, Table
 
@@ -59,6 +60,7 @@ _OBJECTS: Final[dict[str, object]] = {
     "tj_tuple": tuple,
     "tj_list": list,
     "tj_dict": dict,
+    "tj_str": str,
     "tj_true": True,
     "tj_false": False,
     "tj_none": None,
@@ -211,6 +213,7 @@ def _define_vectorcall(m: Module, plans_offset: int, table_offset: int) -> None:
             table = f.gep(field(f, plan, table_offset), layout.BYTES_DATA)
             fits = f.cmp("eq", word(f, table, Head.POSITIONAL), nargs)
             fits = f.and_(fits, f.cmp("eq", word(f, table, Head.KEYWORDS), named))
+            guards = word(f, table, Head.GUARDS, "ptr")
             form = word(f, table, Head.FORM_AT)
 
             def call_plan() -> list[Val]:
@@ -220,6 +223,7 @@ def _define_vectorcall(m: Module, plans_offset: int, table_offset: int) -> None:
                     lambda: [f.call("run", [plan, args], "ptr")],
                 )
 
+            fits = f.if_(fits, lambda: [holds(f, guards)], lambda: [const("i1", 0)])[0]
             return [f.add(i, i64(1)), f.if_(fits, call_plan, lambda: [MISS])[0]]
 
         missed = [i64(0), MISS]
@@ -262,8 +266,10 @@ def _define_execute(m: Module, table_offset: int) -> None:
 
 
 _SIGNATURES: Final[dict[str, tuple[str, Sequence[str]]]] = {
+    "PyDict_GetItemWithError": ("ptr", ["ptr", "ptr"]),
     "PyDict_Next": ("i32", ["ptr", "ptr", "ptr", "ptr"]),
     "PyErr_CheckSignals": ("i32", []),
+    "PyErr_Clear": ("void", []),
     "PyErr_NoMemory": ("ptr", []),
     "PyErr_SetString": ("void", ["ptr", "ptr"]),
     "PyEval_RestoreThread": ("void", ["ptr"]),
@@ -273,6 +279,7 @@ _SIGNATURES: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "PyLong_AsLongLongAndOverflow": ("i64", ["ptr", "ptr"]),
     "PyLong_FromVoidPtr": ("ptr", ["ptr"]),
     "PyObject_CallOneArg": ("ptr", ["ptr", "ptr"]),
+    "PyObject_GenericGetDict": ("ptr", ["ptr", "ptr"]),
     "PyObject_GetAttr": ("ptr", ["ptr", "ptr"]),
     "PyObject_RichCompareBool": ("i32", ["ptr", "ptr", "i32"]),
     "PyObject_Vectorcall": ("ptr", ["ptr", "ptr", "i64", "ptr"]),
@@ -298,6 +305,7 @@ def module_text(plans_offset: int, table_offset: int) -> str:
         m.global_(name, "external global i8")
     m.global_("stays_shared", f'internal constant [{len(_STAYS_SHARED) + 1} x i8] c"{_STAYS_SHARED}\\00"')
     define_bind(m)
+    define_holds(m)
     define_unshare(m)
     define_flatten(m)
     define_allocate(m)
@@ -332,7 +340,7 @@ def _addresses() -> dict[str, int]:
 
 _lock = threading.Lock()
 _loaded: list[Native | None] = []
-# Called with the module that takes the place of the one in use.
+# Called with the module when it is loaded, and with one that takes its place.
 replaced: list[Callable[[Native], None]] = []
 _superseded: list[Native] = []  # calls may still be in their code
 
@@ -343,10 +351,30 @@ def _recipe() -> Recipe:
 
 
 @functools.cache
+def _recipes() -> tuple[Recipe, ...]:
+    """What every function needs, in the order in which a first call does."""
+    return pool.recipe(), memory.recipe(), _recipe()
+
+
+@functools.cache
 def prepare() -> None:
-    """Let another thread compile what every function needs and the disk cache lacks."""
+    """Let another thread make ready what every function needs and the disk cache lacks."""
     if layout.unsupported() is None and not _loaded:
-        compile_ahead([pool.recipe(), memory.recipe(), _recipe()])
+        compile_soon(_recipes())
+
+
+def ready() -> bool:
+    """Whether `native` has an answer at once; if not, another thread is compiling."""
+    if _loaded or layout.unsupported() is not None:
+        return True
+    prepare()
+    begin()
+    return not pending(_recipes())
+
+
+def loaded() -> Native | None:
+    """The native module if it is in use already."""
+    return _loaded[0] if _loaded else None
 
 
 def native() -> Native | None:
@@ -356,8 +384,13 @@ def native() -> Native | None:
     """
     if not _loaded:
         with _lock:
-            if not _loaded:
+            first = not _loaded
+            if first:
                 _loaded.append(_load())
+        module = loaded()
+        if first and module is not None:
+            for tell in replaced:
+                tell(module)
     return _loaded[0]
 
 

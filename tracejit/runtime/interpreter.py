@@ -1,8 +1,9 @@
-"""Carries out a plan step by step in Python: for debugging, and where native code cannot read Python's objects."""
+"""Carries out a plan step by step in Python: for debugging, and where native code is not ready or cannot be used."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -10,15 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from tracejit.operand import quietly
+from tracejit.runtime import layout
 from tracejit.runtime.records import (
     Argument,
     Capture,
     Constant,
     Copy,
+    Fields,
     Host,
     Jump,
     JumpIfFalse,
     Kernel,
+    Output,
     ParallelKernel,
     ScalarArg,
     Shape,
@@ -31,8 +36,10 @@ from tracejit.runtime.records import (
 if TYPE_CHECKING:
     from tracejit.runtime.program import Plan
 
-_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_SIGNATURE = (None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_KERNEL, _HOLDING_GIL = ctypes.CFUNCTYPE(*_SIGNATURE), ctypes.PYFUNCTYPE(*_SIGNATURE)
 _ALIGNMENT = 64
+_LIGHT_STEPS, _LIGHT_BYTES = 64, 8 << 20
 
 
 class _Owner:
@@ -60,12 +67,28 @@ def run(plan: Plan, leaves: Sequence[Any]) -> Any:
     return _Call(plan).run(leaves)
 
 
+def suits(plan: Plan) -> bool:
+    """Whether a call takes but milliseconds longer here, and nothing that it does can be seen before it ends.
+
+    Here kernels run on one thread and each step takes some Python. Loops may take any number of steps, and other
+    threads may run in the middle of an update.
+    """
+    if len(plan.steps) > _LIGHT_STEPS or any(isinstance(s, Jump | JumpIfFalse) for s in plan.steps):
+        return False
+    if any(c.written for c in plan.captures):
+        return False
+    given = [a for a in plan.args if isinstance(a, TensorArg)]
+    arrays: list[TensorArg | Capture | Output] = [*given, *plan.captures, *plan.outputs]
+    size = plan.arena_bytes + sum(a.dtype.itemsize * math.prod(a.shape) for a in arrays)
+    return size * len(plan.steps) <= _LIGHT_BYTES
+
+
 def flatten(plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any] | None:
     """The plan's arguments out of those of a call, or None if they do not stand as its form says."""
     if plan.form is None:
         return list(args) if not kwargs and len(args) == len(plan.args) else None
     form = plan.form
-    leaves = [a.value if isinstance(a, StaticArg) else None for a in plan.args]
+    leaves = [a.object if isinstance(a, StaticArg) else None for a in plan.args]
     fitting = _collect(form.args, args, leaves) and _collect(form.kwargs, kwargs, leaves)
     return leaves if fitting else None
 
@@ -74,6 +97,11 @@ def _collect(pattern: Any, value: Any, leaves: list[Any]) -> bool:
     if isinstance(pattern, int):
         leaves[pattern] = value
         return True
+    if isinstance(pattern, Fields):
+        if type(value) is not pattern.cls or layout.version(pattern.cls) != pattern.version:
+            return False
+        items = pattern.items.items()
+        return all(hasattr(value, k) and _collect(p, getattr(value, k), leaves) for k, p in items)
     if type(value) is not type(pattern) or len(value) != len(pattern):
         return False
     if isinstance(pattern, dict):
@@ -109,7 +137,7 @@ class _Call:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.frame = (ctypes.c_int64 * max(1, len(plan.frame)))(*plan.frame)
+        self.frame = (ctypes.c_int64 * max(1, plan.held_at + plan.held))(*plan.frame)
         self.held: list[object] = []  # arrays the frame points to
         self.pc = 0
 
@@ -126,10 +154,15 @@ class _Call:
         if not all(map(self.capture, shared)):
             return NotImplemented
         made = list(self.allocate())
-        while self.pc < len(p.steps):
-            step = p.steps[self.pc]
-            self.pc += 1
-            self.step(step)
+        try:
+            while self.pc < len(p.steps):
+                step = p.steps[self.pc]
+                self.pc += 1
+                self.step(step)
+        finally:
+            for slot in range(p.held_at, p.held_at + p.held):
+                if self.frame[slot]:
+                    ctypes.pythonapi.Py_DecRef(ctypes.cast(self.frame[slot], ctypes.py_object))
         return self.result(made)
 
     def point(self, slot: int, a: npt.NDArray[Any]) -> None:
@@ -138,7 +171,7 @@ class _Call:
 
     def bind(self, value: Any, a: Argument) -> bool:
         if isinstance(a, StaticArg):
-            return value is a.value or (a.by_value and type(value) is type(a.value) and value == a.value)
+            return value is a.object or (a.by_value and type(value) is type(a.value) and value == a.value)
         if isinstance(a, TensorArg):
             array = getattr(value, "_a", None) if type(value) is self.plan.tensor else value
             if not fits(array, a.dtype, a.shape):
@@ -174,7 +207,7 @@ class _Call:
                 self.frame[slot] = start + at
         self.held += [c.variable._a for c in p.captures]
         for o in p.outputs:
-            a = np.empty(o.shape, o.dtype)
+            a = quietly(np.empty, o.shape, o.dtype)  # which lies where other results do
             self.point(o.slot, a)
             if o.wrap:
                 t: Any = object.__new__(p.tensor)
@@ -188,7 +221,8 @@ class _Call:
         match s:
             case Kernel() | ParallelKernel():
                 operands = (ctypes.c_int32 * max(1, len(s.operands)))(*s.operands)
-                _KERNEL(s.function)(ctypes.addressof(frame), ctypes.addressof(operands), 0, s.n)
+                kernel = (_KERNEL if self.plan.release_gil else _HOLDING_GIL)(s.function)
+                kernel(ctypes.addressof(frame), ctypes.addressof(operands), 0, s.n)
             case Host():
                 s.function(ctypes.addressof(frame))
             case Jump():

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -90,20 +91,36 @@ def processor(alias: str = "/sys/devices/system/cpu/modalias", cpuinfo: str = "/
 
 
 _environments: dict[Callable[[], tuple[str, str]], bytes] = {}
+_lock = threading.Lock()
 
 
 def environment(host: Callable[[], tuple[str, str]]) -> bytes:
     """The part of every key that is the same throughout a process. `host` tells of the processor where Linux does not;
     it is slow."""
     if host not in _environments:
-        parts = (
-            "tracejit " + own_version(),
-            "numba " + installed_version("numba"),
-            "llvmlite " + installed_version("llvmlite"),
-            "numpy " + np.__version__,
-            f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')} {sys.maxsize.bit_length() + 1}",
-            f"{sys.platform} {platform.machine()}",
-            processor() or " ".join(host()),
-        )
-        _environments[host] = hashlib.sha256("\n".join(parts).encode()).digest()
+        with _lock:
+            if host not in _environments:
+                _environments[host] = _environment(host)
     return _environments[host]
+
+
+def _environment(host: Callable[[], tuple[str, str]]) -> bytes:
+    parts = (
+        "tracejit " + own_version(),
+        "numba " + installed_version("numba"),
+        "llvmlite " + installed_version("llvmlite"),
+        "numpy " + np.__version__,
+        f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')} {sys.maxsize.bit_length() + 1}",
+        f"{sys.platform} {platform.machine()}",
+        processor() or " ".join(host()),
+    )
+    return hashlib.sha256("\n".join(parts).encode()).digest()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # the old one may belong to a thread that exists only in the parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -21,8 +21,10 @@ SIZE: Final = 16  # of tuples, lists and dicts
 TYPE_NUMBERS: Final = 96  # the pointer to its PyNumberMethods
 TYPE_FLAGS: Final = 168
 HAVE_VECTORCALL: Final = 1 << 11
+TYPE_VERSION: Final = 384  # 32 bits; another number, or 0, after the class or one of its bases has changed
 # values inside objects
 FLOAT_VALUE: Final = 16
+CELL_CONTENTS: Final = 16
 TUPLE_ITEMS: Final = tuple.__basicsize__
 LIST_ITEMS: Final = 24  # the pointer to them
 BYTES_DATA: Final = bytes.__basicsize__ - 1  # the base size counts the terminating zero
@@ -44,6 +46,7 @@ DESCR_NUMBER: Final = 28
 API_ARRAY_TYPE: Final = 2
 API_NEW_FROM_DESCR: Final = 94
 API_SET_HANDLER: Final = 304
+API_GET_HANDLER: Final = 305
 
 # From 3.12 on some objects are immortal, and their reference counts must not be written.
 IMMORTAL: Final = sys.version_info >= (3, 12)
@@ -102,6 +105,7 @@ def _objects_match() -> bool:
     items = [object(), object()]
     pair, number, text = tuple(items), 1.5, b"12345678"
     table = {"a": 1, "b": 2}
+    cell = types.CellType(items)
     before = half(id(items))
     refs = [items] * 5
     counted = half(id(items)) - before == 5 and word(id(items)) >> 32 == 0
@@ -113,11 +117,17 @@ def _objects_match() -> bool:
         and [word(id(pair) + TUPLE_ITEMS + 8 * i) for i in (0, 1)] == [id(x) for x in items]
         and [word(word(id(items) + LIST_ITEMS) + 8 * i) for i in (0, 1)] == [id(x) for x in items]
         and word(id(table) + SIZE) == 2
+        and word(id(cell) + CELL_CONTENTS) == id(items)
         and ctypes.c_double.from_address(id(number) + FLOAT_VALUE).value == number
         and ctypes.string_at(id(text) + BYTES_DATA, 8) == text
         and slot_offset(_Probe, "b") == slot_offset(_Probe, "a") + 8
         and all(half(id(t) + TYPE_FLAGS) & 0xFFFFFFFF == type_flags(t) for t in (_Probe, list, type))
     )
+
+
+def plain_memory(a: np.ndarray) -> bool:
+    """Whether the numbers of an array lie one after the other, in the machine's byte order."""
+    return type(a) is np.ndarray and a.flags.c_contiguous and a.dtype.isnative
 
 
 def _arrays_match() -> bool:
@@ -137,6 +147,31 @@ def _arrays_match() -> bool:
             or (a.base is None and word(word(at + ARRAY_HANDLER) + TYPE) != id(capsule))
         ):
             return False
+    return True
+
+
+def version(cls: type) -> int:
+    """The number that stands for a class as it is now; 0 if there is none."""
+    getattr(cls, "__doc__", None)  # a class gets one when it is asked for something
+    return half(id(cls) + TYPE_VERSION) & 0xFFFFFFFF if _versions_match() else 0
+
+
+@functools.cache
+def _versions_match() -> bool:
+    """Whether classes have versions where they are expected, which change with the classes."""
+    if unsupported():
+        return False
+    base = type("Base", (), {"x": 1})
+    derived = type("Derived", (base,), {})
+    seen: list[int] = []
+    for cls, name in ((derived, "x"), (derived, "y"), (base, "x")):
+        setattr(cls, name, len(seen))
+        stale = half(id(derived) + TYPE_VERSION)
+        getattr(derived, name)
+        now = half(id(derived) + TYPE_VERSION)
+        if now == 0 or now in seen or stale in seen:
+            return False
+        seen.append(now)
     return True
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import functools
 import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from tracejit.errors import ArgumentError
 from tracejit.runtime import layout
+from tracejit.runtime.cfunctions import address, keep
 from tracejit.runtime.heap import AT, EXPORTS, SLOTS, Heap
 from tracejit.runtime.modules import Recipe, load
 from tracejit.runtime.threads import cgroup_folders, target
@@ -142,7 +144,15 @@ class _Handler(ctypes.Structure):
 
 
 _CAPSULE_NAME = b"mem_handler"
-_kept_forever: list[object] = []
+
+
+def _capsule_of(handler: _Handler, *more: object) -> object:
+    """A handler as NumPy takes it. Arrays keep a pointer to it: it is never freed, nor what its functions need."""
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    capsule = make(("PyCapsule_New", ctypes.pythonapi))(ctypes.addressof(handler), _CAPSULE_NAME, None)
+    for kept in (handler, capsule, *more):
+        keep(kept)
+    return capsule
 
 
 @functools.cache
@@ -150,13 +160,54 @@ def handler_capsule() -> object:
     """The capsule with NumPy's memory handler for arrays in our blocks; it is never freed."""
     native = _library()
     functions = (native[f"tj_handler_{n}"] for n in ("malloc", "calloc", "realloc", "free"))
-    handler = _Handler(b"tracejit", 1, None, *functions)
-    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    capsule = make(("PyCapsule_New", ctypes.pythonapi))(ctypes.addressof(handler), _CAPSULE_NAME, None)
-    for kept in (handler, capsule):
-        _kept_forever.append(kept)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-    return capsule
+    return _capsule_of(_Handler(b"tracejit", 1, None, *functions))
+
+
+_MALLOC = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_CALLOC = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
+
+
+class FirstHandler:
+    """A memory handler that needs no native code of ours, for arrays that are made before that is loaded.
+
+    The C library's `memalign(64, size)` is what it calls for memory: a handler's functions get its context first, and
+    this one's is 64. What the library gives is NumPy's to free. Raises `OSError` where the C library has no such
+    function, or NumPy frees in another way.
+    """
+
+    def __init__(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise OSError("known on Linux only")
+        c = ctypes.CDLL(None)
+        in_capsule = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+        current = ctypes.PYFUNCTYPE(ctypes.py_object)(layout.numpy_api()[layout.API_GET_HANDLER] or 0)
+        get = in_capsule(("PyCapsule_GetPointer", ctypes.pythonapi))
+        default = _Handler.from_address(get(contextvars.Context().run(current), _CAPSULE_NAME))
+        if not hasattr(c, "memalign") or (default.name, default.version) != (b"default_allocator", 1):
+            raise OSError("no function for aligned memory")
+        self._memalign = _MALLOC(("memalign", c))
+        self._asked: Callable[[], bool] = lambda: True
+        self._functions = _MALLOC(self._malloc), _CALLOC(self._calloc)
+        malloc, calloc = address(self._memalign), address(self._functions[1])
+        self._handler = _Handler(b"tracejit, at first", 1, _ALIGNMENT, malloc, calloc, default.realloc, default.free)
+        self.capsule = _capsule_of(self._handler, self)
+
+    def ask(self, question: Callable[[], bool]) -> None:
+        """Call `question` when memory is wanted, until it says True. It is called in the middle of NumPy's work."""
+        self._asked = question
+        self._handler.malloc = address(self._functions[0])
+
+    def _malloc(self, _: int, size: int) -> int | None:
+        if self._asked():
+            self._handler.malloc = address(self._memalign)
+        block: int | None = self._memalign(_ALIGNMENT, size)
+        return block
+
+    def _calloc(self, _: int, count: int, each: int) -> int | None:
+        block: int | None = self._memalign(_ALIGNMENT, count * each) if count * each < 1 << 62 else None
+        if block:
+            ctypes.memset(block, 0, count * each)
+        return block
 
 
 @functools.cache

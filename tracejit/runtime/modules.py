@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from tracejit.lower.engine import Library
 from tracejit.runtime.cache import make_key, shared
 
 _DELAY = 0.5  # seconds until better code is made: a program's first calls need the processors for other things
+_PATIENCE = 0.25  # seconds until modules are compiled that the first call will need, if none is made
+_LOOK = 0.02  # seconds between looks whether the process is about to end
 Improved = Callable[[bytes], object]
 
 
@@ -35,9 +38,9 @@ class Recipe:
         name = f"{self.text.__module__}.{self.text.__qualname__}{self.arguments!r}"
         return make_key(name, self.optimize if good else "quick")
 
-    def compile(self, good: bool) -> bytes:
-        """Compile and keep on disk."""
-        text = self.text(*self.arguments)
+    def compile(self, good: bool, text: str | None = None) -> bytes:
+        """Compile and keep on disk; `text` is the module's if it has been made."""
+        text = text or self.text(*self.arguments)
         code = engine.compile_ir(text, self.optimize) if good else engine.compile_ir(text, 0, 0)
         shared().put(self.key(good), code)
         return code
@@ -48,60 +51,177 @@ class Recipe:
         return (good, True) if good is not None or not self.quick else (shared().get(self.key(False)), False)
 
 
-class _Ahead:
-    """A module that somebody will ask for, compiled by whoever comes first."""
+class _Making:
+    """The code of a module that somebody will ask for, read or compiled by whoever comes first."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.code, self.good = recipe.on_disk()
+        self.ahead: threading.Event | None = None  # set when the thread that was given it is done with it
+        self._text: str | None = None
+        self._code: bytes | None = None
+        self._good = self._read = False
         self._lock = threading.Lock()
 
-    def compile(self) -> None:
+    def is_missing(self) -> bool:
+        """Whether nobody has the code, or is compiling it."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if not shared().is_new():  # else the key, which takes its time, is not needed yet
+                self._look()
+            return self._code is None
+        finally:
+            self._lock.release()
+
+    def is_pending(self) -> bool:
+        return self.ahead is not None and not self.ahead.is_set()
+
+    def _look(self) -> None:
+        if not self._read:
+            self._code, self._good = self.recipe.on_disk()
+            self._read = True
+
+    def finish(self) -> tuple[bytes, bool]:
+        """The code, and whether it is the good one. The first who asks compiles it."""
         with self._lock:
-            if self.code is None:
-                self.code = self.recipe.compile(self.good)
+            self._look()
+            if self._code is None:
+                self._code = self.recipe.compile(self._good, self._text)
+            return self._code, self._good
+
+    def write_ahead(self) -> None:
+        """Make the text, which is all that takes Python long."""
+        with contextlib.suppress(Exception), engine.inside, self._lock:
+            self._look()
+            if self._code is None:
+                self._text = self.recipe.text(*self.recipe.arguments)
+
+    def finish_ahead(self) -> None:
+        # an error comes again where the module is needed
+        with contextlib.suppress(Exception), engine.inside:
+            self.finish()
+        if self.ahead is not None:
+            self.ahead.set()
 
 
-_ahead: dict[Recipe, _Ahead] = {}
+_guard = threading.Lock()
+_making: dict[Recipe, _Making] = {}
+
+
+def _of(recipe: Recipe) -> _Making:
+    with _guard:
+        return _making.setdefault(recipe, _Making(recipe))
+
+
+def _in_thread(work: Callable[[], object]) -> bool:
+    """Let another thread do it; False if there can be no more of them, or the process is about to end."""
+    engine.find_compiler()
+    try:
+        # no daemon: it must not be inside LLVM while the process ends
+        threading.Thread(target=work, name="tracejit compiler").start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def compile_ahead(recipes: Iterable[Recipe]) -> None:
-    """Read modules from disk; another thread compiles those that are missing, in this order. `load` waits for them."""
-    found = [_Ahead(r) for r in recipes]
-    missing = [a for a in found if a.code is None]
-    _ahead.update((a.recipe, a) for a in found)
+    """Let another thread compile the modules that are not on disk, in this order. `load` waits for them."""
+    todo = [m for m in map(_of, recipes) if m.is_missing()]
 
     def work() -> None:
-        # an error comes again where the module is needed
-        with contextlib.suppress(RuntimeError):
+        for m in todo:
+            m.finish_ahead()
+
+    if todo:
+        _in_thread(work)
+
+
+class _Soon:
+    """A thread that loads LLVM at once, but compiles only when the first call has come to LLVM as well.
+
+    Before, the call and the making of modules' texts are both Python, of which one thread can run at a time.
+    """
+
+    def __init__(self) -> None:
+        self._queue: list[_Making] = []
+        self._running = False
+        self._lock = threading.Lock()
+        self.now = threading.Event()
+
+    def add(self, wanted: Iterable[_Making]) -> None:
+        """Compile these, in this order."""
+        with self._lock:
+            self._queue += wanted
+            start, self._running = not self._running, True
+            for m in wanted:
+                m.ahead = m.ahead or threading.Event()
+        if start and not _in_thread(self._work):
+            for m in self._take():
+                if m.ahead is not None:
+                    m.ahead.set()
+
+    def _take(self) -> list[_Making]:
+        with self._lock:
+            taken, self._queue = self._queue, []
+            self._running = bool(taken)
+            return taken
+
+    def wait(self) -> None:
+        """Until the first call has come to LLVM; but not long, and not while the process ends."""
+        end = time.monotonic() + _PATIENCE
+        while not self.now.wait(_LOOK) and time.monotonic() < end and threading.main_thread().is_alive():
+            pass
+
+    def _work(self) -> None:
+        # an error comes again where LLVM is needed
+        with contextlib.suppress(Exception):
             engine.open_compiler()
-            for a in missing:
-                a.compile()
-
-    if missing:
-        engine.find_compiler()
-        with contextlib.suppress(RuntimeError):  # no more threads, or the process is about to end
-            # no daemon: it must not be inside LLVM while the process ends
-            threading.Thread(target=work, name="tracejit compiler").start()
+        self.wait()
+        while todo := self._take():
+            for m in todo:
+                m.write_ahead()
+            for m in todo:
+                m.finish_ahead()
 
 
-def _at_hand(recipe: Recipe) -> tuple[bytes | None, bool]:
-    a = _ahead.pop(recipe, None)
-    if a is not None:
-        a.compile()
-        return a.code, a.good
-    return recipe.on_disk()
+_soon = _Soon()
+
+
+def compile_soon(recipes: Iterable[Recipe]) -> None:
+    """The same when `begin` is called, or a little later; the thread loads LLVM meanwhile."""
+    todo = [m for m in map(_of, recipes) if m.is_missing() and not m.is_pending()]
+    if todo:
+        _soon.add(todo)
+
+
+def begin() -> None:
+    """Compile what `compile_soon` was given: the calling thread is about to be outside Python."""
+    _soon.now.set()
+
+
+def pending(recipes: Iterable[Recipe]) -> bool:
+    """Whether `load` would wait for the thread of `compile_soon`, or come before it."""
+    with _guard:
+        return any((m := _making.get(r)) is not None and m.is_pending() for r in recipes)
+
+
+def await_turn(recipe: Recipe) -> None:
+    """Return when `load` may be called by a thread that is in no hurry."""
+    recipe.key(True)  # what all keys have in common is worked out by the first
+    _soon.wait()
+    m = _of(recipe)
+    if m.ahead is not None:
+        m.ahead.wait()
 
 
 def load(recipe: Recipe, imports: Mapping[str, int] | None = None, improved: Improved | None = None) -> Library:
     """Load a module. Unless its code is the good one, that is made later, for other processes and for `improved`."""
-    code, good = _at_hand(recipe)
-    library = None
-    if code is not None:
-        # whole, but perhaps not loadable here
-        with contextlib.suppress(RuntimeError):
-            library = Library(code, recipe.exports, imports)
-    if library is None:
+    code, good = _of(recipe).finish()
+    with _guard:
+        _making.pop(recipe, None)
+    try:
+        library = Library(code, recipe.exports, imports)
+    except RuntimeError:  # whole, but not loadable here
         library = Library(recipe.compile(good), recipe.exports, imports)
     if not good:
         _improver.add(recipe, improved)
@@ -158,7 +278,9 @@ _improver = _Improver()
 
 
 def _after_fork_in_child() -> None:
-    _ahead.clear()
+    """What other threads of the parent were at is begun anew where it is needed."""
+    global _guard, _making, _soon
+    _guard, _making, _soon = threading.Lock(), {}, _Soon()
     _improver.after_fork()
 
 

@@ -11,12 +11,14 @@ import numpy as np
 from tracejit.errors import ArgumentError
 from tracejit.runtime import interpreter, layout
 from tracejit.runtime.encoder import FORMATS, encode
-from tracejit.runtime.executor import native
+from tracejit.runtime.executor import native, ready
+from tracejit.runtime.guards import Guards
 from tracejit.runtime.records import (
     Argument,
     Capture,
     Constant,
     Copy,
+    Fields,
     Form,
     Host,
     Jump,
@@ -51,6 +53,8 @@ class Plan(Table):
     unshare : called with a written variable whose array is shared; must give it an array of its own
     release_gil : let other Python threads run during the steps
     parallel : the address of `tj_parallel`
+    guards : what must be so outside the arguments for a call to take the plan; only the choice of a plan asks
+    held : slots from `held_at` on in which steps may leave references to objects, dropped when the call ends
 
     Everything is checked and allocated before the first step: a call that does not match, or for which memory is
     lacking, changes nothing. Two calls may run the same plan at the same time; each has its own frame.
@@ -58,7 +62,7 @@ class Plan(Table):
 
     __slots__ = (
         "tensor", "args", "form", "captures", "frame", "arena_bytes", "arena", "outputs", "steps", "returns",
-        "keep", "unshare", "release_gil", "parallel", "_referred",
+        "keep", "unshare", "release_gil", "parallel", "held", "guards", "_referred",
     )  # fmt: skip
 
     def __init__(
@@ -78,11 +82,14 @@ class Plan(Table):
         unshare: Callable[[Any], object] | None = None,
         release_gil: bool = False,
         parallel: int = 0,
+        held: int = 0,
+        guards: Guards | None = None,
     ) -> None:
         self.tensor, self.args, self.form, self.captures = tensor, tuple(args), form, tuple(captures)
         self.frame, self.arena_bytes, self.arena = tuple(frame), arena_bytes, tuple(arena)
         self.outputs, self.steps, self.returns = tuple(outputs), tuple(steps), returns
         self.keep, self.unshare, self.release_gil, self.parallel = keep, unshare, release_gil, parallel
+        self.held, self.guards = held, guards
         _check(self)
         self._settle()
 
@@ -97,12 +104,25 @@ class Plan(Table):
         if layout.unsupported() is None:
             self._table = encode(self)
 
+    @property
+    def held_at(self) -> int:
+        return len(self.frame) + sum(isinstance(a, ScalarArg) for a in self.args)
+
     def called_as(self, form: Form | None) -> Plan:
         """The same plan for calls in which the arguments stand in another form."""
         other = object.__new__(Plan)
         for name in Plan.__slots__:
             setattr(other, name, getattr(self, name))
         other.form = form
+        other._settle()
+        return other
+
+    def guarded(self, guards: Guards | None) -> Plan:
+        """The same plan for calls in which these guards hold."""
+        if guards is None:
+            return self
+        other = self.called_as(self.form)
+        other.guards = guards
         other._settle()
         return other
 
@@ -115,11 +135,13 @@ class Plan(Table):
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Carry out the plan on these arguments; NotImplemented if a guard does not hold."""
+        if not ready() and interpreter.suits(self):
+            return self.run_python(leaves)
         module = native()
         return module.execute(self, leaves) if module is not None else self.run_python(leaves)
 
     def run_python(self, leaves: Sequence[Any]) -> Any:
-        """The same as `run` step by step in Python, for debugging and where native code cannot be used."""
+        """The same as `run` step by step in Python: for debugging, and where there is no native code (yet)."""
         return interpreter.run(self, leaves)
 
     def describe(self) -> str:
@@ -191,6 +213,8 @@ def _checked_form(form: Form, args: Sequence[Argument]) -> Form:
             return type(p)(map(walk, p))
         if isinstance(p, tuple) and hasattr(p, "_fields"):
             return tuple.__new__(type(p), map(walk, p))
+        if isinstance(p, Fields):
+            return Fields(p.cls, p.version, {sys.intern(k): walk(x) for k, x in p.items.items()})
         raise ArgumentError(f"a form is made of tuples, lists, dicts and numbers, got {p!r}")
 
     checked = Form(walk(form.args), walk(dict(form.kwargs)))
@@ -212,7 +236,7 @@ def _argument_text(a: Argument) -> str:
         return f"{_array(a.dtype, a.shape)} -> %{a.slot}"
     if isinstance(a, ScalarArg):
         return f"{a.python.__name__} as {a.dtype.name} -> %{a.slot}"
-    return f"is {a.value!r}"
+    return f"is {a.object!r}"
 
 
 def _step_text(s: StepRecord) -> str:

@@ -36,18 +36,39 @@ class ScalarArg:
 
 @dataclass(frozen=True, slots=True)
 class StaticArg:
-    """This very object, or an equal int or str."""
+    """This very object, or an equal int or str. `weak`: `value` is a weak reference; the guards end with the object."""
 
-    value: object
+    value: Any
+    weak: bool = False
 
     @property
     def by_value(self) -> bool:
-        return type(self.value) in (int, str)
+        return not self.weak and type(self.value) in (int, str)
+
+    @property
+    def object(self) -> Any:
+        """The object; nothing else is the one that is returned when it is gone."""
+        if not self.weak:
+            return self.value
+        found = self.value()
+        return _GONE if found is None else found
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """An object in a form: its class with the version that it must have, and by name the attributes that are looked at.
+
+    Reading them must run no Python code as long as the class has this version.
+    """
+
+    cls: type
+    version: int
+    items: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a plan's arguments stand in a call: tuples, lists and dicts with the arguments' numbers in place of values.
+    """How a plan's arguments stand in a call: tuples, lists, dicts and `Fields` with the arguments' numbers as values.
 
     `Form((0, [1, 2]), {"scale": 3})` is for `f(x, [y, z], scale=s)`. Keyword arguments and the items of dicts must come
     in this order. Static arguments may be left out, as defaults are.
@@ -57,6 +78,7 @@ class Form:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
+_GONE = object()
 Argument = TensorArg | ScalarArg | StaticArg
 
 

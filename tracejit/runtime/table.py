@@ -16,7 +16,7 @@ class Head(IntEnum):
     OUTPUTS, OUTPUTS_AT, RESULT, ITEMS, ITEMS_AT, FINISH, STEPS, STEPS_AT = range(7, 15)
     FRAME_BYTES, FRAME_AT, REFS, REFS_AT, ARENA_WORD = range(15, 20)
     TENSOR, TENSOR_SLOT, UNSHARE, RELEASE_GIL, PARALLEL = range(20, 25)
-    POSITIONAL, KEYWORDS, FORM_AT, LEAVES_AT, WORDS = range(25, 30)
+    POSITIONAL, KEYWORDS, FORM_AT, LEAVES_AT, GUARDS, WORDS = range(25, 31)
 
 
 class Array(IntEnum):
@@ -52,10 +52,10 @@ class Arg(IntEnum):
 class Node(IntEnum):
     """How a form goes on, in prefix order: [LEAF, index], [TUPLE or LIST, n] items…, [DICT, n] n keys, items…
 
-    [NAMED, n] class, items… of a named tuple.
+    [NAMED, n] class, items… of a named tuple. [FIELDS, n] class, its version, n names, values… of other objects.
     """
 
-    LEAF, TUPLE, LIST, DICT, NAMED = range(5)
+    LEAF, TUPLE, LIST, DICT, NAMED, FIELDS = range(6)
 
 
 class Static(IntEnum):

@@ -1,0 +1,247 @@
+"""Branches, conditions and comparisons of converted code: Python's own where values are known, nodes where not."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracejit.autograph import places, reads
+from tracejit.autograph.failures import Unreachable, reaches_end
+from tracejit.autograph.state import merge, only
+from tracejit.autograph.values import Optional, Undefined
+from tracejit.context import context
+from tracejit.ir.dim import Dim
+from tracejit.ir.graph import Value
+from tracejit.ir.op import OPS
+from tracejit.ops.control import Region, as_test, emit_cond
+from tracejit.tensor import Operand, Tensor, Variable
+
+Part = Callable[..., Any]
+
+
+def traced(x: Any) -> bool:
+    """Whether Python cannot know `x` while tracing. What follows from Python numbers is known, by tracing again."""
+    if isinstance(x, Optional):
+        return True
+    if not isinstance(x, Operand):
+        reads.length(x)
+        return False
+    if context.trace is None:
+        return False
+    if isinstance(x, Variable):
+        return True
+    a = x._a
+    if type(a) is not Value:
+        return False
+    context.trace.need_value(a)
+    return True
+
+
+def if_(test: Any, then: Part, orelse: Part, get: Part, put: Part, names: Sequence[str], dead: Sequence[str]) -> None:
+    """An `if` statement: `then` and `orelse` change the variables that `get` and `put` see."""
+    if not traced(test):
+        reads.entered(then if test else orelse)()
+        return
+    branches(test, then, orelse, State(get, put, names), dead)
+
+
+def branches(test: Any, then: Part, orelse: Part, state: State, dead: Sequence[str]) -> None:
+    before = state.get()
+    log: dict[tuple, tuple[places.Place, Any]] = {}
+
+    def branch(part: Part) -> Callable[[], Any]:
+        def run() -> Any:
+            places.restore(log)  # what the other branch has done
+            state.put(before)
+            return Box(state.get() if reaches_end(reads.entered(part)) else None)
+
+        return run
+
+    try:
+        with places.watched(log):
+            a, b = Region(branch(then), (), "then"), Region(branch(orelse), (), "orelse")
+    finally:
+        places.restore(log)
+        state.put(before)
+    if log and not state.places:
+        branches(test, then, orelse, state.wider(log), dead)
+        return
+    _select(as_test(test), a, b, state.names, dead, state.set)
+
+
+class State:
+    """The variables of a branch or loop: those of the function, and places outside it."""
+
+    def __init__(self, get: Part, put: Part, names: Sequence[str], also: Sequence[places.Place] = ()) -> None:
+        self._get, self._put, self._names, self.places = get, put, tuple(names), tuple(also)
+        self.names = (*names, *[p.name for p in also])
+
+    def get(self) -> tuple[Any, ...]:
+        return (*self._get(), *places.values(self.places))
+
+    def put(self, new: Sequence[Any]) -> None:
+        k = len(self._names)
+        self._put(new[:k])
+        places.set_values(self.places, new[k:])
+
+    def set(self, new: Sequence[Any]) -> None:
+        """As `put`, for good: branches and loops around this one take note."""
+        for p in self.places:
+            places.note(p)
+        self.put(new)
+
+    def wider(self, log: dict[tuple, tuple[places.Place, Any]]) -> State:
+        for p, _ in log.values():
+            places.kept(p)
+        return State(self._get, self._put, self._names, [p for p, _ in log.values()])
+
+
+class Box:
+    """Values of variables, which are not to be taken apart."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Sequence[Any] | None) -> None:
+        self.values = values
+
+
+def _select(test: Tensor, a: Region, b: Region, names: Sequence[str], dead: Sequence[str], put: Part) -> None:
+    pairs: list[tuple[Tensor, Tensor]] = []
+    xs, ys = a.leaves[0].values, b.leaves[0].values
+    if xs is None or ys is None:  # where a branch ends with an error, the other one's values are what there is
+        ends, gone = (b, a) if xs is None else (a, b)
+        values = ends.leaves[0].values or []
+        makers = [only(n, ends, v, gone, pairs) for n, v in zip(names, values, strict=False)]
+        pairs = [(x, y) if ends is a else (y, x) for x, y in pairs]
+    else:
+        both = zip(names, xs, ys, strict=True)
+        makers = [_nothing(n) if n in dead else merge(n, a, x, b, y, pairs) for n, x, y in both]
+    made = emit_cond(test, a, b, pairs)
+    if xs is None and ys is None:
+        raise Unreachable("all branches end with errors")
+    put(tuple([m(made) for m in makers]))
+
+
+def _nothing(name: str) -> Callable[[Any], Any]:
+    return lambda made: Undefined(name)
+
+
+def if_exp(test: Any, then: Part, orelse: Part) -> Any:
+    """`a if test else b`, both as functions."""
+    if not traced(test):
+        return then() if test else orelse()
+    box: list[Any] = [None]
+
+    def keep_result(f: Part) -> Part:
+        def run() -> None:
+            box[0] = f()
+
+        return run
+
+    def put(new: Sequence[Any]) -> None:
+        box[0] = new[0]
+
+    branches(test, keep_result(then), keep_result(orelse), State(lambda: tuple(box), put, ["the expression"]), ())
+    return box[0]
+
+
+def and_(first: Part, *rest: Part) -> Any:
+    x = first()
+    for i, f in enumerate(rest):
+        if traced(x):
+            return if_exp(x, lambda f=f, i=i: and_(f, *rest[i + 1 :]), lambda x=x: x)  # type: ignore[misc]
+        if not x:
+            return x
+        x = f()
+    return x
+
+
+def or_(first: Part, *rest: Part) -> Any:
+    x = first()
+    for i, f in enumerate(rest):
+        if traced(x):
+            return if_exp(x, lambda x=x: x, lambda f=f, i=i: or_(f, *rest[i + 1 :]))  # type: ignore[misc]
+        if x:
+            return x
+        x = f()
+    return x
+
+
+def not_(x: Any) -> Any:
+    return OPS["logical_not"](as_test(x)) if traced(x) else not x
+
+
+def none_of(*flags: Any) -> Any:
+    """Whether no flag is set."""
+    known = [x for x in flags if not traced(x)]
+    if any(known):
+        return False
+    rest = [as_test(x) for x in flags if traced(x)]
+    if not rest:
+        return True
+    return OPS["logical_not"](functools.reduce(lambda a, b: OPS["logical_or"](a, b), rest))
+
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": lambda a, b: _equal(a, b), "!=": lambda a, b: _different(a, b), "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b, "is": lambda a, b: _is(a, b),
+    "is not": lambda a, b: not_(_is(a, b)), "in": lambda a, b: _in(a, b), "not in": lambda a, b: not_(_in(a, b)),
+}  # fmt: skip
+
+
+def _is(a: Any, b: Any) -> Any:
+    for x, y in ((a, b), (b, a)):
+        if type(x) is Optional and x.none and y is None:
+            return OPS["logical_not"](x.flag)
+    return a is b
+
+
+def _in(x: Any, container: Any) -> Any:
+    if isinstance(container, Operand):
+        hit = OPS["equal"](container, x)
+        return OPS["reduce_any"](hit, axis=tuple(range(len(hit.shape))))
+    reads.contains(container, x)
+    if isinstance(container, (list, tuple, set, frozenset, builtins.range)) and (
+        traced(x) or any(isinstance(y, Operand) and traced(y) for y in container)
+    ):
+        found: Any = False
+        for y in container:
+            hit = _equal(x, y)
+            if isinstance(hit, Operand):
+                hit = OPS["reduce_all"](hit, axis=tuple(range(len(hit.shape)))) if hit.shape else hit
+                found = hit if found is False else OPS["logical_or"](found, hit)
+            elif hit:
+                return True
+        return found
+    return (int(x) if isinstance(x, Dim) and not isinstance(container, builtins.range) else x) in container
+
+
+def _equal(a: Any, b: Any) -> Any:
+    """`a == b`; where sizes are compared, as the user's Python asks for it."""
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, Dim) and isinstance(y, (int, float, Dim)) and type(y) is not bool:
+            return x.equals(y)  # type: ignore[arg-type]
+    return a == b
+
+
+def _different(a: Any, b: Any) -> Any:
+    return not _equal(a, b) if isinstance(a, Dim) or isinstance(b, Dim) else a != b
+
+
+def compare(ops: Sequence[str], first: Any, *rest: Part) -> Any:
+    """A comparison, or a chain of them."""
+    left, out = first, None
+    for i, (op, f) in enumerate(zip(ops, rest, strict=True)):
+        right = f()
+        out = _COMPARE[op](left, right)
+        if i + 1 == len(ops):
+            return out
+        if traced(out):
+            return if_exp(out, lambda: compare(ops[i + 1 :], right, *rest[i + 1 :]), lambda: out)  # noqa: B023
+        if not out:
+            return out
+        left = right
+    return out
+

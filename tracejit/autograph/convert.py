@@ -1,0 +1,185 @@
+"""Functions with their control flow converted: compiled once for each definition, under the user's file and lines."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import functools
+import inspect
+import operator
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.autograph import calls, operators, reads
+from tracejit.autograph.rewrite import Converter
+from tracejit.autograph.source import NoSource, NotConverted, is_library, tree_of
+from tracejit.autograph.syntax import AG, at, define, every_arg, is_generator, name_of, private, with_args
+from tracejit.context import context
+from tracejit.errors import ControlFlowError, SignatureError, locate
+from tracejit.identity import IdentityMap
+from tracejit.unconverted import note, note_converted
+
+_factories: IdentityMap[types.CodeType | NoSource] = IdentityMap()
+_FLAGS = [getattr(__future__, n).compiler_flag for n in __future__.all_feature_names]
+_FEATURES = functools.reduce(operator.or_, _FLAGS)
+
+
+def convert(f: types.FunctionType) -> types.FunctionType:
+    """The function with its control flow converted: the same globals, closure cells and defaults. Raises `NoSource`."""
+    code = f.__code__
+    made = _factories.get(code)
+    if made is None:
+        try:
+            made = _compiled(f)
+        except NoSource as e:
+            made = e
+        _factories.set(code, made)
+    if isinstance(made, NoSource):
+        raise made
+    cells = dict(zip(code.co_freevars, f.__closure__ or (), strict=True))
+    own = types.CellType(operators)
+    closure = tuple([own if n == AG else cells[n] for n in made.co_freevars])
+    g = types.FunctionType(made, f.__globals__, f.__name__, f.__defaults__, closure)
+    g.__kwdefaults__, g.__qualname__, g.__dict__ = f.__kwdefaults__, f.__qualname__, dict(f.__dict__)
+    g.ag_original = f  # type: ignore[attr-defined]
+    return g
+
+
+def adapted(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as traces call it: converted where it is the user's own and its text can be read."""
+    if type(f) is not types.FunctionType or hasattr(f, "ag_original") or getattr(f, "ag_as_is", False) or is_library(f):
+        return f
+    if f.__code__ in _inside:
+        return f
+    try:
+        made = convert(f)
+    except NoSource as e:
+        falls_back = isinstance(e, NotConverted)
+        note(f.__code__, str(e), falls_back, "" if falls_back else "define it in a file")
+        made = f
+    reads.function(f, made.__code__)
+    return made
+
+
+calls.keep["convert"] = adapted
+
+
+def _definition(f: types.FunctionType) -> ast.FunctionDef:
+    node = tree_of(f)
+    if isinstance(node, ast.FunctionDef):
+        node.name = "ag__function"  # the user's name means what it means around the function
+    if isinstance(node, ast.Lambda):
+        body = at(ast.Return(node.body), node.body)
+        node = at(with_args("ag__function", node.args, [body]), node)
+    if is_generator(node):
+        raise NotConverted(f"{f.__name__} is a generator (it has a `yield`), which is not converted")
+    if sys.version_info >= (3, 11) and any(isinstance(n, ast.TryStar) for n in ast.walk(node)):
+        raise NotConverted(f"{f.__name__} has an `except*`, which is not converted")
+    return Converter(node.name).function(private(node, _class_of(f)))
+
+
+def _class_of(f: types.FunctionType) -> str:
+    """The class in whose body a function was defined; "" if in none."""
+    *_, around, _ = ["", "", *f.__qualname__.split(".")]
+    return "" if around == "<locals>" else around.lstrip("_")
+
+
+def _compiled(f: types.FunctionType) -> types.CodeType:
+    node = _definition(f)
+    # defaults were evaluated when the function was defined
+    node.args.defaults = [at(ast.Constant(None), d) for d in node.args.defaults]
+    node.args.kw_defaults = [d and at(ast.Constant(None), d) for d in node.args.kw_defaults]
+    for a in every_arg(node.args):
+        a.annotation = None
+    free = [*[n for n in f.__code__.co_freevars if n != AG], AG]
+    factory = define("ag__factory", free, [node, ast.Return(name_of(node.name))])
+    module = ast.fix_missing_locations(ast.Module([at(factory, node)], []))
+    code = compile(module, f.__code__.co_filename, "exec", f.__code__.co_flags & _FEATURES, dont_inherit=True)
+    outer = next(c for c in code.co_consts if isinstance(c, types.CodeType))
+    inner = next(c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == node.name)
+    made = _named(inner, f.__code__.co_name)
+    _remember(made)
+    note_converted(made)
+    return made
+
+
+_inside: IdentityMap[bool] = IdentityMap()  # functions and lambdas that stand in converted code
+
+
+def _remember(code: types.CodeType) -> None:
+    for c in code.co_consts:
+        if isinstance(c, types.CodeType):
+            _inside.set(c, True)
+            _remember(c)
+
+
+def _named(code: types.CodeType, name: str) -> types.CodeType:
+    """Functions made by the conversion carry the name of the one they were made from."""
+    consts = tuple([
+        _named(c, name if c.co_name.startswith("ag__") or c.co_name == "<lambda>" else c.co_name)
+        if isinstance(c, types.CodeType) else c
+        for c in code.co_consts
+    ])  # fmt: skip
+    new = code.replace(co_consts=consts, co_name=name)
+    if code.co_name.startswith(("ag__then", "ag__else")):
+        reads.branches.set(new, True)
+    return new
+
+
+# --- for users --------------------------------------------------------------------------------------------------------
+def to_code(f: Callable[..., Any]) -> str:
+    """The converted source of a function, as text. Raises `ControlFlowError` if there is nothing to convert."""
+    try:
+        plain = _plain(f)
+        node = _definition(plain)
+    except NoSource as e:
+        raise locate(ControlFlowError(str(e))) from None
+    if plain.__code__.co_name.isidentifier():
+        node.name = plain.__code__.co_name
+    return ast.unparse(node)
+
+
+def to_graph(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its control flow converted. Raises `ControlFlowError` if that cannot be."""
+    try:
+        return convert(_plain(f))
+    except NoSource as e:
+        raise locate(ControlFlowError(str(e))) from None
+
+
+def _plain(f: Any) -> types.FunctionType:
+    f = inspect.unwrap(f)
+    f = getattr(f, "__func__", f)
+    if not isinstance(f, types.FunctionType):
+        raise locate(SignatureError(f"only functions written in Python are converted, not {f!r}"))
+    return f
+
+
+def do_not_convert(func: Any = None) -> Any:
+    """Decorator: traced functions call this function as it is written, and so what it calls.
+
+    What it decides about tensors has to be written with `tj.cond`, `tj.while_loop` or `tj.where`.
+    """
+    if func is None:
+        return do_not_convert
+    if isinstance(func, (staticmethod, classmethod)):
+        return type(func)(do_not_convert(func.__func__))
+
+    @functools.wraps(func)
+    def as_written(*args: Any, **kwargs: Any) -> Any:
+        return unconverted(func, "marked with do_not_convert")(*args, **kwargs)
+
+    return as_written
+
+
+def unconverted(f: Callable[..., Any], why: str) -> Callable[..., Any]:
+    """The function as it is, which errors at its decisions on tensors explain."""
+    inner = getattr(f, "__func__", f)
+    if context.trace is not None and isinstance(inner, types.FunctionType):
+        note(inner.__code__, f"{inner.__name__} is not converted: it is {why}", cure="let it be converted")
+    return f
+
+
+__all__ = ["NoSource", "adapted", "convert", "do_not_convert", "to_code", "to_graph", "unconverted"]

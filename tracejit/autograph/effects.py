@@ -1,0 +1,201 @@
+"""What a traced function does to Python objects, as a program that does it again after each call, with its values."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from tracejit.autograph.places import Place
+from tracejit.autograph.values import Undefined
+from tracejit.errors import Location
+from tracejit.runtime import memory
+from tracejit.tensor import Tensor
+
+Fill = Callable[[Sequence[Tensor], dict[int, Any]], Any]  # a value, from the call's outputs and what was made before
+ABSENT: Any = object()
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+def known(x: Any) -> Fill:
+    return lambda outputs, made: x
+
+
+def output(k: int, python: type | None) -> Fill:
+    """An output as a tensor, or as the Python number that it is."""
+    if python is None:
+        return lambda outputs, made: outputs[k]
+    return lambda outputs, made: python(outputs[k].numpy())
+
+
+def text(x: Any, parts: Sequence[Fill]) -> Fill:
+    return lambda outputs, made: x.filled([p(outputs, made) for p in parts])
+
+
+def perhaps(flag: Fill, value: Fill, none: bool) -> Fill:
+    return lambda outputs, made: value(outputs, made) if flag(outputs, made) else None if none else ABSENT
+
+
+def container(x: Any, items: Sequence[tuple[Any, Fill]]) -> Fill:
+    """A list, tuple, dict, set or plain object made anew for each call; the same one wherever it stands."""
+    key, kind = id(x), type(x)
+
+    def fill(outputs: Sequence[Tensor], made: dict[int, Any]) -> Any:
+        if key not in made:
+            if isinstance(x, tuple):
+                values = [f(outputs, made) for _, f in items]
+                made[key] = kind(*values) if hasattr(kind, "_fields") else kind(values)
+            else:
+                made[key] = new = copy.copy(x)
+                _refill(new, [(k, f(outputs, made)) for k, f in items])
+        return made[key]
+
+    return fill
+
+
+def _refill(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
+    if isinstance(new, list):
+        new[:] = [v for _, v in items]
+    elif isinstance(new, set):
+        new.clear()
+        new.update([v for _, v in items])
+    elif isinstance(new, dict):
+        new.clear()
+        new.update(items)
+    else:
+        new.__dict__.update(items)
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+class Moving:
+    """A number or tensor at a place that changes: read again for each call, into a fixed array."""
+
+    __slots__ = ("place", "python", "_a", "tensor")
+
+    def __init__(self, place: Place, value: Any) -> None:
+        self.place = place
+        self.python = type(value) if type(value) in (int, float) else None
+        if self.python is None:
+            self._a: np.ndarray = memory.empty(value._a.shape, value._a.dtype)
+        else:
+            self._a = np.zeros((), np.float64 if self.python is float else np.int32)
+        self.tensor: Any = None  # what tapes know it by
+
+    def fits(self) -> bool:
+        """Whether there is such a value at the place now."""
+        x = self.place.get()
+        if self.python is not None:
+            return type(x) is self.python and (self.python is float or -(2**31) <= x < 2**31)
+        return type(x) is Tensor and x._a.dtype == self._a.dtype and x._a.shape == self._a.shape
+
+    def read(self) -> None:
+        self.tensor = self.place.get()
+        self._a[...] = self.tensor._a if self.python is None else self.tensor
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+Path = tuple[Any, ...]
+
+
+def follow(x: Any, path: Path) -> Any:
+    """What stands at a path of indices, keys and names of fields."""
+    for k in path:
+        x = x[k] if isinstance(x, dict) or type(k) is int else getattr(x, k)
+    return x
+
+
+class Effect:
+    """One step: `do` is given what it changes, which is `target` or stands at `path` in the arguments, and values."""
+
+    __slots__ = ("do", "target", "path", "values", "loc")
+
+    def __init__(
+        self, do: Callable[..., Any], target: Any, path: Path | None, values: Sequence[Fill], loc: Location | None
+    ) -> None:
+        self.do, self.target, self.path, self.values, self.loc = do, target, path, values, loc
+
+
+class Pending(threading.local):
+    """What branches and loops of the running call have done, with the number of the effect that each comes before."""
+
+    def __init__(self) -> None:
+        self.queue: list[tuple[int, Effect, list[Any]]] = []
+
+
+class Effects:
+    """All effects of one trace, in order. A call that fails has none."""
+
+    def __init__(
+        self, effects: Sequence[Effect | None], pending: Pending, moving: Sequence[Moving], outputs: int,
+        on_arguments: bool,
+    ) -> None:  # fmt: skip
+        self.effects, self.pending, self.moving, self.outputs = list(effects), pending, list(moving), outputs
+        self.lock: Any = threading.RLock() if moving else nullcontext()  # the arrays of inputs serve one call at a time
+        self.on_arguments = on_arguments  # whether some change containers that the call gives
+
+    def fit(self) -> bool:
+        return all(m.fits() for m in self.moving)
+
+    def begin(self) -> None:
+        """Before a call: read what the function reads from places that it writes to."""
+        self.pending.queue = []
+        for m in self.moving:
+            m.read()
+
+    def end(self, outputs: Sequence[Tensor], arguments: Any) -> None:
+        """After a call, with the outputs that the effects take."""
+        made: dict[int, Any] = {}
+        queue, self.pending.queue = self.pending.queue, []
+        at = 0
+        for i, e in enumerate(self.effects):
+            while at < len(queue) and queue[at][0] <= i:
+                _, deferred, values = queue[at]
+                _apply(deferred, values, arguments)
+                at += 1
+            if e is not None:
+                values = [f(outputs, made) for f in e.values]
+                if not any(v is ABSENT for v in values):
+                    _apply(e, values, arguments)
+        for _, deferred, values in queue[at:]:
+            _apply(deferred, values, arguments)
+
+
+def _apply(e: Effect, values: Sequence[Any], arguments: Any) -> None:
+    e.do(e.target if e.path is None else follow(arguments, e.path), *values)
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+def put(place: Any, value: Any) -> None:
+    place.put(value)
+
+
+def put_field(name: str) -> Callable[..., None]:
+    return lambda owner, value: setattr(owner, name, value)
+
+
+def put_item(key: Any) -> Callable[..., None]:
+    def do(owner: Any, value: Any) -> None:
+        if type(value) is Undefined:
+            owner.pop(key, None)
+        else:
+            owner[key] = value
+
+    return do
+
+
+def delete_item(key: Any) -> Callable[..., None]:
+    def do(owner: Any) -> None:
+        del owner[key]
+
+    return do
+
+
+def call(name: str, positional: int, names: Sequence[str]) -> Callable[..., None]:
+    def do(owner: Any, *values: Any) -> None:
+        getattr(owner, name)(*values[:positional], **dict(zip(names, values[positional:], strict=True)))
+
+    return do

@@ -1,0 +1,242 @@
+"""Errors of the user's code in branches and loops: raised when the program comes there, not when it is traced."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tracejit.context import context, tracing
+from tracejit.errors import (
+    ControlFlowError,
+    ConversionError,
+    DivisionError,
+    Location,
+    OutOfRangeError,
+    TracejitError,
+    ends_inside,
+    is_internal,
+    locate,
+    location_at,
+    raise_at,
+    user_frame,
+)
+from tracejit.ir.graph import Node
+from tracejit.ir.text import walk
+from tracejit.ops.check import ERRORS
+from tracejit.ops.host import Callback, Text, host_call
+from tracejit.tensor import Operand, convert, quietly, wrap
+
+Catch = tuple[Any, tuple[type, ...], Location | None]  # the trace around a `try`, what it catches, where it stands
+
+
+class Unreachable(ConversionError):
+    """All ways through a branch or loop end with errors: what follows is not traced."""
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.catching: list[Catch] = []
+        self.tentative = 0  # attempts around that may be given up
+        self.in_region = False  # whether the latest recursion went through branches or loops
+
+
+_state = _State()
+
+
+# --- raising ----------------------------------------------------------------------------------------------------------
+def raised(error: Any) -> Any:
+    """What a `raise` statement raises."""
+    if isinstance(error, type) and issubclass(error, BaseException):
+        error = error()
+    if isinstance(error, Exception) and context.trace is not None:
+        error.__dict__["ag_raised"] = True
+    return error
+
+
+@contextmanager
+def tentative() -> Iterator[None]:
+    """A block that is given up if something goes wrong: errors that the user's code does not ask for leave it."""
+    _state.tentative += 1
+    try:
+        yield
+    finally:
+        _state.tentative -= 1
+
+
+def reaches_end(part: Callable[[], Any]) -> bool:
+    """Run a part of a region; whether its end is reached. An error becomes one that the program raises there."""
+    try:
+        part()
+    except Unreachable:
+        return False
+    except RecursionError:
+        _state.in_region = True
+        raise
+    except Exception as e:
+        if not _is_users(e):
+            raise
+        _refuse_caught(e)
+        _raise_later(e)
+        return False
+    return True
+
+
+def result_of(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """What a traced function returns; None where it always raises an error that only the program can make."""
+    try:
+        return f(*args, **kwargs)
+    except Unreachable:
+        return None
+    except Exception as e:
+        if e.__dict__.pop("ag_raised", None) is None or not any(isinstance(x, (Text, Operand)) for x in e.args):
+            raise
+        _raise_later(e)
+        return None
+
+
+def _is_users(e: Exception) -> bool:
+    """Whether plain Python would raise the error too."""
+    if "ag_raised" in e.__dict__:
+        return True
+    if _state.tentative or isinstance(e, (RecursionError, MemoryError, Warning)):
+        return False
+    if isinstance(e, TracejitError):
+        return isinstance(e, (OutOfRangeError, DivisionError))
+    return not ends_inside(e.__traceback__)
+
+
+def _raise_later(e: Exception) -> None:
+    lines = []
+    if not isinstance(e, TracejitError):  # which know their lines
+        lines = [location_at(f, tb) for f, tb in _frames(e) if not is_internal(f.f_code.co_filename)]
+    kept, cause, alone = _copied(e), e.__cause__, e.__suppress_context__  # the error itself holds the frames
+    tensors: list[Any] = []
+    parts = [_taken(x, tensors) for x in e.args]
+
+    def run(*arrays: Any) -> tuple[()]:
+        values = [wrap(quietly(array.copy)) for array in arrays]
+        with tracing(None):
+            made = _copied(kept)
+            made.args = tuple([p(values) for p in parts])
+        made.__cause__, made.__suppress_context__ = cause, alone
+        raise_at(lines, made)
+        return ()
+
+    host_call(*tensors, f=Callback(run, f"raise {type(e).__name__}"), types=())
+
+
+def _frames(e: Exception) -> list[Any]:
+    out, tb = [], e.__traceback__
+    while tb is not None:
+        out.append((tb.tb_frame, tb.tb_lasti))
+        tb = tb.tb_next
+    return out
+
+
+def _copied(e: Exception) -> Exception:
+    """An equal error without a traceback."""
+    try:
+        made = copy.copy(e)
+        made.__dict__.update(e.__dict__)
+    except Exception:
+        made = e
+    made.__dict__.pop("ag_raised", None)
+    return made.with_traceback(None)
+
+
+def _taken(x: Any, tensors: list[Any]) -> Callable[[list[Any]], Any]:
+    """How an argument of an error is made from the values of tensors, to which it adds what it needs."""
+    k = len(tensors)
+    if isinstance(x, Text):
+        own = x.tensors()
+        tensors += own
+        return lambda values: x.filled(values[k : k + len(own)])
+    if isinstance(x, Operand):
+        tensors.append(convert(x))
+        return lambda values: values[k]
+    return lambda values: x
+
+
+# --- recursion --------------------------------------------------------------------------------------------------------
+@contextmanager
+def recursion_explained() -> Iterator[None]:
+    """A trace: recursion without an end in it is an error that names the functions."""
+    _state.in_region = False
+    try:
+        yield
+    except RecursionError as e:
+        raise _recursion(e) from None
+
+
+def _recursion(e: RecursionError) -> ControlFlowError:
+    found = [(f, at) for f, at in _frames(e) if not is_internal(f.f_code.co_filename)]
+    names = [f.f_code.co_name for f, _ in found]
+    names = [n for i, n in enumerate(names) if i == 0 or names[i - 1] != n][-64:]  # a function's parts are one
+    period = next((p for p in range(1, 17) if names[-2 * p :] == 2 * names[-p:]), 1)
+    cycle = " → ".join([*names[-period:], names[-period]]) if names else "?"
+    error: ControlFlowError
+    if _state.in_region:
+        text = f"the recursion {cycle} ends at a tensor's value, which is known only when the function runs"
+        error = ControlFlowError(text, remedy="write it as a loop, or let a Python number that is known decide")
+    else:
+        error = ConversionError(f"the recursion {cycle} is too deep to be traced")
+    error.where = [location_at(f, at) for f, at in found[-1:]]
+    return error
+
+
+# --- try --------------------------------------------------------------------------------------------------------------
+class catching:
+    """The body of a `try`: errors that only the program raises cannot be caught in it."""
+
+    __slots__ = ("_kinds", "_caught", "_first")
+
+    def __init__(self, kinds: Callable[[], Any]) -> None:
+        self._kinds = kinds
+        self._caught: Catch | None = None
+
+    def __enter__(self) -> None:
+        trace: Any = context.trace
+        if trace is not None:
+            self._caught = trace, _flat(self._kinds()), user_frame()
+            self._first = len(trace.builder.nodes)
+            _state.catching.append(self._caught)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        caught = self._caught
+        if caught is None:
+            return
+        _state.catching.pop()
+        if kind is None:
+            nodes = caught[0].builder.nodes[self._first :]
+            every = [m for n in nodes for m in [n, *[m for g in _regions(n) for m in g.nodes]]]
+            if any(_may_raise(m, caught[1]) for m in every):
+                raise _uncaught("an error that is known only when the program runs", caught)
+
+
+def _flat(kinds: Any) -> tuple[type, ...]:
+    return tuple([k for x in kinds for k in _flat(x)]) if isinstance(kinds, tuple) else (kinds,)
+
+
+def _regions(n: Node) -> list[Any]:
+    return [g for _, a in n.attrs if hasattr(a, "nodes") for g in walk(a)]
+
+
+def _may_raise(n: Node, kinds: tuple[type, ...]) -> bool:
+    if n.op.name == "check":
+        return issubclass(ERRORS[n.attr("error")], kinds)
+    return n.op is host_call and n.attr("f").name.split()[0] not in ("print", "raise")  # which say what they raise
+
+
+def _refuse_caught(e: Exception) -> None:
+    for caught in _state.catching:
+        if isinstance(e, caught[1]):
+            raise _uncaught(f"the {type(e).__name__} of a branch or loop", caught) from None
+
+
+def _uncaught(what: str, caught: Catch) -> ControlFlowError:
+    error = ConversionError(f"{what} cannot be caught in compiled code: the `try` is at {caught[2]}")
+    return locate(error)  # type: ignore[return-value]
+

@@ -1,0 +1,135 @@
+"""Calls of Python whose results differ from call to call: they run in each run of the program, in its order."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import logging
+import random
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tracejit.autograph import places
+from tracejit.autograph.branches import traced
+from tracejit.context import context, tracing
+from tracejit.errors import ArgumentError, ConversionError, locate
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType, as_dtype, float64, int64
+from tracejit.ops import host
+from tracejit.tensor import Operand, Tensor
+from tracejit.tree import flatten, unflatten
+
+_CLOCKS = {time.time, time.perf_counter, time.monotonic, time.process_time, time.thread_time}
+_CLOCKS |= {time.time_ns, time.perf_counter_ns, time.monotonic_ns, time.process_time_ns, time.thread_time_ns}
+_SOURCES = (random.Random, np.random.Generator, np.random.RandomState)
+_STATE = {"seed", "getstate", "setstate", "get_state", "set_state", "spawn", "shuffle"}
+
+
+def replacement(f: Any) -> Callable[..., Any] | None:
+    """What to call in the place of a function whose calls are for the run of the program; None for all others."""
+    if type(f) is types.BuiltinFunctionType and f in _CLOCKS:
+        return functools.partial(_drawn, f)
+    owner = getattr(f, "__self__", None)
+    if isinstance(owner, _SOURCES) and f.__name__ not in _STATE and not _is_made(owner):
+        return functools.partial(_drawn, f)
+    if isinstance(owner, logging.Logger) or (type(f) is types.FunctionType and f.__module__ == "logging"):
+        return functools.partial(_said, f) if f.__name__ in _LEVELS else None
+    if isinstance(owner, io.IOBase) and f.__name__ in ("write", "writelines", "flush"):
+        return functools.partial(_said, f)
+    if type(f) is types.FunctionType and f.__code__.co_flags & 0x20:  # a generator
+        return _makes(f)
+    return None
+
+
+_LEVELS = {"debug", "info", "warning", "warn", "error", "critical", "exception", "log", "fatal"}
+
+
+def _is_made(x: Any) -> bool:
+    listener = places.listener()
+    return listener is not None and id(x) in listener.made
+
+
+def _makes(f: Callable[..., Any]) -> Callable[..., Any]:
+    def make(*args: Any, **kwargs: Any) -> Any:
+        return places.made(f(*args, **kwargs))
+
+    return make
+
+
+def result(x: Any, args: tuple) -> Any:
+    """What code that is not converted has returned: an iterator that it was not given is a new one."""
+    return places.made(x) if isinstance(x, Iterator) and not any(x is a for a in args) else x
+
+
+def check_iterator(x: Any) -> None:
+    """Refuse to go through an iterator that was there before the call, which would be done once."""
+    if places.listener() is not None and isinstance(x, Iterator) and not _is_made(x):
+        said = "an iterator from outside is gone through"
+        raise locate(ConversionError(said, remedy="give it as a list or a tensor"))
+
+
+def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs])
+
+
+def following(iterator: Any, *default: Any) -> Any:
+    """`next` of an iterator that was there before the call moves it on in each run."""
+    listener = places.listener()
+    if listener is None or _is_made(iterator) or not isinstance(iterator, Iterator):
+        return next(iterator, *default)
+    if listener.elsewhere:
+        raise locate(ConversionError("an iterator from outside is moved on in a branch or loop"))
+    seen = listener.seen_ahead(iterator)
+    first = seen.look(lambda: next(iterator, *default))
+    return _emitted("next", first, lambda: seen.take(lambda: next(iterator, *default)))
+
+
+def _drawn(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A random number or a time, which is new in each run."""
+    if context.trace is None:
+        return f(*args, **kwargs)
+    if any(isinstance(x, Operand) and traced(x) for x in flatten([args, kwargs])[0]):
+        raise locate(ConversionError(f"{f.__name__} is called with a traced tensor"))
+    owner = f.__self__  # type: ignore[attr-defined]
+    example = f() if f in _CLOCKS else getattr(copy.deepcopy(owner), f.__name__)(*args, **kwargs)
+    return _emitted(f.__name__, example, lambda: f(*args, **kwargs))
+
+
+def _emitted(name: str, example: Any, f: Callable[[], Any]) -> Any:
+    """A call in the program that gives values like the example: numbers, arrays and tensors, alone or in nests."""
+    flat, structure = flatten(example)
+    kinds = [t for t in map(_type_of, flat) if t is not None]
+    if len(kinds) < len(flat):
+        raise locate(ConversionError(f"{name}() gives what is no number, array or tensor"))
+
+    def call(*arrays: Any) -> list[Any]:
+        with tracing(None):
+            made, s = flatten(f())
+        if s != structure:
+            raise locate(ArgumentError(f"{name}() gave {structure} when the function was traced, and now {s}"))
+        return [x if isinstance(x, Operand) else np.asarray(x, t.dtype.np) for x, t in zip(made, kinds, strict=True)]
+
+    made = OPS["host_call"](f=host.Callback(call, name), types=tuple(kinds))
+    tensors = made if type(made) is tuple else (made,)
+    return unflatten(structure, [_as_python(t, x) for t, x in zip(tensors, flat, strict=True)])
+
+
+def _type_of(x: Any) -> TensorType | None:
+    if type(x) is float:
+        return TensorType(float64, ())
+    if type(x) is int:
+        return TensorType(int64, ())
+    if isinstance(x, (Tensor, np.ndarray, np.generic)):
+        a = x._a if isinstance(x, Tensor) else x
+        return TensorType(as_dtype(a.dtype), a.shape)
+    return None
+
+
+def _as_python(t: Tensor, x: Any) -> Any:
+    """A number that gives way to other dtypes, where Python's would."""
+    return OPS["cast"](t, dtype=t.dtype, weak=True) if type(x) in (int, float) else t

@@ -1,0 +1,261 @@
+"""Loops of converted code: copies of the steps while Python knows whether to go on, from then on one node."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tracejit.autograph import hostcalls, places, reads
+from tracejit.autograph.branches import Box, Part, State, and_, if_, traced
+from tracejit.autograph.failures import reaches_end, tentative
+from tracejit.autograph.ranges import is_many, length_of, row_of, tensors_of, with_rows
+from tracejit.autograph.state import Changes, Template, settle
+from tracejit.autograph.values import Optional
+from tracejit.context import context
+from tracejit.errors import (
+    ControlFlowError,
+    ConversionError,
+    DivisionError,
+    OutOfRangeError,
+    ShapeError,
+    TracedValueError,
+    TracejitError,
+    ends_inside,
+    locate,
+    user_frame,
+)
+from tracejit.ops.control import Region, stage_rows, stage_scan
+from tracejit.tensor import Operand
+
+UNROLL = 4  # rows of a tensor up to which a loop over it is unrolled
+COPIES = 1024  # steps of which there may be copies where no loop can be made
+LONG = 64  # steps of a Python range from which one loop is tried instead of as many copies
+
+
+def while_(test: Part, body: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    """A `while` statement. As long as the condition is known the steps are copies; then one loop follows."""
+    while True:
+        go = test()
+        if traced(go):
+            break
+        if not go:
+            return
+        body()
+    _loop(test, body, get, put, names)
+
+
+def _loop(test: Part, body: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    """One node for the steps that are left."""
+    staged(test, body, State(get, put, names))
+
+
+def staged(test: Part, body: Part, state: State) -> None:
+    before = state.get()
+    after = _tried(test, body, before, state)
+    if isinstance(after, State):
+        staged(test, body, after)
+        return
+    carried: set[tuple[str, int]] = set()
+    for _ in builtins.range(8):
+        template = settle(state.names, before, after, user_frame(2), carried)
+        more = sum(p.more for p in template.parts)
+
+        def enter(leaves: Sequence[Any], template: Template = template) -> None:
+            state.put(template.values(leaves))
+
+        def check(*leaves: Any) -> Any:
+            enter(leaves)
+            return test()
+
+        def step(*leaves: Any, template: Template = template) -> Any:
+            enter(leaves)
+            if not reaches_end(body):
+                enter(leaves)
+            new = state.get()
+            return [*template.leaves(new), *template.grown(new)]
+
+        try:
+            with places.watched() as log:
+                last, made = stage_rows(check, step, template.first(), more)
+        except Changes as e:
+            carried |= e.which
+            continue
+        finally:
+            places.restore(log)
+            state.put(before)
+        state.set(template.values(last, made))
+        return
+    raise locate(ConversionError("the variables of a loop go on changing their types"))
+
+
+def _tried(test: Part, body: Part, before: Any, state: State) -> Any:
+    """The variables after a step, found by tracing one for nothing; or a state with the places that it writes to."""
+
+    def once() -> Any:
+        state.put(before)
+        test()
+        return Box(state.get() if reaches_end(body) else before)
+
+    try:
+        with places.watched() as log:
+            region = Region(once, (), "trial")
+    finally:
+        places.restore(log)
+        state.put(before)
+    if log and not state.places:
+        return state.wider(log)
+    return region.leaves[0].values
+
+
+def for_(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> None:
+    """A `for` statement: `more` says whether no `break` was met."""
+    if isinstance(it, Optional):
+        it = it.get()
+    reads.whole(reads.content(it))
+    hostcalls.check_iterator(it)
+    if not is_many(it):
+        _python_for(it, body, more, get, put, names)
+        return
+    n = length_of(it)
+    if isinstance(n, int) and n <= UNROLL:
+        _python_for([row_of(it, i) for i in builtins.range(n)], body, more, get, put, names)
+        return
+    if isinstance(n, Operand):
+        _indexed(it, n, 0, body, more, get, put, names)
+    elif not _rolled(it, n, body, more, get, put, names):
+        _python_for([row_of(it, i) for i in builtins.range(int(n))], body, more, get, put, names)
+
+
+def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]):
+    """A loop over row numbers from `first` up to n, as one node."""
+    place: list[Any] = [first]
+
+    def inner_get() -> Any:
+        return (place[0], *get())
+
+    def inner_put(new: Any) -> None:
+        place[0] = new[0]
+        put(new[1:])
+
+    def test() -> Any:
+        left = place[0] < n
+        return left if more is None else and_(lambda: left, more)
+
+    def step() -> None:
+        i = place[0]
+        body(row_of(it, i))
+        place[0] = i + 1
+
+    go = test()
+    if not traced(go) and not go:
+        return
+    _loop(test, step, inner_get, inner_put, ("the row number", *names))
+
+
+def _python_for(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> None:
+    if isinstance(it, builtins.range) and len(it) >= LONG and context.trace is not None and _rolled(
+        it, len(it), body, more, get, put, names
+    ):
+        return
+    steps = iter(it)
+    done = 0
+    for row in steps:
+        body(row)
+        done += 1
+        if more is None:
+            continue
+        go = more()
+        if traced(go):
+            if isinstance(it, builtins.range):
+                if done < len(it):
+                    _indexed(it, len(it), done, body, more, get, put, names)
+            else:
+                _guarded(steps, go, body, more, get, put, names)
+            return
+        if not go:
+            return
+
+
+def _rolled(it: Any, n: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> bool:
+    """Whether a loop over a known number of rows could be made one node; if not, as many copies do as well."""
+    before = get()
+    log: dict[tuple, tuple[places.Place, Any]] = {}
+    must = isinstance(n, int) and n > COPIES
+    try:
+        with places.watched(log), contextlib.nullcontext() if must else tentative():
+            if more is None:
+                _scanned(it, n, body, State(get, put, names))
+            else:
+                _indexed(it, n, 0, body, more, get, put, names)
+    except Exception as e:
+        ours = isinstance(e, TracejitError) or ends_inside(e.__traceback__)
+        if must or (ours and not isinstance(e, _RETRIED)):
+            raise
+        places.restore(log)
+        put(before)
+        return False
+    return True
+
+
+_RETRIED = (ControlFlowError, ShapeError, TracedValueError, OutOfRangeError, DivisionError)
+
+
+def _scanned(it: Any, n: Any, body: Part, state: State) -> None:
+    """A loop that goes through all rows: one node, to whose steps rows are handed, and which stacks what lists get."""
+    before = state.get()
+    rows = tensors_of(it)
+
+    def tried() -> None:
+        body(row_of(it, 0) if isinstance(it, builtins.range) else with_rows(it, [t[0] for t in rows], 0))
+
+    after = _tried(lambda: None, tried, before, state)
+    if isinstance(after, State):
+        _scanned(it, n, body, after)
+        return
+    carried: set[tuple[str, int]] = set()
+    for _ in builtins.range(8):
+        template = settle(state.names, before, after, user_frame(2), carried)
+
+        def step(states: list[Any], xs: list[Any], template: Template = template) -> tuple[Any, ...]:
+            start = template.values(states[1:])
+            state.put(start)
+            row = row_of(it, states[0]) if isinstance(it, builtins.range) else with_rows(it, xs, states[0])
+            if not reaches_end(lambda: body(row)):
+                state.put(start)
+            new = state.get()
+            return (states[0] + 1, *template.leaves(new), *template.grown(new))
+
+        try:
+            with places.watched() as log:
+                last, made = stage_scan(step, [0, *template.first()], rows, n, False)
+        except Changes as e:
+            carried |= e.which
+            continue
+        finally:
+            places.restore(log)
+            state.put(before)
+        state.set(template.values(last[1:], made))
+        return
+    raise locate(ConversionError("the variables of a loop go on changing their types"))
+
+
+def _guarded(steps: Iterator[Any], go: Any, body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    """The rest of a Python loop once a tensor decides whether it goes on: each step within a branch."""
+    row = next(steps, _END)
+    if row is _END:
+        return
+
+    def then() -> None:
+        body(row)
+        again = more()
+        if traced(again):
+            _guarded(steps, again, body, more, get, put, names)
+        elif again:
+            _python_for(steps, body, more, get, put, names)
+
+    if_(go, then, lambda: None, get, put, names, ())
+
+
+_END = object()

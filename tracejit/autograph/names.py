@@ -1,0 +1,178 @@
+"""Which names a piece of Python reads and writes, and which are still needed after it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _own(node: ast.AST) -> Iterable[ast.AST]:
+    """The nodes under `node` that belong to its scope, itself included."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, SCOPES):
+            yield child
+        else:
+            yield from _own(child)
+
+
+def written(nodes: Sequence[ast.AST]) -> set[str]:
+    """Names that these statements bind in their own scope."""
+    out: set[str] = set()
+    for top in nodes:
+        hidden = {
+            n.id for c in _own(top) if isinstance(c, COMPREHENSIONS) for g in c.generators for n in ast.walk(g.target)
+            if isinstance(n, ast.Name)
+        }  # fmt: skip
+        for n in _own(top):
+            if isinstance(n, ast.Name) and isinstance(n.ctx, (ast.Store, ast.Del)):
+                if n.id not in hidden or _bound_outside(top, n):
+                    out.add(n.id)
+            elif isinstance(n, (*FUNCTIONS, ast.ClassDef)):
+                out.add(n.name)
+            elif isinstance(n, ast.ExceptHandler) and n.name:
+                out.add(n.name)
+            elif isinstance(n, ast.alias):
+                out.add((n.asname or n.name).split(".")[0])
+            elif isinstance(n, (ast.MatchAs, ast.MatchStar)) and n.name:
+                out.add(n.name)
+    return out
+
+
+def _bound_outside(top: ast.AST, name: ast.Name) -> bool:
+    """Whether this binding is not the target of a comprehension."""
+    for c in _own(top):
+        if isinstance(c, COMPREHENSIONS):
+            for g in c.generators:
+                if any(n is name for n in ast.walk(g.target)):
+                    return False
+    return True
+
+
+def read(node: ast.AST) -> set[str]:
+    """Names that are read anywhere under a node, those of functions defined in it included."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)} | {
+        n.target.id for n in ast.walk(node) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)
+    }
+
+
+def captured(nodes: Sequence[ast.AST]) -> set[str]:
+    """Names that functions defined in these statements may read at any time."""
+    out: set[str] = set()
+    for top in nodes:
+        for n in ast.walk(top):
+            if isinstance(n, SCOPES):
+                out |= read(n)
+    return out
+
+
+def declared(nodes: Sequence[ast.AST]) -> tuple[set[str], set[str]]:
+    """Names declared global, and nonlocal, in a function's own scope."""
+    g: set[str] = set()
+    n: set[str] = set()
+    for top in nodes:
+        for x in _own(top):
+            if isinstance(x, ast.Global):
+                g |= set(x.names)
+            elif isinstance(x, ast.Nonlocal):
+                n |= set(x.names)
+    return g, n
+
+
+class Liveness:
+    """For each `if` and loop of a function, the names that are read after it.
+
+    `after[node]` are those needed once the node is done; `entry[node]` those needed when a branch, or a step, begins.
+    """
+
+    def __init__(self, body: Sequence[ast.stmt], always: set[str]) -> None:
+        self.after: dict[ast.AST, set[str]] = {}
+        self.entry: dict[ast.AST, set[str]] = {}
+        self.always = always
+        self.block(body, set(always))
+
+    def block(self, body: Sequence[ast.stmt], after: set[str]) -> set[str]:
+        live = set(after)
+        for s in reversed(body):
+            live = self.statement(s, live)
+        return live
+
+    def statement(self, s: ast.stmt, after: set[str]) -> set[str]:
+        if isinstance(s, ast.If):
+            self.after[s] = self.after.get(s, set()) | after
+            inside = self.block(s.body, after) | self.block(s.orelse, after)
+            self.entry[s] = self.entry.get(s, set()) | inside
+            return read(s.test) | inside
+        if isinstance(s, (ast.While, ast.For)):
+            return self.loop(s, after)
+        if isinstance(s, (ast.Return, ast.Raise)):
+            return read(s) | self.always
+        if isinstance(s, (ast.With, ast.AsyncWith)):
+            return self.block(s.body, after) | {x for i in s.items for x in read(i.context_expr)}
+        if isinstance(s, ast.Try):
+            end = self.block(s.finalbody, after)
+            live = self.block(s.orelse, end)
+            for h in s.handlers:
+                live |= self.block(h.body, end) - {h.name or ""}
+            return live | self.block(s.body, live | end) | end
+        if isinstance(s, ast.Match):
+            return read(s.subject) | after | {x for c in s.cases for x in self.block(c.body, after)}
+        return (after - self._killed(s)) | read(s)
+
+    def _killed(self, s: ast.stmt) -> set[str]:
+        return written([s]) if isinstance(s, (ast.Assign, ast.AnnAssign, *FUNCTIONS)) else set()
+
+    def loop(self, s: ast.While | ast.For, after: set[str]) -> set[str]:
+        test = read(s.test) if isinstance(s, ast.While) else set()
+        test |= set(getattr(s, "ag_stop", ()))
+        target = written([s.target]) if isinstance(s, ast.For) else set()
+        out = after | test | self.block(s.orelse, after)
+        self.after[s] = self.after.get(s, set()) | out
+        live = set(out)
+        for _ in range(2):
+            live = out | (self.block(s.body, live) - target)
+        self.entry[s] = self.entry.get(s, set()) | live
+        return live | (read(s.iter) if isinstance(s, ast.For) else set())
+
+
+def unset_somewhere(body: Sequence[ast.stmt], params: set[str]) -> set[str]:
+    """Names that some path leaves without a value, as far as branches and loops go."""
+    risky: set[str] = set()
+    _definite(body, set(params), risky)
+    return risky
+
+
+def _definite(body: Sequence[ast.stmt], known: set[str], risky: set[str]) -> set[str]:
+    for s in body:
+        if isinstance(s, ast.If):
+            a, b = _definite(s.body, set(known), risky), _definite(s.orelse, set(known), risky)
+            risky |= (a ^ b) - known
+            known = known | (a & b)
+        elif isinstance(s, (ast.While, ast.For)):
+            own = written([s.target]) if isinstance(s, ast.For) else set()
+            inner = _definite(s.body, known | own, risky)
+            risky |= inner - known
+        elif isinstance(s, ast.Try):
+            parts = [_definite(p, set(known), risky) for p in (s.body, *[h.body for h in s.handlers], s.orelse)]
+            for p in parts:
+                risky |= p - known
+            known = _definite(s.finalbody, known, risky)
+        elif isinstance(s, (ast.With, ast.AsyncWith)):
+            known = _definite(s.body, known | written(list(s.items)), risky)
+        elif isinstance(s, ast.Match):
+            ends = [_definite(c.body, known | written([c.pattern]), risky) for c in s.cases]
+            if not any(isinstance(c.pattern, ast.MatchAs) and not c.pattern.pattern and not c.guard for c in s.cases):
+                ends.append(known)
+            known = set.intersection(*ends)
+            risky |= set.union(*ends) - known
+        elif isinstance(s, ast.Delete):
+            gone = {t.id for t in s.targets if isinstance(t, ast.Name)}
+            known = known - gone
+            risky |= gone
+        else:
+            known = known | written([s])
+    return known

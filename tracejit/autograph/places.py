@@ -1,0 +1,340 @@
+"""Places outside a function's variables that converted code writes to: attributes, items, globals, closure cells."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from tracejit.autograph import reads
+from tracejit.autograph.values import Undefined
+
+ALL: Any = object()  # in the place of a key: any item of a container may change
+_CONTAINERS = (list, dict, set, collections.deque)
+
+
+def is_container(x: Any, method: str = "") -> bool:
+    """Whether `x` is one of Python's containers that can change; its own class has not made the method anew."""
+    return isinstance(x, _CONTAINERS) and type(getattr(type(x), method, None)) is not types.FunctionType
+
+
+
+
+class Place:
+    """Somewhere a value is kept. `owner` is held, so that `key`, which is made from its identity, stays its own."""
+
+    __slots__ = ("key", "name", "owner", "at")
+    key: tuple[Any, ...]
+
+    def __init__(self, kind: str, name: str, owner: Any, at: Any) -> None:
+        self.key = (kind, id(owner), at)
+        self.name, self.owner, self.at = name, owner, at
+
+    def get(self) -> Any:
+        raise NotImplementedError
+
+    def put(self, value: Any) -> None:
+        raise NotImplementedError
+
+    def lasting(self) -> Place:
+        """The place for use after the trace: objects of the user's are not kept alive by it."""
+        return self
+
+    def now(self) -> Place | None:
+        """The place while its owner is held; None if that has ended."""
+        return self
+
+
+class Attribute(Place):
+    """`owner.at`, of the object itself."""
+
+    __slots__ = ()
+
+    def get(self) -> Any:
+        own, name = getattr(self.owner, "__dict__", None), self.at
+        slot = type(getattr(type(self.owner), name, None)) is types.MemberDescriptorType
+        if isinstance(own, dict) and not slot:
+            return own.get(name, Undefined(name))
+        return getattr(self.owner, name, Undefined(name))
+
+    def put(self, value: Any) -> None:
+        # what the user's own `__setattr__` does is heard by itself
+        own = type(getattr(type(self.owner), "__setattr__", None)) is types.FunctionType
+        if type(value) is Undefined:
+            if type(self.get()) is not Undefined:
+                (object.__delattr__ if own else delattr)(self.owner, self.at)
+        elif self.get() is not value:
+            (object.__setattr__ if own else setattr)(self.owner, self.at, value)
+
+    def lasting(self) -> Place:
+        return LastingAttribute(self) if type(self.owner).__weakrefoffset__ else self
+
+
+class LastingAttribute(Attribute):
+    """An attribute of an object that may end."""
+
+    __slots__ = ("_ref",)
+
+    def __init__(self, of: Attribute) -> None:
+        self.key, self.name, self.at = of.key, of.name, of.at
+        self._ref = weakref.ref(of.owner)
+
+    def now(self) -> Place | None:
+        x = self._ref()
+        return None if x is None else Attribute("attribute", self.name, x, self.at)
+
+    def get(self) -> Any:
+        place = self.now()
+        return Undefined(self.at) if place is None else place.get()
+
+    def put(self, value: Any) -> None:
+        place = self.now()
+        if place is not None:
+            place.put(value)
+
+    def lasting(self) -> Place:
+        return self
+
+
+class Entry(Place):
+    """A name in a namespace, or the item of a dict."""
+
+    __slots__ = ()
+
+    def get(self) -> Any:
+        return self.owner.get(self.at, Undefined(self.name)) if self.at in self.owner else Undefined(self.name)
+
+    def put(self, value: Any) -> None:
+        if type(value) is Undefined:
+            self.owner.pop(self.at, None)
+        else:
+            self.owner[self.at] = value
+
+
+class Row(Place):
+    """An item of a list."""
+
+    __slots__ = ()
+
+    def get(self) -> Any:
+        return self.owner[self.at] if -len(self.owner) <= self.at < len(self.owner) else Undefined(self.name)
+
+    def put(self, value: Any) -> None:
+        if type(value) is not Undefined:
+            self.owner[self.at] = value
+
+
+class Cell(Place):
+    """A variable of a function around the one that writes to it."""
+
+    __slots__ = ()
+
+    def get(self) -> Any:
+        try:
+            return self.owner.cell_contents
+        except ValueError:
+            return Undefined(self.name)
+
+    def put(self, value: Any) -> None:
+        if type(value) is Undefined:
+            del self.owner.cell_contents
+        else:
+            self.owner.cell_contents = value
+
+
+class Items(Place):
+    """All items of a container, as a copy of it."""
+
+    __slots__ = ()
+
+    def __init__(self, owner: Any) -> None:
+        super().__init__("items", "an item", owner, None)
+        self.key = ("items", id(owner))
+
+    def get(self) -> Any:
+        return self.owner.copy()
+
+    def put(self, value: Any) -> None:
+        refill(self.owner, value)
+
+
+def refill(owner: Any, value: Any) -> None:
+    """Give a container, which stays the same object, new contents."""
+    if isinstance(owner, list):
+        owner[:] = list(value)
+        return
+    owner.clear()
+    if isinstance(owner, dict):
+        dict.update(owner, value)
+    else:
+        (owner.update if isinstance(owner, set) else owner.extend)(value)
+
+
+def item_of(owner: Any, key: Any) -> Place | None:
+    """The place of one item, None where there is no telling."""
+    if isinstance(owner, dict):
+        return Entry("items", repr(key), owner, key)
+    return Row("items", f"[{key}]", owner, key) if isinstance(owner, list) and type(key) is int else None
+
+
+# --- who takes note ---------------------------------------------------------------------------------------------------
+Log = dict[tuple, tuple[Place, Any]]
+
+
+class Listener(Protocol):
+    """Hears what the traced function writes, to do it again after each call."""
+
+    made: dict[int, Any]
+
+    def sets(self, place: Place, /) -> None: ...
+    def changes(self, owner: Any, key: Any, deleted: bool, /) -> None: ...
+
+
+class _Logs(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Log] = []
+        self.listener: Any = None
+
+
+_logs = _Logs()
+
+
+@contextmanager
+def watched(log: Log | None = None) -> Iterator[Log]:
+    """Collects the places written to in this block, each with what it held before."""
+    log = {} if log is None else log
+    _logs.stack.append(log)
+    try:
+        yield log
+    finally:
+        _logs.stack.pop()
+
+
+@contextmanager
+def heard(listener: Listener, log: Log) -> Iterator[None]:
+    """Lets a listener hear of all that is written in this block; of logs around it, none does."""
+    before = _logs.stack, _logs.listener
+    _logs.stack, _logs.listener = [log], listener
+    try:
+        yield
+    finally:
+        _logs.stack, _logs.listener = before
+
+
+def listener() -> Any:
+    return _logs.listener
+
+
+def within_log() -> bool:
+    """Whether a branch or loop takes note of what is written, and carries it as its state."""
+    return len(_logs.stack) > 1
+
+
+@contextmanager
+def attempt() -> Iterator[None]:
+    """A block that changes nothing if it ends with an error."""
+    with watched() as log:
+        try:
+            yield
+        except BaseException:
+            restore(log)
+            raise
+
+
+def note(place: Place) -> None:
+    """A place is about to be written to."""
+    remember(place)
+    if type(place) is not Items:
+        reads.written(place.key, place.owner)
+    if _logs.listener is not None:
+        if type(place) is Items:
+            _logs.listener.changes(place.owner, ALL, False)
+        else:
+            _logs.listener.sets(place)
+
+
+def remember(place: Place) -> None:
+    """Let the logs know what the place holds."""
+    for log in _logs.stack:
+        if place.key not in log:
+            log[place.key] = (place, place.get())
+
+
+def kept(place: Place) -> None:
+    """A branch or loop may leave the place as it is: what it held before the trace counts as read."""
+    before = _logs.stack[0].get(place.key) if _logs.stack else None
+    if before is None:
+        return
+    if type(place) is Items:
+        reads.items_kept(place.owner, before[1])
+        return
+    now = place.get()
+    if now is before[1] or (type(now) is Undefined and type(before[1]) is Undefined):
+        reads.kept(place.key, place.owner)
+
+
+def restore(log: Log) -> None:
+    for place, old in reversed(list(log.values())):
+        place.put(old)
+
+
+# --- what converted code calls before it writes -----------------------------------------------------------------------
+def attribute(owner: Any, name: str) -> None:
+    """`owner.name = …` follows."""
+    if _logs.stack:
+        note(Attribute("attribute", f"{type(owner).__name__}.{name}", owner, name))
+
+
+def entry(namespace: dict[str, Any], name: str) -> None:
+    """A global is about to be assigned."""
+    if _logs.stack:
+        note(Entry("global", name, namespace, name))
+
+
+def cell(name: str, get: Callable[[], Any]) -> None:
+    """A variable of a function around this one is about to be assigned."""
+    if _logs.stack:
+        closure = get.__closure__ or ()  # type: ignore[attr-defined]
+        (at,) = closure
+        note(Cell("cell", name, at, name))
+
+
+def items(owner: Any, key: Any = ALL, deleted: bool = False) -> None:
+    """Items of a container are about to change: that of one key, or any."""
+    if _logs.stack and is_container(owner):
+        remember_items(owner, key)
+        if _logs.listener is not None:
+            _logs.listener.changes(owner, key, deleted)
+
+
+def remember_items(owner: Any, key: Any = ALL) -> None:
+    """Let the logs know what a container holds."""
+    place = Items(owner)
+    remember(place)
+    reads.changed(owner, _logs.stack[0][place.key][1])
+    if key is not ALL and _hashable(key):
+        reads.written((*place.key, key), owner)
+
+
+def _hashable(key: Any) -> bool:
+    return type(key) in (int, str, bool, float, bytes, tuple, type(None))
+
+
+def made(x: Any) -> Any:
+    """A container or iterator that was made while the function is traced."""
+    if _logs.listener is not None:
+        _logs.listener.made[id(x)] = x
+    return x
+
+
+def values(places: Sequence[Place]) -> tuple[Any, ...]:
+    return tuple([p.get() for p in places])
+
+
+def set_values(places: Sequence[Place], new: Sequence[Any]) -> None:
+    for p, v in zip(places, new, strict=True):
+        p.put(v)

@@ -1,0 +1,364 @@
+"""Listens while a function is traced to what it does to Python objects, and makes a program of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tracejit.autograph import effects, places, reads
+from tracejit.autograph.attempts import Ahead, MadeHere, Memory, MovingPlaces, Site
+from tracejit.autograph.effects import Effect, Effects, Moving, Path, Pending, follow
+from tracejit.autograph.holders import Note, Outside, held_elsewhere, parts_of
+from tracejit.autograph.places import ALL, Place
+from tracejit.autograph.recipes import Recipes, exact, python_kind, refused
+from tracejit.autograph.values import Undefined
+from tracejit.context import context
+from tracejit.errors import Location, user_frame
+from tracejit.ir.graph import Value
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType, as_dtype, int64
+from tracejit.ops import host
+from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
+from tracejit.tracing import NeedStatic, Trace, unborn
+from tracejit.tree import flatten, unflatten
+
+NO_RESULT = {
+    "append", "extend", "insert", "update", "clear", "remove", "reverse", "sort", "add", "discard", "appendleft",
+    "extendleft", "rotate", "move_to_end", "subtract", "difference_update", "intersection_update",
+    "symmetric_difference_update",
+}  # fmt: skip
+TAKING = {"pop", "popleft", "popitem"}
+
+
+class Raw(Note):
+    """An effect as it was heard: `kind` is "set", "item", "delete", "whole", "diff" or the name of a method."""
+
+    __slots__ = ("kind", "owner", "key", "value", "loc")
+
+    def __init__(self, kind: str, owner: Any, key: Any, value: Any, loc: Location | None) -> None:
+        self.kind, self.owner, self.key, self.value, self.loc = kind, owner, key, value, loc
+
+
+class Target(Note):
+    """What a call in a branch or loop changes when the program runs, and the line of the call."""
+
+    __slots__ = ("owner", "site")
+
+    def __init__(self, owner: Any, site: Site | None) -> None:
+        self.owner, self.site = owner, site
+
+
+class Recorder:
+    """The listener of one trace."""
+
+    def __init__(self, trace: Trace, memory: Memory, arguments: Any) -> None:
+        self.trace, self.memory = trace, memory
+        self.log: places.Log = {}
+        self.made: dict[int, Any] = {}
+        self.pending = Pending()
+        self.moving: list[tuple[Moving, Value]] = []
+        self._raws: list[Raw | None] = []
+        self._set_at: dict[tuple, int] = {}
+        self._open: Raw | None = None
+        self._restored = False
+        self.kept_variables: list[Variable] = []  # made in the trace, and outliving it
+        self._deferred: list[Target] = []
+        self._given: dict[int, Path] = {}  # containers among the arguments, in the place of which the call has its own
+        self._known = set[int]()  # objects among the arguments
+        self._on_arguments = False
+        self._look_at(arguments, ())
+        for a in memory.ahead.values():
+            a.seen = 0
+
+    def _look_at(self, x: Any, path: Path) -> None:
+        _, structure = flatten(x)
+        if structure.kind is None:
+            self._known.add(id(x))
+            return
+        self._given[id(x)] = path
+        for k in structure.keys:
+            self._look_at(follow(x, (k,)), (*path, k))
+
+    # --- inputs -------------------------------------------------------------------------------------------------------
+    def begin(self) -> None:
+        """Put inputs of the trace at the places that are known to move."""
+        for key, place in list(self.memory.moving.items()):
+            there = place.now()
+            if there is None:  # another object may come to have its key
+                del self.memory.moving[key]
+                continue
+            if key in self.memory.fixed or not _moves(there.get()):
+                continue
+            t = self._input(key, place, there.get())
+            owner = there.owner
+            places.remember(places.Items(owner) if places.is_container(owner) else there)
+            reads.written(key, owner)
+            there.put(t)
+        for key, place in self.memory.varying.items():
+            there = place.now()
+            if there is not None and key not in {*self.memory.fixed, *self.memory.moving} and _moves(there.get()):
+                reads.stand_in(key, self._input(key, place, there.get()))
+
+    def _input(self, key: tuple, place: Place, value: Any) -> Tensor:
+        m = Moving(place, value)
+        t = wrap(self.trace.capture(m, m._a, _type_of(m)))
+        self.moving.append((m, t._a))
+        if m.python is not None:
+            self.trace.scalars[t._a] = key  # type: ignore[assignment]
+            if m.python is int:
+                t = self.trace.emit(OPS["cast"], (t._a,), (("dtype", int64), ("weak", True)))
+        return t
+
+    # --- hearing ------------------------------------------------------------------------------------------------------
+    @property
+    def elsewhere(self) -> bool:
+        """Whether operations go to a part of the trace: a branch, a step of a loop."""
+        return context.trace is not self.trace
+
+    def _unheard(self, what: str) -> bool:
+        if self.elsewhere and not places.within_log():
+            raise refused(f"{what} in a function that is traced as part of an operation", user_frame(3))
+        return self.elsewhere
+
+    def sets(self, place: Place) -> None:
+        if self._unheard(f"{place.name} is set"):
+            return
+        self.settle()
+        before = self._set_at.get(place.key)
+        if before is not None:
+            self._raws[before] = None
+        self._set_at[place.key] = len(self._raws)
+        self._raws.append(Raw("set", place, None, None, user_frame(2)))
+
+    def changes(self, owner: Any, key: Any, deleted: bool) -> None:
+        if id(owner) in self.made or self._unheard("an item of a container is set"):
+            return  # what the function made itself is seen as it is in the end
+        self.settle()
+        kind = "delete" if deleted else "diff" if key is ALL or isinstance(key, slice) else "item"
+        raw = Raw(kind, owner, key, owner.copy() if kind == "diff" else None, user_frame(2))
+        self._raws.append(raw)
+        self._open = raw
+
+    def calls(self, owner: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+        if id(owner) not in self.made and not self._unheard(f"{name}() of a {type(owner).__name__} is called"):
+            self.settle()
+            self._raws.append(Raw(name, owner, None, (args, kwargs), user_frame(2)))
+
+    def seen_ahead(self, iterator: Any) -> Ahead:
+        return self.memory.ahead.setdefault(id(iterator), Ahead(iterator))
+
+    def settle(self) -> None:
+        """What an assignment that was announced has done."""
+        raw, self._open = self._open, None
+        if raw is None:
+            return
+        if raw.kind == "item":
+            there = raw.key in raw.owner if isinstance(raw.owner, dict) else True
+            raw.value = raw.owner[raw.key] if there else Undefined(repr(raw.key))
+        elif raw.kind == "diff":
+            raw.kind, raw.key, raw.value = _difference(raw.owner, raw.value)
+
+    def takes(self, owner: Any, value: Any, loc: Location | None) -> None:
+        """A value was taken out of a container: was it there before the function ran, it is not the next call's."""
+        found = self.log.get(("items", id(owner)))
+        old = found[1] if found is not None else owner
+        there = old.values() if isinstance(old, dict) else old
+        if any(value is y for y in there) and id(owner) not in self.made:
+            self._raws.append(Raw("taken", owner, None, None, loc))
+
+    # --- branches and loops -------------------------------------------------------------------------------------------
+    def defers(self, owner: Any, name: str, unused: bool) -> bool:
+        """Whether a call in a branch or loop is left to the run of the program."""
+        return (
+            self.elsewhere and (unused or name in NO_RESULT) and id(owner) not in self.made
+            and _site(user_frame(2)) not in self.memory.local
+        )  # fmt: skip
+
+    def defer(self, owner: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+        flat, structure = flatten([args, kwargs])
+        if any(isinstance(x, Variable) and x in unborn for x in flat):
+            raise refused("a Variable made in a branch or loop is kept outside of it", user_frame(2))
+        taken = [i for i, x in enumerate(flat) if isinstance(x, Operand) and host.is_traced(x)]
+        kinds = {i: python_kind(flat[i]) for i in taken}
+        tensors = [convert(flat[i]) if kinds[i] is None else exact(flat[i]) for i in taken]
+        target = Target(owner, _site(user_frame(2)))
+        number, queue, path = len(self._raws), self.pending, self._given.get(id(owner))
+        self._on_arguments |= path is not None
+
+        def run(*arrays: Any) -> tuple[()]:
+            values = list(flat)
+            for i, a in zip(taken, arrays, strict=True):
+                python = kinds[i]
+                values[i] = wrap(a.copy()) if python is None else python(a)
+            positional, named = unflatten(structure, values)
+            step = Effect(effects.call(name, len(positional), list(named)), target.owner, path, (), None)
+            queue.queue.append((number, step, [*positional, *named.values()]))
+            return ()
+
+        OPS["host_call"](*tensors, f=host.Callback(run, name), types=())
+        self._deferred.append(target)
+
+        def known_only_later() -> None:
+            raise MadeHere({target.site})  # as part of the state of the branch or loop it can be read
+
+        reads.defer(owner, known_only_later)
+
+    # --- the program --------------------------------------------------------------------------------------------------
+    def finish(self) -> tuple[Effects | None, list[Value]]:
+        """The effects, and the values in the graph that they take; the places hold again what they held before."""
+        self.settle()
+        if not self._raws and not self._deferred and not self.trace.made and not self.moving:
+            self.restore()
+            return None, []
+        for r in self._raws:
+            if r is not None and r.kind == "set":
+                r.value = r.owner.get()
+        finals = [(p, p.get()) for p, _ in self.log.values()]
+        self.restore()
+        self._check_deferred(finals)
+        outside = self._outside(finals)
+        for p, value in finals:
+            if id(p.owner) not in outside:
+                p.put(value)
+        raws = [r if r is not None and _owner(r) in outside else None for r in self._raws]
+        self._check(raws)
+        self._check_moving(raws)
+        self._check_wholes()
+        self.kept_variables = self._kept(raws, outside)
+        values = Recipes(self.trace, outside)
+        steps = [None if r is None else self._effect(r, values) for r in raws]
+        self.trace.builder.loc = None
+        used = {v for n in self.trace.builder.nodes for v in n.inputs} | set(values.results)
+        moving = [m for m, v in self.moving if v in used]
+        made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments)
+        there = any(steps) or made.moving or self._deferred or self.kept_variables
+        self._raws, self._deferred, self.made, self.log = [], [], {}, {}  # what only these hold ends here
+        return (made if there else None), values.results
+
+    def restore(self) -> None:
+        """Let the places hold what they held before the trace."""
+        if not self._restored:
+            self._restored = True
+            places.restore(self.log)
+            self.log = {k: (p, None) for k, (p, _) in self.log.items()}
+
+    def _outside(self, finals: Any) -> Outside:
+        known = {*self._known, *self._given}
+        known |= {id(p.owner) for p, _ in self.log.values() if p.key[0] == "global"}
+        ours = [self._raws, self.log, finals, self.made, self._deferred, self.trace.made]
+        return held_elsewhere(ours, reads.settled(), known)
+
+    def _check_deferred(self, finals: Any) -> None:
+        if not self._deferred:
+            return
+        outside = self._outside(finals)
+        sites = {t.site for t in self._deferred if id(t.owner) not in outside}
+        if sites - self.memory.local:
+            raise MadeHere(sites)
+
+    def _check(self, raws: Iterable[Raw | None]) -> None:
+        for r in raws:
+            if r is not None and r.kind == "taken":
+                raise refused("a value is taken out of a container that outlives the call", r.loc)
+
+    def _check_wholes(self) -> None:
+        """Of a container that is read as a whole no item is an input."""
+        found = {m.place.key for m, _ in self.moving if reads.is_whole(m.place.now())}
+        if found:
+            raise NeedStatic(found, set())  # type: ignore[arg-type]
+
+    def _kept(self, raws: Sequence[Raw | None], outside: Outside) -> list[Variable]:
+        """The Variables made in the trace that outlive it."""
+        if not self.trace.made:
+            return []
+        seen: set[int] = set()
+        todo = [r.value for r in raws if r is not None]
+        while todo:
+            x = todo.pop()
+            if id(x) not in seen and id(x) not in outside:
+                seen.add(id(x))
+                todo += parts_of(x)
+        return [v for k, (v, _) in self.trace.made.items() if k in seen or k in outside]
+
+    def _check_moving(self, raws: Iterable[Raw | None]) -> None:
+        """Numbers and tensors at places that are written to are inputs, not constants."""
+        found: dict[tuple, Place] = {}
+        told = {*[m.place.key for m, _ in self.moving], *self.memory.moving, *self.memory.fixed}
+        for r in raws:
+            place = None if r is None else r.owner if r.kind == "set" else _item_place(r)
+            if place is not None and place.key not in told and _moves(place.get()):
+                found[place.key] = place
+        if found:
+            raise MovingPlaces(list(found.values()))
+
+    def _effect(self, r: Raw, values: Recipes) -> Effect | None:
+        values.loc = self.trace.builder.loc = r.loc
+        path = self._given.get(_owner(r))
+        self._on_arguments |= path is not None
+        if r.kind == "taken":
+            return None
+        if r.kind == "set":
+            do = effects.put if path is None else effects.put_field(r.owner.at)
+            return Effect(do, r.owner.lasting(), path, [values.of(r.value)], r.loc)
+        if r.kind == "item":
+            return Effect(effects.put_item(r.key), r.owner, path, [values.of(r.value)], r.loc)
+        if r.kind == "delete":
+            return Effect(effects.delete_item(r.key), r.owner, path, [], r.loc)
+        if r.kind == "whole":
+            return Effect(places.refill, r.owner, path, [values.inside(r.value)], r.loc)
+        args, kwargs = r.value
+        fills = [values.of(x) for x in (*args, *kwargs.values())]
+        return Effect(effects.call(r.kind, len(args), list(kwargs)), r.owner, path, fills, r.loc)
+
+
+def _owner(r: Raw) -> int:
+    return id(r.owner.owner) if r.kind == "set" else id(r.owner)
+
+
+def _item_place(r: Raw) -> Place | None:
+    return places.item_of(r.owner, r.key) if r.kind == "item" else None
+
+
+def _site(loc: Location | None) -> Site | None:
+    return None if loc is None else (loc.file, loc.line)
+
+
+def _difference(owner: Any, before: Any) -> tuple[str, Any, Any]:
+    """What was done to a container, told from what it held before."""
+    n = len(before)
+    if type(owner) is list and len(owner) >= n and all(x is y for x, y in zip(before, owner)):
+        return "extend", None, ((owner[n:],), {})
+    if type(owner) is set and owner >= before:
+        return "update", None, ((owner - before,), {})
+    if type(owner) is dict and all(k in owner for k in before):
+        changed = {k: v for k, v in owner.items() if k not in before or before[k] is not v}
+        return "update", None, ((changed,), {})
+    return "whole", None, owner.copy()
+
+
+def _moves(x: Any) -> bool:
+    """Whether a value is one that an input can stand for."""
+    if type(x) is Tensor:
+        return type(x._a) is not Value
+    return type(x) is float or (type(x) is int and -(2**31) <= x < 2**31)
+
+
+def _type_of(m: Moving) -> TensorType:
+    return TensorType(as_dtype(m._a.dtype), m._a.shape, m.python is not None)
+
+
+def mutated(recorder: Recorder, x: Any, name: str, unused: bool, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A method of a container that may change what it holds is called."""
+    if name in TAKING:
+        reads.length(x)
+    elif name == "setdefault":
+        reads.item(x, args[0])
+        reads.contains(x, args[0])
+    if recorder.defers(x, name, unused):
+        return recorder.defer(x, name, args, kwargs)
+    places.remember_items(x)
+    recorder.calls(x, name, args, kwargs)
+    value = getattr(x, name)(*args, **kwargs)
+    if name in TAKING and not unused and not recorder.elsewhere:
+        recorder.takes(x, value, user_frame(2))
+    return value

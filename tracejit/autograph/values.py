@@ -1,0 +1,143 @@
+"""What a variable holds while functions are traced when no single value will do: nothing yet, or perhaps something."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.errors import ControlFlowError, Location, locate, user_frame
+from tracejit.ir.op import OPS
+
+
+class Name(str):
+    """A variable's name, with the line where a branch or loop sets it; 0 if unknown."""
+
+    __slots__ = ("line",)
+    line: int
+
+    def at(self, loc: Location | None) -> Location | None:
+        """Where it is set, in the file of this location."""
+        return Location(loc.file, self.line, loc.function) if loc is not None and self.line else loc
+
+
+def names(*given: tuple[str, int]) -> tuple[Name, ...]:
+    out = []
+    for name, line in given:
+        out.append(Name(name))
+        out[-1].line = line
+    return tuple(out)
+
+
+def set_at(name: str, loc: Location | None) -> Location | None:
+    return name.at(loc) if isinstance(name, Name) else loc
+
+
+class Undefined:
+    """A variable without a value. Any use is an error that names it."""
+
+    __slots__ = ("name", "loc")
+
+    def __init__(self, name: str, loc: Location | None = None) -> None:
+        self.name, self.loc = name, loc
+
+    def fail(self) -> ControlFlowError:
+        where = f" (set only in a branch or loop at {self.loc})" if self.loc is not None else ""
+        return ControlFlowError(f"{self.name!r} is used before it has a value{where}")
+
+    def __repr__(self) -> str:
+        return f"<{self.name} without a value>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise locate(self.fail())
+
+
+class Stacked:
+    """The items that a loop has added to a list, one tensor of rows for each time a step did so."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: list[Any]) -> None:
+        self.parts = parts
+
+    def __tensor_rows__(self) -> Any:
+        """All items along a first axis, in order."""
+        if len(self.parts) == 1:
+            return self.parts[0]
+        first = self.parts[0]
+        rest = tuple(first.shape[1:])
+        each = [OPS["reshape"](p, shape=(first.shape[0], 1, *rest)) for p in self.parts]
+        return OPS["reshape"](OPS["concat"](*each, axis=1), shape=(first.shape[0] * len(each), *rest))
+
+    def __len__(self) -> int:
+        return int(self.parts[0].shape[0]) * len(self.parts)
+
+    def items(self) -> list[Any]:
+        rows = self.__tensor_rows__()
+        return [rows[i] for i in range(len(self))]
+
+
+class Optional:
+    """A variable that has a value on some paths only: `flag`, a 0-d bool, says whether; else it is None or unset."""
+
+    __slots__ = ("name", "flag", "value", "none", "loc")
+
+    def __init__(self, name: str, flag: Any, value: Any, none: bool, loc: Location | None) -> None:
+        self.name, self.flag, self.value, self.none, self.loc = name, flag, value, none, loc
+
+    def get(self) -> Any:
+        """The value, which is checked to be there when the program runs."""
+        absent = "None" if self.none else "without a value"
+        where = f"; it is set at {self.loc}" if self.loc is not None else ""
+        used = user_frame()
+        OPS["check"](
+            self.flag, error="ControlFlowError",
+            message=f"{self.name!r} is used at {used} where it is {absent}{where}".replace("{", "{{")
+            .replace("}", "}}"),
+        )  # fmt: skip
+        return self.value
+
+    def __tensor__(self) -> Any:
+        return self.get()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.get(), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.get()[key]
+
+    def __iter__(self) -> Any:
+        return iter(self.get())
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, perhaps without a value>"
+
+
+def forward_operators(cls: type, get: Callable[[Any], Any]) -> None:
+    """Give a class that stands for a value the operators of what `get` makes of its objects."""
+
+    def left(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        return lambda self, other: f(get(self), other)
+
+    def right(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        return lambda self, other: f(other, get(self))
+
+    def alone(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda self: f(get(self))
+
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"):
+        f, plain = getattr(operator, name), name.rstrip("_")
+        setattr(cls, f"__{plain}__", left(f))
+        setattr(cls, f"__r{plain}__", right(f))
+    for name in ("lt", "le", "gt", "ge", "eq", "ne"):
+        setattr(cls, f"__{name}__", left(getattr(operator, name)))
+    for name in ("neg", "pos", "abs", "invert"):
+        setattr(cls, f"__{name}__", alone(getattr(operator, name)))
+    cls.__hash__ = object.__hash__  # type: ignore[method-assign, assignment]
+
+
+forward_operators(Optional, Optional.get)

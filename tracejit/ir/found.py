@@ -1,0 +1,64 @@
+"""Sizes that a program finds out when it runs: symbols that no argument's shape tells."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from tracejit.ir.dim import Dim
+from tracejit.ir.graph import Graph, Node, Value
+
+PREFIX = "found_"
+TELLERS = {"while_saving": "steps", "count_up": "size"}  # operations, and the attributes that name what they tell
+LIKELY = 1000  # what decisions made while tracing take such a size for; they are checked when it is found
+_numbers = itertools.count()
+
+
+def fresh() -> Dim:
+    """A size that some operation of the program will tell."""
+    return Dim.symbol(f"{PREFIX}{next(_numbers)}", LIKELY)
+
+
+def symbols_in(x: object) -> set[str]:
+    """The symbols of found sizes in a size, a shape, an attribute or a graph."""
+    if isinstance(x, Dim):
+        return {s for s in x.symbols if s.startswith(PREFIX)}
+    if isinstance(x, (tuple, list)):
+        return {s for y in x for s in symbols_in(y)}
+    if isinstance(x, Graph):  # but those that it tells itself
+        inside = {s for n in x.nodes for s in symbols_of(n)} - {s for n in x.nodes for s in told_by(n)}
+        return _of_values(x.params) | inside
+    shape = getattr(x, "shape", None)  # of a constant
+    return symbols_in(shape) if type(shape) is tuple else set()
+
+
+def _of_values(values: Iterable[Value]) -> set[str]:
+    return {s for v in values for s in symbols_in(tuple(v.shape))}
+
+
+def symbols_of(n: Node) -> set[str]:
+    """Those that a node has to know, or tells: of its operands, its results and its attributes."""
+    return _of_values(n.inputs) | _of_values(n.outs) | {s for _, v in n.attrs for s in symbols_in(v)}
+
+
+def told_by(n: Node) -> set[str]:
+    """Those that a node finds out."""
+    if n.op.name in TELLERS:
+        return symbols_in(n.attr(TELLERS[n.op.name]))
+    return _of_values(n.outs) - _of_values(n.inputs) if n.op.name == "sized" else set()
+
+
+def given(graph: Graph) -> set[str]:
+    """Those that the parameters of a graph tell."""
+    return _of_values(graph.params)
+
+
+def tellers_of(graph: Graph) -> dict[str, Value]:
+    """For each size that the graph finds out a value along one of whose axes it lies."""
+    out: dict[str, Value] = {}
+    for n in graph.nodes:
+        for s in told_by(n):
+            v = next((v for v in n.outs if any(isinstance(d, Dim) and str(d) == s for d in v.shape)), None)
+            if v is not None:
+                out.setdefault(s, v)
+    return out

@@ -1,0 +1,324 @@
+"""cond, while and scan as steps of a program: jumps around the steps of their regions, in the same frame."""
+
+from __future__ import annotations
+
+import ctypes
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.text import walk
+from tracejit.lower import compiler, registers
+from tracejit.lower.binding import Binding, Held, Loop, Scratch
+from tracejit.lower.block import CONTROL, Block, State
+from tracejit.lower.found import FoundUnit, hold, words_of
+from tracejit.lower.hostunit import HostUnit
+from tracejit.lower.units import Unit
+from tracejit.passes.layout import Layouts
+from tracejit.runtime.records import Copy, Host, Jump, JumpIfFalse, Kernel, StepRecord, Swap, moved
+
+STEPS = 64  # of a loop whose length is not known, when its work is estimated
+
+
+class ControlUnit(Unit):
+    """A node with regions, each of them a block. The regions' parameters lie where the operands lie."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        self.node = node
+        self.bases: list[Value] = []
+        for v in node.inputs:
+            lay = layouts.of(v)
+            assert lay is not None
+            self.bases.append(lay.base)
+        super().__init__(index, self.bases, list(node.outs))
+        self.blocks = self.regions()
+
+    @abstractmethod
+    def regions(self) -> list[Block]:
+        """The blocks of the regions."""
+
+    def sources(self) -> list[compiler.Source]:
+        return [s for block in self.blocks for s in block.sources()]
+
+    def may_raise(self) -> bool:
+        return any(block.may_raise() for block in self.blocks)
+
+    def describe(self) -> str:
+        inner = []
+        for block in self.blocks:
+            inner.append(f"{block.graph.name}:")
+            inner += ["  " + line for u in block.units for line in u.describe().splitlines()]
+        return "\n".join([self.node.op.name, *["   " + x for x in inner]])
+
+
+class RegisterUnit(Unit):
+    """Branches and loops among single elements: one native function."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        self.node = node
+        self.bases = [lay.base for lay in map(layouts.of, node.inputs) if lay is not None]
+        super().__init__(index, self.bases, list(node.outs))
+
+    def sources(self) -> list[compiler.Source]:
+        return [compiler.of_region(self.node)]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        operands = [b.slot(v) for v in (*self.bases, *self.node.outs)]
+        if self.node.op.name == "scan":
+            operands.append(b.slot(self.node.attr("length")))
+        b.work += STEPS * 1000
+        return [Kernel(b.code(self.sources()[0]).addresses[""], operands, 1, self.describe())]
+
+    def describe(self) -> str:
+        return f"{self.node.op.name} in registers"
+
+
+class CondUnit(ControlUnit):
+    """A branch: both regions write to the node's results, one of them runs."""
+
+    def regions(self) -> list[Block]:
+        return [Block(self.node.attr(name), [], Layouts()) for name in ("then", "orelse")]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        test = b.slot(self.bases[0])
+        made = []
+        for block in self.blocks:
+            b.alias.update(zip(block.graph.params, self.bases[1:], strict=True))
+            b.alias.update(zip(block.graph.results, self.node.outs, strict=True))
+            made.append(b.run(block))
+        then, orelse = made
+        skip = len(then) + 2
+        out: list[StepRecord] = [JumpIfFalse(test, skip), *moved(then, 1), Jump(skip + len(orelse))]
+        return out + moved(orelse, skip)
+
+
+class LoopControl(ControlUnit):
+    """What loops share: states lie in the node's results, and change places with the new ones after each step."""
+
+    def body(self, rows: int, states: int) -> Block:
+        g: Graph = self.node.attr("body")
+        return Block(g, [State(None, g.params[i], g.results[i]) for i in range(states)], Layouts())
+
+    def begin(self, b: Binding, block: Block, states: int) -> tuple[list[StepRecord], list[tuple[Value, Value]]]:
+        """Steps that give the states their first values; the states that change places."""
+        b.now += 1
+        steps: list[StepRecord] = []
+        g = block.graph
+        for i in range(states):
+            out = self.node.outs[i]
+            b.alias[g.params[i]] = out
+            if nbytes := _bytes(b, out):
+                steps.append(Copy(b.slot(out), b.slot(self.bases[i]), nbytes))
+        b.alias.update(block.aliased)
+        return steps, [(p, r) for p, r in block.copied if _bytes(b, p)]
+
+    def around(self, b: Binding, loop: Loop, first: int) -> None:
+        """Buffers from outside, and those that last from step to step, are in use throughout the loop."""
+        b.now += 1
+        own = {v for block in self.blocks for g in walk(block.graph) for n in g.nodes for v in n.outs}
+        for key, times in b.life.items():
+            if isinstance(key, Scratch) or not any(t >= first for t in times):
+                continue
+            if key not in own or key in loop.moving or min(times) < first:
+                times += [first, b.now]
+        for key in loop.moving:
+            if key in b.life:
+                b.life[key] += [first, b.now]
+
+    def swaps(
+        self, b: Binding, pairs: Sequence[tuple[Value, Value]]
+    ) -> tuple[list[StepRecord], list[StepRecord], list[StepRecord]]:
+        """Steps before the loop, after each of its steps, and after the loop, for states that change places."""
+        before: list[StepRecord] = []
+        each: list[StepRecord] = []
+        after: list[StepRecord] = []
+        for p, r in pairs:
+            home = b.new_slot()
+            before.append(_madd(b, home, b.slot(p), b.slot(0), b.slot(0)))
+            each.append(Swap(b.slot(p), b.slot(r)))
+            after.append(_call(b, "settle", b.slot(p), b.slot(r), home, b.slot(_bytes(b, p))))
+        return before, each, after
+
+
+class WhileUnit(LoopControl):
+    """A loop with a condition."""
+
+    def regions(self) -> list[Block]:
+        return [Block(self.node.attr("cond"), [], Layouts()), self.body(0, self.node.attr("n"))]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        n = self.node.attr("n")
+        cond, body = self.blocks
+        first = b.now
+        out, pairs = self.begin(b, body, n)
+        for g in (cond.graph, body.graph):
+            b.alias.update(zip(g.params[n:], self.bases[n:], strict=True))
+        b.alias.update(zip(cond.graph.params[:n], body.graph.params[:n], strict=True))
+        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | self.rows_of(body))
+        b.loops.append(loop)
+        work = b.work
+        before, each, after = self.swaps(b, pairs)
+        test = b.run(cond)
+        answer = b.slot(cond.graph.results[0])
+        step = _joined(self.before_step(b), b.run(body))
+        b.work = work + (b.work - work) * STEPS
+        b.loops.pop()
+        self.around(b, loop, first)
+        turn = _joined(b.pointers(loop.offsets), test)
+        end = len(turn) + 1 + len(step) + len(each) + 1
+        turn = [*turn, JumpIfFalse(answer, end), *moved(step, len(turn) + 1), *each, Jump(0)]
+        return _joined(out, before, turn, after)
+
+
+    def rows_of(self, body: Block) -> set[Value]:
+        """Values of a step whose buffers are rows of larger ones."""
+        return set()
+
+    def before_step(self, b: Binding) -> list[StepRecord]:
+        return []
+
+
+class SavingUnit(WhileUnit):
+    """A loop with a condition whose steps fill rows of buffers that grow, and whose length the program finds out."""
+
+    def rows_of(self, body: Block) -> set[Value]:
+        return set(body.graph.results[self.node.attr("n") :])
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        n = self.node.attr("n")
+        outs = self.node.outs
+        results = self.blocks[1].graph.results
+        self.rows = [(r, outs[n + 1 + i]) for i, r in enumerate(results[n:]) if _bytes(b, r)]
+        first = b.now
+        self.count, self.space, self.flag = b.new_slot(), b.new_slot(), b.scratch(self, "full", 1)
+        b.dynamic[str(self.node.attr("steps"))] = self.count
+        b.moving |= set(outs[n + 1 :]) | set(results[n:])
+        zero = b.slot(0)
+        begin: list[StepRecord] = [_madd(b, s, zero, zero, zero) for s in (self.count, self.space)]
+        inner = super().steps(b)
+        b.life[Scratch(self, "full")] += [first, b.now]
+        end: list[StepRecord] = [_call(b, "put", b.slot(outs[n]), self.count, zero, zero)]
+        return _joined(begin, inner, end)
+
+    def before_step(self, b: Binding) -> list[StepRecord]:
+        """Room for one more row in each buffer, and pointers to it."""
+        boxes = [(b.slot(whole), _bytes(b, v), Held()) for v, whole in self.rows]
+        b.held += [h for _, _, h in boxes]
+        b.kept.update((whole, box[2]) for (_, whole), box in zip(self.rows, boxes, strict=True))
+        count, space = self.count, self.space
+
+        def grow(frame: int) -> None:
+            words = words_of(frame)
+            used, room = words[count], max(16, 2 * words[space])
+            for slot, nbytes, held in boxes:
+                new = np.empty(room * nbytes, np.uint8)
+                ctypes.memmove(new.ctypes.data, words[slot], used * nbytes)
+                hold(words, held, new)
+                words[slot] = new.ctypes.data
+            words[space] = room
+
+        full = _call(b, "full", self.flag, count, space, space)
+        out: list[StepRecord] = [full, JumpIfFalse(self.flag, 3), Host(grow)]
+        for v, whole in self.rows:
+            out.append(_madd(b, b.slot(v), b.slot(whole), count, b.slot(_bytes(b, v))))
+        return [*out, _madd(b, count, count, b.slot(1), b.slot(1))]
+
+
+class ScanUnit(LoopControl):
+    """A loop over rows: pointers to the rows that are read and written move on after each step."""
+
+    def regions(self) -> list[Block]:
+        return [self.body(self.node.attr("m"), self.node.attr("n"))]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        node = self.node
+        n, m, backwards = node.attr("n"), node.attr("m"), node.attr("reverse")
+        (body,) = self.blocks
+        g = body.graph
+        first = b.now
+        out, pairs = self.begin(b, body, n)
+        b.alias.update(zip(g.params[n + m :], self.bases[n + m :], strict=True))
+        rows = [*zip(g.params[n : n + m], self.bases[n : n + m], strict=True)]
+        rows += [*zip(g.results[n:], node.outs[n:], strict=True)]
+        length = node.attr("length")
+        known = None if str(length) in b.dynamic else b.size(length)
+        if known == 0:
+            return out
+        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | {v for v, _ in rows})
+        b.moving |= {v for v, _ in rows}
+        last = b.new_slot()
+        begin: list[StepRecord] = [_madd(b, last, b.slot(length), b.slot(-1), b.slot(1))]
+        onward: list[StepRecord] = []
+        if known is None:
+            begin += self.allocate(b, [(v, whole) for v, whole in rows if whole in node.outs], b.slot(length))
+        for v, whole in rows:
+            stride = _bytes(b, v)
+            begin.append(_madd(b, b.slot(v), b.slot(whole), last if backwards else b.slot(0), b.slot(stride)))
+            onward.append(_madd(b, b.slot(v), b.slot(v), b.slot(1), b.slot(-stride if backwards else stride)))
+        left, flag = b.new_slot(), b.scratch(self, "more", 1)
+        begin.append(_madd(b, left, b.slot(length), b.slot(0), b.slot(0)))
+        b.loops.append(loop)
+        work = b.work
+        before, each, after = self.swaps(b, pairs)
+        step = b.run(body)
+        b.work = work + (b.work - work) * (STEPS if known is None else known)
+        b.loops.pop()
+        b.scratch(self, "more", 1)
+        self.around(b, loop, first)
+        head: list[StepRecord] = [_call(b, "count", left, flag, left, left)]
+        end = 2 + len(loop.offsets) + len(step) + len(each) + len(onward) + 1
+        inner = _joined(b.pointers(loop.offsets), step, each, onward)
+        turn = [*head, JumpIfFalse(flag, end), *moved(inner, 2), Jump(0)]
+        return _joined(out, begin, before, turn, after)
+
+
+    def allocate(self, b: Binding, rows: Sequence[tuple[Value, Value]], length: int) -> list[StepRecord]:
+        """Memory for stacked results whose length the program has found out."""
+        boxes = [(b.slot(whole), _bytes(b, v), Held()) for v, whole in rows]
+        b.held += [h for _, _, h in boxes]
+        b.kept.update((whole, box[2]) for (_, whole), box in zip(rows, boxes, strict=True))
+        b.moving |= {whole for _, whole in rows}
+
+        def make(frame: int) -> None:
+            words = words_of(frame)
+            for slot, nbytes, held in boxes:
+                new = np.empty(max(1, words[length]) * nbytes, np.uint8)
+                hold(words, held, new)
+                words[slot] = new.ctypes.data
+
+        return [Host(make)] if boxes else []
+
+
+def _joined(*parts: list[StepRecord]) -> list[StepRecord]:
+    out: list[StepRecord] = []
+    for p in parts:
+        out += moved(p, len(out))
+    return out
+
+
+def _bytes(b: Binding, v: Value) -> int:
+    return int(np.prod([b.size(d) for d in v.shape], dtype=np.int64)) * v.dtype.size
+
+
+def _call(b: Binding, name: str, *slots: int) -> StepRecord:
+    return Kernel(compiler.loop_code().addresses[name], list(slots), 1, name)
+
+
+def _madd(b: Binding, to: int, a: int, x: int, y: int) -> StepRecord:
+    return _call(b, "madd", to, a, x, y)
+
+
+def unit_of(index: int, node: Node, layouts: Layouts) -> Unit:
+    """The steps of a node of control flow: in registers where its values are single elements."""
+    if registers.fits(node):
+        return RegisterUnit(index, node, layouts)
+    return _UNITS.get(node.op.name, HostUnit)(index, node, layouts)
+
+
+_UNITS: dict[str, Callable[[int, Node, Layouts], Unit]] = {
+    "cond": CondUnit, "while": WhileUnit, "while_saving": SavingUnit, "scan": ScanUnit,
+    "sized": FoundUnit, "count_up": FoundUnit,
+}  # fmt: skip
+CONTROL.append(unit_of)

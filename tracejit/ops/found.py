@@ -1,0 +1,78 @@
+"""Operations that tell sizes which are known only when the program runs, and the part of a program that needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracejit.errors import DTypeError, ShapeError, TracedValueError, locate
+from tracejit.ir.dim import Dim
+from tracejit.ir.found import symbols_in
+from tracejit.ir.graph import Graph
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import TensorType, int64
+from tracejit.tensor import convert
+
+
+def _infer_count(n: TensorType, size: Dim) -> TensorType:
+    if n.shape:
+        raise ShapeError(f"a size is a 0-d integer, not {n}")
+    if n.dtype.kind not in "iu":
+        raise DTypeError(f"a size is a 0-d integer, not {n}")
+    return TensorType(int64, (size,))
+
+
+def _count(n: Any, size: Any = None) -> Any:
+    return np.arange(max(0, int(n)), dtype=np.int64)
+
+
+count_up = Op(
+    "count_up", "control", _infer_count, _count, arity=1, dtypes="iu", special="tells",
+    doc="0, 1, … n - 1 for a number that the program computes, which from then on is the size of an axis.",
+)  # fmt: skip
+
+
+def _infer_sized(*xs: TensorType, body: Graph, numerics: str) -> Any:
+    for p, t in zip(body.params, xs, strict=True):
+        if p.dtype is not t.dtype or tuple(p.shape) != tuple(t.shape):
+            raise ShapeError(f"the part takes {p.type}, the operand is {t}")
+    types = tuple([v.type for v in body.results])
+    return types[0] if len(types) == 1 else types
+
+
+def _run_sized(*xs: Any, body: Graph, numerics: str) -> Any:
+    ys = body.run(xs)
+    return ys[0] if len(ys) == 1 else tuple(ys)
+
+
+sized = Op(
+    "sized", "control", _infer_sized, _run_sized, arity=None, dtypes="biufc",
+    doc="The results of a part of the program that is made ready when the sizes of its operands are known.",
+)  # fmt: skip
+
+
+# --- decisions about such sizes while tracing -------------------------------------------------------------------------
+_RELATIONS = {"==": "equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
+
+
+def checked_later(relation: str, d: Dim, answer: bool) -> bool:
+    """Whether a decision was about a size that the program finds out. It is checked when it does.
+
+    That two sizes differ is not: operations between them have been refused, and sizes of one are not repeated.
+    """
+    if not symbols_in(d):
+        return False
+    if relation == "==" and not answer:
+        return True
+    ok = OPS[_RELATIONS[relation]](convert(d), 0)
+    said = f"{d} {relation} 0" if answer else f"not {d} {relation} 0"
+    message = f"a size that was found when the function ran does not fit its trace, which holds for {said}: {{}}"
+    OPS["check"](ok if answer else OPS["logical_not"](ok), convert(d), error="ControlFlowError", message=message)
+    return True
+
+
+def refuse_found(d: Dim) -> None:
+    """Raises `TracedValueError` for a size that the program finds out, where Python needs it."""
+    if symbols_in(d):
+        raise locate(TracedValueError("Python needs a size that is known only when the function runs"))

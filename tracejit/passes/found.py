@@ -1,0 +1,147 @@
+"""Nodes that need sizes which the program finds out become one node with a graph, made ready when these are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tracejit.ir.dim import Dim
+from tracejit.ir.found import TELLERS, given, symbols_in, symbols_of, told_by
+from tracejit.ir.graph import Attrs, Builder, Graph, Node, Value
+from tracejit.ir.op import OPS
+from tracejit.passes.match import Level
+
+
+def apart(graph: Graph, numerics: Level, around: frozenset[str] = frozenset()) -> Graph:
+    """The graph with what needs found sizes as one `sized` node, in its regions as well.
+
+    Loops that only go through rows of found number are native, and stay. `around` are the sizes that are known where
+    the graph is a region.
+    """
+    if not any(symbols_of(n) for n in graph.nodes):
+        return graph
+    known = around | given(graph)
+    late = _late(graph, known)
+    if late:
+        graph = _wrapped(graph, late, known, numerics)
+    return _regions(graph, numerics, known)
+
+
+def _late(graph: Graph, known: frozenset[str]) -> set[Node]:
+    """The nodes that have to wait, and those between them."""
+    rows: set[Value] = set()  # of found number, in buffers of their own
+    late: set[Node] = set()
+    for n in graph.nodes:
+        found = symbols_of(n) - known
+        if not found:
+            continue
+        if _native(n, found, rows, known):
+            rows.update(v for v in n.outs if symbols_in(tuple(v.shape)) - known)
+        else:
+            late.add(n)
+    if late:
+        effects = [i for i, n in enumerate(graph.nodes) if n in late and not n.pure]
+        if len(effects) > 1:  # effects keep their order
+            late |= {n for n in graph.nodes[effects[0] : effects[-1]] if not n.pure}
+        late |= _between(graph, late)
+    return late
+
+
+def _native(n: Node, found: set[str], rows: set[Value], known: frozenset[str]) -> bool:
+    if n.op.name in TELLERS:
+        return found <= told_by(n) and not any(symbols_in(tuple(v.shape)) - known for v in n.inputs)
+    if n.op.name != "scan":
+        return False
+    length, k, m = n.attr("length"), n.attr("n"), n.attr("m")
+    if not isinstance(length, Dim) or str(length) not in length.symbols or symbols_in(n.attr("body")) - known:
+        return False
+    if any((symbols_in(tuple(v.shape)) - known) and not k <= i < k + m for i, v in enumerate(n.inputs)):
+        return False
+    return all(v in rows for v in n.inputs[k : k + m])
+
+
+def _between(graph: Graph, late: set[Node]) -> set[Node]:
+    """Nodes that need one of `late` and that one of `late` needs."""
+    after: set[Node] = set()
+    for n in graph.nodes:
+        if n not in late and any(v.node in late or v.node in after for v in n.inputs):
+            after.add(n)
+    before: set[Node] = set()
+    wanted = {v for n in late for v in n.inputs}
+    for n in reversed(graph.nodes):
+        if n in after and not wanted.isdisjoint(n.outs):
+            before.add(n)
+            wanted.update(n.inputs)
+    return before
+
+
+def _wrapped(graph: Graph, late: set[Node], known: frozenset[str], numerics: Level) -> Graph:
+    inside = [n for n in graph.nodes if n in late]
+    own = {v for n in inside for v in n.outs}
+    reads = list(dict.fromkeys(v for n in inside for v in n.inputs if v not in own))
+    needed = {s for n in inside for s in symbols_of(n)} - known
+    reads += [v for v in _tellers(graph, needed, own) if v not in reads]
+    used = {v for n in graph.nodes if n not in late for v in n.inputs} | set(graph.results)
+    gives = [v for n in inside for v in n.outs if v in used]
+    b = Builder()
+    env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
+    waiting = [n for n in graph.nodes if n not in late]
+    ready = set(env)
+    emitted = False
+    while waiting or not emitted:
+        left: list[Node] = []
+        for n in waiting:
+            if ready.issuperset(n.inputs):
+                _emit(b, n, env)
+                ready.update(n.outs)
+            else:
+                left.append(n)
+        if len(left) == len(waiting):
+            body = _part(graph, inside, reads, gives)
+            attrs: Attrs = (("body", body), ("numerics", numerics.name))
+            types = [v.type for v in gives]
+            node = Node(OPS["sized"], tuple([env[v] for v in reads]), attrs, types, b.scope, inside[0].loc)
+            b.nodes.append(node)
+            env.update(zip(gives, node.outs, strict=True))
+            ready.update(own)
+            emitted = True
+        waiting = left
+    return b.finish(graph.name, [env[r] for r in graph.results])
+
+
+def _tellers(graph: Graph, needed: set[str], own: set[Value]) -> list[Value]:
+    """For each size a value outside one of whose axes it is."""
+    out = []
+    for s in sorted(needed):
+        values = (v for n in graph.nodes for v in n.outs if v not in own)
+        v = next((v for v in values if any(isinstance(d, Dim) and str(d) == s for d in v.shape)), None)
+        if v is not None:
+            out.append(v)
+    return out
+
+
+def _part(graph: Graph, nodes: Iterable[Node], reads: Sequence[Value], gives: Sequence[Value]) -> Graph:
+    b = Builder()
+    env = {v: b.param(v.type) for v in reads}
+    for n in nodes:
+        _emit(b, n, env)
+    return b.finish(f"{graph.name}_sized", [env[v] for v in gives])
+
+
+def _emit(b: Builder, n: Node, env: dict[Value, Value]) -> None:
+    node = Node(n.op, tuple([env[v] for v in n.inputs]), n.attrs, [v.type for v in n.outs], b.scope, n.loc)
+    b.nodes.append(node)
+    env.update(zip(n.outs, node.outs, strict=True))
+
+
+def _regions(graph: Graph, numerics: Level, known: frozenset[str]) -> Graph:
+    """The same done in the regions of branches and loops."""
+    b = Builder()
+    env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
+    for n in graph.nodes:
+        attrs = n.attrs
+        if n.op.name != "sized" and any(type(v) is Graph for _, v in attrs):
+            attrs = tuple([(k, apart(v, numerics, known) if type(v) is Graph else v) for k, v in attrs])
+        node = Node(n.op, tuple([env[v] for v in n.inputs]), attrs, [v.type for v in n.outs], b.scope, n.loc)
+        b.nodes.append(node)
+        env.update(zip(n.outs, node.outs, strict=True))
+    return b.finish(graph.name, [env[r] for r in graph.results])

@@ -12,8 +12,8 @@ from tracejit.ir.found import fresh
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, int64
-from tracejit.ops.control import stage_cond, stage_while
 from tracejit.ops.flow import along
+from tracejit.ops.regions import stage_cond, stage_while
 from tracejit.tensor import convert
 from tracejit.tracing import trace_graph
 from tracejit.tree import flatten

@@ -15,7 +15,7 @@ from tracejit.context import context
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ops.control import Region, as_test, emit_cond
+from tracejit.ops.regions import Region, as_test, emit_cond
 from tracejit.tensor import Operand, Tensor, Variable
 
 Part = Callable[..., Any]

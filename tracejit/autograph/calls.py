@@ -18,7 +18,7 @@ from tracejit.autograph.values import Optional
 from tracejit.ir.op import OPS
 from tracejit.operand import _no_value
 from tracejit.ops import creation, host
-from tracejit.ops.control import as_test
+from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand

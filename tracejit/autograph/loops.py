@@ -26,7 +26,7 @@ from tracejit.errors import (
     locate,
     user_frame,
 )
-from tracejit.ops.control import Region, stage_rows, stage_scan
+from tracejit.ops.regions import Region, stage_rows, stage_scan
 from tracejit.tensor import Operand
 
 UNROLL = 4  # rows of a tensor up to which a loop over it is unrolled

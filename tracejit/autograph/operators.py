@@ -28,7 +28,7 @@ from tracejit.errors import ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ops import host
-from tracejit.ops.control import as_test
+from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import raw
 from tracejit.tensor import Operand, convert
 

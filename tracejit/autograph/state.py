@@ -11,7 +11,7 @@ from tracejit.errors import ConversionError, Location, locate, user_frame
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import int64
-from tracejit.ops.control import Region, agreed, is_value, same
+from tracejit.ops.regions import Region, agreed, is_value, same
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tree import Structure, flatten, unflatten
 

@@ -16,7 +16,7 @@ from tracejit.errors import ArgumentError, ControlFlowError, ShapeError, locate
 from tracejit.ir.dim import Dim, known_equal
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType
-from tracejit.ops.control import as_test, is_value, stage_cond, stage_scan, stage_while
+from tracejit.ops.regions import as_test, is_value, stage_cond, stage_scan, stage_while
 from tracejit.ops.tensor_array import TensorArray
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tracing import Trace, run

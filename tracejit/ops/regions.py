@@ -1,0 +1,279 @@
+"""Functions traced as the regions of branches and loops, and the nodes that they are closed into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.context import context, tracing
+from tracejit.errors import ControlFlowError, ShapeError, locate
+from tracejit.ir.dim import Dim
+from tracejit.ir.found import fresh
+from tracejit.ir.graph import Builder, Graph, Value
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType, bool_, show_shape
+from tracejit.ops.control import cond_op, saving_op, scan_op, while_op
+from tracejit.tensor import Operand, Tensor, Variable, common_dtype, convert
+from tracejit.tracing import Trace, run
+from tracejit.tree import Structure, flatten
+
+Body = Callable[..., Any]
+
+
+class Region:
+    """A function traced inside the trace at hand, not yet closed: `leaves` is its result, flat."""
+
+    def __init__(self, f: Body, args: Sequence[TensorType], name: str) -> None:
+        outer: Any = context.trace
+        self.trace, self.name = Trace(outer), name
+        self.trace.heard = bool(context.tapes) or outer.heard
+        self.params = [self.trace.param(t) for t in args]
+        self.leaves, self.structure = flatten(run(self.trace, f, self.params))
+
+    def call(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `f` with its operations in this region."""
+        with tracing(self.trace):
+            return f(*args, **kwargs)
+
+    def outside(self) -> dict[int, tuple[Any, Value]]:
+        """What the region reads from around it, by identity: the operand out there, and the parameter in here."""
+        found: dict[int, tuple[Any, Value]] = {k: (o, t._a) for k, (o, t) in self.trace.captures.items()}
+        return found | {k: (v, t._a) for k, (v, t) in self.trace.reads.items()}
+
+    def close(self, results: Sequence[Tensor], order: Sequence[int], types: dict[int, TensorType]) -> Graph:
+        """The region as a graph whose parameters are its own and then, in this order, what is captured."""
+        values = [self.trace.value(t) for t in results]
+        found = self.outside()
+        b = Builder()
+        env: dict[Value, Value] = {t._a: b.param(t.type) for t in self.params}
+        for k in order:
+            p = b.param(types[k])
+            if k in found:
+                env[found[k][1]] = p
+        for n in self.trace.builder.finish(self.name, values).nodes:
+            b.loc = n.loc
+            env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), n.attrs), strict=True))
+        b.loc = None
+        return b.finish(self.name, [env[v] for v in values])
+
+
+def _union(regions: Sequence[Region], first: Sequence[Variable]) -> tuple[list[Any], list[int], dict[int, TensorType]]:
+    """What several regions capture: the operands, the Variables `first` leading, their identities and types."""
+    operands: dict[int, Any] = {id(v): v for v in first}
+    types: dict[int, TensorType] = {}
+    for r in regions:
+        for k, (o, p) in r.outside().items():
+            operands.setdefault(k, o)
+            types.setdefault(k, p.type)
+    return list(operands.values()), list(operands), types
+
+
+def _written(regions: Sequence[Region]) -> list[Variable]:
+    found = {id(v): v for r in regions for v in r.trace.written()}
+    for r in regions:
+        for v in found.values():
+            r.trace.read(v)
+    return list(found.values())
+
+
+def _assign_all(variables: Sequence[Variable], values: Sequence[Tensor]) -> None:
+    trace: Any = context.trace
+    for v, t in zip(variables, values, strict=True):
+        trace.assign(v, t)
+
+
+def is_value(x: Any) -> bool:
+    """Whether control flow carries `x` as a tensor: tensors, arrays, numbers and sizes."""
+    return isinstance(x, (Operand, np.ndarray, np.generic, bool, int, float, complex, Dim))
+
+
+def as_test(p: Any) -> Tensor:
+    """A 0-d bool for a condition. Raises `ShapeError` for anything with more or fewer than one element."""
+    t = convert(p)
+    if tuple(t.shape) and t.size != 1:
+        raise locate(ShapeError(f"a condition has one element, this is {t.type}", remedy="tj.reduce_any or reduce_all"))
+    if tuple(t.shape):
+        t = OPS["reshape"](t, shape=())
+    return t if t.dtype.kind == "b" else OPS["cast"](t, dtype=bool_)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two Python values are one, so that it need not be carried as a tensor."""
+    if a is b:
+        return True
+    return type(a) is type(b) and isinstance(a, (bool, int, float, complex, str, bytes)) and a == b
+
+
+def stage_cond(p: Any, then: Body, orelse: Body) -> tuple[list[Any], Structure]:
+    """Both branches traced as regions of one node; the leaves of the result and their structure."""
+    test = as_test(p)
+    regions = [Region(then, (), "then"), Region(orelse, (), "orelse")]
+    a, b = regions
+    if a.structure != b.structure:
+        raise locate(ControlFlowError(f"the branches give different structures: {a.structure} and {b.structure}"))
+    pairs: list[tuple[Tensor, Tensor]] = []
+    leaves: list[Any] = []
+    for x, y in zip(a.leaves, b.leaves, strict=True):
+        if same(x, y):
+            leaves.append((x,))
+        elif is_value(x) and is_value(y):
+            leaves.append(None)
+            pairs.append(agreed(a, x, b, y))
+        else:
+            raise locate(ControlFlowError(f"the branches give {x!r} and {y!r}, which no tensor can stand for"))
+    it = iter(emit_cond(test, a, b, pairs))
+    return [next(it) if x is None else x[0] for x in leaves], a.structure
+
+
+def emit_cond(test: Tensor, a: Region, b: Region, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The node for two traced branches, which give these pairs of results; Variables are assigned what they become."""
+    writes = _written((a, b))
+    results = [[x for x, _ in pairs], [y for _, y in pairs]]
+    for r, out in zip((a, b), results, strict=True):
+        out += [r.call(r.trace.read, v) for v in writes]
+        for t in out:
+            r.trace.value(t)  # what a region gives as it came from outside is captured by this
+    operands, order, types = _union((a, b), ())
+    then, orelse = [r.close(out, order, types) for r, out in zip((a, b), results, strict=True)]
+    ys: Any = ()
+    if results[0] or not (then.pure and orelse.pure):
+        ys = cond_op(test, *operands, then=then, orelse=orelse)
+        ys = ys if type(ys) is tuple else (ys,)
+    k = len(ys) - len(writes)
+    _assign_all(writes, ys[k:])
+    return list(ys[:k])
+
+
+def agreed(a: Region, x: Any, b: Region, y: Any) -> tuple[Tensor, Tensor]:
+    """Two branches' results with one dtype, NumPy's promotion of both, and one shape."""
+    s, t = a.call(_weakly, x), b.call(_weakly, y)
+    xs = [s if isinstance(x, Operand) else x, t if isinstance(y, Operand) else y]
+    d, weak = common_dtype(xs)
+    s, t = a.call(_cast, s, d, weak), b.call(_cast, t, d, weak)
+    if tuple(s.shape) != tuple(t.shape):
+        raise locate(
+            ShapeError(f"the branches give shapes {show_shape(s.shape)} and {show_shape(t.shape)}")
+        )
+    return s, t
+
+
+def _cast(t: Tensor, d: Any, weak: bool) -> Tensor:
+    if t.dtype is d and t.type.weak == weak:
+        return t
+    return OPS["cast"](t, dtype=d, weak=True) if weak else OPS["cast"](t, dtype=d)
+
+
+def stage_while(test: Body, body: Body, init: Sequence[Any]) -> list[Tensor]:
+    """A loop as one node: `test` and `body` take the state's leaves, `body` returns as many."""
+    return stage_rows(test, body, init, 0)[0]
+
+
+def stage_rows(test: Body, body: Body, init: Sequence[Any], more: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The same with `more` further values from each step, which are stacked."""
+    trace: Any = context.trace
+    given = [x if isinstance(x, Operand) else _weakly(x) for x in init]
+    state: list[Any] = [trace.read(t) if isinstance(t, Variable) else t for t in given]
+    for _ in range(4):
+        inner = Region(body, [t.type for t in state], "body")
+        if len(inner.leaves) != len(state) + more:
+            raise locate(
+                ControlFlowError(f"the body returns {len(inner.leaves)} values for a state of {len(state)}")
+            )
+        made = [inner.call(convert, x) for x in inner.leaves[len(state) :]]
+        inner.leaves = inner.leaves[: len(state)]
+        results, state, settled = _settled(inner, state)
+        if settled:
+            break
+    outer = Region(test, [t.type for t in state], "cond")
+    ok = outer.call(as_test, outer.leaves[0])
+    if outer.trace.written():
+        raise locate(ControlFlowError("the condition of a loop assigns to a Variable"))
+    writes = _written([inner])
+    for v in writes:
+        outer.trace.read(v)
+    results = results + [inner.call(inner.trace.read, v) for v in writes]
+    for r, t in [*[(inner, t) for t in (*results, *made)], (outer, ok)]:
+        r.trace.value(t)
+    operands, order, types = _union([inner, outer], writes)
+    body_graph = inner.close([*results, *made], order, types)
+    n = len(state) + len(writes)
+    attrs: dict[str, Any] = {"cond": outer.close([ok], order, types), "body": body_graph, "n": n}
+    ys = saving_op(*state, *operands, **attrs, steps=fresh()) if more else while_op(*state, *operands, **attrs)
+    ys = ys if type(ys) is tuple else (ys,)
+    _assign_all(writes, ys[len(state) : n])
+    return list(ys[: len(state)]), list(ys[n + 1 :])
+
+
+def _weakly(x: Any) -> Tensor:
+    """A Python number as a tensor whose dtype is still open; anything else converted."""
+    if isinstance(x, Operand):
+        return x if type(x) is Tensor else convert(x)
+    if type(x) in (bool, int, float, complex):
+        d, weak = common_dtype([x])
+        return context.trace.scalar(x, d, weak and d.kind != "b")  # type: ignore[union-attr]
+    return convert(x)
+
+
+def _settled(inner: Region, state: list[Tensor]) -> tuple[list[Tensor], list[Tensor], bool]:
+    """The body's results in the types of the state, or the state in wider types and False."""
+    out, wider, same = [], [], True
+    for i, (t, x) in enumerate(zip(state, inner.leaves, strict=True)):
+        y = inner.call(_weakly, x)
+        d, weak = common_dtype([t, y if isinstance(x, Operand) else x])
+        if tuple(y.shape) != tuple(t.shape):
+            raise locate(
+                ShapeError(
+                    f"value {i} of the loop's state has shape {show_shape(t.shape)} before a step and "
+                    f"{show_shape(y.shape)} after it"
+                )
+            )
+        if d is not t.dtype or weak != t.type.weak:
+            same = False
+        out.append(inner.call(_cast, y, d, weak))
+        wider.append(_cast(t, d, weak))
+    return out, wider, same
+
+
+def stage_scan(
+    body: Body, init: Sequence[Any], rows: Sequence[Tensor], length: int | Dim, reverse: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """A loop over rows as one node: `body(states, rows)` returns the new states and what is to be stacked, as lists."""
+    state = [x if type(x) is Tensor else _weakly(x) if not isinstance(x, Operand) else convert(x) for x in init]
+    n = len(state)
+    row_types = [TensorType(t.dtype, t.type.shape[1:]) for t in rows]
+    for _ in range(4):
+        inner = Region(lambda *a: body(list(a[:n]), list(a[n:])), [*[t.type for t in state], *row_types], "body")
+        if inner.structure.kind is not tuple or len(inner.leaves) < n:
+            raise locate(ControlFlowError("the body of a scan returns its states and what is to be stacked"))
+        made = [inner.call(convert, x) for x in inner.leaves[n:]]
+        inner.leaves = inner.leaves[:n]
+        results, state, settled = _settled(inner, state)
+        if settled:
+            break
+    writes = _written([inner])
+    news = [inner.call(inner.trace.read, v) for v in writes]
+    for t in [*results, *news, *made]:
+        inner.trace.value(t)
+    operands, order, types = _union([inner], writes)
+    total = n + len(writes)
+    # Variables are states too: they stand between the states and the rows
+    graph = _moved(inner, results, news, made, order, types, n, len(writes))
+    ys = scan_op(
+        *state, *operands[: len(writes)], *rows, *operands[len(writes) :],
+        body=graph, n=total, m=len(rows), length=length, reverse=reverse,
+    )  # fmt: skip
+    ys = ys if type(ys) is tuple else (ys,)
+    _assign_all(writes, ys[n:total])
+    return list(ys[:n]), list(ys[total:])
+
+
+def _moved(
+    inner: Region, results: list[Tensor], news: list[Tensor], made: list[Tensor], order: list[int],
+    types: dict[int, TensorType], n: int, w: int,
+) -> Graph:  # fmt: skip
+    g = inner.close([*results, *news, *made], order, types)
+    own = len(inner.params)
+    params = (*g.params[:n], *g.params[own : own + w], *g.params[n:own], *g.params[own + w :])
+    return Graph(g.name, params, g.nodes, g.results)

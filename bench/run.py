@@ -17,6 +17,7 @@ peers.limit_threads()
 
 import arrays  # noqa: E402
 import bandwidth  # noqa: E402
+import control  # noqa: E402
 import processes  # noqa: E402
 import report  # noqa: E402
 import training  # noqa: E402
@@ -26,9 +27,10 @@ MAKERS: dict[str, Callable[[], Workload | Measured]] = {
     **arrays.MAKERS,
     "bandwidth": bandwidth.workload,
     **training.MAKERS,
+    **control.MAKERS,
     **processes.MAKERS,
 }
-IN_PROCESS = {**arrays.MAKERS, **training.MAKERS}
+IN_PROCESS = {**arrays.MAKERS, **training.MAKERS, **control.MAKERS}
 
 
 def options() -> argparse.Namespace:

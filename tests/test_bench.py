@@ -64,6 +64,27 @@ def test_a_workload_checks_results_before_it_times_them(bench):
         harness.measure(work, {n: Fake(n, v) for n, v in (("a", 1.0), ("b", 1.1))}, effort)
 
 
+def test_yardsticks_are_timed_but_are_no_peers_and_strays_are_let_through(bench):
+    harness = bench("harness")
+    first, other = np.arange(100.0), np.where(np.arange(100) == 7, 0.0, np.arange(100.0))
+
+    class Fake:
+        def forget(self):
+            pass
+
+    def work(strays):
+        bar = harness.Bar("", 1.0, "best")
+        loop = {"loop": lambda: lambda: other}
+        return harness.Workload("work", "", bar, lambda p: lambda: first, strays=strays, yardsticks=loop)
+
+    effort = harness.Effort(rounds=1, batch=1e-5, pause=0.0)
+    measured = harness.measure(work(0.01), {"tracejit": Fake()}, effort)
+    assert {r.framework: r.yardstick for r in measured} == {"tracejit": False, "loop": True}
+    assert harness.verdict(work(0.01).bar, measured) == (None, None)
+    with pytest.raises(AssertionError, match="differ"):
+        harness.measure(work(0.005), {"tracejit": Fake()}, effort)
+
+
 def test_numpy_and_tracejit_compute_the_same(bench):
     peers, harness, arrays, training = map(bench, ("peers", "harness", "arrays", "training"))
     opened = {name: peers.open_peer(name) for name in ("tracejit", "numpy")}

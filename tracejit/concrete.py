@@ -15,7 +15,7 @@ import numpy as np
 from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.config import config
-from tracejit.errors import Faults
+from tracejit.errors import ControlFlowError, Faults
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.text import walk
@@ -242,7 +242,16 @@ def _received(returns: Returns, found: frozenset[int], items: tuple[Any, ...]) -
 def _part_of(graph: Graph, numerics: str) -> Any:
     """A function of arrays that runs a part of a program whose sizes are known now."""
     exe = graph_executable(graph, numerics.lower(), Faults(graph.name), optimized=True)
-    return lambda arrays: [t._a for t in run_flat(exe, [wrap(a) for a in arrays])]
+    sizes = {d for n in graph.nodes for v in n.outs for d in v.shape if isinstance(d, Dim)}
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        known = exe.sizes_of(arrays)
+        for d in sizes:
+            if d.symbols <= known.keys() and size_at(d, known) < 0:
+                raise ControlFlowError(f"a size that was found when the function ran is {size_at(d, known)}: {d}")
+        return [t._a for t in run_flat(exe, [wrap(a) for a in arrays])]
+
+    return run
 
 
 RUNNERS.append(_part_of)

@@ -220,8 +220,10 @@ def replay_at(graph: Graph, args: Sequence[Operand]) -> tuple[Tensor, ...]:
         elif n.op is dim:
             y = wrap(np.array(size_at(n.attr("size"), sizes), n.out.dtype.np))
         else:
-            y = n.op(*[env[v] for v in n.inputs], **at_sizes(n.attrs, sizes))
-        env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
+            y = n.op(*[env[v] for v in n.inputs], **at_sizes(reference.without_found(n, sizes), sizes))
+        ys = y if type(y) is tuple else (y,)
+        reference.learn(n, [t._a for t in ys], sizes)
+        env.update(zip(n.outs, ys, strict=True))
     return tuple([x if type(x) is Tensor else OPS["identity"](x) for x in (env[r] for r in graph.results)])
 
 

@@ -105,7 +105,7 @@ def _module(text: str) -> ast.Module:
 def _lambda(code: types.CodeType, lines: list[str]) -> ast.Lambda:
     statement = _definition(lines, code.co_firstlineno, _last_line(code))
     found = _lambdas(code, statement) if statement is not None else []
-    if len(found) == 1:
+    if len(found) == 1 and _stands(found[0], code) and _has_columns(code):  # the line may hold other statements
         return found[0]
     try:
         module = _module("".join(lines))
@@ -132,6 +132,10 @@ def _stands(node: ast.Lambda, code: types.CodeType) -> bool:
     return all(_within(p, whole) for p in places) and not (
         places and any(all(_within(p, i) for p in places) for i in inner)
     )
+
+
+def _has_columns(code: types.CodeType) -> bool:
+    return any(p[2] is not None for p in code.co_positions())
 
 
 def _span(n: ast.expr) -> tuple[int, int, int, int]:

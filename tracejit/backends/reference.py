@@ -62,14 +62,14 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[str, int] | N
             ys = _evaluate(n, [env[v] for v in n.inputs], known)
             env.update(zip(n.outs, ys, strict=True))
             if n.op.family == "control":
-                _learn(n, ys, known)
+                learn(n, ys, known)
             for v in n.inputs:
                 if last[v] is n and v not in kept:
                     env.pop(v, None)
     return tuple([env[r] for r in graph.results])
 
 
-def _learn(n: Node, ys: Sequence[np.ndarray], sizes: dict[str, int]) -> None:
+def learn(n: Node, ys: Sequence[np.ndarray], sizes: dict[str, int]) -> None:
     """Sizes that only the node's own results tell, such as the number of steps of a loop."""
     for v, a in zip(n.outs, ys, strict=True):
         for d, k in zip(v.shape, a.shape, strict=True):
@@ -82,16 +82,20 @@ def _learn(n: Node, ys: Sequence[np.ndarray], sizes: dict[str, int]) -> None:
 def _evaluate(n: Node, xs: list[np.ndarray], sizes: dict[str, int]) -> list[np.ndarray]:
     if n.op is constant:
         return [n.attr("value").numpy(sizes)]
-    attrs = n.attrs
-    if n.op.family == "control":  # a size that the node itself will tell
-        attrs = tuple([(k, v) for k, v in attrs if not isinstance(v, Dim) or v.symbols <= sizes.keys()])
     try:
-        y = n.op.numpy(*xs, **_attrs_at(attrs, sizes))
+        y = n.op.numpy(*xs, **_attrs_at(without_found(n, sizes), sizes))
     except TracejitError as e:
         e.where = e.where or ([n.loc] if n.loc is not None else [])
         raise
     ys = y if type(y) is tuple else (y,)
     return [np.asarray(a) for a in ys]
+
+
+def without_found(n: Node, sizes: Mapping[str, int]) -> Attrs:
+    """The attributes of a node without the sizes that it will tell itself."""
+    if n.op.family != "control":
+        return n.attrs
+    return tuple([(k, v) for k, v in n.attrs if not isinstance(v, Dim) or v.symbols <= sizes.keys()])
 
 
 def _attrs_at(attrs: Attrs, sizes: dict[str, int]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Node, Value
 
 PREFIX = "found_"
-TELLERS = {"while_saving": "steps", "count_up": "size"}  # operations, and the attributes that name what they tell
+# operations, and the attributes that name what they tell
+TELLERS = {"while_saving": "steps", "count_up": "size", "positions": "size"}
 LIKELY = 1000  # what decisions made while tracing take such a size for; they are checked when it is found
 _numbers = itertools.count()
 

@@ -319,6 +319,6 @@ def unit_of(index: int, node: Node, layouts: Layouts) -> Unit:
 
 _UNITS: dict[str, Callable[[int, Node, Layouts], Unit]] = {
     "cond": CondUnit, "while": WhileUnit, "while_saving": SavingUnit, "scan": ScanUnit,
-    "sized": FoundUnit, "count_up": FoundUnit,
+    "sized": FoundUnit, "count_up": FoundUnit, "positions": FoundUnit,
 }  # fmt: skip
 CONTROL.append(unit_of)

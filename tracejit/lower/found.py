@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.errors import without_frames
+from tracejit.errors import TracejitError, without_frames
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Node, Value
@@ -95,6 +95,9 @@ class FoundUnit(Unit):
         def located_run(frame: int) -> None:
             try:
                 run(frame)
+            except TracejitError as e:
+                e.where = e.where or ([node.loc] if node.loc is not None else [])
+                raise
             except (TypeError, ValueError, IndexError) as e:
                 raise located(node, [], e) from None
 

@@ -13,7 +13,7 @@ from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueEr
 from tracejit.ir.dim import Dim, hint, product
 from tracejit.ir.graph import Value
 from tracejit.ir.types import as_dtype
-from tracejit.tensor import Operand, convert, strong
+from tracejit.tensor import Operand, Variable, convert, strong
 
 Size = int | Dim
 LARGEST = 64  # elements up to which a traced integer tensor's value is worked out
@@ -124,6 +124,16 @@ def floating(x: Any) -> Operand:
     if t.dtype.kind in "fc":
         return t
     return convert(t, "float32" if t.dtype.bits <= 16 else "float64")
+
+
+def waits(x: Operand) -> bool:
+    """Whether the values of a tensor are known only when the program runs."""
+    if isinstance(x, Variable):
+        return context.trace is not None
+    if type(x._a) is not Value or context.trace is None or known(x._a) is not None:
+        return False
+    context.trace.need_value(x._a)  # type: ignore[attr-defined]
+    return True
 
 
 def eager_only(x: Operand, what: str) -> np.ndarray:

@@ -127,6 +127,8 @@ def _below(v: Value, n: Size) -> bool:
     node = v.node
     if node is None:
         return False
+    if node.op.name == "positions":
+        return _same(node.inputs[0].shape[0], n)
     if node.op.name in ("argsort", "top_k", "argmax", "argmin"):
         return _same(node.inputs[0].shape[node.attr("axis")], n)
     return node.op.name == "iota" and _same(node.attr("shape")[node.attr("axis")], n)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import Dim
-from tracejit.ir.found import symbols_in
+from tracejit.ir.dim import Dim, product
+from tracejit.ir.found import fresh, symbols_in
 from tracejit.ir.graph import Graph
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType, int64
-from tracejit.tensor import convert
+from tracejit.tensor import Operand, Tensor, convert
 
 
 def _infer_count(n: TensorType, size: Dim) -> TensorType:
@@ -31,6 +31,33 @@ count_up = Op(
     "count_up", "control", _infer_count, _count, arity=1, dtypes="iu", special="tells",
     doc="0, 1, … n - 1 for a number that the program computes, which from then on is the size of an axis.",
 )  # fmt: skip
+
+
+def _infer_positions(mask: TensorType, size: Dim) -> TensorType:
+    if mask.dtype.kind != "b" or len(mask.shape) != 1:
+        raise DTypeError(f"positions are those of a mask with one axis, not {mask}")
+    return TensorType(int64, (size,))
+
+
+positions = Op(
+    "positions", "control", _infer_positions, lambda mask, size=None: np.flatnonzero(mask), arity=1, dtypes="b",
+    special="tells", doc="Where a mask with one axis is true, in ascending order.",
+)  # fmt: skip
+
+
+def hits(mask: Operand) -> Tensor:
+    """Where a mask is true, in row-major order; how often that is the program finds out."""
+    flat = OPS["reshape"](mask, shape=(product(tuple(mask.shape)),)) if len(mask.shape) != 1 else mask
+    return positions(flat, size=fresh())  # type: ignore[no-any-return]
+
+
+def coordinates(mask: Operand) -> list[Tensor]:
+    """The same as an index for each axis."""
+    rest, out = hits(mask), []
+    for d in reversed(tuple(mask.shape)[1:]):
+        out.append(OPS["floormod"](rest, d))
+        rest = OPS["floordiv"](rest, d)
+    return [rest, *reversed(out)]
 
 
 def _infer_sized(*xs: TensorType, body: Graph, numerics: str) -> Any:

@@ -12,9 +12,10 @@ from tracejit.ir.dim import Dim, product
 from tracejit.ir.graph import Value
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
+from tracejit.ops import found
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_size, as_sizes, known, operand
+from tracejit.ops.args import Size, as_size, as_sizes, known, operand, waits
 from tracejit.ops.check import require_index
 from tracejit.ops.select import linear_index
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
@@ -131,8 +132,8 @@ def components(x: Operand, key: tuple) -> list[Any]:
         else:
             k = _listed(k)
             arrays = _array(k)
-            if isinstance(k, np.ndarray) and k.dtype == np.bool_:
-                masks.append((arrays[0], k.shape))
+            if isinstance(k, (np.ndarray, Operand)) and k.dtype.kind == "b":
+                masks.append((arrays[0], tuple(k.shape)))
             parts += arrays
     used = sum(k is not None and k is not Ellipsis for k in parts)
     if used > x.ndim:
@@ -166,6 +167,8 @@ def _array(k: Any) -> list[Any]:
         t = E.identity(t)
     kind = t.dtype.kind
     if kind == "b":
+        if type(t._a) is Value and t.ndim and waits(t):
+            return list(found.coordinates(t))
         if type(t._a) is Value:
             raise locate(
                 TracedValueError(

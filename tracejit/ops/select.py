@@ -12,10 +12,11 @@ from tracejit.ir.dim import known_equal, product
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, as_dtype, int32, int64, show_shape
 from tracejit.ops import elementwise as E
+from tracejit.ops import found
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, operand, require
+from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, operand, require, waits
 from tracejit.ops.array import cut, expand_dims, moveaxis
 from tracejit.ops.check import may_be_negative, require_below, require_index
 from tracejit.ops.creation import counter
@@ -26,24 +27,28 @@ from tracejit.tensor import Operand, Tensor, convert, quietly, wrap
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
     """x where the condition is true, y elsewhere, with broadcasting; gradients of the side not taken are zero.
 
-    With the condition alone: the positions where it is true, one row each (int64; not while tracing).
+    With the condition alone: the positions where it is true, one row each (int64).
     """
     if x is None and y is None:
-        mask = eager_only(operand(condition), "where with one argument")
+        m = operand(condition)
+        if waits(m):
+            m = m if m.dtype.kind == "b" else E.not_equal(m, 0)
+            return S.concat(*[S.reshape(i, shape=(i.shape[0], 1)) for i in found.coordinates(m)], axis=1)
+        mask = eager_only(m, "where with one argument")
         return wrap(quietly(lambda: np.argwhere(mask).astype(np.int64)))
     require(x is not None and y is not None, "where takes both x and y, or neither")
     return E.where(condition, x, y)
 
 
 def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_mask") -> Tensor:
-    """The elements, or slices from `axis` on, where the mask is true (not while tracing)."""
+    """The elements, or slices from `axis` on, where the mask is true."""
     x, m = operand(tensor), operand(mask)
     if m.dtype.kind != "b" or not m.ndim:
         raise locate(DTypeError(f"a mask is boolean and has an axis, not {m.type}"))
     at = as_axis(0 if axis is None else axis, x.ndim)
     if tuple(x.shape[at : at + m.ndim]) != tuple(m.shape):
         raise locate(ShapeError(f"a mask of {show_shape(m.shape)} does not fit {show_shape(x.shape)} at axis {at}"))
-    hits = convert(np.flatnonzero(eager_only(m, "boolean_mask")))
+    hits = found.hits(m) if waits(m) else convert(np.flatnonzero(eager_only(m, "boolean_mask")))
     flat = S.reshape(x, shape=(*x.shape[:at], product(tuple(m.shape)), *x.shape[at + m.ndim :]))
     return I.gather(flat, hits, axis=at)
 

@@ -70,7 +70,7 @@ def _extract(graph: Graph, name: str, inputs: Iterable[Value], results: Iterable
     b = Builder()
     env = {v: b.param(v.type) for v in inputs}
     results = list(results)
-    needed = _needed([*results, *[v for n in effects for v in n.inputs]], set(env), tellers_of(graph))
+    needed = _needed([*results, *[v for n in effects for v in n.inputs]], set(env), _tellers(graph, env))
     for n in graph.nodes:
         if (n.pure and not needed.isdisjoint(n.outs)) or n in effects:
             b.loc = n.loc
@@ -92,6 +92,12 @@ def _needed(results: Iterable[Value], given: set[Value], tellers: dict[str, Valu
     return out
 
 
+def _tellers(graph: Graph, given: Iterable[Value]) -> dict[str, Value]:
+    """What tells the sizes that the program finds out, but those that the shapes of `given` tell."""
+    told = {s for v in given for s in _bare(v)}
+    return {s: v for s, v in tellers_of(graph).items() if s not in told}
+
+
 def _reads(v: Value, tellers: dict[str, Value]) -> list[Value]:
     """What a value is computed from, and what tells its sizes where the program finds them out."""
     assert v.node is not None
@@ -104,7 +110,7 @@ def _reads(v: Value, tellers: dict[str, Value]) -> list[Value]:
 # --- what to keep -------------------------------------------------------------------------------------------------
 def _residuals(joint: Graph, params: int, results: int, late: set[Value]) -> list[Value]:
     """The values that the forward half hands over: the cheapest cut between what it must compute and what is read."""
-    tellers = tellers_of(joint)
+    tellers = _tellers(joint, joint.params[params:])
     behind = _needed(joint.results[results:], set(), tellers)
     read = {x for n in joint.nodes if not late.isdisjoint(n.inputs) and not behind.isdisjoint(n.outs) for x in n.inputs}
     read |= {x for n in joint.nodes if not n.pure and not late.isdisjoint(n.inputs) for x in n.inputs}
@@ -204,7 +210,7 @@ def _size_givers(
     joint: Graph, kept: list[Value], own: tuple[Value, ...], cotangents: tuple[Value, ...], results: int
 ) -> list[Value]:
     """Parameters that the backward half must also take to know the sizes of its symbols."""
-    inside = _needed(joint.results[results:], set(kept), tellers_of(joint))
+    inside = _needed(joint.results[results:], set(kept), _tellers(joint, [*kept, *cotangents]))
     used = {s for v in inside for s in _symbols(v)}
     known = {s for v in [*kept, *cotangents] for s in _bare(v)}
     out = []

@@ -26,8 +26,11 @@ from tracejit.errors import (
     locate,
     user_frame,
 )
+from tracejit.ir.dim import Dim
+from tracejit.ir.op import OPS
+from tracejit.ir.types import int64
 from tracejit.ops.regions import Region, stage_rows, stage_scan
-from tracejit.tensor import Operand
+from tracejit.tensor import Operand, Tensor
 
 UNROLL = 4  # rows of a tensor up to which a loop over it is unrolled
 COPIES = 1024  # steps of which there may be copies where no loop can be made
@@ -130,7 +133,7 @@ def for_(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Se
 
 def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]):
     """A loop over row numbers from `first` up to n, as one node."""
-    place: list[Any] = [first]
+    place: list[Any] = [_counter(first)]
 
     def inner_get() -> Any:
         return (place[0], *get())
@@ -145,13 +148,31 @@ def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Pa
 
     def step() -> None:
         i = place[0]
-        body(row_of(it, i))
-        place[0] = i + 1
+        body(row_of(it, _as_row(it, i)))
+        place[0] = OPS["add"](i, 1)
 
-    go = test()
+    if isinstance(n, (int, Dim)) and not first < n:
+        return
+    go = more() if more is not None else True
     if not traced(go) and not go:
         return
     _loop(test, step, inner_get, inner_put, ("the row number", *names))
+
+
+def _counter(first: int) -> Tensor:
+    """A row number, which stays below the number of rows and so cannot overflow."""
+    return OPS["cast"](first, dtype=int64)  # type: ignore[no-any-return]
+
+
+def _as_row(it: Any, i: Tensor) -> Tensor:
+    """A row number in the type of a range of tensors, else as a number."""
+    start = getattr(it, "start", None)
+    return OPS["cast"](i, dtype=start.dtype) if isinstance(start, Operand) else _as_number(i)
+
+
+def _as_number(i: Tensor) -> Tensor:
+    """A row number as Python's own integer, which gives way to other dtypes."""
+    return OPS["cast"](i, dtype=int64, weak=True)  # type: ignore[no-any-return]
 
 
 def _python_for(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> None:
@@ -221,15 +242,16 @@ def _scanned(it: Any, n: Any, body: Part, state: State) -> None:
         def step(states: list[Any], xs: list[Any], template: Template = template) -> tuple[Any, ...]:
             start = template.values(states[1:])
             state.put(start)
-            row = row_of(it, states[0]) if isinstance(it, builtins.range) else with_rows(it, xs, states[0])
+            i = _as_number(states[0])
+            row = row_of(it, i) if isinstance(it, builtins.range) else with_rows(it, xs, i)
             if not reaches_end(lambda: body(row)):
                 state.put(start)
             new = state.get()
-            return (states[0] + 1, *template.leaves(new), *template.grown(new))
+            return (OPS["add"](states[0], 1), *template.leaves(new), *template.grown(new))
 
         try:
             with places.watched() as log:
-                last, made = stage_scan(step, [0, *template.first()], rows, n, False)
+                last, made = stage_scan(step, [_counter(0), *template.first()], rows, n, False)
         except Changes as e:
             carried |= e.which
             continue

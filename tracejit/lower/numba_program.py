@@ -13,6 +13,7 @@ from tracejit.errors import ArgumentError
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
 from tracejit.lower.emit_numba import PARTS, emit
+from tracejit.lower.found import FoundUnit
 from tracejit.lower.numba_access import Placement, Size, place, place_parts, same
 from tracejit.lower.numba_args import Argument, Setting, Written
 from tracejit.lower.numba_dialect import CPU, Dialect
@@ -205,6 +206,8 @@ class ModulePrinter:
         if isinstance(u, NodeUnit):
             self._host(u)
             return
+        if isinstance(u, FoundUnit):
+            raise ArgumentError(f"a program with a {u.describe()} has no form as Numba source")
         for v in u.writes:
             shape = self.shape(v.shape)
             self.out.line(f"{self.label(v)} = np.empty({shape}, {numpy_type(v.dtype)})")

@@ -75,3 +75,24 @@ def leak():
 def test_tensors_that_outlive_their_trace_are_named(use):
     with pytest.raises(LeakedTensorError, match="made at test_review_dtypes"):
         use(leak(), tj.ones(3))
+
+
+# --- what already is a tensor is no more narrowed than an array is ----------------------------------------------------
+@pytest.mark.parametrize(
+    "value, dtype", [(2**40, "int32"), (1.5, "int32"), (300, "int8"), (1 + 2j, "float32"), (-1, "uint8")]
+)
+@pytest.mark.parametrize("make", [tj.convert_to_tensor, tj.constant, tj.Variable])
+def test_a_tensor_is_not_narrowed_silently(make, value, dtype):
+    t = tj.constant([value])
+    with pytest.raises(tj.errors.DTypeError):
+        make(t, dtype=dtype)
+    if make is not tj.Variable:
+        with pytest.raises(tj.errors.DTypeError):
+            tj.function(lambda t: make(t, dtype=dtype))(t)
+
+
+def test_large_unsigned_integers_beside_small_ones():
+    assert tj.constant([2**63, 7], dtype=tj.uint64).numpy().tolist() == [2**63, 7]
+    assert tj.Variable(tj.zeros((2,), tj.uint64)).assign([2**64 - 1, 0]).numpy().tolist() == [2**64 - 1, 0]
+    with pytest.raises(tj.errors.DTypeError):
+        tj.constant([2**64, 7], dtype=tj.uint64)

@@ -31,6 +31,9 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
     except ValueError as e:
         raise locate(ShapeError(f"the nested lists have no regular shape: {e}")) from None
     if dtype is not None:
+        if dtype.name == "uint64" and a.dtype == np.float64 and all(type(n) is int for n in _elements(x)):
+            if all(0 <= n < 2**64 for n in _elements(x)):  # of which NumPy makes float64 if some are below 2^63
+                return quietly(np.array, x, np.uint64)
         if a.dtype.kind in "biufcV":
             return _converted(a, dtype)
         if dtype.kind in "fc" and _only_integers(a):
@@ -75,6 +78,24 @@ def _only_python(x: Any) -> bool:
             return False
         x = x[0]
     return not isinstance(x, (np.ndarray, np.generic))
+
+
+def convert_unharmed(x: Any, dtype: Any = None) -> Tensor:
+    """As `convert`, but refuses a tensor whose values the dtype need not hold, as it does an array's."""
+    if dtype is not None and isinstance(x, Operand):
+        d, a = as_dtype(dtype), x._a
+        if type(a) is not Value:
+            _converted(a, d)
+        elif not a.type.weak and not _holds(a.type.dtype, d):
+            raise locate(DTypeError(f"a traced tensor {a.type} need not fit {d.name}", remedy="tj.cast"))
+    return convert(x, dtype)
+
+
+def _holds(a: DType, b: DType) -> bool:
+    """Whether `b` takes values of `a` as an array's are taken: rounded perhaps, but of the same kind and range."""
+    if a.kind in "iu" and b.kind in "iu":
+        return bool(b.min <= a.min and a.max <= b.max)
+    return not (a.kind in "fc" and b.kind in "biu") and not (a.kind == "c" and b.kind == "f")
 
 
 def convert(x: Any, dtype: Any = None) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.context import activity, context
-from tracejit.conversion import _fits, _floating, _strong, common_dtype, convert, strong, to_array
+from tracejit.conversion import _fits, _floating, _strong, common_dtype, convert, convert_unharmed, strong, to_array
 from tracejit.errors import ArgumentError, DTypeError, OutOfRangeError, TracejitError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
@@ -48,6 +48,7 @@ __all__ = [
     "check",
     "common_dtype",
     "convert",
+    "convert_unharmed",
     "door",
     "is_tensor",
     "leaked",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import context
-from tracejit.conversion import convert
+from tracejit.conversion import convert, convert_unharmed
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -57,7 +57,7 @@ class Variable(Operand):
         if trace is not None and not hasattr(trace, "make"):
             _refuse_in_trace()
         value = initial_value() if callable(initial_value) else initial_value
-        t = convert(value, dtype)
+        t = convert_unharmed(value, dtype)
         own = tuple(t.shape) if trace is None else tuple([int(d) for d in t.shape])
         if shape is not None and tuple(shape) != own:
             raise locate(ShapeError(f"initial_value has shape {own}, shape= asks for {tuple(shape)}"))

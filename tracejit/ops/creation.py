@@ -16,7 +16,7 @@ from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, as_axis, as_size, as_sizes, known, operand, require
 from tracejit.ops.define import numpy_name
 from tracejit.ops.shape import broadcast_to, iota, reshape
-from tracejit.tensor import Operand, Tensor, common_dtype, convert, run_silently, wrap
+from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, run_silently, wrap
 from tracejit.tracing import constant as constant_row
 
 
@@ -45,12 +45,12 @@ def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, nam
     given. Raises `DTypeError` for what is no number and for integers outside the dtype's range, `ShapeError` for
     ragged lists.
     """
-    return convert(value, dtype)
+    return convert_unharmed(value, dtype)
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Tensor:
     """A Tensor with this value; `shape` reshapes it, or repeats a single element."""
-    t = convert(value, dtype)
+    t = convert_unharmed(value, dtype)
     if shape is None:
         return t
     want = as_sizes(shape)

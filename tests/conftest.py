@@ -3,4 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault("TRACEJIT_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "tracejit"))
+
+
+@pytest.fixture
+def twins(capsys):
+    """Plays a scene with plain functions and with traced ones, and compares what is seen."""
+    from python_twins import play  # which loads tracejit, whose cache folder has to be set before
+
+    return lambda scene: play(scene, capsys)

@@ -161,3 +161,19 @@ def in_threads(count: int, work: Callable[[int], object]) -> None:
         t.join(60)
         assert not t.is_alive()
     assert not errors
+
+
+def central_differences(f: Callable[..., Any], xs: Sequence[np.ndarray], h: float = 1e-6) -> list[np.ndarray]:
+    """Gradients of a scalar function of arrays by central differences."""
+    out = []
+    for k, x in enumerate(xs):
+        g = np.zeros_like(x)
+        for i in np.ndindex(*x.shape):
+            ends = []
+            for s in (h, -h):
+                moved = x.copy()
+                moved[i] += s
+                ends.append(float(f(*[tj.constant(moved if j == k else y) for j, y in enumerate(xs)])))
+            g[i] = (ends[0] - ends[1]) / (2 * h)
+        out.append(g)
+    return out

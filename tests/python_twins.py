@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 import tracejit as tj
+from tracejit.errors import TracejitError
 
 Wrap = Callable[..., Any]
 
@@ -44,3 +46,12 @@ def play(scene: Callable[[Wrap], Any], capsys: Any) -> None:
     got, printed_too = seen(scene(tj.function)), capsys.readouterr().out
     compare(got, want)
     assert printed_too == printed
+
+
+def failure(f: Callable[..., Any], *args: Any) -> str:
+    """The text of the error that a call ends in, which is short."""
+    with pytest.raises(TracejitError) as caught:
+        f(*args)
+    text = str(caught.value)
+    assert len(text.splitlines()) <= 12, text
+    return text

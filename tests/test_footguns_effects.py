@@ -5,17 +5,11 @@ import logging
 
 import numpy as np
 import pytest
-from python_twins import play
 
 import tracejit as tj
 
 X = np.array([1.0, -2.0, 3.0])
 COUNT = 0
-
-
-@pytest.fixture
-def twins(capsys):
-    return lambda scene: play(scene, capsys)
 
 
 class Settings:

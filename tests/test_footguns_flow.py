@@ -2,26 +2,13 @@
 
 import numpy as np
 import pytest
-from python_twins import play
+from python_twins import failure
 
 import tracejit as tj
 from tracejit.errors import LeakedTensorError, TracedValueError, TracejitError
 
 X = np.array([1.0, -2.0, 3.0])
 ONE, MINUS_ONE = tj.constant(1.0), tj.constant(-1.0)
-
-
-@pytest.fixture
-def twins(capsys):
-    return lambda scene: play(scene, capsys)
-
-
-def failure(f, *args):
-    with pytest.raises(TracejitError) as caught:
-        f(*args)
-    text = str(caught.value)
-    assert len(text.splitlines()) <= 12, text
-    return text
 
 
 def line(f, k):

@@ -1,17 +1,10 @@
 """Footguns of state: Variables made, assigned and read in traced functions behave as in Python."""
 
 import numpy as np
-import pytest
-from python_twins import play
 
 import tracejit as tj
 
 X = np.array([1.0, -2.0, 3.0])
-
-
-@pytest.fixture
-def twins(capsys):
-    return lambda scene: play(scene, capsys)
 
 
 # --- Variables and state ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+from helpers import central_differences
 
 import tracejit as tj
 from tracejit.errors import GradientError
@@ -13,22 +14,6 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3))
 W = RNG.normal(size=(3, 5)) * 0.5
 B = RNG.normal(size=5)
-
-
-def numeric(f, xs, h=1e-6):
-    """Gradients of a scalar function of arrays by central differences."""
-    out = []
-    for k, x in enumerate(xs):
-        g = np.zeros_like(x)
-        for i in np.ndindex(*x.shape):
-            ends = []
-            for s in (h, -h):
-                moved = x.copy()
-                moved[i] += s
-                ends.append(float(f(*[tj.constant(moved if j == k else y) for j, y in enumerate(xs)])))
-            g[i] = (ends[0] - ends[1]) / (2 * h)
-        out.append(g)
-    return out
 
 
 def close(got, want, tol=1e-9):
@@ -78,7 +63,7 @@ def test_a_tape_inside_a_trace(name):
     y, eager = gradients(*ts)
     traced_y, traced = tj.function(gradients)(*ts)
     close(traced_y, y)
-    for g, t, n in zip(eager, traced, numeric(f, (X, W, B)), strict=True):
+    for g, t, n in zip(eager, traced, central_differences(f, (X, W, B)), strict=True):
         close(t, g)
         close(t, n, 2e-6)
 
@@ -182,7 +167,7 @@ def test_a_traced_function_under_a_tape(name):
     f = FUNCTIONS[name]
     traced = tj.function(f)
     ts = [tj.constant(a) for a in (X, W, B)]
-    want = numeric(f, (X, W, B))
+    want = central_differences(f, (X, W, B))
     for _ in range(2):
         with tj.GradientTape() as tape:
             tape.watch(ts)

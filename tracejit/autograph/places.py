@@ -6,6 +6,7 @@ import collections
 import threading
 import types
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ def is_container(x: Any, method: str = "") -> bool:
 
 
 
-class Place:
+class Place(ABC):
     """Somewhere a value is kept. `owner` is held, so that `key`, which is made from its identity, stays its own."""
 
     __slots__ = ("key", "name", "owner", "at")
@@ -34,11 +35,13 @@ class Place:
         self.key = (kind, id(owner), at)
         self.name, self.owner, self.at = name, owner, at
 
+    @abstractmethod
     def get(self) -> Any:
-        raise NotImplementedError
+        """What is kept there; Undefined if nothing is."""
 
+    @abstractmethod
     def put(self, value: Any) -> None:
-        raise NotImplementedError
+        """Keep another value there."""
 
     def lasting(self) -> Place:
         """The place for use after the trace: objects of the user's are not kept alive by it."""

@@ -15,24 +15,18 @@ from tracejit.lower.binding import Binding, Held, Loop, Scratch
 from tracejit.lower.block import CONTROL, Block, State
 from tracejit.lower.found import FoundUnit, hold, words_of
 from tracejit.lower.hostunit import HostUnit
-from tracejit.lower.units import Unit
+from tracejit.lower.units import BasesUnit, Unit
 from tracejit.passes.layout import Layouts
 from tracejit.runtime.records import Copy, Host, Jump, JumpIfFalse, Kernel, StepRecord, Swap, moved
 
 STEPS = 64  # of a loop whose length is not known, when its work is estimated
 
 
-class ControlUnit(Unit):
+class ControlUnit(BasesUnit):
     """A node with regions, each of them a block. The regions' parameters lie where the operands lie."""
 
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
-        self.node = node
-        self.bases: list[Value] = []
-        for v in node.inputs:
-            lay = layouts.of(v)
-            assert lay is not None
-            self.bases.append(lay.base)
-        super().__init__(index, self.bases, list(node.outs))
+        super().__init__(index, node, layouts)
         self.blocks = self.regions()
 
     @abstractmethod
@@ -53,13 +47,8 @@ class ControlUnit(Unit):
         return "\n".join([self.node.op.name, *["   " + x for x in inner]])
 
 
-class RegisterUnit(Unit):
+class RegisterUnit(BasesUnit):
     """Branches and loops among single elements: one native function."""
-
-    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
-        self.node = node
-        self.bases = [lay.base for lay in map(layouts.of, node.inputs) if lay is not None]
-        super().__init__(index, self.bases, list(node.outs))
 
     def sources(self) -> list[compiler.Source]:
         return [compiler.of_region(self.node)]

@@ -14,7 +14,7 @@ from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.lower.binding import Binding, Held
 from tracejit.lower.hostunit import array_at, located
-from tracejit.lower.units import Unit
+from tracejit.lower.units import BasesUnit
 from tracejit.passes.layout import Layouts
 from tracejit.runtime.records import Host, StepRecord
 
@@ -35,18 +35,12 @@ def hold(words: Words, held: Held, x: object) -> None:
         ctypes.pythonapi.Py_DecRef(ctypes.cast(old, ctypes.py_object))
 
 
-class FoundUnit(Unit):
+class FoundUnit(BasesUnit):
     """An operation that tells a size, or a part of the program that has waited for one."""
 
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
-        self.node = node
-        self.bases: list[Value] = []
-        for v in node.inputs:
-            lay = layouts.of(v)
-            assert lay is not None
-            self.bases.append(lay.base)
         self.run: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]] | None = None
-        super().__init__(index, self.bases, list(node.outs))
+        super().__init__(index, node, layouts)
 
     def may_raise(self) -> bool:
         return True

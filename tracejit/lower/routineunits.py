@@ -60,6 +60,12 @@ class RoutineUnit(NodeUnit):
         assert s is not None
         return s
 
+    def lines_along(self, b: Binding, axis: int) -> tuple[int, int, int]:
+        """The first operand as lines along an axis: how many, how long, and how many stand side by side."""
+        shape = tuple(b.size(d) for d in self.node.inputs[0].shape)
+        inner = math.prod(shape[axis + 1 :])
+        return math.prod(shape[:axis]) * inner, shape[axis], inner
+
     def pointer(self, b: Binding, i: int) -> int:
         lay = self.layout(i)
         return b.slot_at(lay.base, lay.offset, self.node.inputs[i].dtype.size)
@@ -244,9 +250,7 @@ class SortUnit(RoutineUnit):
 
     def steps(self, b: Binding) -> list[StepRecord]:
         x, axis = self.node.inputs[0], self.axis
-        shape = tuple(b.size(d) for d in x.shape)
-        size, inner = shape[axis], math.prod(shape[axis + 1 :])
-        lines = math.prod(shape[:axis]) * inner
+        lines, size, inner = self.lines_along(b, axis)
         if not lines * size:
             return []
         groups = min(lines, 4 * b.threads)
@@ -254,7 +258,7 @@ class SortUnit(RoutineUnit):
         operands = self.operands(
             b, SORT, out=b.slot(self.node.out), x=self.pointer(b, 0), scratch=scratch, size=size, inner=inner,
             outer_step=self.step(0, 0, axis), step=self.step(0, axis, axis + 1),
-            inner_step=self.step(0, axis + 1, len(shape)), lines=lines, groups=groups,
+            inner_step=self.step(0, axis + 1, len(x.shape)), lines=lines, groups=groups,
         )  # fmt: skip
         return [b.launch(b.code(self.source(size)), operands, groups, lines * size * 16, self.describe(), one=True)]
 
@@ -283,10 +287,7 @@ class ValuesUnit(RoutineUnit):
         return [self.lines]
 
     def steps(self, b: Binding) -> list[StepRecord]:
-        x, axis = self.node.inputs[0], self.axis
-        shape = tuple(b.size(d) for d in x.shape)
-        size, inner = shape[axis], math.prod(shape[axis + 1 :])
-        lines = math.prod(shape[:axis]) * inner
+        lines, size, inner = self.lines_along(b, self.axis)
         if not lines * size:
             return []
         if lines == 1 and b.threads > 1 and size >= 2 * SORT_PIECE:

@@ -162,6 +162,19 @@ class LoopUnit(Unit):
         return "+".join(n.op.name for n in self.group.nodes)
 
 
+class BasesUnit(Unit):
+    """A node whose operands are whole buffers."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        self.node = node
+        self.bases: list[Value] = []
+        for v in node.inputs:
+            lay = layouts.of(v)
+            assert lay is not None
+            self.bases.append(lay.base)
+        super().__init__(index, self.bases, list(node.outs))
+
+
 class NodeUnit(Unit):
     """An op by itself, with the places of its operands."""
 

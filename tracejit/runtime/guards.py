@@ -8,6 +8,7 @@ import ctypes
 import struct
 import types
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Any, Final
@@ -121,7 +122,7 @@ def _is_data(descriptor: Any) -> bool:
     return descriptor is not MISSING and (hasattr(cls, "__set__") or hasattr(cls, "__delete__"))
 
 
-class Guard:
+class Guard(ABC):
     """A place that a trace has read, and what was there. `label` names it: "global G", "attribute Model.training"."""
 
     __slots__ = ("key", "label", "owner", "held")
@@ -133,9 +134,9 @@ class Guard:
             was = Parts(x, tuple, "a tuple") if type(x) is tuple and not is_plain(x) else Held(x)
         self.held = was
 
+    @abstractmethod
     def now(self) -> Any:
         """What is there now."""
-        raise NotImplementedError
 
     def holds(self) -> bool:
         return self.owner() is not None and self.held.is_still(self.now())

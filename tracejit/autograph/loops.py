@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tracejit.autograph import hostcalls, places, reads
@@ -60,28 +60,38 @@ def staged(test: Part, body: Part, state: State) -> None:
     if isinstance(after, State):
         staged(test, body, after)
         return
-    carried: set[tuple[str, int]] = set()
-    for _ in builtins.range(8):
-        template = settle(state.names, before, after, user_frame(2), carried)
-        more = sum(p.more for p in template.parts)
 
-        def enter(leaves: Sequence[Any], template: Template = template) -> None:
+    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
+        def enter(leaves: Sequence[Any]) -> None:
             state.put(template.values(leaves))
 
         def check(*leaves: Any) -> Any:
             enter(leaves)
             return test()
 
-        def step(*leaves: Any, template: Template = template) -> Any:
+        def step(*leaves: Any) -> Any:
             enter(leaves)
             if not reaches_end(body):
                 enter(leaves)
             new = state.get()
             return [*template.leaves(new), *template.grown(new)]
 
+        return stage_rows(check, step, template.first(), sum(p.more for p in template.parts))
+
+    _settled(state, before, after, stage)
+
+
+def _settled(
+    state: State, before: Sequence[Any], after: Sequence[Any],
+    stage: Callable[[Template], tuple[Sequence[Any], Sequence[Tensor]]],
+) -> None:  # fmt: skip
+    """The node that `stage` makes once it is known which variables the steps change; they get their last values."""
+    carried: set[tuple[str, int]] = set()
+    for _ in builtins.range(8):
+        template = settle(state.names, before, after, user_frame(2), carried)
         try:
             with places.watched() as log:
-                last, made = stage_rows(check, step, template.first(), more)
+                last, made = stage(template)
         except Changes as e:
             carried |= e.which
             continue
@@ -235,11 +245,9 @@ def _scanned(it: Any, n: Any, body: Part, state: State) -> None:
     if isinstance(after, State):
         _scanned(it, n, body, after)
         return
-    carried: set[tuple[str, int]] = set()
-    for _ in builtins.range(8):
-        template = settle(state.names, before, after, user_frame(2), carried)
 
-        def step(states: list[Any], xs: list[Any], template: Template = template) -> tuple[Any, ...]:
+    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
+        def step(states: list[Any], xs: list[Any]) -> tuple[Any, ...]:
             start = template.values(states[1:])
             state.put(start)
             i = _as_number(states[0])
@@ -249,18 +257,10 @@ def _scanned(it: Any, n: Any, body: Part, state: State) -> None:
             new = state.get()
             return (OPS["add"](states[0], 1), *template.leaves(new), *template.grown(new))
 
-        try:
-            with places.watched() as log:
-                last, made = stage_scan(step, [_counter(0), *template.first()], rows, n, False)
-        except Changes as e:
-            carried |= e.which
-            continue
-        finally:
-            places.restore(log)
-            state.put(before)
-        state.set(template.values(last[1:], made))
-        return
-    raise locate(ConversionError("the variables of a loop go on changing their types"))
+        last, made = stage_scan(step, [_counter(0), *template.first()], rows, n, False)
+        return last[1:], made
+
+    _settled(state, before, after, stage)
 
 
 def _guarded(steps: Iterator[Any], go: Any, body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:

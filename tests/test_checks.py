@@ -297,3 +297,23 @@ def test_a_label_out_of_range_in_training():
     before = w.numpy()
     assert isinstance(failure(step, M, np.array([0, 4])), OutOfRangeError)
     np.testing.assert_array_equal(before, w.numpy())
+
+
+@pytest.mark.parametrize("y", [-1, np.array([1, -2]), tj.constant([-1, 3]), tj.constant(-5, tj.int64)], ids=str)
+@pytest.mark.parametrize("run", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_negative_powers_of_integers_are_refused(run, y):
+    x = tj.constant([2, 3])
+    with pytest.raises(tj.errors.ArgumentError, match="negative power of integers"):
+        run(lambda x, y: x**y)(x, y)
+    with pytest.raises(tj.errors.ArgumentError, match="negative power of integers"):
+        run(lambda y: tj.pow(2, y))(tj.convert_to_tensor(y))
+    assert run(lambda x, y: x**y)(tj.cast(x, tj.float64), y).dtype is tj.float64
+
+
+def test_powers_of_integers_that_may_be_negative_are_looked_at_when_the_program_runs():
+    f = tj.function(lambda x, y: x**y)
+    x = tj.constant([2, 3])
+    np.testing.assert_array_equal(f(x, tj.constant([3, 0])), [8, 1])
+    with pytest.raises(tj.errors.ArgumentError, match="negative power of integers"):
+        f(x, tj.constant([3, -1]))
+    assert f.experimental_get_tracing_count() == 1

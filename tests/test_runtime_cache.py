@@ -284,6 +284,15 @@ def test_damaged_entries_are_deleted(tmp_path, damage):
     assert c.get("a") == b"good" * 100
 
 
+def test_a_folder_in_the_place_of_an_entry_is_deleted(tmp_path):
+    c = DiskCache(tmp_path)
+    (tmp_path / "a.o" / "inside").mkdir(parents=True)
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert c.get("a") is None
+    c.put("a", b"good")
+    assert DiskCache(tmp_path).get("a") == b"good"
+
+
 def test_an_entry_under_another_name_is_not_taken(tmp_path):
     c = DiskCache(tmp_path)
     c.put("a", b"of a")

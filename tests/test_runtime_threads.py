@@ -353,7 +353,7 @@ def test_pools_of_forked_processes(kind):
 
 
 def python(code, **environment):
-    env = {k: v for k, v in os.environ.items() if k not in ("TRACEJIT_NUM_THREADS", "OMP_NUM_THREADS")} | environment
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")} | environment
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     env["PYTHONPATH"] = os.pathsep.join([root, os.path.join(root, "tests"), env.get("PYTHONPATH", "")])
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=100)
@@ -389,6 +389,8 @@ SHOW = "from tracejit.runtime import threads; print(threads.get_threads())"
     [
         ({"TRACEJIT_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, "3"),
         ({"OMP_NUM_THREADS": "5,2"}, "5"),
+        ({"NUMBA_NUM_THREADS": "4"}, "4"),
+        ({"OMP_NUM_THREADS": "5,2", "NUMBA_NUM_THREADS": "4"}, "5"),
         ({"OMP_NUM_THREADS": "many"}, str(threads.available())),
         ({}, str(threads.available())),
     ],

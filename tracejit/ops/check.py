@@ -99,6 +99,17 @@ def require_below(i: Operand, n: Size) -> None:
     require_range(E.maximum(x, 0) if d.kind == "i" else x, n, "segment {} is not one of {high}", negative=False)
 
 
+def require_powers(y: Any) -> None:
+    """Refuse negative powers of integers, which are fractions: now if they are known, else when the program runs."""
+    message = "a negative power of integers is no integer: {}. Cast the base to float first"
+    if not isinstance(y, Operand):
+        if np.any(np.less(y, 0)):
+            raise locate(ArgumentError(message.format(np.min(y))))
+    elif y.dtype.kind == "i" and may_be_negative(y):
+        ok = E.greater_equal(y, 0)
+        OPS["check"](reduce_all(ok, axis=tuple(range(ok.ndim))), y, error="ArgumentError", message=message)
+
+
 def may_be_negative(i: Operand) -> bool:
     """Whether an integer tensor has negative elements; of a traced one, whether it may have some."""
     if i.dtype.kind != "i":

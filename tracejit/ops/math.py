@@ -11,6 +11,7 @@ from tracejit.ir.types import float32, float64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import special
 from tracejit.ops.args import floating, operand, require
+from tracejit.ops.check import require_powers
 from tracejit.ops.define import install_method, public
 from tracejit.pynumbers import arithmetic, integral, is_number
 from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor, common_dtype
@@ -101,11 +102,19 @@ _POWERS: dict[float, Callable[[Any], Tensor]] = {1: E.identity, 2: square, 0.5: 
 
 
 def pow(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """x to the power y, with broadcasting."""
+    """x to the power y, with broadcasting. Raises `ArgumentError` for a negative power of integers."""
     if (type(y) is int or type(y) is float) and y in _POWERS and isinstance(x, Operand):
         if x.dtype.kind == "f" or (y in (1, 2) and type(y) is int and x.dtype.kind in "iuc"):
             return _POWERS[y](x)
+    if _is_whole(x) and _is_whole(y):
+        require_powers(y)
     return E.pow_(x, y)
+
+
+def _is_whole(x: Any) -> bool:
+    """Whether x is one integer, or elements that are integers."""
+    kind = getattr(getattr(x, "dtype", None), "kind", None)
+    return type(x) is int if kind is None else kind in "iu"
 
 
 def _pow(self: Operand, other: Any, modulus: Any = None) -> Any:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import os
+import shutil
 import sys
 import threading
 import time
@@ -195,6 +196,8 @@ class DiskCache:
                 raw = file.read()
         except FileNotFoundError:
             return None
+        except IsADirectoryError:
+            raw = b""
         except OSError as error:
             _warn_once(f"an entry of the cache cannot be read: {error}")
             return None
@@ -308,7 +311,10 @@ def _checksum(key: str, data: bytes) -> bytes:
 
 def _delete(path: str) -> None:
     try:
-        os.unlink(path)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
     except OSError:
         pass  # already gone, or a folder that is read-only
 

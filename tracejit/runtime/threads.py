@@ -98,9 +98,11 @@ def _default() -> int:
         if not own.isdigit() or not 1 <= int(own) <= MAX_THREADS:
             raise ArgumentError(f"TRACEJIT_NUM_THREADS={own!r} is no number from 1 to {MAX_THREADS}")
         return int(own)
-    # OpenMP's variable may hold one number per nesting level.
-    openmp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(int(openmp), MAX_THREADS) if openmp.isdigit() and int(openmp) else available()
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        count = os.environ.get(name, "").split(",")[0].strip()  # OpenMP's may hold one number per nesting level
+        if count.isdigit() and int(count):
+            return min(int(count), MAX_THREADS)
+    return available()
 
 
 def _configure(native: Library, count: int) -> None:

@@ -63,7 +63,7 @@ def prepare(c: Any, compiled: bool = True) -> Runner:
         given += [v.node.attr("value").array for v in m.parameters[len(given) :] if v.node is not None]
         with np.errstate(all="ignore"):
             out = main(*given)
-        results = [out] if m.results == 1 else list(out)
+        results = [np.asarray(x) for x in ([out] if m.results == 1 else out)]
         return results[: exe.parts.outputs], results[exe.parts.outputs :]
 
     return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import keyword
 import re
@@ -70,6 +71,12 @@ class Names:
             name = f"{base}_{k}"
         self.taken.add(name)
         return name
+
+
+def negated(test: str) -> str:
+    """The opposite of a condition."""
+    loose = isinstance(ast.parse(test, mode="eval").body, (ast.BoolOp, ast.IfExp))
+    return f"not ({test})" if loose else f"not {test}"
 
 
 class Writer:

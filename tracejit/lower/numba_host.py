@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from string import Formatter
 from typing import Any
 
 import numpy as np
 
 from tracejit.errors import ArgumentError
-from tracejit.ir.dim import Dim
-from tracejit.ir.graph import Const, Graph, Node
+from tracejit.ir.graph import Node
 from tracejit.ir.types import DType
 from tracejit.lower.numba_access import Size
-from tracejit.lower.numba_expr import wrapped
+from tracejit.lower.numba_expr import WIDTH, negated
+from tracejit.ops.check import ERRORS
 
 SizeText = Callable[[Size], str]
 REDUCTIONS = {
@@ -38,11 +40,9 @@ def array_text(a: np.ndarray, d: DType) -> str:
 
 
 def host_lines(n: Node, out: Sequence[str], args: Sequence[str], size: SizeText) -> list[str]:
-    """The lines that compute a node's results, named `out`, from arrays."""
+    """The lines that compute a node's result, named `out`, from arrays."""
     attrs = dict(n.attrs)
-    if not out:
-        return _call("", n, args, size, "")
-    name, y = n.op.name, out[0]
+    name, y = n.op.name, out[0] if out else ""
     if name in ("gather", "argmax", "argmin"):
         f = "take" if name == "gather" else name
         return [f"{y} = np.asarray(np.{f}({', '.join(args)}, axis={attrs['axis']}))"]
@@ -65,15 +65,121 @@ def host_lines(n: Node, out: Sequence[str], args: Sequence[str], size: SizeText)
         shape = tuple_text([size(d) for d in n.out.shape])
         at = ", ".join([":"] * attrs["axis"] + [args[1]])
         return [f"{y} = np.zeros({shape}, {numpy_type(n.out.dtype)})", f"np.add.at({y}, np.s_[{at}], {args[0]})"]
-    if len(out) > 1:
-        return _call(f"{', '.join(out)} = ", n, args, size, "")
-    return _call(f"{y} = np.asarray(", n, args, size, ")")
+    if name in OPAQUE:
+        return OPAQUE[name](n, y, *args)
+    if name == "positions":
+        return [f"{y} = np.flatnonzero({args[0]})"]
+    if name == "count_up":
+        return [f"{y} = np.arange(max(0, int({args[0]})))"]
+    if name == "top_k":
+        return [*_order(n, y, _comparable(n, args[0]), True), f"{y} = {y}[..., :{size(n.out.shape[-1])}]"]
+    raise ArgumentError(f"{name} has no form as Numba source")
 
 
-def _call(before: str, n: Node, args: Sequence[str], size: SizeText, after: str) -> list[str]:
-    """A call of the op's own NumPy function."""
-    given = [*args, *[f"{k}={attr_text(v, size)}" for k, v in n.attrs]]
-    return wrapped("", f'{before}OPS["{n.op.name}"].numpy(', given, f"){after}")
+# --- running sums, orders ---------------------------------------------------------------------------------------------
+def _running(n: Node, y: str, x: str) -> list[str]:
+    """cumsum and cumprod: exclusive ones begin with zeros or ones, reversed ones run over flipped axes."""
+    axis, back, start = n.attr("axis"), n.attr("reverse"), "zeros" if n.op.name == "cumsum" else "ones"
+    own = numpy_type(n.out.dtype)
+
+    def run(x: str) -> str:
+        text = f"np.{n.op.name}({f'np.flip({x}, {axis})' if back else x}, axis={axis}, dtype={own})"
+        return f"np.flip({text}, {axis})" if back else text
+
+    if not n.attr("exclusive"):
+        return [f"{y} = {run(x)}"]
+    all_but_last, all_but_first = _at(axis, ":-1"), _at(axis, "1:")
+    to, of = (all_but_last, all_but_first) if back else (all_but_first, all_but_last)
+    return [f"{y} = np.{start}_like({x})", f"{y}{to} = {run(x + of)}"]
+
+
+def _at(axis: int, part: str) -> str:
+    return f"[{', '.join([':'] * axis + [part])}]"
+
+
+def _comparable(n: Node, x: str) -> str:
+    """16-bit floats as float32, which NumPy puts in order where there are NaNs."""
+    d = n.inputs[0].dtype
+    return f"{x}.astype(np.float32)" if d.kind == "f" and d.bits == 16 else x
+
+
+def _argsort(n: Node, y: str, x: str) -> list[str]:
+    return _order(n, y, _comparable(n, x), n.attr("descending"))
+
+
+def _order(n: Node, y: str, x: str, descending: bool) -> list[str]:
+    axis = n.attr("axis")
+    if not descending:
+        return [f'{y} = np.argsort({x}, axis={axis}, kind="stable")']
+    last = f"{x}.shape[{axis}] - 1"
+    return [
+        "# the reversed array in ascending order, read backwards, keeps equal elements in their order",
+        f'{y} = {last} - np.flip(np.argsort(np.flip({x}, {axis}), axis={axis}, kind="stable"), {axis})',
+    ]
+
+
+def _sort(n: Node, y: str, x: str) -> list[str]:
+    axis, given = n.attr("axis"), _comparable(n, x)
+    text = f"np.sort({given}, axis={axis})"
+    if n.attr("descending"):
+        text = f"np.flip({text}, {axis})"
+    return [f"{y} = {text}" if given == x else f"{y} = {text}.astype({numpy_type(n.out.dtype)})"]
+
+
+def _put(n: Node, y: str, x: str, i: str, v: str) -> list[str]:
+    return [f"{y} = {x}.copy()", f"{y}{_at(n.attr('axis'), i)} = {v}"]
+
+
+def _add_at(n: Node, y: str, x: str, i: str, v: str) -> list[str]:
+    return [f"{y} = {x}.copy()", f"np.add.at({y}, np.s_{_at(n.attr('axis'), i)}, {v})"]
+
+
+OPAQUE: dict[str, Callable[..., list[str]]] = {
+    "cumsum": _running, "cumprod": _running, "argsort": _argsort, "sort": _sort, "put": _put, "add_at": _add_at,
+}  # fmt: skip
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+def check_lines(n: Node, ok: str, data: Sequence[str], size: SizeText) -> list[str]:
+    """The error, as one of Python's own, that a check raises where its condition is false."""
+    attrs = dict(n.attrs)
+    kind = next(c.__name__ for c in ERRORS[attrs["error"]].__mro__ if c.__module__ == "builtins")
+    shown = list(data)
+    low, high = [size(b) for b in attrs.get("bounds") or (0, 0)]
+    if attrs.get("bounds") and n.inputs[1].shape:
+        shown[0] = f"{data[0]}[({data[0]} < {low}) | ({data[0]} >= {high})][0]"
+    text = _message(attrs["message"], shown, {"low": low, "high": high})
+    head = [] if ok == "False" else [f"if {negated(ok)}:"]
+    indent = "    " if head else ""
+    if len(text) == 1:
+        return [*head, f"{indent}raise {kind}({text[0]})"]
+    return [*head, f"{indent}raise {kind}(", *[f"{indent}    {x}" for x in text], f"{indent})"]
+
+
+def _message(message: str, data: Sequence[str], named: dict[str, str]) -> list[str]:
+    """A message with its fields as string literals, one per line."""
+    waiting = iter(data)
+    words: list[str] = [""]  # what must stay together
+    for literal, field, _, _ in Formatter().parse(message):
+        parts = re.findall(r"\S*\s*", literal.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
+        words[-1] += parts[0]
+        words += parts[1:]
+        if field is not None:
+            value = named[field] if field else next(waiting, "…")
+            words[-1] += value if value.lstrip("-").isdigit() else f"\0{value}\1"
+    lines = [""]
+    for w in words:
+        if lines[-1] and len(lines[-1]) + len(w) > WIDTH - 20:
+            lines.append("")
+        lines[-1] += w
+    return [_literal(x) for x in lines if x]
+
+
+def _literal(text: str) -> str:
+    """A string literal; what stands between the marks is an expression."""
+    if "\0" not in text:
+        return f'"{text}"'
+    return 'f"' + text.replace("{", "{{").replace("}", "}}").replace("\0", "{").replace("\1", "}") + '"'
 
 
 def _slices(attrs: dict[str, Any], sizes: Sequence[Size], size: SizeText) -> str:
@@ -83,19 +189,3 @@ def _slices(attrs: dict[str, Any], sizes: Sequence[Size], size: SizeText) -> str
         last = "" if isinstance(end, int) and end < 0 else size(end)
         parts.append(f"{size(b)}:{last}" + ("" if isinstance(s, int) and s == 1 else f":{size(s)}"))
     return ", ".join(parts) or "()"
-
-
-def attr_text(x: Any, size: SizeText) -> str:
-    """An attribute as source. Raises `ArgumentError` for what has no such form, such as the body of a loop."""
-    if isinstance(x, Dim):
-        return size(x)
-    if isinstance(x, DType):
-        return f'as_dtype("{x.name}")'
-    if isinstance(x, tuple):
-        return tuple_text([attr_text(i, size) for i in x])
-    if isinstance(x, (bool, int, float, complex, str, type(None), slice)):
-        return repr(x)
-    if isinstance(x, np.generic):
-        return f"np.{x.dtype.name}({x.item()!r})"
-    what = "regions" if isinstance(x, (Graph, Const)) else f"attributes of type {type(x).__name__}"
-    raise ArgumentError(f"an op with {what} has no form as Numba source")

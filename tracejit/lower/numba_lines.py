@@ -49,12 +49,31 @@ def _function(expression: str) -> str | None:
 def assigned(loc: Location) -> str | None:
     """The variable that gets the location's value: `h` for `x @ w` in `h = x @ w`."""
     before, text, after = _split(loc)
+    if "," in before and text:
+        return _one_of_several(linecache.getline(loc.file, loc.line), loc)
     if after.strip() and not after.lstrip().startswith("#"):
         return None
     m = re.fullmatch(r"\s*([A-Za-z]\w*)\s*(?::[^=]+)?=\s*", before)
     if m is None and not before.strip():
         m = re.match(r"([A-Za-z]\w*)\s*(?:[-+*/@%&|^]|//|\*\*|<<|>>)=", text)
     return m[1] if m else None
+
+
+def _one_of_several(line: str, loc: Location) -> str | None:
+    """`b` for `a + b` in `a, b = b, a + b`."""
+    assert loc.columns is not None
+    indent = len(line) - len(line.lstrip())
+    try:
+        s = ast.parse(line.strip()).body[0]
+    except (SyntaxError, IndexError):
+        return None
+    if not isinstance(s, ast.Assign) or not isinstance(s.value, ast.Tuple) or not isinstance(s.targets[0], ast.Tuple):
+        return None
+    for t, v in zip(s.targets[0].elts, s.value.elts, strict=False):
+        at = (v.col_offset + indent, (v.end_col_offset or 0) + indent)
+        if at == tuple(loc.columns) and isinstance(t, ast.Name):
+            return t.id
+    return None
 
 
 def variables(nodes: Iterable[Node]) -> dict[Value, str]:
@@ -77,8 +96,17 @@ def call_results(nodes: Sequence[Node]) -> dict[Value, str]:
     """The values that the user's calls of larger functions give, and what these are called."""
     counts = Counter(map(_expression, nodes))
     inner = {v for n in nodes for v in n.inputs if v.node is not None and _expression(v.node) == _expression(n)}
-    found = {v: _function(_expression(n)) for n in nodes for v in n.outs if counts[_expression(n)] > 1}
+    found = {v: _counted(n) or _function(_expression(n)) for n in nodes for v in n.outs if counts[_expression(n)] > 1}
+    inner |= {v for n in nodes if n.op.family == "control" for v in n.outs}  # which have names of their own
     return {v: name for v, name in found.items() if name == "gradient" or (name is not None and v not in inner)}
+
+
+def _counted(n: Node) -> str | None:
+    """`i` for what the user's line `for i in tj.range(n):` counts."""
+    if n.loc is None or n.op.family == "control" or _function(_expression(n)) != "range":
+        return None
+    m = re.match(r"\s*for\s+([A-Za-z]\w*)\s+in\b", linecache.getline(n.loc.file, n.loc.line))
+    return m[1] if m else None
 
 
 def name_of(nodes: Sequence[Node], first: str = "") -> str:

@@ -147,8 +147,22 @@ class NumbaScalar:
         return Expr(d, literal(value, d), value=value, cheap=True)
 
     def select(self, c: Expr, a: Expr, b: Expr) -> Expr:
+        if a.dtype is bool_ and (made := self._short(c, a, b)) is not None:
+            return made
         needs = (Binds.CHOICE + 1, Binds.CHOICE + 1, Binds.CHOICE)
         return self._make(a.dtype, "{} if {} else {}", (a, c, b), needs, Binds.CHOICE)
+
+    def _short(self, c: Expr, a: Expr, b: Expr) -> Expr | None:
+        """A choice between truth values as `and` or `or`."""
+        if a is c or a.value is True:
+            template, pair = "{} or {}", (c, b)
+        elif b is c or b.value is False:
+            template, pair = "{} and {}", (c, a)
+        elif a.value is False or (a.template == "not {}" and a.args[0] is c):
+            template, pair = "not {} and {}", (c, b)
+        else:
+            return None
+        return self._make(bool_, template, pair, (Binds.NOT + 1, Binds.NOT), Binds.CHOICE)
 
     def cast(self, x: Expr, dtype: Any) -> Expr:
         d, s = as_dtype(dtype), x.dtype

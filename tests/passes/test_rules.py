@@ -11,7 +11,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Builder, Const
 from tracejit.ir.op import OPS
 from tracejit.ir.text import verify
-from tracejit.ir.types import ALL, TensorType, bool_, complex64, float32, int8, int32, uint8
+from tracejit.ir.types import ALL, TensorType, bool_, complex64, float32, int8, int32, int64, uint8
 from tracejit.ops import contract, index, reduce, shape
 from tracejit.ops import elementwise as E
 from tracejit.passes.match import EXACT, FAST, FINITE, Pattern, RuleSet, _emit, epsilon, smallest_normal
@@ -246,6 +246,7 @@ i32 = lambda *s: TensorType(int32, s)  # noqa: E731
 n = Dim.symbol("n", 4)
 ones = lambda x, *s: shape.broadcast_to(E.cast(1.5, dtype=x.dtype), shape=s)  # noqa: E731
 sl = shape.slice_
+wide = lambda op, x, c: op(E.cast(x, dtype=int64), E.cast(c, dtype=int64))  # noqa: E731
 
 EXAMPLES = {
     "copy": (lambda x: E.identity(x), [f32(3)]),
@@ -253,6 +254,23 @@ EXAMPLES = {
     "assigned": (lambda x, v: E.assigned(x, v), [f32(3), f32(3)]),
     "cast to the same dtype": (lambda x: E.cast(x, dtype=float32), [f32(3)]),
     "cast of cast": (lambda x: E.cast(E.cast(x, dtype=int32), dtype=complex64), [TensorType(uint8, (3,))]),
+    **{
+        f"{op.name} of widened integers": (
+            lambda x, y, op=op: E.logical_and(op(E.cast(x, dtype=int64), E.cast(y, dtype=int64)), wide(op, x, 3)),
+            [i32(3), i32(2, 1)],
+        )
+        for op in (E.equal, E.not_equal, E.less, E.less_equal, E.greater, E.greater_equal)
+    },
+    **{
+        f"{name} of widened integers narrowed": (
+            lambda x, y, op=op: (
+                E.cast(op(E.cast(x, dtype=int64), E.cast(y, dtype=int64)), dtype=int32)
+                + E.cast(wide(op, x, 2**31 - 1), dtype=int32)
+            ),
+            [i32(3), i32(2, 1)],
+        )
+        for name, op in (("sum", E.add), ("difference", E.sub), ("product", E.mul))
+    },
     "reshape to the same shape": (lambda x: shape.reshape(x, shape=(n, -1)), [f32(n, 3)]),
     "reshape of reshape": (lambda x: shape.reshape(shape.reshape(x, shape=(6,)), shape=(3, 2)), [f32(2, 3)]),
     "reshape of one repeated element": (
@@ -290,6 +308,14 @@ EXAMPLES = {
     ),
     "place that fills everything": (lambda x: shape.place(x, shape=(3,), start=(0,), step=(1,), fill=7), [f32(3)]),
     "update of everything": (lambda x, y: shape.update(x, y, start=(0,), step=(1,)), [f32(3), f32(3)]),
+    "sum of neighbours that were placed": (
+        lambda x, y, z: (
+            shape.place(x, shape=(3, n), start=(2, 0), step=(1, 1), fill=0)
+            + shape.place(y, shape=(3, n), start=(0, 0), step=(1, 1), fill=0)
+            + shape.place(z, shape=(3, n), start=(1, 0), step=(1, 1), fill=0)
+        ),
+        [f32(1, n), f32(1, n), f32(1, n)],
+    ),
     "concat flattened": (
         lambda x, y: shape.concat(
             shape.concat(sl(x, start=(0,), size=(2,), step=(1,)), sl(x, start=(2,), size=(3,), step=(1,)), axis=0),

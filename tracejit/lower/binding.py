@@ -76,6 +76,7 @@ class Binding:
         self.dynamic: dict[str, int] = {}  # sizes that the program finds out: the slots that hold them
         self.held: list[Held] = []
         self.kept: dict[Value, Held] = {}  # of values whose size the program finds out
+        self.done: set[Instance] = set()  # copies that are made before the loop they are in
         self.life: dict[Any, list[int]] = {}
         self.bytes: dict[Any, int] = {}
         self.now = 0

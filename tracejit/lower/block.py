@@ -13,8 +13,9 @@ from tracejit.lower.hostunit import HostUnit
 from tracejit.lower.routineunits import ROUTINES, RoutineUnit
 from tracejit.lower.units import CopyUnit, LoopUnit, ProductUnit, Unit
 from tracejit.passes.fuse import Fuser
-from tracejit.passes.groups import Group
+from tracejit.passes.groups import Group, joins
 from tracejit.passes.layout import Layouts
+from tracejit.passes.placing import place_parts
 
 
 @dataclass
@@ -53,12 +54,14 @@ class Block:
     def _units(self) -> list[Unit]:
         fuser = Fuser(self.graph)
         units: list[Unit] = []
-        for item in fuser.run():
+        items = fuser.run()
+        place_parts(fuser, items, self.graph, self.layouts)
+        for item in items:
             i = len(units)
             if isinstance(item, Node):
                 if ProductUnit.fits(item, self.layouts):
                     units.append(ProductUnit(i, item, None, list(item.outs), self.layouts))
-                elif CopyUnit.fits(item, self.layouts):
+                elif joins(item):
                     units.append(CopyUnit(i, item, self.layouts))
                 elif item.op.name in ROUTINES and ROUTINES[item.op.name].fits(item):
                     units.append(ROUTINES[item.op.name](i, item, self.layouts))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
 from tracejit.errors import TracejitError, hide_frames, raise_at
+from tracejit.ir.graph import Node
 from tracejit.lower.binding import Binding
 from tracejit.lower.hostunit import HostUnit
 from tracejit.passes.groups import is_scalar_constant
@@ -10,29 +15,36 @@ from tracejit.runtime.records import Host, Jump, JumpIfFalse, StepRecord
 from tracejit.tracing import at_sizes
 
 
+def failure(
+    n: Node, sizes: Mapping[str, int], ins: Sequence[Callable[[int], np.ndarray]]
+) -> Callable[[int], None]:
+    """A function of the frame's address that raises a check's error; `ins` read its operands."""
+    attrs = at_sizes(n.attrs, dict(sizes))
+
+    def fail(frame: int) -> None:
+        failed = None
+        try:
+            n.op.numpy(*[read(frame) for read in ins], **attrs)
+        except TracejitError as e:
+            e.where = [n.loc] if n.loc is not None else []
+            hide_frames(e)
+            raise
+        except AssertionError as e:
+            failed = e.with_traceback(None)
+        if failed is not None:
+            raise_at([n.loc] if n.loc is not None else [], failed)
+
+    fail.__qualname__ = f"{attrs['error']}: {attrs['message']}"
+    return fail
+
+
 class CheckUnit(HostUnit):
     """A condition and the error that is raised where it is false; Python is reached only then."""
 
     def steps(self, b: Binding) -> list[StepRecord]:
-        n, ok = self.node, self.inputs[0]
-        attrs = at_sizes(n.attrs, b.sizes)  # type: ignore[arg-type]
-        ins = self.readers(b)
+        ok = self.inputs[0]
         assert ok is not None
-
-        def fail(frame: int) -> None:
-            failed = None
-            try:
-                n.op.numpy(*[read(frame) for read in ins], **attrs)
-            except TracejitError as e:
-                e.where = [n.loc] if n.loc is not None else []
-                hide_frames(e)
-                raise
-            except AssertionError as e:
-                failed = e.with_traceback(None)
-            if failed is not None:
-                raise_at([n.loc] if n.loc is not None else [], failed)
-
-        fail.__qualname__ = f"{attrs['error']}: {attrs['message']}"
+        fail = failure(self.node, b.sizes, self.readers(b))
         if is_scalar_constant(ok.base):
             assert ok.base.node is not None
             return [] if ok.base.node.attr("value").splat else [Host(fail)]

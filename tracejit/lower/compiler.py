@@ -11,7 +11,7 @@ from typing import Any
 
 from tracejit.ir.graph import Node
 from tracejit.ir.types import DType
-from tracejit.lower import engine, quicksort, registers
+from tracejit.lower import engine, lanes, quicksort, registers
 from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import Kernel
@@ -31,6 +31,7 @@ class Source:
     args: tuple[Any, ...] = ()
     sorter: int = 0  # bits of the integers that a routine has sorted
     region: Node | None = None
+    rows: bool = False  # whether the region is a loop over many rows
 
 
 def of_kernel(k: Kernel) -> Source:
@@ -49,6 +50,10 @@ def of_routine(routine: str, *args: Any, sorter: int = 0) -> Source:
     return Source(f"{routine} {' '.join(shown)}", routine=routine, args=args, sorter=sorter)
 def of_region(n: Node) -> Source:
     return Source(registers.text(n), region=n)
+
+
+def of_rows(n: Node) -> Source:
+    return Source(lanes.text(n), region=n, rows=True)
 
 
 def of_product(dtype: DType, epilogue: Kernel | None) -> Source:
@@ -86,7 +91,7 @@ def _emit(module: Module, name: str, s: Source) -> None:
     from tracejit.lower.epilogue import GroupEpilogue
 
     if s.region is not None:
-        registers.emit(module, name, s.region)
+        (lanes if s.rows else registers).emit(module, name, s.region)
     elif s.combine:
         assert s.dtype is not None
         emit_llvm.emit_combine(module, name, s.combine, s.dtype, *s.args)

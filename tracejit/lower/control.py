@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from tracejit.ir.dim import product
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ir.text import walk
-from tracejit.lower import compiler, registers
+from tracejit.lower import compiler, lanes, registers
 from tracejit.lower.binding import Binding, Held, Loop, Scratch
 from tracejit.lower.block import CONTROL, Block, State
+from tracejit.lower.checkunit import failure
 from tracejit.lower.found import FoundUnit, hold, words_of
-from tracejit.lower.hostunit import HostUnit
-from tracejit.lower.units import BasesUnit, Unit
+from tracejit.lower.hostunit import HostUnit, array_at
+from tracejit.lower.units import BasesUnit, CopyUnit, Unit
 from tracejit.passes.layout import Layouts
 from tracejit.runtime.records import Copy, Host, Jump, JumpIfFalse, Kernel, StepRecord, Swap, moved
 
@@ -50,18 +54,75 @@ class ControlUnit(BasesUnit):
 class RegisterUnit(BasesUnit):
     """Branches and loops among single elements: one native function."""
 
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        self.checks = registers.checks(node)
+
     def sources(self) -> list[compiler.Source]:
         return [compiler.of_region(self.node)]
 
+    def may_raise(self) -> bool:
+        return bool(self.checks)
+
     def steps(self, b: Binding) -> list[StepRecord]:
-        operands = [b.slot(v) for v in (*self.bases, *self.node.outs)]
-        if self.node.op.name == "scan":
-            operands.append(b.slot(self.node.attr("length")))
+        node = self.node
+        operands = [b.slot(v) for v in (*self.bases, *node.outs)] + [b.slot(d) for d in registers.sizes(node)]
+        first: list[StepRecord] = []
+        for v, out in zip(self.bases[: node.attr("n") if node.op.name != "cond" else 0], node.outs, strict=False):
+            if out.shape and (nbytes := _bytes(b, out)):
+                first.append(Copy(b.slot(out), b.slot(v), nbytes))
         b.work += STEPS * 1000
-        return [Kernel(b.code(self.sources()[0]).addresses[""], operands, 1, self.describe())]
+        address = b.code(self.sources()[0]).addresses[""]
+        if not self.checks:
+            return [*first, Kernel(address, operands, 1, self.describe())]
+        failed = b.scratch(self, "failed", 1)
+        why = b.scratch(self, "why", 8 * max(len(c.inputs) for c in self.checks))
+        run = Kernel(address, [*operands, failed, why], 1, self.describe())
+        return [*first, run, JumpIfFalse(failed, len(first) + 3), Host(self.raiser(b, why))]
+
+    def raiser(self, b: Binding, why: int) -> Callable[[int], None]:
+        """A function of the frame's address that raises the error of the check that has failed."""
+        failures = []
+        for c in self.checks:
+            kept = [functools.partial(_kept, why, i, v.dtype.np) for i, v in enumerate(c.inputs)]
+            failures.append(failure(c, b.sizes, [_false, *kept[1:]]))
+
+        def fail(frame: int) -> None:
+            failures[int(_kept(why, 0, np.dtype(np.int64), frame))](frame)
+
+        fail.__qualname__ = "a check that has failed"
+        return fail
 
     def describe(self) -> str:
         return f"{self.node.op.name} in registers"
+
+
+def _false(frame: int) -> np.ndarray:
+    return np.zeros((), bool)
+
+
+def _kept(slot: int, i: int, dtype: np.dtype[Any], frame: int) -> np.ndarray:
+    """Word i of what a function has left behind."""
+    return array_at(int(words_of(frame)[slot]) + 8 * i, dtype, ())
+
+
+class LanesUnit(BasesUnit):
+    """A loop over many rows, each with its own number of steps: one native function of vectors of rows."""
+
+    def sources(self) -> list[compiler.Source]:
+        return [compiler.of_rows(self.node)]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        total = b.size(product(self.node.outs[0].shape))
+        if not total:
+            return []
+        operands = [b.slot(v) for v in (*self.bases, *self.node.outs)] + [b.slot(total)]
+        code = b.code(self.sources()[0])
+        work = STEPS * total * len(self.node.attr("body").nodes)
+        return [b.launch(code, operands, -(-total // lanes.width(self.node)), work, self.describe())]
+
+    def describe(self) -> str:
+        return "while by rows"
 
 
 class CondUnit(ControlUnit):
@@ -117,12 +178,17 @@ class LoopControl(ControlUnit):
                 b.life[key] += [first, b.now]
 
     def swaps(
-        self, b: Binding, pairs: Sequence[tuple[Value, Value]]
+        self, b: Binding, block: Block, pairs: Sequence[tuple[Value, Value]]
     ) -> tuple[list[StepRecord], list[StepRecord], list[StepRecord]]:
         """Steps before the loop, after each of its steps, and after the loop, for states that change places."""
         before: list[StepRecord] = []
         each: list[StepRecord] = []
         after: list[StepRecord] = []
+        for u in block.units:
+            for inst, way in u.kept.items() if isinstance(u, CopyUnit) else ():
+                if way in pairs:  # what every step would copy is there from the first on
+                    before += b.loop(inst, u.describe())
+                    b.done.add(inst)
         for p, r in pairs:
             home = b.new_slot()
             before.append(_madd(b, home, b.slot(p), b.slot(0), b.slot(0)))
@@ -148,7 +214,7 @@ class WhileUnit(LoopControl):
         loop = Loop({b.place_of(v) for pair in pairs for v in pair} | self.rows_of(body))
         b.loops.append(loop)
         work = b.work
-        before, each, after = self.swaps(b, pairs)
+        before, each, after = self.swaps(b, body, pairs)
         test = b.run(cond)
         answer = b.slot(cond.graph.results[0])
         step = _joined(self.before_step(b), b.run(body))
@@ -250,7 +316,7 @@ class ScanUnit(LoopControl):
         begin.append(_madd(b, left, b.slot(length), b.slot(0), b.slot(0)))
         b.loops.append(loop)
         work = b.work
-        before, each, after = self.swaps(b, pairs)
+        before, each, after = self.swaps(b, body, pairs)
         step = b.run(body)
         b.work = work + (b.work - work) * (STEPS if known is None else known)
         b.loops.pop()
@@ -303,6 +369,8 @@ def unit_of(index: int, node: Node, layouts: Layouts) -> Unit:
     """The steps of a node of control flow: in registers where its values are single elements."""
     if registers.fits(node):
         return RegisterUnit(index, node, layouts)
+    if lanes.fits(node):
+        return LanesUnit(index, node, layouts)
     return _UNITS.get(node.op.name, HostUnit)(index, node, layouts)
 
 

@@ -175,7 +175,8 @@ class Instance:
         self, kernel: Kernel, operands: list[Any], domain: list[Size], outputs: list[Value], nodes: list[Node]
     ) -> None:
         self.kernel, self.operands, self.domain, self.outputs, self.nodes = kernel, operands, domain, outputs, nodes
-        self.reads = [v for v in operands if isinstance(v, Value) and v not in outputs]
+        written = {*outputs, *[operands[a.operand] for _, a in kernel.stores]}
+        self.reads = [v for v in operands if isinstance(v, Value) and v not in written]
 
 
 class _Operands:
@@ -338,8 +339,9 @@ class Lowering:
         return self._stmt("index", n.out.dtype, value=raw, op=n.op, attrs=n.attrs, source=n)
 
     def _output(self, v: Value) -> _Raw:
-        steps = self._along_loops(self.g.tags[v], contiguous(v.shape))
-        raw = _Raw(v, v, 0, [s * 2 for s in steps] if v.dtype.kind == "c" else steps)
+        at = self.layouts.place(v)
+        steps = self._along_loops(self.g.tags[v], at.strides)
+        raw = _Raw(v, at.base, at.offset, [s * 2 for s in steps] if v.dtype.kind == "c" else steps)
         self.raws.append(raw)
         return raw
 

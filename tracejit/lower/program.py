@@ -36,7 +36,8 @@ class Program(Block):
     @property
     def kernels(self) -> int:
         """The steps that compute something."""
-        return sum(not isinstance(u, CheckUnit) for u in self.units)
+        still = (u for u in self.units if not isinstance(u, CopyUnit) or u.instances)
+        return sum(not isinstance(u, CheckUnit) for u in still)
 
     handed_over = staticmethod(found.handed_over)
 

@@ -5,60 +5,127 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.ir.dim import Dim
+from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Node, Value
-from tracejit.ir.text import number, show_node
-from tracejit.lower.llvm import Fn, Module, Val, i64
+from tracejit.ir.text import number, show_node, walk
+from tracejit.ir.types import int64
+from tracejit.lower.elements import PICKS, Elements, View, picks, plain, puts
+from tracejit.lower.llvm import Fn, Module, Val, const, i64
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
 from tracejit.tracing import constant
 
 _LOOPS = ("cond", "while", "scan")
-_HALVES = ("float16", "bfloat16")  # kept wider in registers than between steps of a loop
 
 
+# --- what fits --------------------------------------------------------------------------------------------------------
 def fits(n: Node) -> bool:
-    """Whether a node of control flow reads and makes single elements only, by operations with a scalar form."""
-    if n.op.name not in _LOOPS or not n.pure:
+    """Whether a node of control flow computes with single elements only, by operations with a scalar form.
+
+    They may be elements of arrays that it reads; of those that it carries or stacks, each step may write some.
+    """
+    if n.op.name not in _LOOPS or any(symbols_in(tuple(v.shape)) for v in n.outs):
         return False
-    rows = n.attr("m") if n.op.name == "scan" else 0
-    first = n.attr("n") if n.op.name == "scan" else 0
-    for i, v in enumerate(n.inputs):
-        if not _plain(v, 1 if first <= i < first + rows else 0):
+    return _control(n, {v for v in n.inputs if v.shape}, outermost=True)
+
+
+def _control(n: Node, dense: set[Value], outermost: bool = False) -> bool:
+    if not all(map(plain, (*n.inputs, *n.outs))):
+        return False
+    k = n.attr("n") if n.op.name != "cond" else 0
+    written: set[Node] = set()
+    for i, v in enumerate(n.outs):
+        if i < k and v.shape:
+            found = puts(n.attr("body"), i) if outermost else None
+            if found is None:
+                return False
+            written |= found
+        elif i < k or n.op.name == "cond":
+            if v.shape:
+                return False
+        elif not outermost or len(v.shape) != 1:
             return False
-    if n.op.name == "scan":
-        if len(n.outs) > first or any(v.dtype.kind == "b" for v in n.inputs[first : first + rows]):
+    for g in _regions(n):
+        given = n.inputs[1:] if n.op.name == "cond" else n.inputs
+        inner = {p for p, v in zip(g.params, given, strict=True) if v in dense and p.shape}
+        if not all(map(plain, g.params)) or not all(_step(x, inner, written) for x in g.nodes):
             return False
-    return all(_plain(v, 0) for v in n.outs) and all(_scalar(g) for _, g in n.attrs if type(g) is Graph)
+    return True
 
 
-def _plain(v: Value, rank: int) -> bool:
-    return len(v.shape) == rank and v.dtype.kind in "biuf" and v.dtype.name not in _HALVES
+def _step(n: Node, dense: set[Value], written: set[Node]) -> bool:
+    """Whether a node of a region has a form in registers."""
+    if n.op is constant:
+        return n.attr("value").array is None and not n.out.shape and plain(n.out)
+    if n.op.name == "check":
+        return all(plain(v) and not v.shape for v in n.inputs)
+    if n.op.name in _LOOPS:
+        return _control(n, dense)
+    if not n.pure or not all(map(plain, (*n.inputs, *n.outs))):
+        return False
+    if n.op.name == "put":
+        return n in written
+    if n.op.name in PICKS:
+        return picks(n, dense)
+    if n.op.name == "dim":
+        return True
+    return n.op.family == "elementwise" and n.op.scalar is not None and not any(v.shape for v in (*n.inputs, n.out))
 
 
-def _scalar(g: Graph) -> bool:
-    for n in g.nodes:
-        if n.op is constant:
-            ok = n.attr("value").array is None and _plain(n.out, 0)
-        elif n.op.family == "control":
-            ok = n.op.name != "scan" and fits(n)
-        else:
-            ok = n.op.family == "elementwise" and n.op.scalar is not None
-            ok = ok and all(_plain(v, 0) for v in (*n.inputs, n.out))
-        if not ok:
-            return False
-    return all(_plain(p, 0) for p in g.params)
+def _regions(n: Node) -> list[Graph]:
+    return [g for _, g in n.attrs if type(g) is Graph]
 
 
+def checks(n: Node) -> list[Node]:
+    """The checks in the regions of a node, by whose places in this list the function tells which one has failed."""
+    return [x for g in _regions(n) for r in walk(g) for x in r.nodes if x.op.name == "check"]
+
+
+def sizes(n: Node) -> list[Dim]:
+    """The symbolic sizes that the function has to know: not how many rows a scan's operands have, but its length."""
+    found: dict[str, Dim] = {}
+
+    def note(x: Any) -> None:
+        if isinstance(x, Dim):
+            found.setdefault(str(x), x)
+        elif isinstance(x, tuple):
+            for y in x:
+                note(y)
+
+    def visit(x: Node) -> None:
+        picked = x.op.name in PICKS or x.op.name == "put"
+        for v in (*x.inputs, *x.outs):
+            note(tuple(v.shape[0 if picked else 1 :]))
+        for _, a in x.attrs if x.op.name != "check" else ():
+            if type(a) is Graph:
+                for y in a.nodes:
+                    visit(y)
+            else:
+                note(a)
+
+    visit(n)
+    return list(found.values())
+
+
+# --- its identity -----------------------------------------------------------------------------------------------------
 def text(n: Node) -> str:
     """What identifies the function: the node and its regions, without lines of the user's code."""
     g = Graph("", [], [n], [])
-    return "\n".join(["region", *_lines(g), *[f"{v.dtype.short}{len(v.shape)}" for v in n.inputs]])
+    return "\n".join(["region", *_lines(g), *[_form(v) for v in n.inputs]])
+
+
+def _form(v: Value) -> str:
+    return f"{v.dtype.short}[{', '.join(map(str, v.shape))}]" if v.shape else v.dtype.short
 
 
 def _lines(g: Graph) -> list[str]:
     names = number(g)
-    out = [", ".join(f"{names[p]}:{p.dtype.short}" for p in g.params)]
+    out = [", ".join(f"{names[p]}:{_form(p)}" for p in g.params)]
     for n in g.nodes:
+        if n.op.name == "check":  # what it says is no part of the function
+            out.append("check " + ", ".join(names[v] for v in n.inputs))
+            continue
         out.append(show_node(n, names))
         for _, v in n.attrs:
             if type(v) is Graph:
@@ -66,78 +133,133 @@ def _lines(g: Graph) -> list[str]:
     return [*out, ", ".join(names[r] for r in g.results)]
 
 
+# --- its code ---------------------------------------------------------------------------------------------------------
 def emit(module: Module, name: str, node: Node) -> None:
-    """`void name(ptr frame, ptr idx, i64 lo, i64 hi)`: idx: operands, results, a scan's length."""
+    """`void name(ptr frame, ptr idx, i64 lo, i64 hi)`: idx: operands, results, sizes; with checks, `failed` and `why`.
+
+    The bool at `failed` says whether a check did; then `why` holds its place among the checks and its operands, each in
+    eight bytes, and the results have no meaning. Arrays that are carried lie in the results already.
+    """
     f = module.function(name, [("frame", "ptr"), ("idx", "ptr"), ("lo", "i64"), ("hi", "i64")])
     frame, idx = f.args[:2]
     m = LLVMScalar(f, 1)
+    slots = 0
 
-    def slot(k: int) -> Val:
-        return f.gep(frame, f.cast("zext", f.load("i32", f.gep(idx, 4 * k)), "i64"), "i64")
+    def slot() -> Val:
+        nonlocal slots
+        slots += 1
+        return f.gep(frame, f.cast("zext", f.load("i32", f.gep(idx, 4 * (slots - 1))), "i64"), "i64")
 
-    pointers = [f.load("ptr", slot(i)) for i in range(len(node.inputs) + len(node.outs))]
-    length = f.load("i64", slot(len(pointers))) if node.op.name == "scan" else i64(0)
-    args: list[Any] = [
-        m.load(p, v.dtype, None) if not v.shape else p for p, v in zip(pointers, node.inputs, strict=False)
+    pointers = [f.load("ptr", slot()) for _ in (*node.inputs, *node.outs)]
+    known = {str(d): f.load("i64", slot()) for d in sizes(node)}
+    found = checks(node)
+    failed, why = [f.load("ptr", slot()) for _ in range(2)] if found else (None, None)
+    w = _Writer(f, m, known, {c: i for i, c in enumerate(found)}, failed, why)
+    k = len(node.inputs)
+    carried = node.attr("n") if node.op.name != "cond" else 0
+    places = [*pointers[k : k + carried], *pointers[carried:k]]
+    args = [
+        w.elements.whole(place, v) if v.shape else m.load(p, v.dtype, None)
+        for v, p, place in zip(node.inputs, pointers, places, strict=False)
     ]
-    _Writer(f, m, length).results(node, args, pointers[len(node.inputs) :])
+    stacked = [w.elements.whole(p, v) for p, v in list(zip(pointers[k:], node.outs, strict=True))[carried:] if v.shape]
+    for x, p in zip(w.control(node, args, stacked), pointers[k:], strict=False):
+        if isinstance(x, S):
+            m.store(x, p, None)
+    if failed is not None:
+        f.store(const("i8", 0), failed)
     f.ret_()
 
 
 class _Writer:
-    def __init__(self, f: Fn, m: LLVMScalar, length: Val) -> None:
-        self.f, self.m, self.length = f, m, length
+    def __init__(
+        self, f: Fn, m: LLVMScalar, known: dict[str, Val], numbers: dict[Node, int], failed: Val | None, why: Val | None
+    ) -> None:
+        self.f, self.m, self.known = f, m, known
+        self.numbers, self.failed, self.why = numbers, failed, why
+        self.elements = Elements(f, m, self.size)
 
-    def results(self, node: Node, args: Sequence[Any], to: Sequence[Val]) -> None:
-        for s, p in zip(self.control(node, args), to, strict=True):
-            self.m.store(s, p, None)
+    def size(self, d: int | Dim) -> Any:
+        return self.known.get(str(d)) if isinstance(d, Dim) else i64(d)  # None: nothing depends on it
 
-    def graph(self, g: Graph, args: Sequence[S]) -> list[S]:
-        env: dict[Value, S] = dict(zip(g.params, args, strict=True))
+    def graph(self, g: Graph, args: Sequence[Any]) -> list[Any]:
+        env: dict[Value, Any] = dict(zip(g.params, args, strict=True))
         for n in g.nodes:
             xs = [env[v] for v in n.inputs]
             if n.op is constant:
                 env[n.out] = self.m.const(n.attr("value").splat.item(), n.out.dtype)
-            elif n.op.family == "control":
+            elif n.op.name == "check":
+                self.check(n, xs)
+            elif n.op.name in _LOOPS:
                 env.update(zip(n.outs, self.control(n, xs), strict=True))
+            elif n.op.name == "put":
+                env[n.out] = self.elements.put(*xs)
+            elif n.op.name in PICKS:
+                env[n.out] = self.elements.pick(n, xs[0], xs[1:])
+            elif n.op.name == "dim":
+                env[n.out] = self.m.cast(S(self.size(n.attr("size")), int64), n.out.dtype)
             else:
                 env[n.out] = n.op.scalar(self.m, *xs, **dict(n.attrs))  # type: ignore[misc]
         return [env[r] for r in g.results]
 
-    def control(self, n: Node, xs: Sequence[Any]) -> list[S]:
+    def check(self, n: Node, xs: Sequence[S]) -> None:
+        """Leave the function if the condition is false."""
         f = self.f
-        types = [v.dtype for v in n.outs]
+        assert self.failed is not None and self.why is not None
+        on, off = f.fresh("holds"), f.fresh("fails")
+        f.br_if(xs[0].v, on, off)
+        f.label(off)
+        f.scopes.append({})
+        f.store(const("i8", 1), self.failed)
+        f.store(i64(self.numbers[n]), self.why)
+        for i, x in enumerate(xs[1:]):
+            self.m.store(x, f.gep(self.why, 8 * (1 + i)), None)
+        f.scopes.pop()
+        f.ret_()
+        f.label(on)
+
+    def control(self, n: Node, xs: Sequence[Any], stacked: Sequence[View] = ()) -> list[Any]:
+        f = self.f
         if n.op.name == "cond":
             got = f.if_(
                 xs[0].v,
                 lambda: [s.v for s in self.graph(n.attr("then"), xs[1:])],
                 lambda: [s.v for s in self.graph(n.attr("orelse"), xs[1:])],
             )
-            return [S(v, d) for v, d in zip(got, types, strict=True)]
-        k = n.attr("n")
-        body: Graph = n.attr("body")
+            return [S(v, o.dtype) for v, o in zip(got, n.outs, strict=True)]
+        first = list(xs[: n.attr("n")])
+
+        def states(vs: Sequence[Val]) -> list[Any]:
+            """Numbers are carried in registers, arrays stay where they are."""
+            it = iter(vs)
+            return [S(next(it), x.dtype) if isinstance(x, S) else x for x in first]
+
+        start = [x.v for x in first if isinstance(x, S)]
         if n.op.name == "while":
-            cond: Graph = n.attr("cond")
-
-            def state(vs: Sequence[Val]) -> list[Any]:
-                return [*[S(v, d) for v, d in zip(vs, types, strict=True)], *xs[k:]]
-
             got = f.while_(
-                [x.v for x in xs[:k]],
-                lambda *vs: self.graph(cond, state(vs))[0].v,
-                lambda *vs: [s.v for s in self.graph(body, state(vs))],
+                start,
+                lambda *vs: self.graph(n.attr("cond"), [*states(vs), *xs[len(first) :]])[0].v,
+                lambda *vs: _numbers(self.graph(n.attr("body"), [*states(vs), *xs[len(first) :]])),
             )
-            return [S(v, d) for v, d in zip(got, types, strict=True)]
-        m = n.attr("m")
+        else:
+            got = f.loop(i64(0), self.size(n.attr("length")), self._row(n, xs, states, stacked), start)
+        return states(got)
+
+    def _row(self, n: Node, xs: Sequence[Any], states: Any, stacked: Sequence[View]) -> Any:
+        """A step of a scan: it reads rows, and writes to what is stacked."""
+        k, m = n.attr("n"), n.attr("m")
 
         def step(i: Val, *vs: Val) -> list[Val]:
-            at = f.sub(f.add(self.length, i64(-1)), i) if n.attr("reverse") else i
-            rows = [
-                self.m.load(f.gep(xs[k + j], at, self.m.memory(v.dtype)), v.dtype, None)
-                for j, v in enumerate(n.inputs[k : k + m])
-            ]
-            carried = [S(v, d) for v, d in zip(vs, types, strict=True)]
-            return [s.v for s in self.graph(body, [*carried, *rows, *xs[k + m :]])]
+            f = self.f
+            at = f.sub(f.add(self.size(n.attr("length")), i64(-1)), i) if n.attr("reverse") else i
+            rows = [self.elements.at(x, 0, at) for x in xs[k : k + m]]
+            out = self.graph(n.attr("body"), [*states(vs), *rows, *xs[k + m :]])
+            for s, x in zip(out[k:], stacked, strict=True):
+                self.elements.store(s, x, at)
+            return _numbers(out[:k])
 
-        got = f.loop(i64(0), self.length, step, [x.v for x in xs[:k]])
-        return [S(v, d) for v, d in zip(got, types, strict=True)]
+        return step
+
+
+def _numbers(xs: Sequence[Any]) -> list[Val]:
+    return [x.v for x in xs if isinstance(x, S)]

@@ -78,36 +78,37 @@ class RoutineUnit(NodeUnit):
 
 
 class ScatterUnit(RoutineUnit):
-    """scatter_sum, and put, which replaces instead of adding to zeros."""
+    """scatter_sum, add_at, which adds to what is there instead of zeros, and put, which replaces it."""
 
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
         super().__init__(index, node, layouts)
-        self.add = node.op.name == "scatter_sum"
-        self.values, self.places = (0, 1) if self.add else (2, 1)
+        self.mode = {"scatter_sum": "sum", "add_at": "add", "put": "put"}[node.op.name]
+        self.sums = self.mode == "sum"
+        self.values, self.places = (0, 1) if self.sums else (2, 1)
         self.axis = node.attr("axis")
         self.end = self.axis + len(node.inputs[self.places].shape)
         out = node.out
         self.copy = None
-        if not self.add:
+        if not self.sums:
             x = self.layout(0)
             self.copy = copy_kernel(out, out.shape, (0, contiguous(out.shape)), x, out.dtype)
         inner = out.shape[self.axis + 1 :]
         self.bins = all(map(is_unit, inner))
         index_type = node.inputs[self.places].dtype
         if self.bins:
-            self.source = compiler.of_routine("scatter bins", out.dtype, index_type, self.add)
+            self.source = compiler.of_routine("scatter bins", out.dtype, index_type, self.mode)
         else:
             step = self.step(self.values, self.end, len(node.inputs[self.values].shape))
             unit = type(step) is int and step == 1
-            self.source = compiler.of_routine("scatter rows", out.dtype, index_type, self.add, unit)
+            self.source = compiler.of_routine("scatter rows", out.dtype, index_type, self.mode, unit)
 
     def sources(self) -> list[compiler.Source]:
-        more = [compiler.of_combine("sum", self.node.out.dtype)] if self.bins and self.add else []
+        more = [compiler.of_combine("sum", self.node.out.dtype)] if self.bins and self.sums else []
         return [self.source, *more, *([compiler.of_kernel(self.copy.kernel)] if self.copy else [])]
 
     def in_place(self, v: Value, written: Value) -> bool:
         """Only what is written over may be read from the Variable, and only as it stands."""
-        if self.add or any(self.layout(i).base is v for i in (self.values, self.places)):
+        if self.sums or any(self.layout(i).base is v for i in (self.values, self.places)):
             return False
         x = self.layout(0)
         return x.base is v and x.offset == 0 and x.strides == contiguous(v.shape) and v.shape == written.shape
@@ -120,7 +121,7 @@ class ScatterUnit(RoutineUnit):
         before: list[StepRecord] = []
         if self.copy is not None and b.slot(self.layout(0).base) != b.slot(out):
             before = b.loop(self.copy, "copy")
-        if outer * size * width == 0 or (count == 0 and not self.add):
+        if outer * size * width == 0 or (count == 0 and not self.sums):
             return before
         rank = len(self.node.inputs[self.values].shape)
         common = {
@@ -141,13 +142,13 @@ class ScatterUnit(RoutineUnit):
             "height": height, "blocks": blocks, "strip": strip, "strips": strips,
         }  # fmt: skip
         operands = self.operands(b, ROWS, **common, **sizes)
-        work = outer * width * ((size if self.add else 0) + 2 * count)
+        work = outer * width * ((size if self.sums else 0) + 2 * count)
         tasks = outer * blocks * strips
         return [*before, b.launch(b.code(self.source), operands, tasks, work, self.describe())]
 
     def _bins(self, b: Binding, common: dict[str, Size], outer: int, size: int, count: int) -> list[StepRecord]:
         """Single elements: where there are far more of them than bins, several sets of bins that are added up."""
-        pieces = min(PIECES, max(1, count // max(size // 2, 1 << 15))) if self.add and outer == 1 else 1
+        pieces = min(PIECES, max(1, count // max(size // 2, 1 << 15))) if self.sums and outer == 1 else 1
         piece = -(-count // pieces)
         pieces = max(1, -(-count // max(piece, 1)))
         d = self.node.out.dtype
@@ -401,6 +402,6 @@ class IntegerProductUnit(RoutineUnit):
 
 
 ROUTINES: dict[str, type[RoutineUnit]] = {
-    "scatter_sum": ScatterUnit, "put": ScatterUnit, "cumsum": ScanUnit, "cumprod": ScanUnit,
+    "scatter_sum": ScatterUnit, "put": ScatterUnit, "add_at": ScatterUnit, "cumsum": ScanUnit, "cumprod": ScanUnit,
     "argsort": SortUnit, "sort": ValuesUnit, "top_k": TopUnit, "matmul": IntegerProductUnit,
 }  # fmt: skip

@@ -97,7 +97,7 @@ class Scalar(CastScalar):
         if a.dtype.kind != "f":
             pred = order if a.dtype.kind == "i" else "u" + order
             return S(f.select(f.cmp(("s" if pred == order else "") + pred, x, y), y, x), a.dtype)
-        if x[0] != "%" and y[0] == "%":
+        if y[0] == "%":  # then of two zeros b counts, as in NumPy's loops; a number stays in the second place
             x, y = y, x
         m = f.select(f.cmp("o" + order, x, y), y, x)
         if y[0] != "%" and y != self.like(y, math.nan):
@@ -264,6 +264,9 @@ class Scalar(CastScalar):
         f = self.fn
         if a.dtype.kind == "f":
             return S(self._floor_divide(*self._pair(a, b))[0], a.dtype)
+        if (n := literal(b.v)) is not None and n > 0 and not n & (n - 1):
+            shift = "ashr" if a.dtype.kind == "i" else "lshr"
+            return S(f.op(shift, a.v, self.like(a.v, n.bit_length() - 1)), a.dtype)
         q, x, y = self._quotient(a, b)
         if a.dtype.kind != "i":
             return S(q, a.dtype)
@@ -273,6 +276,8 @@ class Scalar(CastScalar):
         f = self.fn
         if a.dtype.kind == "f":
             return S(self._floor_divide(*self._pair(a, b))[1], a.dtype)
+        if (n := literal(b.v)) is not None and n > 0 and not n & (n - 1):
+            return S(f.and_(a.v, self.like(a.v, n - 1)), a.dtype)
         q, x, y = self._quotient(a, b)
         crossed, r = self._crossed(q, x, y)
         r = r if a.dtype.kind != "i" else f.select(crossed, f.add(r, y), r)

@@ -20,9 +20,9 @@ BINS = ("out values places", "size count outer_step place_step index_step piece 
 class _Rows(Routine):
     """`out[o, places[k], :] += values[o, k, :]`. A task owns `height` rows of one o, and `strip` columns of them."""
 
-    def __init__(self, module: Module, name: str, dtype: DType, index: DType, add: bool, unit: bool) -> None:
+    def __init__(self, module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool) -> None:
         super().__init__(module, name, dtype, *ROWS)
-        self.index, self.add, self.unit = index, add, unit
+        self.index, self.add, self.begin, self.unit = index, mode != "put", mode == "sum", unit
         self.numbers, self.rows = self.fn.alloca(8 * PIECE), self.fn.alloca(8 * PIECE)
         self.run(self.task)
 
@@ -36,7 +36,7 @@ class _Rows(Routine):
         self.bottom = self.min(f.add(self.top, self["height"]), self["size"])
         self.out = self.element(self["out"], f.mul(f.mul(outer, self["size"]), self["width"]))
         self.values = self.element(self["values"], f.mul(outer, self["outer_step"]))
-        if self.add:
+        if self.begin:
             self.clear()
         f.loop(0, self["count"], self.piece, step=PIECE)
 
@@ -87,9 +87,9 @@ class _Rows(Routine):
 class _Bins(Routine):
     """`out[o, places[k]] += values[o, k]`. A task adds up one of `pieces` pieces of k into bins of its own."""
 
-    def __init__(self, module: Module, name: str, dtype: DType, index: DType, add: bool) -> None:
+    def __init__(self, module: Module, name: str, dtype: DType, index: DType, mode: str) -> None:
         super().__init__(module, name, dtype, *BINS)
-        self.index, self.add = index, add
+        self.index, self.add, self.begin = index, mode != "put", mode == "sum"
         self.run(self.task)
 
     def task(self, t: Val) -> None:
@@ -97,7 +97,7 @@ class _Bins(Routine):
         outer, piece = self.split(t, self["pieces"])
         out = self.element(self["out"], f.mul(t, self["size"]))
         values = self.element(self["values"], f.mul(outer, self["outer_step"]))
-        if self.add:
+        if self.begin:
             self.fill(out, i64(0), self["size"], self.mv.const(0, self.dtype))
         first = f.mul(piece, self["piece"])
 
@@ -114,11 +114,14 @@ class _Bins(Routine):
         f.loop(first, self.min(f.add(first, self["piece"]), self["count"]), one)
 
 
-def emit_rows(module: Module, name: str, dtype: DType, index: DType, add: bool, unit: bool) -> None:
-    """`unit`: the inner elements of the values lie next to each other. Without `add` values replace what is there."""
-    _Rows(module, name, dtype, index, add, unit)
+def emit_rows(module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool) -> None:
+    """`unit`: the inner elements of the values lie next to each other.
+
+    Values are summed into zeros ("sum"), added to what is there ("add"), or replace it ("put").
+    """
+    _Rows(module, name, dtype, index, mode, unit)
 
 
-def emit_bins(module: Module, name: str, dtype: DType, index: DType, add: bool) -> None:
+def emit_bins(module: Module, name: str, dtype: DType, index: DType, mode: str) -> None:
     """The same for single elements."""
-    _Bins(module, name, dtype, index, add)
+    _Bins(module, name, dtype, index, mode)

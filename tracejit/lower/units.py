@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from tracejit.errors import OutOfRangeError
-from tracejit.ir.dim import Dim, product
+from tracejit.ir.dim import Dim, is_unit, product
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.types import DType
 from tracejit.lower import compiler, gemmplan
@@ -19,7 +19,8 @@ from tracejit.lower.keptrows import kept_values
 from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Lowering, copy_kernel
 from tracejit.lower.microkernel import tiles
 from tracejit.passes.groups import Group, accumulator, is_scalar_constant
-from tracejit.passes.layout import Layouts, contiguous
+from tracejit.passes.layout import Layout, Layouts
+from tracejit.passes.placing import around, parts, region
 from tracejit.runtime.records import Host, StepRecord
 
 Size = int | Dim
@@ -289,53 +290,55 @@ def batch_stride(strides: tuple[Size, ...], shape: tuple[Size, ...], out: tuple[
 
 
 class CopyUnit(Unit):
-    """concat, place and update: regions of a new buffer, written one after the other."""
+    """concat, place and update: regions of a buffer, written one after the other, except what is computed there.
+
+    kept   copies of a buffer's elements to the same places of another one: instance → source and destination
+    """
 
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
-        self.node = node
-        self.instances = list(self._regions(node, layouts))
+        self.node, self.layouts = node, layouts
+        self.whole = layouts.place(node.out)
+        self.kept: dict[Instance, tuple[Value, Value]] = {}
+        self.instances = list(self._regions())
         reads = [v for inst in self.instances for v in inst.reads]
+        for v in node.inputs:
+            if (node, v) in layouts.placed:
+                lay = layouts.of(v)
+                assert lay is not None
+                reads.append(lay.base)
         super().__init__(index, reads, [node.out])
 
-    @staticmethod
-    def fits(n: Node, layouts: Layouts) -> bool:
-        return n.op.name in ("concat", "place", "update") and n.out.dtype.kind != "c" and all(
-            layouts.of(v) is not None for v in n.inputs
-        )
+    def _regions(self) -> Iterator[Instance]:
+        n, name = self.node, self.node.op.name
+        ones = (1,) * len(n.out.shape)
+        if name != "concat":
+            ((v, start, _),) = parts(n)
+            within: list[tuple[tuple[Size, ...], tuple[Size, ...]]] = [((0,) * len(ones), n.out.shape)]
+            if (n, v) in self.layouts.placed:
+                within = list(around(n.out.shape, start, v.shape))
+            below = self.layouts.of(n.inputs[0]) if name == "update" else None
+            for first, size in within:
+                yield self._copied(below and region(below, first, ones), size, region(self.whole, first, ones))
+        for v, start, step in parts(n):
+            if (n, v) not in self.layouts.placed:
+                yield self._copied(self.layouts.of(v), v.shape, region(self.whole, start, step))
 
-    @staticmethod
-    def _regions(n: Node, layouts: Layouts) -> Iterator[Instance]:
-        out, d = n.out, n.out.dtype
-        own = contiguous(out.shape)
-
-        def region(v: Value, start: Sequence[Size], step: Sequence[Size]) -> Instance:
-            lay = layouts.of(v)
-            assert lay is not None
-            at: Size = 0
-            for b, s in zip(start, own, strict=True):
-                at = at + b * s
-            strides = [s * k for s, k in zip(own, step, strict=True)]
-            return copy_kernel(out, v.shape, (at, strides), lay, d)
-
-        ones = (1,) * len(out.shape)
-        if n.op.name == "concat":
-            at: Size = 0
-            axis = n.attr("axis")
-            for v in n.inputs:
-                yield region(v, [at if i == axis else 0 for i in range(len(ones))], ones)
-                at = at + v.shape[axis]
-            return
-        if n.op.name == "place":
-            yield copy_kernel(out, out.shape, (0, own), None, d, dict(n.attrs).get("fill", 0))
-        else:
-            yield region(n.inputs[0], (0,) * len(ones), ones)
-        yield region(n.inputs[-1], n.attr("start"), n.attr("step"))
+    def _copied(self, lay: Layout | None, size: Sequence[Size], to: Layout) -> Instance:
+        """A copy of what lies at `lay`, or if there is none, of what a `place` is filled with."""
+        fill = dict(self.node.attrs).get("fill", 0)
+        inst = copy_kernel(to.base, size, (to.offset, to.strides), lay, self.node.out.dtype, fill)
+        if lay is None:
+            return inst
+        real = [i for i, d in enumerate(size) if not is_unit(d)]
+        if lay.offset == to.offset and all(lay.strides[i] == to.strides[i] for i in real) and lay.part is None:
+            self.kept[inst] = lay.base, to.base
+        return inst
 
     def sources(self) -> list[compiler.Source]:
         return [compiler.of_kernel(i.kernel) for i in self.instances]
 
     def steps(self, b: Binding) -> list[StepRecord]:
-        return [s for i in self.instances for s in b.loop(i, self.describe())]
+        return [s for i in self.instances if i not in b.done for s in b.loop(i, self.describe())]
 
     def describe(self) -> str:
         return self.node.op.name

@@ -28,7 +28,7 @@ from tracejit.tracing import trace_graph
 SMALL_POWER = 100  # constant exponents below which powers are products
 _EACH = frozenset(
     """identity stop_gradient copy add sub neg where reshape transpose broadcast_to slice concat update gather
-    scatter_sum put reduce_sum cumsum""".split()
+    scatter_sum add_at put reduce_sum cumsum""".split()
 )  # done to each part alone
 _LOOPS = ("while", "while_saving", "scan")
 _REGIONS = ("cond", *_LOOPS)

@@ -20,13 +20,28 @@ def apart(graph: Graph, numerics: Level, around: frozenset[str] = frozenset()) -
     if not any(symbols_of(n) for n in graph.nodes):
         return graph
     known = around | given(graph)
-    late = _late(graph, known)
+    needs = _needs(graph)
+    late = _late(graph, known, needs)
     if late:
-        graph = _wrapped(graph, late, known, numerics)
+        graph = _wrapped(graph, late, _after(graph, late, needs), known, numerics)
     return _regions(graph, numerics, known)
 
 
-def _late(graph: Graph, known: frozenset[str]) -> set[Node]:
+def _needs(graph: Graph) -> dict[Node, list[Node]]:
+    """What each node comes after: the nodes of its operands, those that tell its sizes, and the effect before it."""
+    tells = {s: n for n in graph.nodes for s in told_by(n)}
+    needs: dict[Node, list[Node]] = {}
+    effect: Node | None = None
+    for n in graph.nodes:
+        before = [v.node for v in n.inputs] + [tells.get(s) for s in sorted(symbols_of(n))]
+        if not n.pure:
+            before.append(effect)
+            effect = n
+        needs[n] = [m for m in before if m is not None and m is not n]
+    return needs
+
+
+def _late(graph: Graph, known: frozenset[str], needs: dict[Node, list[Node]]) -> set[Node]:
     """The nodes that have to wait, and those between them."""
     rows: set[Value] = set()  # of found number, in buffers of their own
     late: set[Node] = set()
@@ -38,12 +53,22 @@ def _late(graph: Graph, known: frozenset[str]) -> set[Node]:
             rows.update(v for v in n.outs if symbols_in(tuple(v.shape)) - known)
         else:
             late.add(n)
-    if late:
-        effects = [i for i, n in enumerate(graph.nodes) if n in late and not n.pure]
-        if len(effects) > 1:  # effects keep their order
-            late |= {n for n in graph.nodes[effects[0] : effects[-1]] if not n.pure}
-        late |= _between(graph, late)
+    wanted = {m for n in late for m in needs[n]}
+    after = _after(graph, late, needs)
+    for n in reversed(graph.nodes):
+        if n in after and n in wanted:
+            late.add(n)
+            wanted.update(needs[n])
     return late
+
+
+def _after(graph: Graph, late: set[Node], needs: dict[Node, list[Node]]) -> set[Node]:
+    """The other nodes that come after one of `late`."""
+    after: set[Node] = set()
+    for n in graph.nodes:
+        if n not in late and any(m in late or m in after for m in needs[n]):
+            after.add(n)
+    return after
 
 
 def _native(n: Node, found: set[str], rows: set[Value], known: frozenset[str]) -> bool:
@@ -59,60 +84,37 @@ def _native(n: Node, found: set[str], rows: set[Value], known: frozenset[str]) -
     return all(v in rows for v in n.inputs[k : k + m])
 
 
-def _between(graph: Graph, late: set[Node]) -> set[Node]:
-    """Nodes that need one of `late` and that one of `late` needs."""
-    after: set[Node] = set()
-    for n in graph.nodes:
-        if n not in late and any(v.node in late or v.node in after for v in n.inputs):
-            after.add(n)
-    before: set[Node] = set()
-    wanted = {v for n in late for v in n.inputs}
-    for n in reversed(graph.nodes):
-        if n in after and not wanted.isdisjoint(n.outs):
-            before.add(n)
-            wanted.update(n.inputs)
-    return before
-
-
-def _wrapped(graph: Graph, late: set[Node], known: frozenset[str], numerics: Level) -> Graph:
+def _wrapped(graph: Graph, late: set[Node], after: set[Node], known: frozenset[str], numerics: Level) -> Graph:
+    """The graph with one node for those that are late, before those that come after them."""
     inside = [n for n in graph.nodes if n in late]
     own = {v for n in inside for v in n.outs}
     reads = list(dict.fromkeys(v for n in inside for v in n.inputs if v not in own))
     needed = {s for n in inside for s in symbols_of(n)} - known
-    reads += [v for v in _tellers(graph, needed, own) if v not in reads]
+    later = {v for n in after for v in n.outs}
+    reads += [v for v in _tellers(graph, needed, own | later) if v not in reads]
     used = {v for n in graph.nodes if n not in late for v in n.inputs} | set(graph.results)
     gives = [v for n in inside for v in n.outs if v in used]
     b = Builder()
     env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
-    waiting = [n for n in graph.nodes if n not in late]
-    ready = set(env)
-    emitted = False
-    while waiting or not emitted:
-        left: list[Node] = []
-        for n in waiting:
-            if ready.issuperset(n.inputs):
-                _emit(b, n, env)
-                ready.update(n.outs)
-            else:
-                left.append(n)
-        if len(left) == len(waiting):
-            body = _part(graph, inside, reads, gives)
-            attrs: Attrs = (("body", body), ("numerics", numerics.name))
-            types = [v.type for v in gives]
-            node = Node(OPS["sized"], tuple([env[v] for v in reads]), attrs, types, b.scope, inside[0].loc)
-            b.nodes.append(node)
-            env.update(zip(gives, node.outs, strict=True))
-            ready.update(own)
-            emitted = True
-        waiting = left
+    for n in graph.nodes:
+        if n not in late and n not in after:
+            _emit(b, n, env)
+    attrs: Attrs = (("body", _part(graph, inside, reads, gives)), ("numerics", numerics.name))
+    types = [v.type for v in gives]
+    node = Node(OPS["sized"], tuple([env[v] for v in reads]), attrs, types, b.scope, inside[0].loc)
+    b.nodes.append(node)
+    env.update(zip(gives, node.outs, strict=True))
+    for n in graph.nodes:
+        if n in after:
+            _emit(b, n, env)
     return b.finish(graph.name, [env[r] for r in graph.results])
 
 
-def _tellers(graph: Graph, needed: set[str], own: set[Value]) -> list[Value]:
-    """For each size a value outside one of whose axes it is."""
+def _tellers(graph: Graph, needed: set[str], but: set[Value]) -> list[Value]:
+    """For each size that other values tell one of these: the size is that of one of its axes."""
     out = []
     for s in sorted(needed):
-        values = (v for n in graph.nodes for v in n.outs if v not in own)
+        values = (v for n in graph.nodes for v in n.outs if v not in but)
         v = next((v for v in values if any(isinstance(d, Dim) and str(d) == s for d in v.shape)), None)
         if v is not None:
             out.append(v)

@@ -6,6 +6,7 @@ in groups that can be merged), so that it never reaches memory; cheap nodes are 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from tracejit.ir.dim import is_unit
@@ -44,8 +45,12 @@ class Fuser:
         self.counter = 0
         self.after: dict[Node, int] = {}
         self.next: dict[Node, int] = {}
+        self.effects = [n for n in self.nodes if not n.pure]
+        following = dict(itertools.pairwise(self.effects))
         for n in reversed(self.nodes):
             near = far = 0
+            if (e := following.get(n)) is not None:
+                near, far = 1 << self.index[e], self.after[e]
             if not is_view(n):
                 for o in n.outs:
                     for u, _ in self.uses(o):
@@ -403,7 +408,7 @@ class Fuser:
         return n.op.name in CHEAP and len(data) <= 1
 
     def order(self) -> list[Group | Node]:
-        """Groups and single nodes so that each comes after what it reads; where free, in program order."""
+        """Groups and single nodes so that each comes after what it reads, and effects, or what is free, as written."""
         units: dict[Node, Group | Node] = {n: n for n in self.single}
         for g in self.groups.values():
             g.nodes.sort(key=self.index.__getitem__)
@@ -418,6 +423,8 @@ class Fuser:
                     b = self.base(v)
                     if b.node is not None and b.node in units and units[b.node] is not u:
                         needs[u].add(units[b.node])
+        for before, after in itertools.pairwise(self.effects):
+            needs[after].add(before)
         position = {u: min(i for n, w in units.items() if w is u for i in [self.index[n]]) for u in needs}
         out: list[Group | Node] = []
         done: set[Group | Node] = set()

@@ -62,6 +62,11 @@ def is_view(n: Node) -> bool:
     return n.op.name in VIEWS
 
 
+def joins(n: Node) -> bool:
+    """Whether a node only puts its operands side by side in memory."""
+    return n.op.name in ("concat", "place", "update") and n.out.dtype.kind != "c"
+
+
 def is_scalar_constant(v: Value) -> bool:
     return v.node is not None and v.node.op.name == "constant" and v.node.attr("value").array is None
 

@@ -43,7 +43,7 @@ def _empty(shape: tuple[Size, ...]) -> bool:
     return any(type(d) is int and d == 0 for d in shape)
 
 
-def _reshaped(shape: tuple[Size, ...], strides: tuple[Size, ...], new: tuple[Size, ...]) -> tuple[Size, ...] | None:
+def reshaped(shape: tuple[Size, ...], strides: tuple[Size, ...], new: tuple[Size, ...]) -> tuple[Size, ...] | None:
     """Strides under another shape, None if the elements are not evenly spaced there."""
     if _empty(shape):
         return contiguous(new)
@@ -90,6 +90,12 @@ class Layouts:
 
     def __init__(self) -> None:
         self.known: dict[Value, Layout | None] = {}
+        self.places: dict[Value, Layout] = {}  # of values that are computed within the memory of another one
+        self.placed: set[tuple[Node, Value]] = set()  # operands that lie where their reader would put them
+
+    def place(self, v: Value) -> Layout:
+        """Where a value that is no view is written."""
+        return self.places.get(v) or Layout(v, 0, contiguous(v.shape))
 
     def of(self, v: Value) -> Layout | None:
         """The layout, None if a reshape in the chain would need a copy."""
@@ -117,7 +123,7 @@ class Layouts:
                 offset = offset + b * t
             s = tuple(t * k for t, k in zip(s, n.attr("step"), strict=True))
         elif name == "reshape":
-            r = _reshaped(x.shape, s, v.shape)
+            r = reshaped(x.shape, s, v.shape)
             if r is None:
                 return None
             s = tuple([t * 2 for t in r]) if below.part is not None and _empty(x.shape) else r

@@ -12,7 +12,19 @@ from tracejit.ir.graph import Builder, Const, Node, Value, freeze
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType, int64
 from tracejit.ops.shape import resolve_shape
-from tracejit.passes.match import EXACT, FINITE, Rewrite, const_of, epsilon, literal, make, producer, rewrite, splat_of
+from tracejit.passes.match import (
+    EXACT,
+    FINITE,
+    Level,
+    Rewrite,
+    const_of,
+    epsilon,
+    literal,
+    make,
+    producer,
+    rewrite,
+    splat_of,
+)
 
 MOVEMENT: list[Rewrite] = []
 Attributes = dict[str, Any]
@@ -268,6 +280,24 @@ def _along(b: Builder, x: Value, axis: int, start: int, size: int, step: int) ->
 # --- reductions ---------------------------------------------------------------------------------------------------
 def _reduction(name: str) -> None:
     exact = EXACT if name not in ("reduce_sum", "reduce_prod") else FINITE
+    _reduction_of_one(name)
+
+    @rewrite(MOVEMENT, f"{name} of transpose", name, exact, "transpose")
+    def transposed(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
+        n = _maker(inputs[0])
+        perm = n.attr("perm")
+        axis = tuple(sorted([perm[a] for a in attrs["axis"]]))
+        rest = [p for i, p in enumerate(perm) if i not in attrs["axis"]]
+        y = make(b, name, n.inputs[0], axis=axis)
+        order = sorted(rest)
+        return make(b, "transpose", y, perm=tuple([order.index(p) for p in rest]))
+
+    if name != "reduce_prod":
+        _reduction_of_repeated(name, exact)
+
+
+def _reduction_of_one(name: str) -> None:
+    """Over axes of size 1."""
 
     def alone(b: Builder, x: Value, axis: tuple[int, ...]) -> Value | None:
         return make(b, "reshape", x, shape=_reduced(x, axis)) if all(_is(x.shape[a], 1) for a in axis) else None
@@ -286,18 +316,9 @@ def _reduction(name: str) -> None:
     def single(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
         return alone(b, inputs[0], attrs["axis"])
 
-    @rewrite(MOVEMENT, f"{name} of transpose", name, exact, "transpose")
-    def transposed(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
-        n = _maker(inputs[0])
-        perm = n.attr("perm")
-        axis = tuple(sorted([perm[a] for a in attrs["axis"]]))
-        rest = [p for i, p in enumerate(perm) if i not in attrs["axis"]]
-        y = make(b, name, n.inputs[0], axis=axis)
-        order = sorted(rest)
-        return make(b, "transpose", y, perm=tuple([order.index(p) for p in rest]))
 
-    if name == "reduce_prod":
-        return
+def _reduction_of_repeated(name: str, exact: Level) -> None:
+    """Over axes along which one value is repeated."""
 
     @rewrite(MOVEMENT, f"{name} of broadcast", name, exact, "broadcast_to")
     def repeated(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
@@ -347,8 +368,7 @@ for _name in ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_a
 
 
 def _arg(name: str) -> None:
-    # a sum starts from 0, which turns −0 into 0
-    @rewrite(MOVEMENT, f"{name} of one element", name, FINITE if name == "reduce_sum" else EXACT)
+    @rewrite(MOVEMENT, f"{name} of one element", name, EXACT)
     def single(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
         axis = attrs["axis"]
         return literal(b, 0, int64, _reduced(inputs[0], (axis,))) if _is(inputs[0].shape[axis], 1) else None

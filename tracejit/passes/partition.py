@@ -117,17 +117,17 @@ def _residuals(joint: Graph, params: int, results: int, late: set[Value]) -> lis
     read |= set(joint.results[results:])
     read -= late
     forward = _needed([*joint.results[:results], *_effect_inputs(joint, late)], set(), tellers)
-    flow = _Flow()
+    flow = Flow()
     there = set(joint.params[:params]) | set(joint.results[:results])
     for v in _needed(read, set(), tellers):
         flow.edge((v, 0), (v, 1), _cost(v, v in there))
-        if v.node is None or not v.node.pure or (v in forward and not _repeatable(v.node.op)):
-            flow.edge("forward", (v, 0), _FULL)
+        if v.node is None or not v.node.pure or (v in forward and not repeatable(v.node.op)):
+            flow.edge("forward", (v, 0), FULL)
         else:
             for x in _reads(v, tellers):
-                flow.edge((x, 1), (v, 0), _FULL)
+                flow.edge((x, 1), (v, 0), FULL)
         if v in read:
-            flow.edge((v, 1), "backward", _FULL)
+            flow.edge((v, 1), "backward", FULL)
     side = flow.cut("forward", "backward")
     return [v for v in _needed(read, set(), tellers) if (v, 0) in side and (v, 1) not in side]
 
@@ -136,7 +136,7 @@ def _effect_inputs(joint: Graph, late: set[Value]) -> list[Value]:
     return [x for n in joint.nodes if not n.pure and late.isdisjoint(n.inputs) for x in (*n.inputs, *n.outs)]
 
 
-def _repeatable(op: Op) -> bool:
+def repeatable(op: Op) -> bool:
     """Whether computing a value again costs less than keeping it."""
     return op.family in ("elementwise", "shape", "source") and op.name not in _COSTLY and "random" not in op.special
 
@@ -147,10 +147,10 @@ def _cost(v: Value, there: bool) -> int:
     return size if there else 2 * size
 
 
-_FULL = 1 << 62
+FULL = 1 << 62
 
 
-class _Flow:
+class Flow:
     """A network whose maximal flow gives the minimal cut (Dinic's algorithm)."""
 
     def __init__(self) -> None:

@@ -1,28 +1,50 @@
-"""The last rewriting before fusion: copies where a value needs memory of its own, and small matmuls as sums."""
+"""The last rewriting before fusion: argmax as reductions, small products as sums, copies where memory is needed."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 
 from tracejit.ir.dim import hint, is_unit
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
 from tracejit.ir.types import int32, int64
 from tracejit.passes.complexparts import split
+from tracejit.passes.cuts import cut
 from tracejit.passes.found import apart
 from tracejit.passes.groups import at_will, fusible, is_index_source, is_scalar_constant, is_view
 from tracejit.passes.layout import Layouts, even, needs_copy
 from tracejit.passes.match import DEFAULT, Level, level
+from tracejit.passes.turn import turn
 
 TINY = 8
+Pass = tuple[str, Callable[[Graph], Graph]]
 
 
 def prepare(graph: Graph, numerics: str | Level = DEFAULT) -> Graph:
     """The graph as fusion takes it. Its results are all different values, each computed by a node that is no view."""
-    return _ready(apart(split(graph, numerics), level(numerics)))
+    for _, after in preparing(graph, numerics):
+        graph = after
+    return graph
 
 
-def _ready(graph: Graph) -> Graph:
-    """The same for a graph whose complex values, and those of its regions, are taken apart."""
-    return settle(tiny_products(positions(graph)))
+def preparing(graph: Graph, numerics: str | Level = DEFAULT) -> Iterator[tuple[str, Graph]]:
+    """Each pass's name with the graph after it."""
+    upto = level(numerics)
+    whole: list[Pass] = [("complexparts", lambda g: split(g, upto)), ("found", lambda g: apart(g, upto))]
+    for name, run in whole + _passes(upto):
+        graph = run(graph)
+        yield name, graph
+
+
+def _passes(upto: Level) -> list[Pass]:
+    """The passes for a graph whose complex values, and those of its regions, are taken apart."""
+    return [
+        ("turn", turn),
+        ("positions", positions),
+        ("products", tiny_products),
+        ("cuts", lambda g: cut(g, upto)),
+        ("settle", lambda g: settle(g, upto)),
+    ]
 
 
 def positions(graph: Graph) -> Graph:
@@ -66,7 +88,7 @@ def _first_extreme(b: Builder, n: Node, x: Value) -> Value:
     return emit("cast", first, dtype=int64)
 
 
-def settle(graph: Graph) -> Graph:
+def settle(graph: Graph, upto: Level) -> Graph:
     """Insert `copy` before reshapes of uneven spacing, and for results that are parameters, views or repeated."""
     copies = set(needs_copy(graph))
     layouts = Layouts()
@@ -76,6 +98,9 @@ def settle(graph: Graph) -> Graph:
         env[p] = b.param(p.type)
     for n in graph.nodes:
         inputs = [env[v] for v in n.inputs]
+        if n.op.name == "barrier":  # which kept apart what no later pass makes one
+            env.update(zip(n.outs, inputs, strict=False))
+            continue
         if n in copies:
             inputs[0] = _copy(b, inputs[0])
         elif not is_view(n) and n.op.family != "source" and not fusible(n):
@@ -87,35 +112,45 @@ def settle(graph: Graph) -> Graph:
             inputs = [_in_memory(b, v) if at_will(n, i) else v for i, v in enumerate(inputs)]
         if n.op.family == "control" and any(type(v) is Graph for _, v in n.attrs):
             inputs = [v if layouts.plain(v) else _copy(b, v) for v in inputs]
-            n = n if n.op.name == "sized" else _prepared(n)  # which is done when its sizes are known
+            n = n if n.op.name == "sized" else _prepared(n, upto)  # which is done when its sizes are known
         if n.op.name == "matmul" and n.out.dtype.kind in "iu":
             product = _contiguous_right(b, n, inputs)
             b.nodes.append(product)
             env[n.out] = product.out
             continue
         _again(b, n, inputs, env)
+    return b.finish(graph.name, _each_in_memory(b, [env[r] for r in graph.results]))
+
+
+def _each_in_memory(b: Builder, results: Sequence[Value]) -> list[Value]:
+    """Results, each in a buffer of its own that some node writes."""
     taken: set[Value] = set()
-    results = []
-    for r in graph.results:
-        v = env[r]
-        base = v
-        while base.node is not None and is_view(base.node):
-            base = base.node.inputs[0]
+    out = []
+    for v in results:
+        base = _base(v)
         made = base.node is not None and base.node.op.family != "source"
-        if not made or base in taken or base is not v:
-            v = _copy(b, v)
-            base = v
-        taken.add(base)
-        results.append(v)
-    return b.finish(graph.name, results)
+        own = v if made and base is v and base not in taken else _copy(b, v)
+        taken.add(own)
+        out.append(own)
+    return out
 
 
-def _prepared(n: Node) -> Node:
+def _base(v: Value) -> Value:
+    """What a view shows."""
+    while v.node is not None and is_view(v.node):
+        v = v.node.inputs[0]
+    return v
+
+
+def _prepared(n: Node, upto: Level) -> Node:
     """A node of control flow with its regions prepared, which only `_again` may read."""
-    attrs = tuple([(k, _ready(v) if type(v) is Graph else v) for k, v in n.attrs])
-    made = Node(n.op, n.inputs, attrs, [o.type for o in n.outs], 0, n.loc)
-    made.outs = n.outs
-    return made
+
+    def ready(g: Graph) -> Graph:
+        for _, run in _passes(upto):
+            g = run(g)
+        return g
+
+    return n.with_attrs(tuple([(k, ready(v) if type(v) is Graph else v) for k, v in n.attrs]))
 
 
 def _copy(b: Builder, v: Value) -> Value:
@@ -123,16 +158,15 @@ def _copy(b: Builder, v: Value) -> Value:
     parts = ("real", "imag") if v.dtype.kind == "c" else ()
     inputs = tuple([b.emit(OPS[part], (v,))[0] for part in parts]) or (v,)
     loc = v.node.loc if v.node else None
-    node = Node(OPS["complex" if parts else "copy"], inputs, (), [v.type.strong()], b.scope, loc)
+    op = OPS["complex" if parts else "copy"]
+    node = Node(op, inputs, (), [op.infer(*[x.type for x in inputs])], b.scope, loc)
     b.nodes.append(node)
     return node.out
 
 
 def _in_memory(b: Builder, v: Value) -> Value:
     """A splat or a position source has no buffer; an op that is not a loop needs one."""
-    base = v
-    while base.node is not None and is_view(base.node):
-        base = base.node.inputs[0]
+    base = _base(v)
     n = base.node
     if n is not None and n.op.family == "source":
         splat = n.op.name == "constant" and n.attr("value").array is None
@@ -142,21 +176,18 @@ def _in_memory(b: Builder, v: Value) -> Value:
 
 
 def _is_splat(v: Value) -> bool:
-    while v.node is not None and is_view(v.node):
-        v = v.node.inputs[0]
+    v = _base(v)
     return is_scalar_constant(v) and v.dtype.kind != "c"
 
 
 def _any_step(n: Node, i: int) -> bool:
     """Whether an operand may be one element repeated."""
-    return (n.op.name == "scatter_sum" and i == 0) or (n.op.name == "put" and i == 2)
+    return (n.op.name == "scatter_sum" and i == 0) or (n.op.name in ("put", "add_at") and i == 2)
 
 
 def _one_element(b: Builder, v: Value) -> Value:
     """One value everywhere, as a single element in memory."""
-    base = v
-    while base.node is not None and is_view(base.node):
-        base = base.node.inputs[0]
+    base = _base(v)
     assert base.node is not None
     c = base.node.attr("value")
     one = b.emit(OPS["constant"], (), (("value", Const(None, c.splat, (), c.dtype)),))[0]
@@ -166,7 +197,7 @@ def _one_element(b: Builder, v: Value) -> Value:
 def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
     """Axes first … last − 1 of an operand that native code walks through with one stride; None if it has no limits."""
     rank, axis = len(n.inputs[i].shape), dict(n.attrs).get("axis", 0)
-    if n.op.name == "scatter_sum" or (n.op.name == "put" and i > 0):
+    if n.op.name == "scatter_sum" or (n.op.name in ("put", "add_at") and i > 0):
         which = len(n.inputs) - 1 if n.op.name == "scatter_sum" else 1
         if i == which:
             return [(0, rank)]

@@ -54,6 +54,7 @@ from tracejit.passes.match import (
     const_of,
     constants,
     is_finite,
+    literal,
     make,
     power_of_two,
     rewrite,
@@ -245,6 +246,46 @@ def _cast_of_cast(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attribut
     # integers wrap among themselves, but saturate on the way back from a floating type
     saturates = a.kind in "iu" and via.kind in "fc" and to.kind in "iu" and not lossless(a, to)
     return make(b, "cast", x, dtype=to) if lossless(a, via) and not saturates else None
+
+
+def _as_narrow(b: Builder, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+    """Integers that were widened from one type, and constants that it holds too, in that type."""
+    widened = [v.node.inputs[0].dtype for v in inputs if v.node is not None and v.node.op.name == "cast"]
+    if not widened or widened[0].kind not in "iu" or inputs[0].dtype.kind not in "iu":
+        return None
+    d, out = widened[0], []
+    for v in inputs:
+        c = splat_of(v)
+        if c is not None and d.min <= c <= d.max:
+            out.append(literal(b, c, d, v.shape))
+        elif c is None and v.node is not None and v.node.op.name == "cast" and v.node.inputs[0].dtype is d:
+            out.append(v.node.inputs[0])
+        else:
+            return None
+    return tuple(out) if lossless(d, inputs[0].dtype) else None
+
+
+def _order_of_widened(op: Op) -> None:
+    @rewrite(PATTERNS, f"{op.name} of widened integers", op.name, EXACT)
+    def order(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
+        narrow = _as_narrow(b, inputs)
+        return None if narrow is None else b.emit(op, narrow)[0]
+
+
+for _op in (equal, not_equal, less, less_equal, greater, greater_equal):
+    _order_of_widened(_op)
+
+
+@rewrite(PATTERNS, "sum of widened integers narrowed", "cast", EXACT, "add")
+@rewrite(PATTERNS, "difference of widened integers narrowed", "cast", EXACT, "sub")
+@rewrite(PATTERNS, "product of widened integers narrowed", "cast", EXACT, "mul")
+def _narrowed(b: Builder, op: Op, inputs: tuple[Value, ...], attrs: Attributes) -> Value | None:
+    """Both wrap around alike."""
+    wide, made = inputs[0].dtype, inputs[0].node
+    narrow = _as_narrow(b, made.inputs) if made is not None and wide.kind in "iu" else None
+    if made is None or narrow is None or narrow[0].dtype is not attrs["dtype"]:
+        return None
+    return b.emit(made.op, narrow)[0]
 
 
 _DIGITS = {"bfloat16": (8, 128), "float16": (11, 16), "float32": (24, 128), "float64": (53, 1024)}

@@ -15,11 +15,12 @@ from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, as_dtype
 from tracejit.passes.match import DEFAULT, Level, RuleSet, const_of, level
 from tracejit.passes.movement import MOVEMENT
+from tracejit.passes.neighbours import NEIGHBOURS
 from tracejit.passes.rules import PATTERNS
 from tracejit.tracing import constant
 
 FOLD_LIMIT = 65536  # elements of operands and result up to which constants are computed while compiling
-RULES = [*PATTERNS, *MOVEMENT]
+RULES = [*PATTERNS, *MOVEMENT, *NEIGHBOURS]
 _FOLDED = {"elementwise", "reduce", "shape", "contract", "index", "opaque"}
 
 
@@ -84,6 +85,8 @@ class Simplifier:
             strong = tuple([kv for kv in attrs if kv[0] != "weak"])
             if len(strong) != len(attrs):
                 return b.emit(op, inputs, strong)
+            if op is constant and attrs[0][1].owner is not None:
+                return b.emit(op, inputs, (("value", attrs[0][1].without_owner()),))
             if not inputs:
                 return None
         if self.fold and all(v.node is not None and v.node.op is constant for v in inputs):

@@ -1,0 +1,343 @@
+"""Checks that cannot fail are left out: bounds of integers, followed through conditions, checks and loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tracejit.intervals import Interval, all_of, fits, outcome
+from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.text import walk
+from tracejit.passes.gains import most_steps, nothing_known, reach
+from tracejit.tracing import constant
+
+Implied = dict[Value, list[tuple[Value, Interval]]]
+Path = tuple[tuple[Node, str], ...]  # from the outermost graph to a region: nodes, and which of their regions
+_SAME = {"copy", "reshape", "broadcast_to", "transpose", "slice", "stop_gradient"}
+_OPPOSITE = {"less": "greater_equal", "less_equal": "greater", "greater": "less_equal", "greater_equal": "less",
+             "equal": "not_equal", "not_equal": "equal"}  # fmt: skip
+_SWAPPED = {"greater": "less", "greater_equal": "less_equal"}
+
+
+def proven(graph: Graph) -> Graph:
+    """The graph without the checks, in it and in its regions, whose conditions always hold."""
+    if not any(n.op.name == "check" for g in walk(graph) for n in g.nodes):
+        return graph
+    proofs = Proofs()
+    proofs.run(graph, Facts(), ())
+    return _without(graph, (), proofs.needless) if proofs.needless else graph
+
+
+def _without(graph: Graph, path: Path, needless: set[tuple[Path, Node]]) -> Graph:
+    b = Builder()
+    env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
+    for n in graph.nodes:
+        if (path, n) in needless:
+            continue
+        b.loc = n.loc
+        attrs = tuple([(k, _without(g, (*path, (n, k)), needless) if type(g) is Graph else g) for k, g in n.attrs])
+        env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), attrs), strict=True))
+    b.loc = None
+    return b.finish(graph.name, [env[r] for r in graph.results])
+
+
+class Facts:
+    """What is known of the integers of one graph at one place in it, of each element of an array for itself.
+
+    `implied` says what else is known where a bool, which a loop carries, is true.
+    """
+
+    def __init__(self, known: dict[Value, Interval] | None = None, implied: Implied | None = None) -> None:
+        self.known = known or {}
+        self.implied = implied or {}
+
+    def copy(self) -> Facts:
+        return Facts(dict(self.known), self.implied)
+
+    def of(self, v: Value) -> Interval:
+        return self.known.get(v) or all_of(v.dtype)
+
+    def note(self, n: Node) -> None:
+        """The bounds of a node's result."""
+        v = n.outs[0] if n.outs else None
+        if v is None or v.dtype.kind not in "iu":
+            return
+        found = self._found(n)
+        if found is not None and fits(found, all_of(v.dtype)):
+            self.known[v] = found
+
+    def _found(self, n: Node) -> Interval | None:
+        name = n.op.name
+        if n.op is constant:
+            c = n.attr("value")
+            return (int(c.splat), int(c.splat)) if c.array is None else None
+        if name in ("dim", "iota"):
+            return 0, all_of(n.out.dtype)[1]
+        if name == "where":
+            return _joined(self.of(n.inputs[1]), self.of(n.inputs[2]))
+        if not n.inputs or any(i.dtype.kind not in "biu" for i in n.inputs):
+            return None
+        given = [self.of(i) for i in n.inputs]
+        if name == "shift_left" and given[1][0] < 0:  # which gives nothing but zeros
+            return None
+        return given[0] if name in _SAME else outcome(name, given)
+
+    def assume(self, v: Value, holds: bool) -> None:
+        """A bool is known: so are bounds of what was compared."""
+        if holds:
+            for x, a in self.implied.get(v, ()):
+                if x.shape == v.shape or not x.shape:
+                    self._narrow(x, a)
+        n = v.node
+        if n is None:
+            return
+        name = n.op.name
+        if name == "logical_not":
+            self.assume(n.inputs[0], not holds)
+        elif name == ("logical_and" if holds else "logical_or"):
+            for x in n.inputs:
+                self.assume(x, holds)
+        elif name == "where" and holds and (n.inputs[2] is n.inputs[0] or _is_false(n.inputs[2])):
+            self.assume(n.inputs[0], True)
+            self.assume(n.inputs[1], True)
+        elif name in _OPPOSITE and all(i.dtype.kind in "iu" for i in n.inputs):
+            self._compared(name if holds else _OPPOSITE[name], *n.inputs)
+
+    def _compared(self, name: str, x: Value, y: Value) -> None:
+        if name in _SWAPPED:
+            name, x, y = _SWAPPED[name], y, x
+        a, b = self.of(x), self.of(y)
+        if name == "equal":
+            self._narrow(x, b)
+            self._narrow(y, a)
+        elif name in ("less", "less_equal"):
+            gap = 1 if name == "less" else 0
+            self._narrow(x, (a[0], b[1] - gap))
+            self._narrow(y, (a[0] + gap, b[1]))
+
+    def _narrow(self, v: Value, to: Interval) -> None:
+        """A value lies between these bounds too; so does, moved along, what it was made of."""
+        a = self.of(v)
+        low, high = max(a[0], to[0]), min(a[1], to[1])
+        if low > high or (low, high) == a:  # what cannot be is not run
+            return
+        self.known[v] = low, high
+        n = v.node
+        if n is None:
+            return
+        if n.op.name in ("cast", "copy") and n.inputs[0].dtype.kind in "iu":
+            if fits(self.of(n.inputs[0]), all_of(v.dtype)):
+                self._narrow(n.inputs[0], (low, high))
+        elif n.op.name in ("add", "sub"):
+            x, (least, most) = n.inputs[0], self.of(n.inputs[1])
+            whole = outcome(n.op.name, [self.of(x), (least, most)])
+            if least == most and whole is not None and fits(whole, all_of(v.dtype)):
+                by = -least if n.op.name == "add" else least
+                self._narrow(x, (low + by, high + by))
+
+    def hold(self, v: Value) -> bool:
+        """Whether a bool is known to be true."""
+        n = v.node
+        if n is None:
+            return False
+        name = n.op.name
+        if n.op is constant:
+            c = n.attr("value")
+            return c.array is None and bool(c.splat)
+        if name == "logical_and":
+            return all(self.hold(x) for x in n.inputs)
+        if name == "logical_or":
+            return any(self.hold(x) for x in n.inputs) or self._either(*n.inputs) or self._either(*n.inputs[::-1])
+        if name == "reduce_all":
+            return self.hold(n.inputs[0])
+        if name == "less" and n.inputs[0].dtype.kind == "f":
+            return self._in_range(*n.inputs)
+        if name not in _OPPOSITE or not all(i.dtype.kind in "iu" for i in n.inputs):
+            return False
+        x, y = n.inputs
+        if name in _SWAPPED:
+            name, x, y = _SWAPPED[name], y, x
+        a, b = self.of(x), self.of(y)
+        if name == "less":
+            return a[1] < b[0]
+        if name == "less_equal":
+            return a[1] <= b[0]
+        return name == "not_equal" and (a[1] < b[0] or b[1] < a[0])
+
+
+    def _in_range(self, x: Value, limit: Value) -> bool:
+        """Whether a result, or its size, found in floating point from integers, is below a number."""
+        n, c = x.node, limit.node
+        if n is None or c is None or c.op is not constant or c.attr("value").array is not None:
+            return False
+        sized = n.op.name == "abs"
+        made = n.inputs[0].node if sized else n
+        if made is None or made.op.name not in ("add", "sub", "mul", "square"):
+            return False
+        casts = [v.node for v in made.inputs]
+        if any(m is None or m.op.name != "cast" or m.inputs[0].dtype.kind not in "iu" for m in casts):
+            return False
+        found = outcome(made.op.name, [self.of(m.inputs[0]) for m in casts if m is not None])
+        most = 0 if found is None else max(found[1], -found[0] if sized else 0)
+        return found is not None and most * (1 + 2.0**-50) < c.attr("value").splat
+
+    def _either(self, x: Value, y: Value) -> bool:
+        """Whether x holds wherever y does not."""
+        here = self.copy()
+        here.assume(y, False)
+        if x.shape != y.shape:
+            return False
+        here.renew(x)
+        return here.hold(x)
+
+    def renew(self, v: Value) -> None:
+        """Bounds of what a value is made of, once more of what is known now."""
+        n = v.node
+        if n is None or n.op.family != "elementwise":
+            return
+        for x in n.inputs:
+            if x.shape == v.shape:
+                self.renew(x)
+        if v.dtype.kind in "iu":
+            before = self.of(v)
+            self.note(n)
+            now = self.of(v)
+            self.known[v] = max(before[0], now[0]), min(before[1], now[1])
+
+
+class Proofs:
+    """Goes through a graph as it runs. `needless` are the checks that hold, with the regions in which they stand."""
+
+    def __init__(self) -> None:
+        self.needless: set[tuple[Path, Node]] = set()
+        self.inside = Facts()  # what holds in every step of the loop that was looked at last
+
+    def run(self, graph: Graph, facts: Facts, path: Path) -> list[Interval]:
+        """The bounds of the results."""
+        for n in graph.nodes:
+            if n.op.name == "check":
+                ok = n.inputs[0]
+                (self.needless.add if facts.hold(ok) else self.needless.discard)((path, n))
+                facts.assume(ok, True)
+            elif n.op.name == "cond":
+                self._branches(n, facts, path)
+            elif n.op.name in ("while", "while_saving", "scan"):
+                self._loop(n, facts, path)
+            else:
+                for k, g in n.attrs:
+                    if type(g) is Graph:
+                        self.run(g, Facts(), (*path, (n, k)))
+                facts.note(n)
+        return [facts.of(r) for r in graph.results]
+
+    def _branches(self, n: Node, facts: Facts, path: Path) -> None:
+        ends = []
+        for k, holds in (("then", True), ("orelse", False)):
+            here = facts.copy()
+            here.assume(n.inputs[0], holds)
+            g: Graph = n.attr(k)
+            given = [here.of(v) for v in n.inputs[1:]]
+            ends.append(self.run(g, _entered(g.params, given), (*path, (n, k))))
+        for v, a, b in zip(n.outs, *ends, strict=True):
+            _set(facts, v, _joined(a, b))
+
+    def _loop(self, n: Node, facts: Facts, path: Path) -> None:
+        """Bounds of the states that the steps keep, wherever within them a step begins: widened, then drawn in."""
+        k = n.attr("n")
+        given = [facts.of(v) for v in n.inputs]
+        rest = given[k:]
+        steps = most_steps(n, nothing_known)
+        types = [reach(n, i, given[i], steps, nothing_known) for i in range(k)]
+        flags = [i for i in range(k) if n.outs[i].dtype.kind == "b"]
+        first = [given[:k]] * (1 + len(flags))  # of the states; of the states while one of the bools is true
+        at = first
+        while True:
+            ends = _clipped(self._stepped(n, at, rest, flags, path), types)
+            pairs = zip(at, ends, strict=True)
+            wider = [[_widened(a, b, t) for a, b, t in zip(*x, types, strict=False)] for x in pairs]
+            if wider == at:
+                break
+            at = wider
+        for _ in range(2):
+            trial = [[_joined(a, b) for a, b in zip(*x, strict=False)] for x in zip(first, ends, strict=True)]
+            if trial == at:
+                break
+            ends = _clipped(self._stepped(n, trial, rest, flags, path), types)
+            if not all(fits(b, a) for x in zip(trial, ends, strict=True) for a, b in zip(*x, strict=False)):
+                self._stepped(n, at, rest, flags, path)
+                break
+            at = trial
+        at = self._bounded(n, at, given, flags, path)
+        for v, a in zip(n.outs[:k], at[0], strict=True):
+            _set(facts, v, a)
+
+    def _bounded(
+        self, n: Node, at: list[list[Interval]], given: list[Interval], flags: list[int], path: Path
+    ) -> list[list[Interval]]:
+        """Narrower bounds of states to which each step adds a number, from those of the number and of a counter."""
+        known = self.inside.known.get
+        steps = most_steps(n, known)
+        limits = [reach(n, i, given[i], steps, known) for i in range(len(at[0]))]
+        new = _clipped(at, limits)
+        if new != at:
+            self._stepped(n, new, given[len(at[0]) :], flags, path)
+        return new
+
+    def _stepped(
+        self, n: Node, at: list[list[Interval]], rest: list[Interval], flags: list[int], path: Path
+    ) -> list[list[Interval]]:
+        """Bounds after a step that begins within these."""
+        here = [*at[0], *rest]
+        body: Graph = n.attr("body")
+        if n.op.name != "scan":
+            cond: Graph = n.attr("cond")
+            tested = _entered(cond.params, here)
+            self.run(cond, tested, (*path, (n, "cond")))
+            tested.assume(cond.results[0], True)
+            here = [tested.of(p) for p in cond.params]
+        inside = _entered(body.params, here)
+        inside.implied = {body.params[i]: list(zip(body.params, a, strict=False)) for i, a in zip(flags, at[1:])}
+        ends = self.run(body, inside, (*path, (n, "body")))
+        self.inside = inside
+        k = len(at[0])
+        return [ends[:k], *[self._if_true(body, i, inside)[:k] for i in flags]]
+
+    @staticmethod
+    def _if_true(body: Graph, i: int, facts: Facts) -> list[Interval]:
+        """Bounds of the next states, where that of number i is true."""
+        at = facts.copy()
+        at.assume(body.results[i], True)
+        for r in body.results:
+            at.renew(r)
+        at.assume(body.results[i], True)
+        return [at.of(r) for r in body.results]
+
+
+def _clipped(ends: list[list[Interval]], to: list[Interval]) -> list[list[Interval]]:
+    """Bounds within those that are known to hold."""
+    return [[(max(a[0], t[0]), min(a[1], t[1])) for a, t in zip(x, to, strict=True)] for x in ends]
+
+
+def _widened(a: Interval, b: Interval, whole: Interval) -> Interval:
+    """Bounds that hold for a stay if they hold for b too, else there are none but the type's."""
+    return a[0] if a[0] <= b[0] else whole[0], a[1] if b[1] <= a[1] else whole[1]
+
+
+def _joined(a: Interval, b: Interval) -> Interval:
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def _entered(params: Sequence[Value], given: Sequence[Interval]) -> Facts:
+    facts = Facts()
+    for p, a in zip(params, given, strict=True):
+        _set(facts, p, a)
+    return facts
+
+
+def _set(facts: Facts, v: Value, a: Interval) -> None:
+    if v.dtype.kind in "iu":
+        facts.known[v] = a
+
+
+def _is_false(v: Value) -> bool:
+    n = v.node
+    return n is not None and n.op is constant and n.attr("value").array is None and not n.attr("value").splat

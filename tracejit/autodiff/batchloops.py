@@ -27,9 +27,10 @@ def replay_rows(graph: Graph, args: Sequence[Any], has: Sequence[bool], b: Batch
     env.update(zip(graph.params, zip(args, has, strict=True), strict=True))
     for n in graph.nodes:
         xs, flags = [env[v][0] for v in n.inputs], [env[v][1] for v in n.inputs]
-        ys, marks = _call(n, xs, flags, b)
+        ys, marks = _call(n, _typed(n, xs), flags, b)
         env.update(zip(n.outs, zip(ys, marks, strict=True), strict=True))
-    return [env[r][0] for r in graph.results], [env[r][1] for r in graph.results]
+    results = [(_as_number(env[r][0]) if r.type.weak else env[r][0], env[r][1]) for r in graph.results]
+    return [x for x, _ in results], [h for _, h in results]
 
 
 def _call(n: Node, xs: list[Any], has: Marks, b: Batch) -> tuple[list[Any], Marks]:
@@ -52,6 +53,22 @@ def _call(n: Node, xs: list[Any], has: Marks, b: Batch) -> tuple[list[Any], Mark
             return _one_by_one(n, xs, has, b), marks
         y = rule(b, op, xs, has, b.attrs(n.attrs))
     return list(y) if type(y) is tuple else [y], marks
+
+
+def _typed(n: Node, xs: list[Any]) -> list[Any]:
+    """Operands that are Python numbers, as tensors of the types that the op was traced for."""
+    if n.op.family != "elementwise" or not any(v.type.weak for v in n.inputs):
+        return xs
+    return [OPS["cast"](x, dtype=v.dtype) if v.type.weak else x for x, v in zip(xs, n.inputs, strict=True)]
+
+
+def _as_number(x: Any) -> Any:
+    return x if x.type.weak else OPS["cast"](x, dtype=x.dtype, weak=True)
+
+
+def _exact(x: Any, p: Value) -> Any:
+    """A Python number, of a loop's state or of a branch, as a tensor as precise as it was traced."""
+    return OPS["cast"](x, dtype=p.dtype) if p.type.weak else x
 
 
 def _calls(n: Node) -> bool:
@@ -139,6 +156,7 @@ def _cond(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     if has[0]:
         ys, hy = replay_rows(n.attr("then"), args, flags, b.narrowed(p))
         zs, hz = replay_rows(n.attr("orelse"), args, flags, b.narrowed(OPS["logical_not"](p)))
+        ys, zs = ([_exact(x, v) for x, v in zip(xs, n.outs, strict=True)] for xs in (ys, zs))
         return [chosen(p, y, z, (h, k), b) for y, z, h, k in zip(ys, zs, hy, hz, strict=True)]
 
     def branch(graph: Graph) -> Callable[[], Any]:
@@ -173,7 +191,8 @@ class _Steps:
         self.marks, self.apart = loop_marks(n, has, set(b.counts))
         self.made = _marked(n, has, set(b.counts))[k + 1 :]  # of what the steps stack
         self.rest, self.flags = xs[k:], [*self.marks, *has[k:]]
-        first = _aligned(xs[:k], has[:k], self.marks, b)
+        first = [_exact(x, p) for x, p in zip(xs, self.body.params[:k], strict=False)]
+        first = _aligned(first, has[:k], self.marks, b)
         self.head = (1 + counting) if self.apart else 0
         if self.apart:
             none = OPS["cast"](0, dtype=int64)
@@ -282,7 +301,8 @@ def _scan(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
         out = _aligned(*replay_rows(body, [*state, *row, *rest], flags, b), marks, b)
         return out[:k], out[k:]
 
-    first, rows = _aligned(xs[:k], has[:k], marks[:k], b), _by_steps(xs[k : k + m], has[k:], b)
+    first = [_exact(x, p) for x, p in zip(xs, body.params[:k], strict=False)]
+    first, rows = _aligned(first, has[:k], marks[:k], b), _by_steps(xs[k : k + m], has[k:], b)
     last, made = along(step, first, rows, flatten(list(rows))[1], attrs["length"], attrs["reverse"])
     return [*last, *[b.rows_first(y) if f else y for y, f in zip(made, marks[k:], strict=True)]]
 
@@ -332,7 +352,21 @@ def _custom_vjp(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     return list(y) if type(y) is tuple else [y]
 
 
+def _recompute(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
+    """The body for all rows; what it computes is kept for a gradient as that of any other operation is."""
+    ys, marks = replay_rows(n.attr("body"), xs, has, b)
+    return [b.spread(y, h) for y, h in zip(ys, marks, strict=True)] if any(has) else ys
+
+
+def _barrier(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
+    if any(has):
+        xs = [b.spread(x, h) for x, h in zip(xs, has, strict=True)]
+    y = n.op(*xs, n=n.attr("n"))
+    return list(y) if type(y) is tuple else [y]
+
+
 CONTROL: dict[str, Callable[[Node, list[Any], Marks, Batch], list[Any]]] = {
     "cond": _cond, "while": _while, "while_saving": _while_saving, "scan": _scan, "custom_vjp": _custom_vjp,
+    "recompute": _recompute, "barrier": _barrier,
 }  # fmt: skip
 # rules that need the node: its regions are called again

@@ -168,6 +168,12 @@ def _concat(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dic
     return op(*[b.spread(x, h) for x, h in zip(xs, has, strict=True)], axis=attrs["axis"] + 1)
 
 
+@rule("convolved", "unconvolved", "correlated", "largest")
+def _first(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    """The value, which has derivatives of its own; those by rule are for images without further axes."""
+    return b.spread(xs[0], has[0])
+
+
 # --- products ---------------------------------------------------------------------------------------------------------
 @rule("matmul")
 def _matmul(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
@@ -250,6 +256,7 @@ def _scatter_sum(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs
 
 
 @rule("put", guarded=True)
+@rule("add_at", guarded=True)
 def _put(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
     axis = attrs["axis"]
     i = _inside(b, xs[1], has[1])

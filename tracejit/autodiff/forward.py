@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,6 +78,9 @@ class ForwardAccumulator:
             if t is not None and y.dtype.kind in "fc":
                 self._tangents[id(y)] = (y, t)
 
+    def knows(self, x: Operand) -> bool:
+        return id(x) in self._tangents
+
     def jvp(self, primals: Any, unconnected_gradients: Any = "none") -> Any:
         """The tangent of each tensor of a nest: None, or zeros, where it does not depend on the primals."""
         zero = getattr(unconnected_gradients, "value", unconnected_gradients) == "zero"
@@ -98,24 +101,3 @@ def by_double_vjp(op: Any, tangents: Sequence[Any], outs: tuple, values: tuple, 
         pairs = [(b, t) for b, t in zip(back, tangents, strict=True) if b is not None and t is not None]
     found = tape.gradient([b for b, _ in pairs], list(gs), output_gradients=[t for _, t in pairs])
     return tuple(found)
-
-
-def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """f(*primals) and its derivative in the direction of the tangents, zeros where it does not depend on them."""
-    xs = [convert(x) for x in primals]
-    with ForwardAccumulator(xs, list(tangents)) as acc:
-        y = f(*xs)
-    return y, acc.jvp(y, "zero")
-
-
-def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
-    """f(*primals) and a function from cotangents of the result to those of the primals."""
-    xs = [convert(x) for x in primals]
-    with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(*xs)
-        y = f(*xs)
-
-    def back(cotangents: Any) -> tuple:
-        return tuple(tape.gradient(y, xs, output_gradients=cotangents, unconnected_gradients="zero"))
-
-    return y, back

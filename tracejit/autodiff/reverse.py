@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tracejit.context import context
 from tracejit.ir.op import OPS, Op
+from tracejit.slices import joined
 from tracejit.tensor import Operand, Tensor
 
 
@@ -24,20 +25,30 @@ def zeros_like(t: Operand) -> Tensor:
 
 
 def backprop(
-    records: Sequence[Record], targets: Sequence[Operand], seeds: Sequence[Tensor], sources: Sequence[Operand]
-) -> list[Tensor | None]:
+    records: Sequence[Record],
+    targets: Sequence[Operand],
+    seeds: Sequence[Tensor],
+    sources: Sequence[Operand],
+    tables: Collection[int] = (),
+    dead: set[tuple[int, int]] | None = None,
+) -> list[Any]:
     """The cotangent of each source, None where no path leads to it.
 
     Walks the records backwards and calls each op's vjp; cotangents of a value used twice are added.
+
+    `tables` are ids of sources whose cotangent may be the rows that were read, as `IndexedSlices`. `dead` collects,
+    by number, the records and their operands that got no cotangent though they have a floating dtype.
     """
-    g: dict[int, Tensor] = {}
+    g: dict[int, Any] = {}
+    rows: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for t, s in zip(targets, seeds, strict=True):
         g[id(t)] = s if id(t) not in g else OPS["add"](g[id(t)], s)
     wanted = {id(s) for s in sources}
     masked: set[int] = set()  # values whose cotangent came through selections only: it has zeros that must stay zero
     before = context.masked
     try:
-        for r in reversed(records):
+        for at in range(len(records) - 1, -1, -1):
+            r = records[at]
             gs = [g.get(id(y)) for y in r.outs]
             if all(x is None for x in gs):
                 continue
@@ -47,8 +58,13 @@ def backprop(
                     g.pop(id(y), None)
             if r.op.vjp is None:
                 continue
-            for k, x in zip(r.keys, _pull(r, gs), strict=True):
+            if tables and id(r.keys[0]) in tables and r.op.name == "gather" and r.attrs["axis"] == 0:
+                rows.setdefault(id(r.keys[0]), []).append((gs[0], r.values[1]))  # type: ignore[arg-type]
+                continue
+            for j, (k, x) in enumerate(zip(r.keys, _pull(r, gs), strict=True)):
                 if x is None or k.dtype.kind not in "fc":
+                    if dead is not None and k.dtype.kind in "fc":
+                        dead.add((at, j))
                     continue
                 first = id(k) not in g
                 g[id(k)] = x if first else OPS["add"](g[id(k)], x)
@@ -58,6 +74,11 @@ def backprop(
                     masked.add(id(k))
     finally:
         context.masked = before
+    for source in sources if rows else ():
+        k = id(source)
+        if k in rows:
+            slices = joined(rows.pop(k), tuple(source.shape))
+            g[k] = OPS["add"](g[k], slices) if k in g else slices
     return [g.get(id(s)) for s in sources]
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import enum
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from tracejit.autodiff.reverse import Record, backprop, zeros_like
+from tracejit.autodiff.why import Notes, Trail, named, unwatched
 from tracejit.context import context, listen, unlisten
 from tracejit.errors import ArgumentError, GradientError, locate
 from tracejit.ir.op import OPS, Op
 from tracejit.tensor import Operand, Tensor, Variable, convert
-from tracejit.tree import flatten, unflatten
+from tracejit.tree import Structure, flatten, unflatten
 
 
 class UnconnectedGradients(enum.Enum):
@@ -22,6 +22,7 @@ class UnconnectedGradients(enum.Enum):
 
     NONE = "none"
     ZERO = "zero"
+    RAISE = "raise"
 
 
 class GradientTape:
@@ -43,6 +44,8 @@ class GradientTape:
         self._alias: dict[int, Operand] = {}  # the value read from a Variable → the Variable
         self._recording = False
         self._used = False
+        self._notes = Notes()
+        self._missed: _Missed | None = None  # what is left of the record if a gradient was None
 
     def __enter__(self) -> GradientTape:
         if self._recording:
@@ -72,7 +75,7 @@ class GradientTape:
                 self._variables[id(x)] = x
 
     def record(self, op: Op, keys: tuple, values: tuple, attrs: dict[str, Any], outs: tuple) -> None:
-        watched = self._watched
+        watched, notes = self._watched, self._notes
         hit = False
         if self._alias:
             keys = tuple([self._alias.get(id(k), k) for k in keys])
@@ -90,6 +93,18 @@ class GradientTape:
             for y in outs:
                 if y.dtype.kind in "fc":
                     watched[id(y)] = y
+                else:
+                    notes.add(op, keys, watched, (y,))
+        elif hit or notes.found:
+            notes.add(op, keys, watched, outs)
+
+    def leave(self, x: Operand, what: str) -> None:
+        """A tensor's value is read by Python or NumPy."""
+        if id(x) in self._watched:
+            self._notes.leave(x, what)
+
+    def knows(self, x: Operand) -> bool:
+        return id(x) in self._watched
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """The Variables watched so far, in the order in which they were first read."""
@@ -98,6 +113,7 @@ class GradientTape:
     def reset(self) -> None:
         """Forget everything recorded and watched."""
         self._records, self._watched, self._variables, self._alias, self._used = [], {}, {}, {}, False
+        self._notes, self._missed = Notes(), None
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
@@ -118,7 +134,7 @@ class GradientTape:
         target: Any,
         sources: Any,
         output_gradients: Any = None,
-        unconnected_gradients: str = "none",
+        unconnected_gradients: Any = "none",
     ) -> Any:
         """The gradient of the sum of `target`'s elements with respect to each of `sources`.
 
@@ -127,13 +143,44 @@ class GradientTape:
         target : tensor or nest of tensors
         sources : tensor, Variable or nest of them; the result has this structure
         output_gradients : cotangents of the targets; ones by default
-        unconnected_gradients : "none" (None for a source that target does not depend on) or "zero"
+        unconnected_gradients : for a source that target does not depend on "none" gives None, "zero" gives zeros, and
+            "raise" raises `GradientError`, which tells why
 
-        Raises `GradientError` when a tape that is not persistent is used twice.
+        The gradient of a Variable that `tj.gather` reads rows of, and nothing else, is `IndexedSlices` unless another
+        tape listens. Raises `GradientError` when a tape that is not persistent is used twice.
         """
-        mode = getattr(unconnected_gradients, "value", unconnected_gradients)
-        if mode not in ("none", "zero"):
-            raise locate(ArgumentError(f"unconnected_gradients is 'none' or 'zero', not {unconnected_gradients!r}"))
+        return self._gradient(target, sources, output_gradients, unconnected_gradients)
+
+    def _gradient(
+        self, target: Any, sources: Any, output_gradients: Any, unconnected_gradients: Any, dense: bool = False
+    ) -> Any:
+        mode = as_mode(unconnected_gradients)
+        self._unused()
+        targets = [convert(t) if not isinstance(t, Operand) else t for t in flatten(target)[0]]
+        flat, structure = _sources(sources)
+        seeds = self._seeds(targets, output_gradients)
+        paused = self._recording and not self.persistent
+        if paused:
+            unlisten(self)
+            self._recording = False
+        live = [(t, s) for t, s in zip(targets, seeds, strict=True) if t.dtype.kind in "fc"]
+        tables = () if dense or context.tapes else {id(s) for s in flat if isinstance(s, Variable)}
+        dead: set[tuple[int, int]] = set()
+        ys = [t for t, _ in live]
+        out = backprop(list(self._records), ys, [s for _, s in live], flat, tables, dead)
+        out = [x if id(s) in self._watched else None for x, s in zip(out, flat, strict=True)]
+        missing = [s for x, s in zip(out, flat, strict=True) if x is None] if mode != "zero" else []
+        if missing and mode == "raise":
+            text = self._missed_by(targets, missing, dead).reason(targets[0], missing[0])
+            raise locate(GradientError(f"there is no gradient: {text}"))
+        if not self.persistent:
+            self._missed = self._missed_by(targets, missing, dead) if missing else None
+            self._used = True
+            self._records, self._watched, self._alias, self._notes = [], {}, {}, Notes()
+        grads = [zeros_like(s) if x is None and mode == "zero" else x for x, s in zip(out, flat, strict=True)]
+        return unflatten(structure, grads)
+
+    def _unused(self) -> None:
         if self._used:
             raise locate(
                 GradientError(
@@ -141,25 +188,47 @@ class GradientTape:
                     remedy="ask for all sources at once, or GradientTape(persistent=True)",
                 )
             )
-        targets = [convert(t) if not isinstance(t, Operand) else t for t in flatten(target)[0]]
-        flat, structure = flatten(sources)
-        for s in flat:
-            if not isinstance(s, Operand):
-                raise locate(ArgumentError(f"sources must be tensors or Variables, not {type(s).__name__}"))
-        seeds = self._seeds(targets, output_gradients)
-        paused = self._recording and not self.persistent
-        if paused:
-            unlisten(self)
-            self._recording = False
-        live = [(t, s) for t, s in zip(targets, seeds, strict=True) if t.dtype.kind in "fc"]
-        records, watched = list(self._records), self._watched
-        out = backprop(records, [t for t, _ in live], [s for _, s in live], flat)
-        out = [x if id(s) in watched else None for x, s in zip(out, flat, strict=True)]
-        if not self.persistent:
-            self._used = True
-            self._records, self._watched, self._alias = [], {}, {}
-        grads = [zeros_like(s) if x is None and mode == "zero" else x for x, s in zip(out, flat, strict=True)]
-        return unflatten(structure, grads)
+
+    if TYPE_CHECKING:  # `autodiff.jacobians` installs them
+
+        def jacobian(self, target: Any, sources: Any, unconnected_gradients: Any = "none", *more: Any) -> Any: ...
+        def batch_jacobian(self, target: Any, source: Any, unconnected_gradients: Any = "none", *more: Any) -> Any: ...
+
+    # --- explaining ---------------------------------------------------------------------------------------------
+    def why(self, target: Any, source: Any) -> str:
+        """Why there is a gradient of `target` with respect to `source`, or none: the operation that cuts the path.
+
+        It tells that a source is not watched, that a value was taken by `.numpy()`, that a dtype on the way has no
+        derivative, that `stop_gradient` or an operation without gradient stands between, with the user's line. It can
+        be asked before `gradient` and, for sources whose gradient was None, after it.
+        """
+        if self._missed is not None and (text := self._missed.reason(target, source)):
+            return text
+        if self._used:
+            raise locate(
+                GradientError(
+                    "the tape has given its gradient and forgotten what it heard; what it found then was not None",
+                    remedy="GradientTape(persistent=True), or ask before tape.gradient",
+                )
+            )
+        for z in (target, source):
+            if not isinstance(z, Operand):
+                raise locate(ArgumentError(f"tape.why takes tensors and Variables, not {type(z).__name__}"))
+        dead: set[tuple[int, int]] = set()
+        before, context.tapes = context.tapes, ()
+        try:
+            found = None
+            if target.dtype.kind in "fc" and id(source) in self._watched:
+                found = backprop(list(self._records), [target], self._seeds([target], None), [source], (), dead)[0]
+        finally:
+            context.tapes = before
+        if found is not None:
+            return Trail(self._records, self._notes, dead).connection(id(target), id(source))
+        return self._missed_by([target], [source], dead).reason(target, source)
+
+    def _missed_by(self, targets: list[Operand], sources: list[Operand], dead: set[tuple[int, int]]) -> _Missed:
+        unknown = {id(s) for s in sources if id(s) not in self._watched}
+        return _Missed(targets, sources, Trail(self._records, self._notes, dead), unknown, self.auto)
 
     def _seeds(self, targets: list, output_gradients: Any) -> list[Tensor]:
         if output_gradients is None:
@@ -177,43 +246,42 @@ class GradientTape:
                 seeds.append(OPS["broadcast_to"](convert(s, t.dtype), shape=tuple(t.shape)))
         return seeds
 
-    def jacobian(self, target: Any, sources: Any, unconnected_gradients: str = "none", **ignored: Any) -> Any:
-        """d target / d source, of shape target.shape + source.shape, for each source."""
-        kept, self.persistent = self.persistent, True
-        try:
-            shape = tuple(target.shape)
-            flat_target = self._recorded_reshape(target)
-            n = int(flat_target.shape[0])
-            flat, structure = flatten(sources)
-            rows = []
-            for i in range(n):
-                one = convert(np.eye(1, n, i, dtype=target.dtype.np)[0])
-                rows.append(self.gradient(flat_target, flat, output_gradients=one, unconnected_gradients="zero"))
-            linked = self.gradient(flat_target, flat) if n else [None] * len(flat)
-        finally:
-            self.persistent = kept
-        if not kept:
-            self._used = True
-        mode = getattr(unconnected_gradients, "value", unconnected_gradients)
-        outs: list[Tensor | None] = []
-        for k, s in enumerate(flat):
-            if linked[k] is None and mode != "zero":
-                outs.append(None)
-                continue
-            full = shape + tuple(s.shape)
-            stacked = OPS["concat"](*[OPS["reshape"](r[k], shape=(1, *s.shape)) for r in rows], axis=0)
-            outs.append(OPS["reshape"](stacked, shape=full))
-        return unflatten(structure, outs)
 
-    def _recorded_reshape(self, t: Tensor) -> Tensor:
-        before = context.tapes
-        if self not in before:
-            listen(self)
-        try:
-            n = 1
-            for d in t.shape:
-                n = n * d
-            return OPS["reshape"](t, shape=(n,))
-        finally:
-            if self not in before:
-                unlisten(self)
+class _Missed:
+    """Gradients that are None, and what is needed to say why: no tensors."""
+
+    __slots__ = ("targets", "sources", "trail", "unknown", "automatic")
+
+    def __init__(
+        self, targets: list[Operand], sources: list[Operand], trail: Trail, unknown: set[int], automatic: bool
+    ) -> None:
+        self.targets, self.sources = ({id(t): weakref.ref(t) for t in ts} for ts in (targets, sources))
+        self.trail, self.unknown, self.automatic = trail, unknown, automatic
+
+    def reason(self, y: Any, x: Any) -> str:
+        """Why there is no gradient; "" if it was not asked for, or is there."""
+        for z, known in ((y, self.targets), (x, self.sources)):
+            if id(z) not in known or known[id(z)]() is not z:
+                return ""
+        if x.dtype.kind not in "fc":
+            return f"the source is {x.type}, and only floating dtypes have derivatives"
+        if id(x) in self.unknown:
+            return unwatched(x, self.automatic)
+        return self.trail.reason(id(y), id(x), named(y), named(x))
+
+
+def as_mode(unconnected_gradients: Any) -> str:
+    """"none", "zero" or "raise"."""
+    mode = getattr(unconnected_gradients, "value", unconnected_gradients)
+    if mode not in ("none", "zero", "raise"):
+        message = f"unconnected_gradients is 'none', 'zero' or 'raise', not {unconnected_gradients!r}"
+        raise locate(ArgumentError(message))
+    return str(mode)
+
+
+def _sources(sources: Any) -> tuple[list[Operand], Structure]:
+    flat, structure = flatten(sources)
+    for s in flat:
+        if not isinstance(s, Operand):
+            raise locate(ArgumentError(f"sources must be tensors or Variables, not {type(s).__name__}"))
+    return flat, structure

@@ -68,6 +68,9 @@ class _Readers:
             if isinstance(k, Variable) and k.trainable:
                 self.seen[id(k)] = k
 
+    def knows(self, x: Operand) -> bool:
+        return False  # it collects Variables
+
 
 def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     """Give a function a gradient of its own.

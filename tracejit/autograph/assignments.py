@@ -9,6 +9,7 @@ from typing import Any
 
 from tracejit.autograph.syntax import (
     AG,
+    BINARY,
     at,
     call,
     define,
@@ -33,7 +34,7 @@ class Assignments(ast.NodeTransformer):
         """An assignment, after notes of the places outside this function's variables that it writes to."""
         (target, *more) = node.targets
         if isinstance(target, (ast.Tuple, ast.List)):
-            node.value = whole_of(node.value)
+            node.value = at(call("each", node.value), node.value)
         if more or (isinstance(target, (ast.Tuple, ast.List)) and _places_in(target)):
             return self._one_by_one(node)
         notes = [*self._once(target), *[s for t in ast.walk(target) for s in self._note(t)]]
@@ -45,6 +46,9 @@ class Assignments(ast.NodeTransformer):
         if isinstance(target, ast.Attribute):
             done = call("set_attribute", self.visit(target.value), ast.Constant(target.attr), name_of(right))
             return [at(n, node) for n in (*first[: len(first) - 1], ast.Expr(done))]
+        if isinstance(target, ast.Subscript) and not _slices(target.slice):
+            done = call("set_item", self.visit(target.value), self.visit(target.slice), name_of(right))
+            return [at(n, node) for n in (*first, ast.Expr(done))]
         return [*[at(n, node) for n in first], self.generic_visit(node)]
 
     def _one_by_one(self, node: ast.Assign) -> list[ast.stmt]:
@@ -71,21 +75,43 @@ class Assignments(ast.NodeTransformer):
         read = self.visit(at(copy.deepcopy(loaded(node.target)), node))
         if isinstance(node.target, ast.Attribute):
             left, right = self._temporary(), self._temporary()
-            changed = ast.AugAssign(name_of(left, True), node.op, name_of(right))
+            changed = set_(left, _changed(node.op, name_of(left), name_of(right)))
             after = ast.Assign([node.target], name_of(left))
             steps = [
                 *first, set_(left, read), set_(right, self.visit(node.value)),
-                ast.Expr(call("writes_items", name_of(left))), changed,
+                ast.Expr(call("writes_all", name_of(left))), changed,
             ]  # fmt: skip
             return [*[at(n, node) for n in steps], *self.visit_Assign(at(after, node))]
-        notes = [*first, ast.Expr(read), *self._note(node.target), ast.Expr(call("writes_items", loaded(node.target)))]
-        return [*[at(n, node) for n in notes], self.generic_visit(node)]
+        notes = [*first, ast.Expr(read), *self._note(node.target), ast.Expr(call("writes_all", loaded(node.target)))]
+        return [*[at(n, node) for n in notes], *self._in_place(node)]
+
+    def _in_place(self, node: ast.AugAssign) -> list[ast.stmt]:
+        """The assignment itself, which the target's own method may make."""
+        t = node.target
+        if isinstance(t, ast.Name):
+            value = _changed(node.op, self.visit(at(loaded(t), t)), self.visit(node.value))
+            return [at(ast.Assign([t], value), node)]
+        if isinstance(t, ast.Subscript) and not _slices(t.slice):
+            read = self.visit(at(copy.deepcopy(loaded(t)), t))
+            value = _changed(node.op, read, self.visit(node.value))
+            owner, key = self.visit(copy.deepcopy(t.value)), self.visit(copy.deepcopy(t.slice))
+            return [at(ast.Expr(call("set_item", owner, key, value)), node)]
+        return [self.generic_visit(node)]  # type: ignore[list-item]
 
     def _noted(self, node: ast.AST, targets: Sequence[ast.expr]) -> Any:
         notes = [s for t in targets for s in self._once(t)]
         notes += [s for top in targets for t in ast.walk(top) for s in self._note(t, isinstance(node, ast.Delete))]
-        new = self.generic_visit(node)
-        return [*[at(n, node) for n in notes], new] if notes else new
+        if isinstance(node, ast.Delete):
+            new: Any = [self._deleted(t, node) for t in node.targets]
+        else:
+            new = [self.generic_visit(node)]
+        return [*[at(n, node) for n in notes], *new] if notes or len(new) > 1 else new[0]
+
+    def _deleted(self, t: ast.expr, node: ast.Delete) -> ast.stmt:
+        if isinstance(t, ast.Subscript) and not _slices(t.slice):
+            done = call("delete_item", self.visit(t.value), self.visit(t.slice))
+            return at(ast.Expr(done), node)  # type: ignore[no-any-return]
+        return at(self.generic_visit(ast.Delete([t])), node)  # type: ignore[no-any-return]
 
     def _temporary(self) -> str:
         self.count += 1
@@ -135,6 +161,10 @@ class _Leaves(ast.NodeTransformer):
 
 def _places_in(x: ast.expr) -> bool:
     return any(isinstance(y, (ast.Attribute, ast.Subscript)) and not isinstance(y.ctx, ast.Load) for y in ast.walk(x))
+
+
+def _changed(op: ast.operator, left: ast.expr, right: ast.expr) -> ast.expr:
+    return call("in_place", ast.Constant(BINARY[type(op)]), left, right)
 
 
 def _slices(x: ast.expr) -> bool:

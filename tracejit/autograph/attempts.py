@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.autograph.places import Place
-from tracejit.errors import ConversionError, locate
+from tracejit.errors import Abandoned, ConversionError, locate
 
 BIRTHS = 8  # calls for equal arguments that may make Variables before the function runs as plain Python
 
 
-class MovingPlaces(BaseException):
+class MovingPlaces(Abandoned):
     """The function reads and writes numbers or tensors at these places, which become inputs: trace again."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.places = places
 
 
-class MadeHere(BaseException):
+class MadeHere(Abandoned):
     """What a line adds to in a branch or loop is the function's own, or is read afterwards: trace again."""
 
     def __init__(self, sites: set[Site | None]) -> None:

@@ -7,18 +7,28 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.autograph import places, reads
+import numpy as np
+
+from tracejit.autograph import arrays, growing, places, reads
 from tracejit.autograph.failures import Unreachable, reaches_end
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.state import merge, only
 from tracejit.autograph.values import Optional, Undefined
 from tracejit.context import context
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
+from tracejit.ops.found import as_number
 from tracejit.ops.regions import Region, as_test, emit_cond
 from tracejit.tensor import Operand, Tensor, Variable
 
 Part = Callable[..., Any]
+asks: dict[str, Callable[..., Any]] = {}  # what asks objects of the user's for their truth, and compares them
+
+
+def decided(x: Any) -> Any:
+    """What decides in the place of a condition: for objects of the user's, what they say of their truth."""
+    return asks["truth"](x) if is_users(type(x)) or growing.is_grown(x) else x
 
 
 def traced(x: Any) -> bool:
@@ -26,7 +36,7 @@ def traced(x: Any) -> bool:
     if isinstance(x, Optional):
         return True
     if not isinstance(x, Operand):
-        reads.length(x)
+        reads.length(reads.content(x))
         return False
     if context.trace is None:
         return False
@@ -41,6 +51,7 @@ def traced(x: Any) -> bool:
 
 def if_(test: Any, then: Part, orelse: Part, get: Part, put: Part, names: Sequence[str], dead: Sequence[str]) -> None:
     """An `if` statement: `then` and `orelse` change the variables that `get` and `put` see."""
+    test = decided(test)
     if not traced(test):
         reads.entered(then if test else orelse)()
         return
@@ -117,11 +128,29 @@ def _select(test: Tensor, a: Region, b: Region, names: Sequence[str], dead: Sequ
         pairs = [(x, y) if ends is a else (y, x) for x, y in pairs]
     else:
         both = zip(names, xs, ys, strict=True)
-        makers = [_nothing(n) if n in dead else merge(n, a, x, b, y, pairs) for n, x, y in both]
+        makers = [_nothing(n) if n in dead else _merged(n, a, x, b, y, pairs) for n, x, y in both]
     made = emit_cond(test, a, b, pairs)
     if xs is None and ys is None:
         raise Unreachable("all branches end with errors")
     put(tuple([m(made) for m in makers]))
+
+
+def _merged(
+    name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]
+) -> Callable[[Any], Any]:
+    """As `merge`; objects of one class that the branches make become one."""
+    cls = type(x)
+    if x is y or cls is not type(y) or not (places.is_new(x) and places.is_new(y)) or cls.__new__ is not object.__new__:
+        return merge(name, a, x, b, y, pairs)
+    own = merge(name, a, dict(vars(x)), b, dict(vars(y)), pairs)
+
+    def make(made: Any) -> Any:
+        new = object.__new__(cls)
+        places.born(new)
+        vars(new).update(own(made))
+        return new
+
+    return make
 
 
 def _nothing(name: str) -> Callable[[Any], Any]:
@@ -130,6 +159,7 @@ def _nothing(name: str) -> Callable[[Any], Any]:
 
 def if_exp(test: Any, then: Part, orelse: Part) -> Any:
     """`a if test else b`, both as functions."""
+    test = decided(test)
     if not traced(test):
         return then() if test else orelse()
     box: list[Any] = [None]
@@ -150,9 +180,10 @@ def if_exp(test: Any, then: Part, orelse: Part) -> Any:
 def and_(first: Part, *rest: Part) -> Any:
     x = first()
     for i, f in enumerate(rest):
-        if traced(x):
-            return if_exp(x, lambda f=f, i=i: and_(f, *rest[i + 1 :]), lambda x=x: x)  # type: ignore[misc]
-        if not x:
+        go = decided(x)
+        if traced(go):
+            return if_exp(go, lambda f=f, i=i: and_(f, *rest[i + 1 :]), lambda x=x: x)  # type: ignore[misc]
+        if not go:
             return x
         x = f()
     return x
@@ -161,15 +192,17 @@ def and_(first: Part, *rest: Part) -> Any:
 def or_(first: Part, *rest: Part) -> Any:
     x = first()
     for i, f in enumerate(rest):
-        if traced(x):
-            return if_exp(x, lambda x=x: x, lambda f=f, i=i: or_(f, *rest[i + 1 :]))  # type: ignore[misc]
-        if x:
+        go = decided(x)
+        if traced(go):
+            return if_exp(go, lambda x=x: x, lambda f=f, i=i: or_(f, *rest[i + 1 :]))  # type: ignore[misc]
+        if go:
             return x
         x = f()
     return x
 
 
 def not_(x: Any) -> Any:
+    x = decided(x)
     return OPS["logical_not"](as_test(x)) if traced(x) else not x
 
 
@@ -199,9 +232,13 @@ def _is(a: Any, b: Any) -> Any:
 
 
 def _in(x: Any, container: Any) -> Any:
+    if is_users(type(container)) and (answer := asks["contains"](container, x)) is not NotImplemented:
+        return answer
     if isinstance(container, Operand):
         hit = OPS["equal"](container, x)
         return OPS["reduce_any"](hit, axis=tuple(range(len(hit.shape))))
+    if growing.is_grown(container):
+        return _in(x, growing.rows_of(container))
     reads.contains(container, x)
     if isinstance(container, (list, tuple, set, frozenset, builtins.range)) and (
         traced(x) or any(isinstance(y, Operand) and traced(y) for y in container)
@@ -230,14 +267,28 @@ def _different(a: Any, b: Any) -> Any:
     return not _equal(a, b) if isinstance(a, Dim) or isinstance(b, Dim) else a != b
 
 
+def _compared(op: str, a: Any, b: Any) -> Any:
+    if op[0] in "=!<>" and (is_users(type(a)) or is_users(type(b))):
+        made = asks["compare"](op, a, b)
+        if made is not NotImplemented:
+            return made
+    if isinstance(a, Dim) or isinstance(b, Dim):
+        a, b = as_number(a), as_number(b)
+    made = _COMPARE[op](a, b)
+    if op[:2] != "is" and (isinstance(a, np.ndarray) or isinstance(b, np.ndarray)):
+        arrays.used(arrays.among([a, b]), made)
+    return made
+
+
 def compare(ops: Sequence[str], first: Any, *rest: Part) -> Any:
     """A comparison, or a chain of them."""
     left, out = first, None
     for i, (op, f) in enumerate(zip(ops, rest, strict=True)):
         right = f()
-        out = _COMPARE[op](left, right)
+        out = _compared(op, left, right)
         if i + 1 == len(ops):
             return out
+        out = decided(out)
         if traced(out):
             return if_exp(out, lambda: compare(ops[i + 1 :], right, *rest[i + 1 :]), lambda: out)  # noqa: B023
         if not out:

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import inspect
+import itertools
+import operator
+import os
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import hostcalls, places, reads
+from tracejit.autograph import arrays, growing, hostcalls, mutations, places, reads
 from tracejit.autograph.branches import traced
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import enumerate_, range_, tensor_range, zip_
+from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Optional
 from tracejit.ir.op import OPS
-from tracejit.operand import _no_value
-from tracejit.ops import creation, host
+from tracejit.ops import array, creation, host
 from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand
 
 
+def own_method(x: Any, name: str) -> types.FunctionType | None:
+    """The function of the user's that Python calls for an object under a special name."""
+    cls = type(x)
+    if not is_users(cls):
+        return None
+    f = raw(cls, name)
+    return f if type(f) is types.FunctionType and not is_library(f) else None
+
+
 def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     def best(*args: Any, **kwargs: Any) -> Any:
         """Python's min or max, of tensors too."""
         if kwargs or not args:
+            if "key" in kwargs:
+                kwargs["key"] = callee(kwargs["key"])
             return plain(*args, **kwargs)
         if len(args) == 1:
-            if isinstance(args[0], Operand):
+            if isinstance(args[0], Operand) and args[0].shape:
                 return OPS[f"reduce_{plain.__name__}"](args[0], axis=(0,))
             args = tuple(args[0])
         if any(isinstance(a, (Operand, Optional)) and traced(a) for a in args):
@@ -51,18 +67,13 @@ def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     return every
 
 
-def _truth(x: Any = False) -> Any:
-    """Python's bool. Of a tensor it asks for the value, as float and int do; it decides nothing that is converted."""
-    if isinstance(x, Optional):
-        x = x.get()
-    if isinstance(x, Operand) and traced(x):
-        raise _no_value(x, "bool()")
-    return bool(x)
-
-
 def _length(x: Any) -> Any:
     """Python's len; of a tensor it may be a symbol."""
+    if growing.is_grown(x):
+        return growing.length(x)
     reads.length(x)
+    if (f := own_method(x, "__len__")) is not None:
+        return callee(f)(x)
     return x.shape[0] if isinstance(x, Operand) and x.shape else len(x)
 
 
@@ -85,6 +96,14 @@ def load(x: Any, name: str, *default: Any) -> Any:
     of_class = raw(type(x), name)
     if type(of_class) is property and of_class.fget is not None:
         return callee(of_class.fget)(x)
+    own = own_dict(x)
+    if type(of_class) is functools.cached_property and own is not None and name not in own:
+        value = callee(of_class.func)(x)
+        places.attribute(x, name)
+        own[name] = value
+    elif (get := own_method(of_class, "__get__")) is not None and not isinstance(x, type):
+        if hasattr(type(of_class), "__set__") or name not in (own or ()):
+            return callee(get)(of_class, x, type(x))
     fallback = raw(type(x), "__getattr__") if of_class is MISSING else None
     if type(fallback) is types.FunctionType and name not in (own_dict(x) or ()):
         try:
@@ -120,35 +139,64 @@ _replaced: dict[Any, Callable[..., Any]] = {
     builtins.range: range_, builtins.zip: zip_, builtins.enumerate: enumerate_, creation.range: tensor_range,
     builtins.min: _best("minimum", builtins.min), builtins.max: _best("maximum", builtins.max),
     builtins.print: host.print_python, builtins.any: _every("logical_or", builtins.any),
-    builtins.all: _every("logical_and", builtins.all), builtins.bool: _truth,
+    builtins.all: _every("logical_and", builtins.all),
     builtins.len: _length, builtins.getattr: load, builtins.hasattr: _has,
     builtins.next: hostcalls.following,
 }  # fmt: skip
 keep: dict[str, Callable[[Any], Any]] = {}
 
 
+def replace(f: Any, by: Callable[..., Any]) -> None:
+    """From now on `by` is called where the user's code calls `f`."""
+    _replaced[f] = by
+
+
+def _dispatched(f: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
+    """A generic function of `functools.singledispatch`."""
+    return called(f.dispatch(type(first)))(first, *args, **kwargs)
+
+
+def _managed(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """What `contextlib.contextmanager` makes of a generator."""
+    return contextlib._GeneratorContextManager(callee(f.__wrapped__), args, kwargs)
+
+
+_WRAPPERS: dict[types.CodeType, Callable[..., Any]] = {
+    functools.singledispatch(len).__code__: _dispatched,  # type: ignore[attr-defined]
+    contextlib.contextmanager(len).__code__: _managed,  # type: ignore[attr-defined, arg-type]
+}
+
+
 def callee(f: Any) -> Any:
     """The function to call in the place of `f`: converted if it is the user's."""
     if (other := hostcalls.replacement(f)) is not None:
-        if type(f) is types.FunctionType and "convert" in keep:
-            keep["convert"](f)  # which takes note of why a generator is not converted
         return other
     if type(f) is types.FunctionType:
         if f in _replaced:
             return _replaced[f]
-        return keep["convert"](f) if "convert" in keep else f
+        if f.__code__ in _WRAPPERS:
+            return functools.partial(_WRAPPERS[f.__code__], f)
+        g = keep["convert"](f) if "convert" in keep else f
+        return hostcalls.generator(g) if f.__code__.co_flags & inspect.CO_GENERATOR else g
     if type(f) is types.MethodType and type(f.__func__) is types.FunctionType:
         g = callee(f.__func__)
         return f if g is f.__func__ else types.MethodType(g, f.__self__)
     if isinstance(f, functools.partial):
+        reads.whole(f.keywords)
         g = callee(f.func)
         return f if g is f.func else functools.partial(g, *f.args, **f.keywords)
-    if isinstance(f, types.BuiltinFunctionType | type):
-        return _replaced.get(f, f)
+    if isinstance(f, type):
+        return _replaced.get(f) or keep["constructor"](f) or f
+    if isinstance(f, types.BuiltinFunctionType):
+        if type(f.__self__) is str and (made := keep["string"](f)) is not None:
+            return made
+        return keep["new"](f) if f.__name__ == "__new__" and isinstance(f.__self__, type) else _replaced.get(f, f)
     if f is object.__setattr__:
         return assign
     if type(f) is types.MethodWrapperType and f.__name__ == "__setattr__" and f.__objclass__ is object:
         return functools.partial(assign, f.__self__)
+    if type(f) is operator.attrgetter or type(f) is operator.methodcaller:
+        return functools.partial(_got_attributes if type(f) is operator.attrgetter else _method_called, f.__reduce__())
     call = inspect.getattr_static(type(f), "__call__", None)
     if type(call) is types.FunctionType and "keep" not in type(f).__dict__:
         g = callee(call)
@@ -156,8 +204,43 @@ def callee(f: Any) -> Any:
     return f
 
 
-_LOOKING = (_length, load, _has, breakpoint)
-_CONSUMERS = {list, tuple, set, frozenset, dict, sum, sorted, zip_, enumerate_, map, filter}
+def _got_attributes(made: Any, x: Any) -> Any:
+    """What an `operator.attrgetter` gives, which is told by how it is pickled."""
+    found = tuple([functools.reduce(load, path.split("."), x) for path in made[1]])
+    return found if len(found) > 1 else found[0]
+
+
+def _method_called(made: Any, x: Any) -> Any:
+    """The same of an `operator.methodcaller`."""
+    make, args = made
+    given: list[Any] = [*getattr(make, "args", ()), *args]
+    name, more = given[0], given[1:]
+    return called(load(x, name))(*more, **getattr(make, "keywords", {}))
+
+
+def _variables(*x: Any) -> Any:
+    """Python's `vars`."""
+    return load(x[0], "__dict__") if x else vars()
+
+
+def _environment(*args: Any, **kwargs: Any) -> Any:
+    """`os.getenv`."""
+    reads.whole(os.environ)
+    return os.getenv(*args, **kwargs)
+
+
+replace(builtins.vars, _variables)
+replace(os.getenv, _environment)
+_CALLABLE = (types.FunctionType, types.MethodType, functools.partial)
+LOOKING: list[Any] = [_length, load, _has, breakpoint]
+_CONSUMERS = {
+    list, tuple, set, frozenset, dict, sum, sorted, zip_, enumerate_, map, filter, functools.reduce,
+    itertools.accumulate, itertools.chain, itertools.islice,
+}  # fmt: skip
+_HIGHER = {
+    map, filter, sorted, functools.reduce, itertools.accumulate, itertools.starmap, itertools.takewhile,
+    itertools.dropwhile, itertools.filterfalse, itertools.groupby,
+}  # fmt: skip
 _BY_FRAME = {"inspect", "logging", "pdb", "sys", "traceback", "warnings"}  # what they do depends on who calls
 
 
@@ -168,20 +251,67 @@ def called(f: Any) -> Any:
     h = h.__func__ if type(h) is types.MethodType else h
     if not reads.active() or hasattr(h, "ag_original") or hasattr(h, "python_function"):
         return g
-    if any(h is x for x in _LOOKING) or getattr(h, "__module__", None) in _BY_FRAME:
+    if any(h is x for x in LOOKING) or getattr(h, "__module__", None) in _BY_FRAME:
         return g
 
+    if (change := mutations.changing(h)) is not None and h is g:
+        return change
     ours = str(getattr(h, "__module__", None)).startswith("tracejit.")
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if ours:
+            args = tuple([_given(g, x) for x in args])
+        given = arrays.among([args, kwargs])
         for x in (*args, *kwargs.values()):
-            reads.whole(x if ours else reads.content(x))
+            if not (ours and growing.is_grown(x)):
+                reads.whole(x)
+        if any(g is c for c in _HIGHER):
+            args = tuple([callee(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
+            kwargs = {k: callee(x) if isinstance(x, _CALLABLE) else x for k, x in kwargs.items()}
         if any(g is c for c in _CONSUMERS):
+            args = tuple([keep["iterated"](x) for x in args])
             for x in args:
                 hostcalls.check_iterator(x)
-        return hostcalls.result(g(*args, **kwargs), args)
+        if ours:
+            made = hostcalls.result(g(*args, **kwargs), args)
+            arrays.used(given, made, True)
+            return made
+        if not _is_error(h):
+            for x in (*args, *kwargs.values()):
+                if isinstance(x, host.Text):
+                    str(x)  # which says that it is not known yet
+        every = (h, *args, *kwargs.values())
+        before = arrays.copies(every)
+        try:
+            with mutations.noticed(every):
+                made = hostcalls.result(g(*args, **kwargs), args)
+        except Exception:
+            arrays.used(given, None)
+            raise
+        arrays.unchanged(before)
+        arrays.used(given, made)
+        arrays.of_method(h, made)
+        return arrays.fresh(made, every) if _is_numpys(h) else made
 
     return call
+
+
+def _given(f: Any, x: Any) -> Any:
+    """A list that grows as a tensor, which all of this package's own functions take."""
+    return growing.rows_of(x) if f is not array.stack and growing.is_grown(x) else x
+
+
+def _is_error(f: Any) -> bool:
+    """Whether a call makes an error, or fills it."""
+    return isinstance(getattr(f, "__self__", None), BaseException) or (
+        isinstance(f, type) and issubclass(f, BaseException)
+    )
+
+
+def _is_numpys(f: Any) -> bool:
+    module = str(getattr(f, "__module__", None) or "")
+    of_array = isinstance(getattr(f, "__self__", None), np.ndarray)
+    return of_array or type(f) is np.ufunc or module.split(".")[0] == "numpy"
 
 
 def converted(f: Any) -> Any:

@@ -7,15 +7,16 @@ import ast
 import functools
 import inspect
 import operator
+import re
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import calls, operators, reads
+from tracejit.autograph import calls, operators, owners, reads
 from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, NotConverted, is_library, tree_of
-from tracejit.autograph.syntax import AG, at, define, every_arg, is_generator, name_of, private, with_args
+from tracejit.autograph.syntax import AG, at, define, every_arg, name_of, private, with_args
 from tracejit.context import context
 from tracejit.errors import ControlFlowError, SignatureError, locate
 from tracejit.identity import IdentityMap
@@ -73,8 +74,6 @@ def _definition(f: types.FunctionType) -> ast.FunctionDef:
     if isinstance(node, ast.Lambda):
         body = at(ast.Return(node.body), node.body)
         node = at(with_args("ag__function", node.args, [body]), node)
-    if is_generator(node):
-        raise NotConverted(f"{f.__name__} is a generator (it has a `yield`), which is not converted")
     if sys.version_info >= (3, 11) and any(isinstance(n, ast.TryStar) for n in ast.walk(node)):
         raise NotConverted(f"{f.__name__} has an `except*`, which is not converted")
     return Converter(node.name).function(private(node, _class_of(f)))
@@ -99,7 +98,7 @@ def _compiled(f: types.FunctionType) -> types.CodeType:
     code = compile(module, f.__code__.co_filename, "exec", f.__code__.co_flags & _FEATURES, dont_inherit=True)
     outer = next(c for c in code.co_consts if isinstance(c, types.CodeType))
     inner = next(c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == node.name)
-    made = _named(inner, f.__code__.co_name)
+    made = _named(inner, f.__code__.co_name, inner.co_qualname, f.__qualname__)
     _remember(made)
     note_converted(made)
     return made
@@ -115,17 +114,22 @@ def _remember(code: types.CodeType) -> None:
             _remember(c)
 
 
-def _named(code: types.CodeType, name: str) -> types.CodeType:
-    """Functions made by the conversion carry the name of the one they were made from."""
+def _named(code: types.CodeType, name: str, before: str, around: str) -> types.CodeType:
+    """Functions made by the conversion carry the name of the one they were made from, and those that stand in it are
+    told as in the user's code: by the name `around` where the conversion has made `before`."""
     consts = tuple([
-        _named(c, name if c.co_name.startswith("ag__") or c.co_name == "<lambda>" else c.co_name)
+        _named(c, name if c.co_name.startswith("ag__") or c.co_name == "<lambda>" else c.co_name, before, around)
         if isinstance(c, types.CodeType) else c
         for c in code.co_consts
     ])  # fmt: skip
-    new = code.replace(co_consts=consts, co_name=name)
+    inside = _MADE.sub("", code.co_qualname.removeprefix(before))
+    new = code.replace(co_consts=consts, co_name=name, co_qualname=around + inside)
     if code.co_name.startswith(("ag__then", "ag__else")):
-        reads.branches.set(new, True)
+        owners.branches.set(new, True)
     return new
+
+
+_MADE = re.compile(r"\.<locals>\.ag__\w+")
 
 
 # --- for users --------------------------------------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import threading
+import types
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph.places import Place
+from tracejit.autograph.places import Place, own
 from tracejit.autograph.values import Undefined
 from tracejit.errors import Location
 from tracejit.runtime import memory
@@ -30,6 +32,20 @@ def output(k: int, python: type | None) -> Fill:
     if python is None:
         return lambda outputs, made: outputs[k]
     return lambda outputs, made: python(outputs[k].numpy())
+
+
+class Splice(list[Any]):
+    """Items of a list that stand in one tensor."""
+
+
+def spliced(rows: Fill) -> Fill:
+    """What a loop or branch has added to a list."""
+
+    def fill(outputs: Sequence[Tensor], made: dict[int, Any]) -> Any:
+        t = rows(outputs, made)
+        return Splice([t[i] for i in range(t.shape[0])])
+
+    return fill
 
 
 def text(x: Any, parts: Sequence[Fill]) -> Fill:
@@ -59,15 +75,29 @@ def container(x: Any, items: Sequence[tuple[Any, Fill]]) -> Fill:
 
 def _refill(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
     if isinstance(new, list):
-        new[:] = [v for _, v in items]
+        new[:] = [y for _, v in items for y in (v if type(v) is Splice else [v])]
     elif isinstance(new, set):
         new.clear()
         new.update([v for _, v in items])
     elif isinstance(new, dict):
         new.clear()
         new.update(items)
+    elif isinstance(new, collections.deque):
+        new.clear()
+        new.extend([v for _, v in items])
     else:
-        new.__dict__.update(items)
+        slots = own_slots(type(new))
+        for k, v in items:
+            if k in slots:
+                object.__setattr__(new, k, v)
+            else:
+                new.__dict__[k] = v
+
+
+def own_slots(cls: type) -> list[str]:
+    """The attributes that a class keeps in slots."""
+    every = ((k, m) for c in cls.__mro__ for k, m in vars(c).items())
+    return [k for k, m in every if type(m) is types.MemberDescriptorType and k != "__dict__"]
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
@@ -180,22 +210,22 @@ def put_field(name: str) -> Callable[..., None]:
 def put_item(key: Any) -> Callable[..., None]:
     def do(owner: Any, value: Any) -> None:
         if type(value) is Undefined:
-            owner.pop(key, None)
+            own(owner, "pop")(key, None)
         else:
-            owner[key] = value
+            own(owner, "__setitem__")(key, value)
 
     return do
 
 
 def delete_item(key: Any) -> Callable[..., None]:
     def do(owner: Any) -> None:
-        del owner[key]
+        own(owner, "__delitem__")(key)
 
     return do
 
 
 def call(name: str, positional: int, names: Sequence[str]) -> Callable[..., None]:
     def do(owner: Any, *values: Any) -> None:
-        getattr(owner, name)(*values[:positional], **dict(zip(names, values[positional:], strict=True)))
+        own(owner, name)(*values[:positional], **dict(zip(names, values[positional:], strict=True)))
 
     return do

@@ -131,16 +131,15 @@ class Exits:
             at(ast.ExceptHandler(h.type, h.name, self.block(h.body, loop, False)[0] or [ast.Pass()]), h)
             for h in s.handlers
         ]
-        parts = [self.block(p, loop, False)[0] for p in (s.body, s.orelse, s.finalbody)]
+        left = self.names_of(s.body, loop)
+        parts = [self.block(p, loop, False)[0] for p in (s.body, () if left else s.orelse, s.finalbody)]
+        if left and s.orelse:  # which an exit in the body passes over
+            parts[1] = self.guarded(left, s.orelse, loop, False, s)
         return at(ast.Try(parts[0] or [ast.Pass()], handlers, parts[1], parts[2]), s), names
 
     # --- loops --------------------------------------------------------------------------------------------------------
     def loop(self, s: ast.While | ast.For, outer: tuple[str, str] | None) -> tuple[list[ast.stmt], list[str]]:
         """A loop without exits, whose flags stand in its attribute `ag_stop`, and the flags that end more than it."""
-        if isinstance(s, ast.While) and any(isinstance(n, ast.NamedExpr) for n in ast.walk(s.test)) and not s.orelse:
-            # what the condition binds is for the body to see
-            leave = at(ast.If(ast.UnaryOp(ast.Not(), s.test), [ast.Break()], []), s)
-            s = at(ast.While(ast.Constant(True), [leave, *s.body], []), s)
         self.count += 1
         breaks, returns = _leaves(s.body, ast.Break), _leaves(s.body, ast.Return)
         continues = _leaves(s.body, ast.Continue)

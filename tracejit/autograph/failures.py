@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from typing import Any
 
 from tracejit.context import context, tracing
 from tracejit.errors import (
+    Abandoned,
     ControlFlowError,
     ConversionError,
     DivisionError,
     Location,
     OutOfRangeError,
+    TracedValueError,
     TracejitError,
     ends_inside,
     is_internal,
@@ -22,14 +25,20 @@ from tracejit.errors import (
     location_at,
     raise_at,
     user_frame,
+    user_frames,
 )
 from tracejit.ir.graph import Node
 from tracejit.ir.text import walk
 from tracejit.ops.check import ERRORS
 from tracejit.ops.host import Callback, Text, host_call
 from tracejit.tensor import Operand, convert, quietly, wrap
+from tracejit.tree import flatten, unflatten
 
 Catch = tuple[Any, tuple[type, ...], Location | None]  # the trace around a `try`, what it catches, where it stands
+
+
+# what ends a trace, which the user's `except` clauses let pass: plain Python raises nothing there
+NOT_CAUGHT = (Abandoned, ConversionError, TracedValueError)
 
 
 class Unreachable(ConversionError):
@@ -40,6 +49,7 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.catching: list[Catch] = []
         self.tentative = 0  # attempts around that may be given up
+        self.counting = 0  # those of them that steps with a Python number each would take the place of
         self.in_region = False  # whether the latest recursion went through branches or loops
 
 
@@ -57,13 +67,23 @@ def raised(error: Any) -> Any:
 
 
 @contextmanager
-def tentative() -> Iterator[None]:
-    """A block that is given up if something goes wrong: errors that the user's code does not ask for leave it."""
+def tentative(counting: bool = False) -> Iterator[None]:
+    """A block that is given up if something goes wrong: errors that the user's code does not ask for leave it.
+
+    `counting` says that numbers will be known that are tensors in it.
+    """
     _state.tentative += 1
+    _state.counting += counting
     try:
         yield
     finally:
         _state.tentative -= 1
+        _state.counting -= counting
+
+
+def may_be_known() -> bool:
+    """Whether numbers that are tensors now will perhaps be known in a later attempt."""
+    return _state.counting > 0
 
 
 def reaches_end(part: Callable[[], Any]) -> bool:
@@ -91,10 +111,24 @@ def result_of(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     except Unreachable:
         return None
     except Exception as e:
-        if e.__dict__.pop("ag_raised", None) is None or not any(isinstance(x, (Text, Operand)) for x in e.args):
+        leaves = flatten(list(e.args))[0]
+        raised = e.__dict__.pop("ag_raised", None) is not None
+        waits = raised and any(isinstance(x, (Text, Operand)) for x in leaves)
+        if not waits and not ((raised or _is_users(e)) and _acts()):
             raise
         _raise_later(e)
         return None
+
+
+def _acts() -> bool:
+    """Whether the program does something, or fails, before it comes here."""
+    trace: Any = context.trace
+    return trace is not None and any(not n.pure for n in trace.builder.nodes)
+
+
+def abandoned() -> bool:
+    """Whether the block that is being left is left because its function is traced anew, or not at all."""
+    return isinstance(sys.exception(), NOT_CAUGHT)
 
 
 def _is_users(e: Exception) -> bool:
@@ -112,6 +146,7 @@ def _raise_later(e: Exception) -> None:
     lines = []
     if not isinstance(e, TracejitError):  # which know their lines
         lines = [location_at(f, tb) for f, tb in _frames(e) if not is_internal(f.f_code.co_filename)]
+        lines = lines or user_frames(2, 1)  # the error of an `assert` comes from a function of ours on its line
     kept, cause, alone = _copied(e), e.__cause__, e.__suppress_context__  # the error itself holds the frames
     tensors: list[Any] = []
     parts = [_taken(x, tensors) for x in e.args]
@@ -157,7 +192,11 @@ def _taken(x: Any, tensors: list[Any]) -> Callable[[list[Any]], Any]:
     if isinstance(x, Operand):
         tensors.append(convert(x))
         return lambda values: values[k]
-    return lambda values: x
+    leaves, structure = flatten(x)
+    if structure.kind is None:
+        return lambda values: x
+    parts = [_taken(y, tensors) for y in leaves]
+    return lambda values: unflatten(structure, [p(values) for p in parts])
 
 
 # --- recursion --------------------------------------------------------------------------------------------------------

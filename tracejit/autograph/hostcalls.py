@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import logging
+import queue
 import random
 import time
 import types
@@ -39,14 +40,29 @@ def replacement(f: Any) -> Callable[..., Any] | None:
         return functools.partial(_drawn, f)
     if isinstance(owner, logging.Logger) or (type(f) is types.FunctionType and f.__module__ == "logging"):
         return functools.partial(_said, f) if f.__name__ in _LEVELS else None
+    if isinstance(owner, _QUEUES) and f.__name__ in ("put", "put_nowait", "get", "get_nowait"):
+        return functools.partial(_queued, f)
     if isinstance(owner, io.IOBase) and f.__name__ in ("write", "writelines", "flush"):
         return functools.partial(_said, f)
-    if type(f) is types.FunctionType and f.__code__.co_flags & 0x20:  # a generator
-        return _makes(f)
     return None
 
 
 _LEVELS = {"debug", "info", "warning", "warn", "error", "critical", "exception", "log", "fatal"}
+
+
+_QUEUES = (queue.Queue, queue.SimpleQueue)
+
+
+def _queued(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a queue from outside is given, it gets after each call."""
+    listener = places.listener()
+    if listener is None or _is_made(f.__self__):
+        return f(*args, **kwargs)
+    if f.__name__.startswith("get"):
+        raise locate(ConversionError("a value is taken out of a queue"))
+    if listener.defers(f.__self__, f.__name__, True):
+        return listener.defer(f.__self__, f.__name__, args, kwargs)
+    return listener.calls(f.__self__, f.__name__, args, kwargs)
 
 
 def _is_made(x: Any) -> bool:
@@ -54,7 +70,9 @@ def _is_made(x: Any) -> bool:
     return listener is not None and id(x) in listener.made
 
 
-def _makes(f: Callable[..., Any]) -> Callable[..., Any]:
+def generator(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A generator, of which each call makes a new iterator."""
+
     def make(*args: Any, **kwargs: Any) -> Any:
         return places.made(f(*args, **kwargs))
 

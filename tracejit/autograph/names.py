@@ -112,7 +112,12 @@ class Liveness:
         if isinstance(s, (ast.Return, ast.Raise)):
             return read(s) | self.always
         if isinstance(s, (ast.With, ast.AsyncWith)):
-            return self.block(s.body, after) | {x for i in s.items for x in read(i.context_expr)}
+            live = self.block(s.body, after)
+            for i in reversed(s.items):  # `as name` sets it in each step anew
+                bound = i.optional_vars
+                live = live - ({bound.id} if isinstance(bound, ast.Name) else set()) | read(i.context_expr)
+                live |= read(bound) if bound is not None else set()
+            return live
         if isinstance(s, ast.Try):
             end = self.block(s.finalbody, after)
             live = self.block(s.orelse, end)

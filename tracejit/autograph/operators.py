@@ -5,32 +5,33 @@ from __future__ import annotations
 import builtins
 import functools
 import types
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import hostcalls, places, reads
-from tracejit.autograph.branches import Part, and_, compare, if_, if_exp, none_of, not_, or_, traced
-from tracejit.autograph.calls import assign, called, callee, converted, load
-from tracejit.autograph.failures import catching, raised
+from tracejit.autograph import arrays, constructors, growing, hostcalls, places, reads  # noqa: F401 - lets calls of classes be known
+from tracejit.autograph.branches import Part, and_, compare, decided, if_, if_exp, none_of, not_, or_, traced
+from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
+from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, raised
 from tracejit.autograph.loops import for_, while_
+from tracejit.autograph.numbers import picked
 from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
-from tracejit.autograph.places import items as writes_items
+from tracejit.autograph.places import items as writes_all
 from tracejit.autograph.places import made
+from tracejit.autograph.protocols import IN_PLACE, binary, delete_item, entered, in_place, iterated, negative, set_item
 from tracejit.autograph.ranges import length_of
 from tracejit.autograph.reads import whole
 from tracejit.autograph.recorder import mutated
+from tracejit.autograph.texts import formatted, joined
 from tracejit.autograph.values import Optional, Undefined, names
 from tracejit.errors import ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
-from tracejit.ops import host
 from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import raw
-from tracejit.tensor import Operand, convert
+from tracejit.tensor import Operand
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -63,13 +64,47 @@ def ended(x: Any) -> Any:
 
 def item(x: Any, key: Any) -> Any:
     """`x[key]`; the user's own `__getitem__` is converted too."""
+    if (index := own_method(key, "__index__")) is not None and isinstance(x, (list, tuple, str)):
+        key = callee(index)(key)
+    if growing.is_grown(x):
+        return growing.item(x, key)
     if type(key) in (int, str) and (number := reads.given("items", x, key)) is not None:
         return number
+    if (found := picked(x, key)) is not ...:
+        return found
     reads.item(x, whole(key))
-    if type(x) is np.ndarray:
-        return reads.array_item(x, key, x[key])
+    if isinstance(x, np.ndarray) and not isinstance(key, Operand):
+        arrays.used(arrays.among([key]), None)
+        return arrays.fresh(reads.array_item(x, key, x[key]))
     get = raw(type(x), "__getitem__") if not isinstance(x, Operand) else None
-    return callee(get)(x, key) if type(get) is types.FunctionType else x[key]
+    if type(get) is types.FunctionType:
+        return callee(get)(x, key)
+    made = x[key]
+    if indices := arrays.among([key]):
+        arrays.used(indices, made)
+    return made
+
+
+class _Sliced:
+    """Stands for an array in front of brackets with a slice in them."""
+
+    __slots__ = ("_x",)
+
+    def __init__(self, x: Any) -> None:
+        self._x = x
+
+    def __getitem__(self, key: Any) -> Any:
+        return item(self._x, key)
+
+
+def sliced(x: Any) -> Any:
+    """`x`, of which a slice is taken."""
+    return _Sliced(x) if isinstance(x, np.ndarray) else whole(x)
+
+
+def each(x: Any) -> Any:
+    """`x`, of which every item is taken."""
+    return whole(reads.content(x))
 
 
 def _got(x: dict[Any, Any], key: Any, *default: Any) -> Any:
@@ -89,6 +124,28 @@ def set_attribute(x: Any, name: str, value: Any) -> None:
         setattr(x, name, value)
 
 
+def delete_attribute(x: Any, name: str) -> None:
+    """`del x.name`; the user's own `__delattr__` is converted too."""
+    f = own_method(x, "__delattr__")
+    if f is not None:
+        callee(f)(x, name)
+        return
+    places.attribute(x, name)
+    delattr(x, name)
+
+
+def _changed(op: str, x: Any, y: Any) -> Any:
+    if places.is_container(x):
+        places.items(x)
+    return in_place(op, x, whole(y))
+
+
+replace(builtins.setattr, set_attribute)
+replace(builtins.delattr, delete_attribute)
+for _op, _f in IN_PLACE.items():
+    replace(_f, functools.partial(_changed, _op))
+
+
 def method(x: Any, name: str, unused: bool = False) -> Any:
     """`x.name`, which is about to be called: of a container it may change what that holds."""
     if name == "get" and isinstance(x, dict):
@@ -101,6 +158,12 @@ def method(x: Any, name: str, unused: bool = False) -> Any:
     return called(load(x, name))
 
 
+def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
+    """Items of a container or an array are about to be set."""
+    arrays.writes(x)
+    places.items(x, key, deleted)
+
+
 # --- statements with effects ------------------------------------------------------------------------------------------
 def assert_(test: Part, message: Part | None, text: str) -> None:
     """`assert`: `text` is what is said of a condition that is a tensor, where there is no message to be made."""
@@ -108,7 +171,7 @@ def assert_(test: Part, message: Part | None, text: str) -> None:
     def fail() -> None:
         raise raised(AssertionError(*([message()] if message is not None else [])))
 
-    ok = test()
+    ok = decided(test())
     if not traced(ok):
         if not ok:
             fail()
@@ -120,6 +183,8 @@ def assert_(test: Part, message: Part | None, text: str) -> None:
 
 def rows(x: Any) -> Any:
     """What a comprehension goes through."""
+    x = iterated(x)
+    x = growing.rows_of(x) if growing.is_grown(x) else x
     hostcalls.check_iterator(x)
     if isinstance(x, Operand) and traced(x):
         n = length_of(x)
@@ -130,6 +195,7 @@ def rows(x: Any) -> Any:
 
 
 def filtered(x: Any) -> Any:
+    x = decided(x)
     if traced(x):
         raise locate(
             ConversionError("the condition of a comprehension depends on a tensor", remedy="use tj.boolean_mask")
@@ -137,27 +203,9 @@ def filtered(x: Any) -> Any:
     return x
 
 
-def formatted(x: Any, conversion: int, spec: str) -> Any:
-    """A replacement field of an f-string: a string, or a tensor that will be one when the program runs."""
-    changes: dict[int, Callable[[Any], Any]] = {114: repr, 115: str, 97: ascii}
-    change = changes.get(conversion, lambda y: y)
-    if isinstance(x, Optional):
-        x = x.get()
-    if isinstance(x, Operand) and traced(x):
-        return convert(x), lambda value: format(change(value), spec)
-    if isinstance(x, Dim):
-        x = int(x)  # the text of a size is its number
-    return format(change(whole(x)), spec)
-
-
-def joined(*parts: Any) -> Any:
-    if all(isinstance(p, str) for p in parts):
-        return "".join(parts)
-    return host.Text(parts)
-
-
 __all__ = [
-    "and_", "called", "callee", "catching", "compare", "converted", "for_", "if_", "if_exp", "load", "made", "names",
-    "none_of", "not_", "or_", "raised", "while_", "whole", "writes_attribute", "writes_cell", "writes_global",
-    "writes_items",
+    "NOT_CAUGHT", "abandoned", "and_", "binary", "called", "callee", "catching", "compare", "converted", "decided",
+    "delete_item", "entered", "for_", "formatted", "if_", "if_exp", "in_place", "joined", "load", "made", "names",
+    "negative", "none_of", "not_", "or_", "raised", "set_item", "while_", "whole", "writes_all", "writes_attribute",
+    "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

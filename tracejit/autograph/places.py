@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import threading
 import types
 import weakref
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from tracejit.autograph import reads
+from tracejit.autograph import growing, reads
 from tracejit.autograph.values import Undefined
 
 ALL: Any = object()  # in the place of a key: any item of a container may change
@@ -23,6 +24,14 @@ def is_container(x: Any, method: str = "") -> bool:
     return isinstance(x, _CONTAINERS) and type(getattr(type(x), method, None)) is not types.FunctionType
 
 
+
+
+def own(x: Any, name: str) -> Any:
+    """A method of a container as Python has it: what a class of the user's adds to it is heard by itself."""
+    if type(getattr(type(x), name, None)) is not types.FunctionType:
+        return getattr(x, name)
+    kinds = [c for c in type(x).__mro__ if c.__module__ in ("builtins", "collections") and hasattr(c, name)]
+    return functools.partial(getattr(kinds[0], name), x) if kinds else getattr(x, name)
 
 
 class Place(ABC):
@@ -113,9 +122,9 @@ class Entry(Place):
 
     def put(self, value: Any) -> None:
         if type(value) is Undefined:
-            self.owner.pop(self.at, None)
+            own(self.owner, "pop")(self.at, None)
         else:
-            self.owner[self.at] = value
+            own(self.owner, "__setitem__")(self.at, value)
 
 
 class Row(Place):
@@ -128,7 +137,7 @@ class Row(Place):
 
     def put(self, value: Any) -> None:
         if type(value) is not Undefined:
-            self.owner[self.at] = value
+            own(self.owner, "__setitem__")(self.at, value)
 
 
 class Cell(Place):
@@ -155,7 +164,7 @@ class Items(Place):
     __slots__ = ()
 
     def __init__(self, owner: Any) -> None:
-        super().__init__("items", "an item", owner, None)
+        super().__init__("items", f"the {type(owner).__name__} that is changed", owner, None)
         self.key = ("items", id(owner))
 
     def get(self) -> Any:
@@ -168,13 +177,12 @@ class Items(Place):
 def refill(owner: Any, value: Any) -> None:
     """Give a container, which stays the same object, new contents."""
     if isinstance(owner, list):
-        owner[:] = list(value)
+        list.__setitem__(owner, slice(None), growing.spread(value))
+        growing.noted(owner)
         return
-    owner.clear()
-    if isinstance(owner, dict):
-        dict.update(owner, value)
-    else:
-        (owner.update if isinstance(owner, set) else owner.extend)(value)
+    kind: Any = next(k for k in (collections.OrderedDict, dict, set, collections.deque) if isinstance(owner, k))
+    kind.clear(owner)
+    (collections.deque.extend if kind is collections.deque else kind.update)(owner, value)
 
 
 def item_of(owner: Any, key: Any) -> Place | None:
@@ -201,6 +209,7 @@ class _Logs(threading.local):
     def __init__(self) -> None:
         self.stack: list[Log] = []
         self.listener: Any = None
+        self.born: dict[int, list[Log]] = {}  # objects that the function has made, with the logs of that time
 
 
 _logs = _Logs()
@@ -220,16 +229,21 @@ def watched(log: Log | None = None) -> Iterator[Log]:
 @contextmanager
 def heard(listener: Listener, log: Log) -> Iterator[None]:
     """Lets a listener hear of all that is written in this block; of logs around it, none does."""
-    before = _logs.stack, _logs.listener
-    _logs.stack, _logs.listener = [log], listener
+    before = _logs.stack, _logs.listener, _logs.born
+    _logs.stack, _logs.listener, _logs.born = [log], listener, {}
+    growing.forget()
     try:
         yield
     finally:
-        _logs.stack, _logs.listener = before
+        _logs.stack, _logs.listener, _logs.born = before
 
 
 def listener() -> Any:
     return _logs.listener
+
+
+def logs() -> list[Log]:
+    return list(_logs.stack)
 
 
 def within_log() -> bool:
@@ -261,9 +275,10 @@ def note(place: Place) -> None:
 
 
 def remember(place: Place) -> None:
-    """Let the logs know what the place holds."""
+    """Let the logs know what the place holds. Those of before its owner was made need not."""
+    known = _logs.born.get(id(place.owner), ())
     for log in _logs.stack:
-        if place.key not in log:
+        if place.key not in log and not any(log is k for k in known):
             log[place.key] = (place, place.get())
 
 
@@ -325,6 +340,23 @@ def remember_items(owner: Any, key: Any = ALL) -> None:
 
 def _hashable(key: Any) -> bool:
     return type(key) in (int, str, bool, float, bytes, tuple, type(None))
+
+
+def born(x: Any) -> None:
+    """An object was made by the function at hand."""
+    if _logs.listener is not None:
+        _logs.listener.made[id(x)] = x
+        _logs.born[id(x)] = list(_logs.stack)
+
+
+def is_born(x: Any) -> bool:
+    """Whether an object was made within the branch or loop that is traced, or in the function where there is none."""
+    return any(log is _logs.stack[-1] for log in _logs.born.get(id(x), ())) if _logs.stack else False
+
+
+def is_new(x: Any) -> bool:
+    """Whether an object was made in a branch or loop within the one that is traced now."""
+    return len(_logs.born.get(id(x), ())) > len(_logs.stack)
 
 
 def made(x: Any) -> Any:

@@ -8,30 +8,35 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from tracejit.autograph.branches import traced
 from tracejit.autograph.values import forward_operators
-from tracejit.errors import ControlFlowError, locate
+from tracejit.errors import ConversionError, UnsupportedError, locate
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ops import creation, found  # noqa: F401 - enters its operations
+from tracejit.ir.types import int64
+from tracejit.ops import creation, found
 from tracejit.ops.args import known
+from tracejit.publicnames import OTHERS
 from tracejit.tensor import Operand, Tensor, convert
 
 
 class TensorRange:
-    """A `range` whose bounds are tensors."""
+    """A `range` whose bounds are tensors. What it gives are Python's integers, or tensors if it is `tj.range`."""
 
-    def __init__(self, start: Any, stop: Any, step: Any) -> None:
-        self.start, self.stop, self.step = start, stop, step
+    def __init__(self, start: Any, stop: Any, step: Any, python: bool = False) -> None:
+        self.start, self.stop, self.step, self.python = start, stop, step, python
         self.tensor: Tensor | None = None
+        self.given: Sequence[Any] = (start, stop, step)
 
     def __iter__(self) -> Iterator[int]:
         """Outside a loop that is converted the bounds have to be known: tensors that are not say so."""
-        return iter(builtins.range(*[operator.index(x) for x in (self.start, self.stop, self.step)]))
+        return iter(builtins.range(*map(operator.index, self.given)))
 
     def __len__(self) -> int:
-        return len(builtins.range(*[operator.index(x) for x in (self.start, self.stop, self.step)]))
+        return len(builtins.range(*map(operator.index, self.given)))
 
     def __tensor__(self) -> Any:
         return counted(self)
@@ -59,16 +64,37 @@ class Rows:
 
 
 def range_(*args: Any) -> Any:
+    given, args = args, tuple([found.as_open_number(a) for a in args])
     if any(isinstance(a, Operand) and traced(a) for a in args):
         start, stop, step = (0, args[0], 1) if len(args) == 1 else (args[0], args[1], args[2] if len(args) > 2 else 1)
-        return TensorRange(start, stop, step)
+        r = TensorRange(start, stop, step, python=True)
+        r.given = given
+        return r
     return builtins.range(*args)
 
 
 def zip_(*parts: Any, strict: bool = False) -> Any:
-    if any(is_many(p) for p in parts):
-        return Rows(parts, lambda *rows: rows)
-    return builtins.zip(*parts, strict=strict)
+    if not any(is_many(p) for p in parts):
+        return builtins.zip(*parts, strict=strict)
+    lengths = {i: length_of(p) for i, p in enumerate(parts) if is_many(p) or hasattr(type(p), "__len__")}
+    uneven = strict and len({n for n in lengths.values() if isinstance(n, int)}) > 1
+    if uneven or not all(is_many(p) or isinstance(p, (*_INDEXED, Counter)) for p in parts):
+        return builtins.zip(*[_rows(p, lengths[i]) if is_many(p) else p for i, p in enumerate(parts)], strict=strict)
+    if strict:
+        _must_agree([*lengths.values()])
+    return Rows([p.taken() if isinstance(p, Counter) else p for p in parts], lambda *rows: rows)
+
+
+def _rows(x: Any, n: Any) -> Iterator[Any]:
+    return (row_of(x, i) for i in builtins.range(int(n)))
+
+
+def _must_agree(lengths: Sequence[Any]) -> None:
+    first, *rest = [convert(n) for n in lengths]
+    for n, other in builtins.zip(rest, lengths[1:], strict=True):
+        if str(other) != str(lengths[0]):
+            same = OPS["equal"](first, n)
+            OPS["check"](same, error="ArgumentError", message="zip() has arguments of different lengths")
 
 
 def enumerate_(x: Any, start: int = 0) -> Any:
@@ -77,11 +103,30 @@ def enumerate_(x: Any, start: int = 0) -> Any:
     return builtins.enumerate(x, start)
 
 
-class Counter:
-    """0, 1, 2 … from a start."""
+_INDEXED = (list, tuple, builtins.range, str, bytes, np.ndarray)
 
-    def __init__(self, start: Any) -> None:
-        self.start = start
+
+class Counter:
+    """Numbers from a start on, without an end: `itertools.count` in converted code."""
+
+    def __init__(self, start: Any = 0, step: Any = 1) -> None:
+        self.start, self.step, self.known = start, step, True
+
+    def __iter__(self) -> Counter:
+        return self
+
+    def __next__(self) -> Any:
+        now = self.taken(False)
+        self.start = now.start + self.step
+        return now.start
+
+    def taken(self, on: bool = True) -> Counter:
+        """The numbers from here on, for a loop that ends where only the program knows."""
+        if not self.known:
+            said = "how far a loop has gone through itertools.count() is known only when the function runs"
+            raise locate(ConversionError(said))
+        self.known = not on
+        return Counter(self.start, self.step)
 
 
 def is_many(x: Any) -> bool:
@@ -104,7 +149,7 @@ def length_of(x: Any) -> Any:
         return functools.reduce(lambda a, b: OPS["minimum"](a, b), [convert(n) for n in known])
     if isinstance(x, Operand):
         if not x.shape:
-            raise locate(ControlFlowError(f"a loop over {x.type}, which has no axis", remedy="loop over tj.range(n)"))
+            raise locate(UnsupportedError(f"a loop over {x.type}, which has no axis", remedy="loop over tj.range(n)"))
         return x.shape[0]
     return len(x)
 
@@ -115,7 +160,10 @@ def _sign(step: Any) -> Any:
 
 def row_of(x: Any, i: Any) -> Any:
     if isinstance(x, Counter):
-        return i if x.start == 0 else x.start + i
+        at = i if isinstance(x.step, int) and x.step == 1 else i * x.step
+        return at if isinstance(x.start, int) and x.start == 0 else x.start + at
+    if isinstance(x, TensorRange) and x.python:
+        return _number_of(x, i)
     if isinstance(x, (TensorRange, builtins.range)):
         return x.start + i * x.step
     if isinstance(x, Rows):
@@ -123,6 +171,14 @@ def row_of(x: Any, i: Any) -> Any:
     if isinstance(i, int):
         return x[i]
     return OPS["gather"](x, i, axis=0)  # a row number of the loop's own is never outside
+
+
+def _number_of(r: TensorRange, i: Any) -> Any:
+    """A number of Python's range, which lies between bounds that int64 holds."""
+    start, i, step = [OPS["cast"](x, dtype=int64) if isinstance(x, Operand) else x for x in (r.start, i, r.step)]
+    at = i if isinstance(step, int) and step == 1 else OPS["mul"](i, step)
+    at = at if isinstance(start, int) and start == 0 else OPS["add"](start, at)
+    return OPS["cast"](at, dtype=int64, weak=True) if isinstance(at, Operand) else at
 
 
 def tensors_of(it: Any) -> list[Tensor]:
@@ -149,11 +205,16 @@ def with_rows(it: Any, rows: list[Any], i: Any) -> Any:
 def tensor_range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Any:
     """`tj.range`, whose bounds may be tensors where it is only looped over."""
     args = (0, start, delta) if limit is None else (start, limit, delta)
-    if any(isinstance(a, Operand) and not _is_known(a) and traced(a) for a in args):
-        r = TensorRange(*[a if isinstance(a, Operand) else convert(a, dtype) for a in args])
+    of_numbers = all(not isinstance(a, Operand) or (not a.ndim and a.dtype.kind in "iuf") for a in args)
+    if of_numbers and any(isinstance(a, Operand) and not _is_known(a) and traced(a) for a in args):
+        first, last, step = [a if isinstance(a, Operand) else convert(a, dtype) for a in args]
+        r = TensorRange(first, last, step)
         r.tensor = counted(r)  # of one size wherever it is used; nothing is computed if it is only looped over
         return r
     return creation.range(start, limit, delta, dtype, name)
+
+
+OTHERS.append(("tj.range", tensor_range))
 
 
 def _is_known(x: Operand) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import opcode
-import os
 import sys
 import threading
 import types
@@ -14,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph.source import in_library, is_library
-from tracejit.identity import IdentityMap
+from tracejit.autograph import growing, rare
+from tracejit.autograph.owners import global_names, is_library_module, is_users
+from tracejit.autograph.source import is_library
+from tracejit.runtime.contents import Content
 from tracejit.runtime.guards import (
     CONTAINERS,
     Attribute,
     Cell,
     ClassAttribute,
     Contained,
-    Content,
     Global,
     Guard,
     Guards,
@@ -35,10 +34,8 @@ from tracejit.runtime.guards import (
 from tracejit.runtime.held import reference
 
 Make = Callable[[tuple[Any, ...], str, Any], Guard]
-LARGEST = 1 << 20  # bytes of arrays that are compared
+LARGEST = 1 << 20  # bytes of arrays that are looked after while code runs that is not converted
 MOST = 1 << 16  # items of a container that are looked at, and containers in containers
-# Python's own classes whose instances hold what users put there
-_BAGS = {("types", "SimpleNamespace"), ("argparse", "Namespace")}
 
 
 class Reads:
@@ -71,11 +68,13 @@ class Reads:
 
     def found(self, x: Any, name: str) -> None:
         """A value that came from a place: what is in it is from outside too."""
-        if type(x) in CONTAINERS:
+        if type(x) in CONTAINERS or rare.is_container(x):
             self._known.setdefault(id(x), (x, name))
         elif type(x) is tuple:
             for i, y in enumerate(x):
                 self.found(y, f"{name}[{i}]")
+        elif type(x) is functools.partial:
+            self.found((x.keywords, x.args), f"arguments of {name}")
 
     def name(self, x: Any) -> str | None:
         """What a container from outside is called; None for the trace's own."""
@@ -113,8 +112,11 @@ class Reads:
         elif cls is super:
             self._inherited(owner, name)
             return
+        elif isinstance(owner, rare.OWNERS):
+            rare.attribute(self, owner, name)
+            return
         elif cls is types.ModuleType:
-            if not is_library_module(owner):
+            if owner is sys or not is_library_module(owner):
                 self.record(Attribute, ("attribute", id(owner), name), f"attribute {owner.__name__}.{name}", owner)
         elif cls in CONTAINERS:
             self.whole(owner)
@@ -127,10 +129,10 @@ class Reads:
             self.found(own_dict(owner), f"{cls.__name__}.__dict__")
         d = own_dict(owner) if not isinstance(owner, type) else None
         x = d[name] if d is not None and name in d else raw(owner if isinstance(owner, type) else cls, name)
-        if type(x) is types.MemberDescriptorType:
+        if type(x) is types.MemberDescriptorType and not isinstance(owner, type):
             with _nothing(AttributeError):
                 x = x.__get__(owner)
-        self.found(x, f"{getattr(owner, '__name__', cls.__name__)}.{name}")
+        self.found(x, f"{(owner if isinstance(owner, (type, types.ModuleType)) else cls).__name__}.{name}")
 
     def _inherited(self, owner: Any, name: str) -> None:
         """An attribute of `super()`."""
@@ -144,6 +146,8 @@ class Reads:
     def item(self, x: Any, key: Any) -> None:
         called = self.name(x)
         if called is None:
+            if type(x) is dict and type(key) is str and "__builtins__" in x:  # what `globals()` gives
+                self.variable(x, key)
             return
         if (type(x) is list and type(key) is int) or (isinstance(x, dict) and _hashable(key)):
             if id(x) in self.changed:
@@ -180,9 +184,14 @@ class Reads:
 
     def content(self, x: Any, key: Any = None) -> None:
         """Numbers of an array go where they count as Python's: its item, or all of it."""
-        if x.nbytes <= LARGEST:
-            what = "numbers" if key is None else f"item {key}"
-            self.record(Content, ("array", id(x), key), f"{what} of an array of shape {x.shape}", x)
+        if is_own["array"](x):
+            return
+        what = "numbers" if key is None else f"item {key}"
+        is_view = isinstance(x.base, np.ndarray)
+        at = (x.__array_interface__["data"][0], x.shape, x.strides, x.dtype.str) if is_view else id(x)
+        self.record(Content, ("array", at, key), f"{what} of an array of shape {x.shape}", x)
+        if is_view and (guard := self.guards.get(("array", at, key))) is not None:
+            guard.owner = lambda: x  # the view may be the trace's own, what it shows is not
 
     def length(self, x: Any) -> None:
         called = self.name(x)
@@ -192,6 +201,8 @@ class Reads:
     def whole(self, x: Any, seen: set[int] | None = None) -> None:
         """Everything in a container from outside, and in containers within this one."""
         seen = set() if seen is None else seen
+        if growing.is_grown(x):
+            growing.whole(x)
         if id(x) in seen or id(x) in self._whole or len(seen) > MOST:
             return
         seen.add(id(x))
@@ -232,59 +243,6 @@ def _nothing(*errors: type[Exception]) -> Iterator[None]:
         pass
 
 
-# --- what belongs to users --------------------------------------------------------------------------------------------
-_users: IdentityMap[bool] = IdentityMap()
-
-
-def is_users(cls: type) -> bool:
-    """Whether instances of a class hold what users put there: the class or one above it is a user's own."""
-    found = _users.get(cls)
-    if found is None:
-        found = (cls.__module__, cls.__qualname__) in _BAGS
-        found = found or any(not _is_library_name(k.__module__) for k in cls.__mro__)
-        _users.set(cls, found)
-    return found
-
-
-def is_library_module(module: types.ModuleType) -> bool:
-    return _is_library_name(module.__name__) if sys.modules.get(module.__name__) is module else False
-
-
-@functools.lru_cache(1024)
-def _is_library_name(name: str) -> bool:
-    if name in sys.builtin_module_names:
-        return True
-    module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and in_library(os.path.realpath(file))
-
-
-branches: IdentityMap[bool] = IdentityMap()  # code of branches as functions
-_names: IdentityMap[tuple[str, ...]] = IdentityMap()
-
-
-def global_names(code: types.CodeType) -> tuple[str, ...]:
-    """The names of globals that a function reads, and functions that stand in it, unless these are its branches."""
-    found = _names.get(code)
-    if found is None:
-        names, more = dict[str, None](), 0
-        for op, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
-            more = more << 8 | low
-            if op == _LOAD_GLOBAL:
-                names[code.co_names[more >> 1]] = None  # the lowest bit is for calls
-            if op != _EXTENDED_ARG:
-                more = 0
-        for c in code.co_consts:
-            if isinstance(c, types.CodeType) and c not in branches:
-                names |= dict.fromkeys(global_names(c))
-        found = tuple(names)
-        _names.set(code, found)
-    return found
-
-
-_LOAD_GLOBAL, _EXTENDED_ARG = opcode.opmap["LOAD_GLOBAL"], opcode.opmap["EXTENDED_ARG"]
-
-
 # --- the trace at hand ------------------------------------------------------------------------------------------------
 class _Current(threading.local):
     reads: Reads | None = None
@@ -315,9 +273,12 @@ def changed(owner: Any, before: Any) -> None:
         _current.reads.changed.setdefault(id(owner), before)
 
 
+is_own: dict[str, Callable[[Any], bool]] = {}  # "array": whether the trace has made it
+
+
 def content(x: Any) -> Any:
     """`x`; if it is an array of NumPy's, its numbers become part of the trace."""
-    if _current.reads is not None and type(x) is np.ndarray:
+    if _current.reads is not None and isinstance(x, np.ndarray):
         _current.reads.content(x)
     return x
 
@@ -326,7 +287,7 @@ def array_item(x: Any, key: Any, value: Any) -> Any:
     """`value`, which is `x[key]` of an array of NumPy's."""
     if _current.reads is not None and isinstance(value, np.generic) and all(map(_is_index, _indices(key))):
         _current.reads.content(x, key)
-    elif not isinstance(value, np.ndarray) or value.base is None:
+    elif not (isinstance(value, np.ndarray) and np.may_share_memory(value, x)):
         content(x)
     return value
 
@@ -397,6 +358,7 @@ def function(f: Any, code: types.CodeType | None = None) -> None:
     if _current.reads is not None and type(f) is types.FunctionType and not is_library(f):
         _current.reads.code(code or f.__code__, f.__globals__)
         _current.reads.cells(f)
+        rare.defaults(_current.reads, f)
 
 
 def entered(part: Any) -> Any:
@@ -407,30 +369,45 @@ def entered(part: Any) -> Any:
 
 
 def attribute(owner: Any, name: str) -> None:
+    _others(owner)
     if _current.reads is not None:
-        _current.reads.attribute(owner, name)
+        _current.reads.attribute(owner.__func__ if type(owner) is types.MethodType else owner, name)
 
 
 def item(x: Any, key: Any) -> None:
     if _current.reads is not None and type(x) in CONTAINERS:
         _current.reads.item(x, key)
+    else:
+        _others(x)
 
 
 def contains(x: Any, key: Any) -> None:
     if _current.reads is not None and type(x) in CONTAINERS:
         _current.reads.contains(x, key)
+    else:
+        _others(x)
 
 
 def length(x: Any) -> None:
     if _current.reads is not None and type(x) in CONTAINERS:
         _current.reads.length(x)
+    else:
+        _others(x)
 
 
 def whole(x: Any) -> Any:
     """`x`, of which everything is read."""
     if _current.reads is not None and (type(x) in CONTAINERS or type(x) is tuple):
         _current.reads.whole(x)
+    else:
+        _others(x)
     return x
+
+
+def _others(x: Any) -> None:
+    """Something is read of a container that is none of those of which single items are told apart."""
+    if _current.reads is not None and rare.is_container(x):
+        rare.everything(_current.reads, x)
 
 
 def active() -> bool:

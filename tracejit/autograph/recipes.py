@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
-from tracejit.autograph.effects import Fill, container, known, output, perhaps, text
+from tracejit.autograph.effects import Fill, container, known, output, own_slots, perhaps, spliced, text
+from tracejit.autograph.growing import Stacked
 from tracejit.autograph.holders import Outside, parts_of
-from tracejit.autograph.values import Optional, Stacked
+from tracejit.autograph.values import Optional
 from tracejit.context import tracing
 from tracejit.errors import ConversionError, LeakedTensorError, Location
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.op import OPS
-from tracejit.ir.types import float64, int64
 from tracejit.ops import host
-from tracejit.tensor import Operand, Tensor, Variable, convert, strong
+from tracejit.ops.host import exact, python_kind
+from tracejit.tensor import Operand, Variable, convert, strong
 from tracejit.tracing import Trace, unborn
 
 
@@ -23,20 +25,6 @@ def refused(why: str, loc: Location | None) -> ConversionError:
     error = ConversionError(why, remedy="return the value, and do it where the function is called")
     error.where = [loc] if loc is not None else []
     return error
-
-
-def python_kind(x: Operand) -> type | None:
-    """The Python type of a traced number; None for tensors."""
-    a = x._a
-    if type(a) is not Value or not a.type.weak or a.shape:
-        return None
-    return {"f": float, "i": int, "u": int, "b": bool}.get(a.dtype.kind)
-
-
-def exact(x: Operand) -> Tensor:
-    """A traced number in the widest type of its kind."""
-    kind = x._a.type.dtype.kind
-    return OPS["cast"](x, dtype=float64 if kind == "f" else int64) if kind != "b" else strong(x)  # type: ignore[no-any-return,return-value]
 
 
 class Recipes:
@@ -56,9 +44,12 @@ class Recipes:
         kind = type(x)
         if kind is host.Text:
             return text(x, [self.of(t) for t in x.tensors()])
+        if kind is Stacked:
+            with tracing(self.trace):
+                return spliced(self._output(x.__tensor_rows__(), None))
         if kind is Optional:
             return perhaps(self._output(x.flag, bool), self.of(x.value), x.none)
-        if id(x) not in self.outside and id(x) not in self._doing and _rebuilt(x) and self._fresh(x):
+        if id(x) not in self.outside and id(x) not in self._doing and rebuilt(x) and self._fresh(x):
             return self.inside(x)
         return known(x)
 
@@ -68,17 +59,17 @@ class Recipes:
         try:
             if isinstance(x, dict):
                 items = [(k, self.of(v)) for k, v in x.items()]
-            elif isinstance(x, (list, tuple, set)):
-                items = [(None, self.of(v)) for v in _expanded(x)]
+            elif isinstance(x, (list, tuple, set, deque)):
+                items = [(None, self.of(v)) for v in x]
             else:
-                items = [(k, self.of(v)) for k, v in vars(x).items()]
+                items = [(k, self.of(v)) for k, v in _attributes(x)]
             return container(x, items)
         finally:
             self._doing.discard(id(x))
 
     def _fresh(self, x: Any) -> bool:
         """Whether each call has to make it: containers always, other objects if they hold traced tensors."""
-        return isinstance(x, (list, tuple, dict, set)) or self._holds_traced(x, set())
+        return isinstance(x, (list, tuple, dict, set, deque)) or self._holds_traced(x, set())
 
     def _holds_traced(self, x: Any, seen: set[int]) -> bool:
         if isinstance(x, Operand):
@@ -86,7 +77,15 @@ class Recipes:
         if id(x) in seen or id(x) in self.outside:
             return False
         seen.add(id(x))
-        return any(self._holds_traced(y, seen) for y in parts_of(x))
+        return any(self._holds_traced(y, seen) for y in self._parts(x))
+
+    def _parts(self, x: Any) -> Iterable[Any]:
+        for y in parts_of(x):
+            own: Any = y
+            if type(y) is dict and id(y) in self.outside and getattr(x, "__dict__", None) is y:
+                yield from own.values()  # an object gets its dict when it is asked for it, which may be later
+            else:
+                yield y
 
     def _operand(self, x: Operand) -> Fill:
         if isinstance(x, Variable) and x in unborn and id(x) not in self.trace.made:
@@ -106,16 +105,15 @@ class Recipes:
         return output(len(self.results) - 1, python)
 
 
-def _rebuilt(x: Any) -> bool:
-    if isinstance(x, (list, tuple, dict, set)):
+def rebuilt(x: Any) -> bool:
+    """Whether an object can be made anew from what it holds: a container, or one of a plain class."""
+    if isinstance(x, (list, tuple, dict, set, deque)):
         return True
     kind = type(x)
-    return isinstance(getattr(x, "__dict__", None), dict) and kind.__flags__ & (1 << 9) != 0 and not callable(x)
+    plain = kind.__dictoffset__ != 0 or any(own_slots(kind))
+    return plain and (kind.__flags__ & (1 << 9) != 0 or kind is SimpleNamespace) and not callable(x)
 
 
-def _expanded(x: Iterable[Any]) -> list[Any]:
-    """The items, those that a loop has added among them."""
-    out: list[Any] = []
-    for y in x:
-        out += y.items() if type(y) is Stacked else [y]
-    return out
+def _attributes(x: Any) -> list[tuple[str, Any]]:
+    own = [(k, getattr(x, k)) for k in own_slots(type(x)) if hasattr(x, k)]
+    return [*own, *(getattr(x, "__dict__", None) or {}).items()]

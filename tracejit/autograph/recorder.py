@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tracejit.autograph import effects, places, reads
+from tracejit.autograph import effects, growing, places, reads
 from tracejit.autograph.attempts import Ahead, MadeHere, Memory, MovingPlaces, Site
 from tracejit.autograph.effects import Effect, Effects, Moving, Path, Pending, follow
 from tracejit.autograph.holders import Note, Outside, held_elsewhere, parts_of
 from tracejit.autograph.places import ALL, Place
-from tracejit.autograph.recipes import Recipes, exact, python_kind, refused
+from tracejit.autograph.recipes import Recipes, refused
 from tracejit.autograph.values import Undefined
 from tracejit.context import context
 from tracejit.errors import Location, user_frame
@@ -18,6 +18,7 @@ from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, int64
 from tracejit.ops import host
+from tracejit.ops.host import exact, python_kind
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
 from tracejit.tracing import NeedStatic, Trace, unborn
 from tracejit.tree import flatten, unflatten
@@ -66,6 +67,7 @@ class Recorder:
         self._given: dict[int, Path] = {}  # containers among the arguments, in the place of which the call has its own
         self._known = set[int]()  # objects among the arguments
         self._on_arguments = False
+        self._returned: list[Any] = []
         self._look_at(arguments, ())
         for a in memory.ahead.values():
             a.seen = 0
@@ -91,7 +93,7 @@ class Recorder:
                 continue
             t = self._input(key, place, there.get())
             owner = there.owner
-            places.remember(places.Items(owner) if places.is_container(owner) else there)
+            places.remember(places.Items(owner) if key[0] == "items" else there)
             reads.written(key, owner)
             there.put(t)
         for key, place in self.memory.varying.items():
@@ -121,7 +123,7 @@ class Recorder:
         return self.elsewhere
 
     def sets(self, place: Place) -> None:
-        if self._unheard(f"{place.name} is set"):
+        if id(place.owner) in self.made or self._unheard(f"{place.name} is set"):
             return
         self.settle()
         before = self._set_at.get(place.key)
@@ -204,11 +206,19 @@ class Recorder:
         reads.defer(owner, known_only_later)
 
     # --- the program --------------------------------------------------------------------------------------------------
-    def finish(self) -> tuple[Effects | None, list[Value]]:
-        """The effects, and the values in the graph that they take; the places hold again what they held before."""
+    def finish(self, returned: list[Any]) -> tuple[Effects | None, list[Value]]:
+        """The effects, and the values in the graph that they take; the places hold again what they held before.
+
+        Objects that only `returned` holds, of those the function returns, are the call's own.
+        """
+        self._returned = returned
         self.settle()
         if not self._raws and not self._deferred and not self.trace.made and not self.moving:
+            own = [(p, p.get()) for p, _ in self.log.values() if id(p.owner) in self.made]
             self.restore()
+            for p, value in own:
+                p.put(value)
+            self.made = {}
             return None, []
         for r in self._raws:
             if r is not None and r.kind == "set":
@@ -232,7 +242,7 @@ class Recorder:
         moving = [m for m, v in self.moving if v in used]
         made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments)
         there = any(steps) or made.moving or self._deferred or self.kept_variables
-        self._raws, self._deferred, self.made, self.log = [], [], {}, {}  # what only these hold ends here
+        self._raws, self._deferred, self.made, self.log, self._returned = [], [], {}, {}, []  # what only these hold
         return (made if there else None), values.results
 
     def restore(self) -> None:
@@ -242,10 +252,14 @@ class Recorder:
             places.restore(self.log)
             self.log = {k: (p, None) for k, (p, _) in self.log.items()}
 
+    @property
+    def arguments(self) -> set[int]:
+        """The identities of the objects and containers among the arguments."""
+        return {*self._known, *self._given}
+
     def _outside(self, finals: Any) -> Outside:
-        known = {*self._known, *self._given}
-        known |= {id(p.owner) for p, _ in self.log.values() if p.key[0] == "global"}
-        ours = [self._raws, self.log, finals, self.made, self._deferred, self.trace.made]
+        known = self.arguments | {id(p.owner) for p, _ in self.log.values() if p.key[0] == "global"}
+        ours = [self._raws, self.log, finals, self.made, self._deferred, self.trace.made, self._returned]
         return held_elsewhere(ours, reads.settled(), known)
 
     def _check_deferred(self, finals: Any) -> None:
@@ -347,18 +361,23 @@ def _type_of(m: Moving) -> TensorType:
     return TensorType(as_dtype(m._a.dtype), m._a.shape, m.python is not None)
 
 
-def mutated(recorder: Recorder, x: Any, name: str, unused: bool, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """A method of a container that may change what it holds is called."""
+def mutated(
+    recorder: Recorder, x: Any, name: str, unused: bool, args: tuple, kwargs: dict[str, Any],
+    do: Callable[..., Any] | None = None,
+) -> Any:  # fmt: skip
+    """A method of a container that may change what it holds is called; `do` is that of the container's base class."""
     if name in TAKING:
         reads.length(x)
     elif name == "setdefault":
         reads.item(x, args[0])
         reads.contains(x, args[0])
+    if growing.is_grown(x):
+        growing.can_call(x, name, args)
     if recorder.defers(x, name, unused):
         return recorder.defer(x, name, args, kwargs)
     places.remember_items(x)
     recorder.calls(x, name, args, kwargs)
-    value = getattr(x, name)(*args, **kwargs)
+    value = (getattr(x, name) if do is None else do)(*args, **kwargs)
     if name in TAKING and not unused and not recorder.elsewhere:
         recorder.takes(x, value, user_frame(2))
     return value

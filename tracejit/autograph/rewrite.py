@@ -11,8 +11,10 @@ from typing import Any
 from tracejit.autograph.assignments import Assignments
 from tracejit.autograph.exits import VALUE, Exits
 from tracejit.autograph.names import Liveness, captured, declared, unset_somewhere, written
+from tracejit.autograph.plainer import Plainer
 from tracejit.autograph.syntax import (
     AG,
+    BINARY,
     at,
     call,
     define,
@@ -28,7 +30,7 @@ from tracejit.autograph.syntax import (
 )  # fmt: skip
 
 NOT_CALLED = {
-    "super", "locals", "globals", "vars", "eval", "exec", "dir", "isinstance", "issubclass", "type",
+    "super", "locals", "globals", "vars", "eval", "exec", "dir", "issubclass",
 }  # fmt: skip
 MUTATORS = {
     "append", "extend", "insert", "pop", "update", "clear", "remove", "setdefault", "popitem", "reverse", "sort", "add",
@@ -44,6 +46,7 @@ class Converter(Assignments):
     def __init__(self, name: str) -> None:
         self.name = name
         self.count = 0
+        self.generator = False  # whether what has a `yield` or an exit in it stays Python's
         self.first = ""  # the first parameter, which `super()` takes
         self.live: Liveness
         self.needed: set[str] = set()  # names of the states of constructs in the function being made
@@ -60,7 +63,11 @@ class Converter(Assignments):
         named = [*node.args.posonlyargs, *node.args.args]
         self.first = named[0].arg if named else ""
         exits = Exits()
-        body = exits.function(body)
+        self.generator = is_generator(node)
+        if self.generator:
+            exits.plain = True
+        else:
+            body = exits.function(Plainer(node.name).block(body))
         self.locals = (written(body) | params) - self.globals - self.nonlocals
         self.live = Liveness(body, captured(body) | ({VALUE} if not exits.plain else set()))
         self.risky = {n for n in unset_somewhere(body, params) if not n.startswith(AG)}
@@ -88,8 +95,6 @@ class Converter(Assignments):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         inner = Converter(node.name)
-        if is_generator(node):
-            return node
         node.decorator_list = [self.visit(d) for d in node.decorator_list]
         made = inner.function(node)
         made.decorator_list = [*node.decorator_list, at(ast.Attribute(name_of(AG), "converted", ast.Load()), node)]
@@ -98,6 +103,7 @@ class Converter(Assignments):
         return made
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        Plainer("<lambda>").expression(node.body)
         inner = Converter("<lambda>")
         inner.locals = params_of(node.args)
         return at(ast.Lambda(node.args, inner.visit(node.body)), node)
@@ -151,7 +157,21 @@ class Converter(Assignments):
         return call("names", *given)
 
     # --- statements ---------------------------------------------------------------------------------------------------
+    def _stays(self, node: ast.If | ast.While | ast.For) -> Any:
+        """In a generator, a statement that cannot be a function of its own as Python's; None for all others."""
+        exits = (ast.Yield, ast.YieldFrom, ast.Return, ast.Break, ast.Continue)
+        if not self.generator or not any(isinstance(n, exits) for n in ast.walk(node)):
+            return None
+        if isinstance(node, ast.For):
+            node.iter = at(call("rows", self.visit(node.iter)), node.iter)
+        else:
+            node.test = at(call("decided", self.visit(node.test)), node.test)
+        node.body, node.orelse = self.block(node.body), self.block(node.orelse)
+        return node
+
     def visit_If(self, node: ast.If) -> Any:
+        if (stays := self._stays(node)) is not None:
+            return stays
         after = self.live.after.get(node, set())
         state, made = self._state([*node.body, *node.orelse], after | self.live.entry.get(node, set()), node)
         shown = self._names(state, [*node.body, *node.orelse])
@@ -167,6 +187,8 @@ class Converter(Assignments):
         return [*made, then, orelse, at(ast.Expr(made_call), node.test)]
 
     def visit_While(self, node: ast.While) -> Any:
+        if (stays := self._stays(node)) is not None:
+            return stays
         wanted = self.live.after.get(node, set()) | self.live.entry.get(node, set())
         state, made = self._state(node.body, wanted, node)
         k, shown = self.count, self._names(state, node.body)
@@ -183,6 +205,8 @@ class Converter(Assignments):
         return [*made, check, body, at(ast.Expr(made_call), node.test)]
 
     def visit_For(self, node: ast.For) -> Any:
+        if (stays := self._stays(node)) is not None:
+            return stays
         wanted = self.live.after.get(node, set()) | self.live.entry.get(node, set())
         state, made = self._state([*node.body, set_target(node.target)], wanted, node)
         k, shown = self.count, self._names(state, node.body)
@@ -222,6 +246,14 @@ class Converter(Assignments):
             node.exc = at(call("raised", node.exc), node.exc)
         return node
 
+    def visit_Match(self, node: ast.Match) -> Any:
+        """Patterns are no expressions: the names in them stay as they are."""
+        node.subject = self.visit(node.subject)
+        for c in node.cases:
+            c.guard = c.guard and self.visit(c.guard)
+            c.body = self.block(c.body)
+        return node
+
     def visit_Try(self, node: ast.Try) -> Any:
         kinds = [h.type or name_of("BaseException") for h in node.handlers]
         if node.finalbody:
@@ -231,11 +263,24 @@ class Converter(Assignments):
             at(ast.ExceptHandler(h.type and self.visit(h.type), h.name, self.block(h.body)), h) for h in node.handlers
         ]
         body = [at(ast.With([ast.withitem(tried)], self.block(node.body)), node)]
-        return at(ast.Try(body, handlers, self.block(node.orelse), self.block(node.finalbody)), node)
+        if handlers:
+            passing = ast.ExceptHandler(ast.Attribute(name_of(AG), "NOT_CAUGHT", ast.Load()), None, [ast.Raise()])
+            handlers.insert(0, at(passing, node))
+        last = self.block(node.finalbody)
+        if last:
+            last = [at(ast.If(ast.UnaryOp(ast.Not(), call("abandoned")), last, []), node)]
+        return at(ast.Try(body, handlers, self.block(node.orelse), last), node)
+
+    def visit_With(self, node: ast.With) -> Any:
+        for i in node.items:
+            i.context_expr = at(call("entered", self.visit(i.context_expr)), i.context_expr)
+            i.optional_vars = i.optional_vars and self.visit(i.optional_vars)
+        node.body = self.block(node.body)
+        return node
 
     def visit_Assert(self, node: ast.Assert) -> Any:
         message = lambda_of(self.visit(node.msg)) if node.msg is not None else ast.Constant(None)
-        text = ast.Constant(ast.unparse(node.test))
+        text = ast.Constant(getattr(node, "ag_text", "") or ast.unparse(node.test))
         if node.msg is not None:
             text = ast.Constant(str(node.msg.value) if isinstance(node.msg, ast.Constant) else "")
         return at(ast.Expr(call("assert_", lambda_of(self.visit(node.test)), message, text)), node)
@@ -262,7 +307,7 @@ class Converter(Assignments):
         self.generic_visit(node)
         if not any(isinstance(x, ast.Constant) and type(x.value) is float for x in (node.left, node.right)):
             node.left, node.right = at(whole_of(node.left), node.left), at(whole_of(node.right), node.right)
-        return node
+        return at(call("binary", ast.Constant(BINARY[type(node.op)]), node.left, node.right), node)
 
     def visit_Subscript(self, node: ast.Subscript) -> Any:
         self.generic_visit(node)
@@ -270,14 +315,14 @@ class Converter(Assignments):
             return node
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if any(isinstance(p, ast.Slice) for p in parts):
-            node.value = at(whole_of(node.value), node.value)
+            node.value = at(call("sliced", node.value), node.value)
             return node
         return at(call("item", node.value, node.slice), node)
 
     def visit_Starred(self, node: ast.Starred) -> Any:
         self.generic_visit(node)
         if isinstance(node.ctx, ast.Load):
-            node.value = at(call("whole", node.value), node.value)
+            node.value = at(call("each", node.value), node.value)
         return node
 
     def visit_Dict(self, node: ast.Dict) -> Any:
@@ -302,14 +347,17 @@ class Converter(Assignments):
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         if isinstance(node.op, ast.Not):
             return at(call("not_", self.visit(node.operand)), node)
-        return self.generic_visit(node)
+        self.generic_visit(node)
+        if isinstance(node.operand, ast.Constant):
+            return node
+        return at(call("negative", ast.Constant(_SIGNS[type(node.op)]), node.operand), node)
 
     def visit_Compare(self, node: ast.Compare) -> Any:
         special = (ast.In, ast.NotIn, ast.Is, ast.IsNot)
         if len(node.ops) == 1 and not isinstance(node.ops[0], special):
             self.generic_visit(node)
-            node.left, node.comparators = at(whole_of(node.left), node.left), [whole_of(x) for x in node.comparators]
-            return node
+            left, (right,) = at(whole_of(node.left), node.left), [whole_of(x) for x in node.comparators]
+            return at(call("binary", ast.Constant(_OPERATORS[type(node.ops[0])]), left, right), node)
         operands = [self.visit(x) for x in (node.left, *node.comparators)]
         names = ast.Tuple([ast.Constant(_OPERATORS[type(o)]) for o in node.ops], ast.Load())
         first, *rest = operands
@@ -319,7 +367,8 @@ class Converter(Assignments):
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
             return at(ast.Call(node.func, [name_of("__class__"), name_of(self.first)], []), node)
         if isinstance(node.func, ast.Name) and (node.func.id in NOT_CALLED or node.func.id.startswith("ag__")):
-            return self.generic_visit(node)
+            if not (node.func.id == "vars" and node.args):
+                return self.generic_visit(node)
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id == AG:
             node.args = [self.visit(a) for a in node.args]
             return node
@@ -365,6 +414,7 @@ class Converter(Assignments):
 
 
 
+_SIGNS: dict[type, str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}
 _OPERATORS: dict[type, str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "is",
     ast.IsNot: "is not", ast.In: "in", ast.NotIn: "not in",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.autograph.values import Optional, Stacked, Undefined, set_at
+from tracejit.autograph import growing
+from tracejit.autograph.growing import Before, Stacked
+from tracejit.autograph.values import Optional, Undefined, set_at
 from tracejit.context import context
 from tracejit.errors import ConversionError, Location, locate, user_frame
 from tracejit.ir.graph import Value
@@ -23,13 +25,21 @@ def _absent(x: Any) -> bool:
 
 
 def _clash(name: str, x: Any, y: Any, where: str) -> ConversionError:
-    return ConversionError(f"{name!r} is {_shown(x)} {where} {_shown(y)}")
+    text = str(name) if name.startswith("the ") else repr(str(name))
+    other = "another" if type(x) is type(y) and _shown(x) == _shown(y) else _shown(y)
+    remedy = "set the same keys there, and before a loop" if isinstance(x, dict) and isinstance(y, dict) else None
+    return ConversionError(f"{text} is {_shown(x)} {where} {other}", remedy)
 
 
 def _shown(x: Any) -> str:
     if isinstance(x, Operand):
         return f"a tensor {x.type}"
-    return f"{type(x).__name__} {x!r}" if not isinstance(x, (list, tuple, dict)) else f"a {type(x).__name__}"
+    if isinstance(x, (list, tuple)):
+        return f"a {type(x).__name__} of {len(x)}"
+    if isinstance(x, dict):
+        return f"a dict with the keys {', '.join(map(repr, x))}" if x else "an empty dict"
+    text = repr(x)
+    return f"an object of {type(x).__name__}" if " object at 0x" in text else f"{type(x).__name__} {text}"
 
 
 def _bool(flag: bool) -> Tensor:
@@ -43,6 +53,8 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
         return lambda made: x
     if _absent(x) or _absent(y) or type(x) is Optional or type(y) is Optional:
         return _perhaps(name, a, x, b, y, pairs)
+    if type(x) is list and type(y) is list and (made := _lists(name, a, x, b, y, pairs)) is not None:
+        return made
     fx, sx = flatten(x)
     fy, sy = flatten(y)
     if sx != sy:
@@ -54,6 +66,34 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
         )
     parts = [_leaf(name, a, p, b, q, pairs) for p, q in zip(fx, fy, strict=True)]
     return lambda made: unflatten(sx, [p(made) for p in parts])
+
+
+def _lists(
+    name: str, a: Region, x: list[Any], b: Region, y: list[Any], pairs: list[tuple[Tensor, Tensor]]
+) -> Made | None:
+    """How a list is made to which the branches add, unless both add the same number of items."""
+    n = next((i for i, (p, q) in enumerate(zip(x, y)) if not same(p, q)), min(len(x), len(y)))
+    rests = x[n:], y[n:]
+    if len(x) == len(y) and not any(type(v) is Stacked for rest in rests for v in rest):
+        return None
+    if not all(is_value(v) or (type(v) is Stacked and _is_bounded(v)) for rest in rests for v in rest):
+        raise locate(_clash(name, x, y, "in one branch, in the other"))
+    given = [r.call(growing.packed, rest) if rest else None for r, rest in zip((a, b), rests, strict=True)]
+    most = max(g[0].shape[0] for g in given if g is not None)
+    full: list[Any] = [g and r.call(growing.padded, *g, most) for r, g in zip((a, b), given, strict=True)]
+    first, second = full
+    rx, mx = first or a.call(growing.nothing, second[0])
+    ry, my = second or b.call(growing.nothing, first[0])
+    if tuple(rx.shape) != tuple(ry.shape):
+        raise locate(_clash(name, x, y, "in one branch, in the other"))
+    k = len(pairs)
+    pairs += [agreed(a, rx, b, ry, name), (mx, my)]
+    return lambda made: [*x[:n], Stacked([made[k]], made[k + 1])]
+
+
+def _is_bounded(x: Stacked) -> bool:
+    """Whether it is known how many rows there are at most."""
+    return all(isinstance(p.shape[0], int) for p in x.parts)
 
 
 def only(name: str, r: Region, x: Any, gone: Region, pairs: list[tuple[Tensor, Tensor]]) -> Made:
@@ -78,7 +118,7 @@ def _leaf(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
     if not (is_value(x) and is_value(y)):
         raise locate(_clash(name, x, y, "in one branch, in the other"))
     k = len(pairs)
-    pairs.append(agreed(a, x, b, y))
+    pairs.append(agreed(a, x, b, y, name))
     return lambda made: made[k]
 
 
@@ -127,6 +167,10 @@ class Template:
 
     def first(self) -> list[Any]:
         return [t for p in self.parts for t in p.first]
+
+    def leaf_names(self) -> list[str]:
+        """The variable that each tensor of the state is of."""
+        return [n for n, p in zip(self.names, self.parts, strict=True) for _ in p.first]
 
     def values(self, leaves: Sequence[Any], stacked: Sequence[Tensor] | None = None) -> tuple[Any, ...]:
         """The variables, for the tensors of the state; after the loop, with what its steps have added to lists."""
@@ -223,21 +267,47 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
     if sx == sy and hasattr(type(x), "__tree_fields__"):  # what has not been written yet is zeros
         fx = [_zero(q) if p is None and isinstance(q, Operand) else p for p, q in zip(fx, fy, strict=True)]
     if type(x) is list and type(y) is list and len(y) > len(x) and all(same(p, q) for p, q in zip(x, y)):
-        return _list(name, x, len(y) - len(x))
+        carried = max([-1 - i for n, i in changing if n == name and i < -1], default=0)
+        return _List(name, x, y[len(x) :], carried)
     if sx != sy:
         raise locate(_clash(name, x, y, "before a step of the loop, after it"))
     return _nest(name, fx, fy, sx, changing)
 
 
-def _list(name: str, x: list[Any], more: int) -> _Part:
-    """A list to which each step adds the same number of tensors."""
+class _List(_Part):
+    """A list to which each step adds the same number of tensors, or some that it decides on."""
 
-    def take(value: Any) -> list[Any]:
-        if type(value) is not list or len(value) != len(x) + more or not all(is_value(v) for v in value[len(x) :]):
-            raise locate(ConversionError(f"{name!r} does not get {more} tensors in each step of the loop"))
-        return []
+    def __init__(self, name: str, x: list[Any], added: list[Any], carried: int) -> None:
+        self.name, self.x = name, x
+        self.ragged = any(type(v) is Stacked for v in added)
+        self.carried = min(carried, growing.trailing(x))
+        first = x[len(x) - self.carried :]
+        super().__init__(first, lambda leaves: [Before(self, x, leaves)], self._last, 2 if self.ragged else len(added))
 
-    return _Part([], lambda leaves: list(x), take, more)
+    def _added(self, value: Any) -> list[Any]:
+        if type(value) is list and value and type(value[0]) is Before and value[0].of is self:
+            rest: list[Any] = value[1:]
+            if all(is_value(v) or (type(v) is Stacked and self.ragged and _is_bounded(v)) for v in rest):
+                if self.ragged or len(rest) == self.more:
+                    return rest
+        more = "a known number of" if self.ragged else self.more
+        raise locate(ConversionError(f"{self.name!r} does not get {more} tensors in each step of the loop"))
+
+    def _last(self, value: Any) -> list[Any]:
+        """The items at the end, which the next step may read."""
+        added = self._added(value)
+        if not self.carried:
+            return []
+        if growing.trailing(added) < min(len(added), self.carried):
+            raise growing.refused("an item that a branch may have added to a list is read in the next step of a loop")
+        return [*value[0].last, *added][-self.carried :]
+
+    def grown(self, x: Any) -> Sequence[Any]:
+        added = self._added(x)
+        return growing.packed(added) if self.ragged else added
+
+    def finish(self, x: Any, rows: Stacked) -> Any:
+        return [*self.x, growing.of_steps(*rows.parts) if self.ragged else rows]
 
 
 def _nest(

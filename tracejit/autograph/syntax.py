@@ -8,6 +8,10 @@ from typing import Any
 
 from tracejit.autograph.names import FUNCTIONS
 
+BINARY: dict[type, str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
+    ast.MatMult: "@", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^", ast.LShift: "<<", ast.RShift: ">>",
+}  # fmt: skip
 AG = "ag__"  # the name under which converted code finds the operators
 
 

@@ -54,31 +54,6 @@ class Undefined:
         raise locate(self.fail())
 
 
-class Stacked:
-    """The items that a loop has added to a list, one tensor of rows for each time a step did so."""
-
-    __slots__ = ("parts",)
-
-    def __init__(self, parts: list[Any]) -> None:
-        self.parts = parts
-
-    def __tensor_rows__(self) -> Any:
-        """All items along a first axis, in order."""
-        if len(self.parts) == 1:
-            return self.parts[0]
-        first = self.parts[0]
-        rest = tuple(first.shape[1:])
-        each = [OPS["reshape"](p, shape=(first.shape[0], 1, *rest)) for p in self.parts]
-        return OPS["reshape"](OPS["concat"](*each, axis=1), shape=(first.shape[0] * len(each), *rest))
-
-    def __len__(self) -> int:
-        return int(self.parts[0].shape[0]) * len(self.parts)
-
-    def items(self) -> list[Any]:
-        rows = self.__tensor_rows__()
-        return [rows[i] for i in range(len(self))]
-
-
 class Optional:
     """A variable that has a value on some paths only: `flag`, a 0-d bool, says whether; else it is None or unset."""
 

@@ -1,0 +1,110 @@
+"""NumPy arrays: those from outside that NumPy itself reads are guarded; a traced function writes to its own only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tracejit.autograph import places, reads
+from tracejit.autograph.reads import LARGEST
+from tracejit.context import context
+from tracejit.errors import ConversionError, locate
+from tracejit.ir.graph import Value
+from tracejit.tensor import Operand
+from tracejit.tree import flatten
+
+
+def root(x: Any) -> Any:
+    """The array whose memory it is."""
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
+def fresh(x: Any, given: Iterable[Any] = ()) -> Any:
+    """A result of NumPy's: if it is an array that was not given, the function has made it."""
+    if type(x) is np.ndarray and x.base is None and not any(x is y for y in given):
+        places.born(x)
+    return x
+
+
+def _is_own(x: Any) -> bool:
+    """Whether the memory of an array is the trace's own."""
+    listener = places.listener()
+    return listener is not None and id(root(x)) in listener.made
+
+
+reads.is_own["array"] = _is_own
+
+
+def among(given: Any) -> list[Any]:
+    """The arrays in what a call is given: themselves, or in lists, tuples and dicts."""
+    if isinstance(given, np.ndarray):
+        return [given]
+    if isinstance(given, dict):
+        given = list(given.values())
+    if not isinstance(given, (list, tuple)) or len(given) > reads.MOST:
+        return []
+    return [x for y in given if isinstance(y, (np.ndarray, list, tuple, dict)) for x in among(y)]
+
+
+def used(given: list[Any], made: Any, ours: bool = False) -> None:
+    """Arrays were operands. Where they are no inputs of the trace NumPy has read them: their numbers are part of it."""
+    inputs = ours or (type(made) is not np.ndarray and any(isinstance(y, Operand) for y in flatten(made)[0]))
+    for x in given:
+        if not (inputs and _is_input(x)):
+            reads.content(x)
+
+
+def _is_input(x: Any) -> bool:
+    trace: Any = context.trace
+    while trace is not None:
+        if id(x) in trace.captures:
+            return True
+        trace = trace.parent
+    return False
+
+
+def of_method(f: Any, made: Any) -> None:
+    """A method of an array has given `made`: a view of it, or else something of its numbers."""
+    x = getattr(f, "__self__", None)
+    if isinstance(x, np.ndarray) and not (isinstance(made, np.ndarray) and root(made) is root(x)):
+        reads.content(x)
+
+
+def writes(x: Any) -> None:
+    """Items of an array are about to be set."""
+    if isinstance(x, np.ndarray) and places.listener() is not None and not places.is_born(root(x)):
+        raise _refused()
+
+
+def _refused() -> ConversionError:
+    said = "a NumPy array from outside the function, or from before a branch or loop of it, is written to"
+    return locate(ConversionError(said, remedy="use a tj.Variable, or return the value"))  # type: ignore[return-value]
+
+
+def put(x: Any, key: Any, value: Any) -> None:
+    """`x[key] = value` of an array, in which no traced tensor can stand."""
+    if any(isinstance(y, Operand) and type(y._a) is Value for y in flatten([key, value])[0]):
+        said = "a traced tensor is put into a NumPy array"
+        raise locate(ConversionError(said, remedy="stack tensors, or use tj.tensor_scatter_nd_update"))
+    x[key] = value
+
+
+def copies(given: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """The arrays among what code that is not converted is given, which may write to them, with what they hold."""
+    if places.listener() is None:
+        return []
+    every = [y for x in given for y in (x, getattr(x, "__self__", None)) if isinstance(y, np.ndarray)]
+    small = [x for x in every if x.nbytes <= LARGEST and x.flags.writeable]
+    return [(x, x.copy()) for x in small if not places.is_born(root(x))]
+
+
+def unchanged(before: list[tuple[Any, Any]]) -> None:
+    """Raises `ConversionError` if arrays hold something else than before."""
+    for x, old in before:
+        if x.tobytes() != old.tobytes():
+            x[...] = old
+            raise _refused()

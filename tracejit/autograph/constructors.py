@@ -1,0 +1,99 @@
+"""Calls of the user's classes: what makes and fills their objects is converted as other functions are."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.autograph import calls, places, reads
+from tracejit.autograph.calls import assign, callee
+from tracejit.autograph.owners import is_users
+from tracejit.autograph.source import is_library
+from tracejit.runtime.guards import raw
+
+
+def constructor(cls: type) -> Callable[..., Any] | None:
+    """What to call in the place of a class of the user's; None for all others."""
+    if not is_users(cls):
+        return None
+    call = raw(type(cls), "__call__")
+    if type(call) is types.FunctionType:
+        return None if is_library(call) else types.MethodType(callee(call), cls)
+    return types.MethodType(_construct, cls) if call is type.__call__ else None
+
+
+def _construct(cls: type, /, *args: Any, **kwargs: Any) -> Any:
+    new, init = raw(cls, "__new__"), raw(cls, "__init__")
+    new = new.__func__ if isinstance(new, staticmethod) else new
+    x = callee(new)(cls, *args, **kwargs) if type(new) is types.FunctionType else new(cls, *args, **kwargs)
+    if type(new) is not types.FunctionType:
+        places.born(x)
+    if isinstance(x, cls):
+        init = raw(type(x), "__init__")
+        if type(init) is not types.FunctionType:
+            type(x).__init__(x, *args, **kwargs)  # type: ignore[misc]
+        elif _is_generated(type(x), init):
+            _fill(x, init, args, kwargs)
+        else:
+            reads.attribute(cls, "__init__")
+            if callee(init)(x, *args, **kwargs) is not None:
+                raise TypeError("__init__() should return None")
+    return x
+
+
+_construct.ag_original = _construct  # type: ignore[attr-defined]  # what it calls is converted
+
+
+def made_by(new: Callable[..., Any]) -> Callable[..., Any]:
+    """`object.__new__`, whose results are the function's own."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        x = new(*args, **kwargs)
+        places.born(x)
+        return x
+
+    return make
+
+
+# --- dataclasses ------------------------------------------------------------------------------------------------------
+def _is_generated(cls: type, init: types.FunctionType) -> bool:
+    return dataclasses.is_dataclass(cls) and init.__code__.co_filename == "<string>"
+
+
+class _Fields:
+    """Takes the fields of a dataclass from the `__init__` that was generated for it, and gives them to the object."""
+
+    def __init__(self, of: Any) -> None:
+        object.__setattr__(self, "ag_of", of)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        x = object.__getattribute__(self, "ag_of")
+        own = raw(type(x), "__setattr__")
+        if type(own) is types.FunctionType and not is_library(own) and not own.__code__.co_filename == "<string>":
+            callee(own)(x, name, value)
+        else:
+            assign(x, name, value)
+
+    def __getattribute__(self, name: str) -> Any:
+        x = object.__getattribute__(self, "ag_of")
+        if name == "__post_init__":
+            _give(self, x)
+        return calls.load(x, name) if name != "__post_init__" else callee(calls.load(x, name))
+
+
+def _fill(x: Any, init: types.FunctionType, args: tuple, kwargs: dict[str, Any]) -> None:
+    stand_in = _Fields(x)
+    init(stand_in, *args, **kwargs)
+    _give(stand_in, x)
+
+
+def _give(stand_in: _Fields, x: Any) -> None:
+    """Of a frozen class the fields are set by `object.__setattr__`, which leaves them in the object's place."""
+    own = object.__getattribute__(stand_in, "__dict__")
+    for name in [n for n in own if n != "ag_of"]:
+        assign(x, name, own.pop(name))
+
+
+calls.keep.update(constructor=constructor, new=made_by)

@@ -1,0 +1,167 @@
+"""What Python asks of numbers, for those too that are known only when the program runs: float, math.sqrt, an item."""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.autograph import reads
+from tracejit.autograph.branches import traced
+from tracejit.autograph.calls import LOOKING, replace
+from tracejit.autograph.failures import may_be_known
+from tracejit.autograph.ranges import Counter
+from tracejit.autograph.values import Optional
+from tracejit.ir.dim import Dim
+from tracejit.ir.op import OPS
+from tracejit.ir.types import bool_, float64, int64
+from tracejit.ops.array import stack
+from tracejit.ops.host import Text, python_kind
+from tracejit.ops.regions import as_test
+from tracejit.tensor import Operand, Tensor, convert
+
+
+# --- conversions ------------------------------------------------------------------------------------------------------
+def _tensor(x: Any) -> Tensor | None:
+    """A traced tensor of which a Python number can be made; None where Python itself has to answer.
+
+    Numbers of float64 are as precise as Python's, but those of a program are float32 where they are returned.
+    """
+    if isinstance(x, Optional):
+        x = x.get()
+    if isinstance(x, Text):
+        str(x)  # which says that it is not known yet
+    if not (isinstance(x, Operand) and traced(x)) or x._several() or x.dtype.kind == "c" or x.dtype is float64:
+        return None
+    t = convert(x)
+    return OPS["stop_gradient"](OPS["reshape"](t, shape=()) if t.shape else t)  # type: ignore[no-any-return]
+
+
+def _required(ok: Tensor, error: str, message: str, *shown: Any) -> None:
+    OPS["check"](ok, *shown, error=error, message=message)
+
+
+def _float(*args: Any) -> Any:
+    """Python's float."""
+    t = _tensor(args[0]) if len(args) == 1 else None
+    return float(*args) if t is None else OPS["cast"](t, dtype=float64, weak=True)
+
+
+def _int(*args: Any, **kwargs: Any) -> Any:
+    """Python's int."""
+    t = _tensor(args[0]) if len(args) == 1 and not kwargs else None
+    if t is None:
+        return int(*args, **kwargs)
+    if t.dtype.kind == "f":
+        _required(OPS["logical_not"](OPS["isnan"](t)), "ArgumentError", "cannot convert float NaN to integer")
+        wide = OPS["cast"](t, dtype=float64)
+        room = OPS["less"](OPS["abs"](wide), 2.0**63)
+        _required(room, "OverflowError", "cannot convert {} to an integer of int64", wide)
+    return OPS["cast"](t, dtype=int64, weak=True)
+
+
+def _truth(x: Any = False) -> Any:
+    """Python's bool."""
+    if isinstance(x, Optional):
+        x = x.get()
+    if not (isinstance(x, Operand) and traced(x)) or x._several():
+        return bool(x)
+    return OPS["cast"](as_test(x), dtype=bool_, weak=True)
+
+
+def _python_type(x: Any) -> type | None:
+    """The type of the number that a traced value or a size stands for; None for what is no number of Python's."""
+    return python_kind(x) if isinstance(x, Operand) else int if type(x) is Dim else None
+
+
+def _is_instance(x: Any, kinds: Any) -> bool:
+    """Python's isinstance; numbers that are inputs are of Python's types."""
+    kind = _python_type(x)
+    return isinstance(x, kinds) if kind is None else issubclass(kind, kinds)
+
+
+def _type(*args: Any) -> Any:
+    """Python's type."""
+    kind = _python_type(args[0]) if len(args) == 1 else None
+    return type(*args) if kind is None else kind
+
+
+# --- functions of numbers ---------------------------------------------------------------------------------------------
+Domain = Callable[[Tensor], Any]
+
+
+def _real(f: Callable[..., Any], name: str, domain: Domain | None, grows: bool) -> Callable[..., Any]:
+    """A function of Python's `math`: numbers outside its domain, and results that are too large, are errors."""
+
+    def real(*args: Any) -> Any:
+        t = _tensor(args[0]) if len(args) == 1 else None
+        if t is None:
+            return f(*args)
+        wide = OPS["cast"](t, dtype=float64)
+        if domain is not None:
+            ok = OPS["logical_or"](domain(wide), OPS["isnan"](wide))
+            _required(ok, "ArgumentError", f"math.{f.__name__}: math domain error ({{}})", wide)
+        y = OPS[name](wide)
+        if grows:
+            ok = OPS["logical_or"](OPS["logical_not"](OPS["isinf"](y)), OPS["isinf"](wide))
+            _required(ok, "OverflowError", "math range error")
+        return OPS["cast"](y, dtype=y.dtype, weak=True)
+
+    return real
+
+
+def _above(bound: float) -> Domain:
+    return lambda t: OPS["greater"](t, bound)
+
+
+def _from(bound: float) -> Domain:
+    return lambda t: OPS["greater_equal"](t, bound)
+
+
+def _finite(t: Tensor) -> Any:
+    return OPS["isfinite"](t)
+
+
+_MATH: tuple[tuple[str, str, Domain | None, bool], ...] = (
+    ("exp", "exp", None, True), ("expm1", "expm1", None, True), ("log", "log", _above(0.0), False),
+    ("log2", "log2", _above(0.0), False), ("log10", "log10", _above(0.0), False),
+    ("log1p", "log1p", _above(-1.0), False),
+    ("sqrt", "sqrt", _from(0.0), False), ("sin", "sin", _finite, False), ("cos", "cos", _finite, False),
+    ("tan", "tan", _finite, False), ("asin", "asin", lambda t: OPS["less_equal"](OPS["abs"](t), 1.0), False),
+    ("acos", "acos", lambda t: OPS["less_equal"](OPS["abs"](t), 1.0), False), ("atan", "atan", None, False),
+    ("sinh", "sinh", None, True), ("cosh", "cosh", None, True), ("tanh", "tanh", None, False),
+    ("asinh", "asinh", None, False), ("acosh", "acosh", _from(1.0), False),
+    ("atanh", "atanh", lambda t: OPS["less"](OPS["abs"](t), 1.0), False), ("fabs", "abs", None, False),
+    ("erf", "erf", None, False), ("erfc", "erfc", None, False), ("isnan", "isnan", None, False),
+    ("isinf", "isinf", None, False), ("isfinite", "isfinite", None, False),
+)  # fmt: skip
+
+for _name, _op, _domain, _grows in _MATH:
+    replace(getattr(math, _name), _real(getattr(math, _name), _op, _domain, _grows))
+replace(itertools.count, Counter)
+replace(builtins.float, _float)
+replace(builtins.int, _int)
+replace(builtins.bool, _truth)
+for _plain, _own in ((builtins.isinstance, _is_instance), (builtins.type, _type)):
+    replace(_plain, _own)
+    LOOKING.append(_own)
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+def picked(x: Any, key: Any) -> Any:
+    """An item of a list or tuple at a traced position: of tensors of one type, or numbers of one. Else `...`."""
+    if not (isinstance(key, Operand) and type(x) in (list, tuple) and x and traced(key)):
+        return ...
+    if key.shape or key.dtype.kind not in "iu" or may_be_known():
+        return ...
+    kinds = {type(y) for y in x}
+    if kinds in ({int}, {float}):
+        (kind,) = kinds
+        rows = stack([OPS["cast"](y, dtype=int64 if kind is int else float64) for y in reads.whole(x)])
+        return OPS["cast"](rows[key], dtype=rows.dtype, weak=True)
+    types = {y.type for y in x if isinstance(y, Operand)}
+    if not all(isinstance(y, Operand) for y in x) or len(types) > 1 or next(iter(types)).weak:
+        return ...
+    return stack(list(reads.whole(x)))[key]

@@ -1,0 +1,244 @@
+"""What Python calls by itself of the user's classes, converted: operators, lengths, truths, iterators, contexts."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import operator
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tracejit.autograph import arrays, branches, calls, growing, places, reads, texts
+from tracejit.autograph.calls import callee, own_method, replace
+from tracejit.autograph.owners import is_users
+from tracejit.autograph.source import is_library
+from tracejit.ir.dim import Dim
+from tracejit.ir.op import OPS
+from tracejit.ops.found import as_number
+from tracejit.runtime.guards import raw
+from tracejit.runtime.held import MISSING
+from tracejit.tensor import Operand, convert
+
+
+def of_user(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of Python's own, which for objects of the user's calls what they have under a special name."""
+
+    def asked(x: Any, *args: Any) -> Any:
+        f = own_method(x, name)
+        return plain(x, *args) if f is None else callee(f)(x, *args)
+
+    return asked
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
+_NAMES = {
+    "+": "add", "-": "sub", "*": "mul", "/": "truediv", "//": "floordiv", "%": "mod", "**": "pow", "@": "matmul",
+    "&": "and", "|": "or", "^": "xor", "<<": "lshift", ">>": "rshift",
+}  # fmt: skip
+_REFLECTED = {"<": "gt", "<=": "ge", ">": "lt", ">=": "le", "==": "eq", "!=": "ne"}
+_COMPARED = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+_FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    **{k: getattr(operator, f"{n}_" if n in ("and", "or") else n) for k, n in _NAMES.items()},
+    **{k: getattr(operator, n) for k, n in _COMPARED.items()},
+}
+_METHODS = {
+    **{k: (f"__{n}__", f"__r{n}__") for k, n in _NAMES.items()},
+    **{k: (f"__{n}__", f"__{_REFLECTED[k]}__") for k, n in _COMPARED.items()},
+}
+IN_PLACE = {k: getattr(operator, f"i{n}") for k, n in _NAMES.items()}
+
+
+def binary(op: str, a: Any, b: Any) -> Any:
+    """`a op b`; the functions of the user's classes are converted."""
+    if op == "%" and type(a) is str and texts.holds(b):
+        return texts.filled(a, b)
+    if op in _COMPARED and (isinstance(a, Dim) or isinstance(b, Dim)):
+        a, b = as_number(a), as_number(b)
+    if not is_users(type(a)) and not is_users(type(b)):
+        made = _FUNCTIONS[op](a, b)
+        if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+            arrays.used(arrays.among([a, b]), made)
+        return arrays.fresh(made) if type(made) is np.ndarray else made
+    made = _asked(op, a, b)
+    return _FUNCTIONS[op](a, b) if made is NotImplemented else made
+
+
+def _asked(op: str, a: Any, b: Any) -> Any:
+    """What the methods of two objects say, in Python's order; NotImplemented if none is the user's."""
+    name, other = _METHODS[op]
+    if op == "!=":
+        return _differs(a, b)
+    first, second = raw(type(a), name), raw(type(b), other)
+    if not (_is_own(first) or _is_own(second)):
+        return NotImplemented
+    tries = [(first, a, b), (second, b, a)]
+    if type(a) is type(b) and op in _NAMES:
+        del tries[1]
+    elif type(a) is not type(b) and issubclass(type(b), type(a)) and second is not raw(type(a), other):
+        tries.reverse()
+    for method, x, y in tries:
+        if method is MISSING or method is None:
+            continue
+        made = callee(method)(x, y) if _is_own(method) else method.__get__(x, type(x))(y)
+        if made is not NotImplemented:
+            return made
+    return NotImplemented
+
+
+def _differs(a: Any, b: Any) -> Any:
+    """`a != b`, which is what `__eq__` denies where a class has no `__ne__`."""
+    for x, y in ((a, b), (b, a)):
+        if _is_own(raw(type(x), "__ne__")):
+            made = callee(raw(type(x), "__ne__"))(x, y)
+        elif _is_own(raw(type(x), "__eq__")):
+            made = callee(raw(type(x), "__eq__"))(x, y)
+            made = made if made is NotImplemented else branches.not_(made)
+        else:
+            continue
+        if made is not NotImplemented:
+            return made
+    return NotImplemented
+
+
+def _is_own(f: Any) -> bool:
+    return type(f) is types.FunctionType and not is_library(f)
+
+
+def in_place(op: str, a: Any, b: Any) -> Any:
+    """What `a op= b` gives the target."""
+    if is_users(type(a)) or is_users(type(b)):
+        f = own_method(a, f"__i{_NAMES[op]}__")
+        made = callee(f)(a, b) if f is not None else NotImplemented
+        if made is not NotImplemented:
+            return made
+        if raw(type(a), f"__i{_NAMES[op]}__") is MISSING or f is not None:
+            return binary(op, a, b)
+    if isinstance(a, np.ndarray) and not isinstance(b, Operand):
+        arrays.writes(a)
+    made = IN_PLACE[op](a, b)
+    if isinstance(b, np.ndarray) or (isinstance(a, np.ndarray) and made is not a):
+        arrays.used(arrays.among([a, b]), made)
+    return made
+
+
+unary = {
+    "-": of_user("__neg__", operator.neg),
+    "+": of_user("__pos__", operator.pos),
+    "~": of_user("__invert__", operator.invert),
+}
+
+
+def negative(op: str, x: Any) -> Any:
+    """`op x`."""
+    return arrays.fresh(unary[op](reads.content(x)))
+
+
+# --- items, truth and length ------------------------------------------------------------------------------------------
+def set_item(x: Any, key: Any, value: Any) -> None:
+    """`x[key] = value`"""
+    f = own_method(x, "__setitem__")
+    if f is None and isinstance(x, np.ndarray):
+        arrays.put(x, key, value)
+    elif f is None:
+        if growing.is_grown(x):
+            growing.can_set(x, key)
+        x[key] = value
+    else:
+        callee(f)(x, key, value)
+
+
+def delete_item(x: Any, key: Any) -> None:
+    """`del x[key]`"""
+    f = own_method(x, "__delitem__")
+    if f is None:
+        del x[key]
+    else:
+        callee(f)(x, key)
+
+
+def truth(x: Any) -> Any:
+    """What decides whether an object counts as true: its own answer, or the object itself."""
+    if growing.is_grown(x):
+        return OPS["not_equal"](convert(growing.length(x)), 0)
+    f = own_method(x, "__bool__")
+    if f is not None:
+        return callee(f)(x)
+    f = own_method(x, "__len__") if raw(type(x), "__bool__") is MISSING else None
+    return x if f is None else callee(f)(x) != 0
+
+
+def _contains(container: Any, x: Any) -> Any:
+    f = own_method(container, "__contains__")
+    return NotImplemented if f is None else truth(callee(f)(container, x))
+
+
+branches.asks.update(truth=truth, contains=_contains, compare=_asked)
+
+
+# --- iterators and contexts -------------------------------------------------------------------------------------------
+def iterated(x: Any) -> Any:
+    """What to go through in the place of an object: its own iterator, with its steps converted."""
+    if not is_users(type(x)):
+        return x
+    f = own_method(x, "__iter__")
+    it = x if f is None else callee(f)(x)
+    if f is None and raw(type(x), "__iter__") is MISSING and (get := own_method(x, "__getitem__")) is not None:
+        return places.made(_by_index(x, callee(get)))
+    step = own_method(it, "__next__")
+    return it if step is None else places.made(_steps(it, callee(step)))
+
+
+def _by_index(x: Any, get: Callable[..., Any]) -> Iterator[Any]:
+    i = 0
+    while True:
+        try:
+            row = get(x, i)
+        except IndexError:
+            return
+        yield row
+        i += 1
+
+
+def _steps(it: Any, step: Callable[..., Any]) -> Iterator[Any]:
+    while True:
+        try:
+            row = step(it)
+        except StopIteration:
+            return
+        yield row
+
+
+class _Entered:
+    """A context manager whose two methods are converted."""
+
+    __slots__ = ("_of", "_enter", "_leave")
+
+    def __init__(self, of: Any, enter: Callable[..., Any], leave: Callable[..., Any]) -> None:
+        self._of, self._enter, self._leave = of, enter, leave
+
+    def __enter__(self) -> Any:
+        return self._enter(self._of)
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._leave(self._of, *error)
+
+
+def entered(x: Any) -> Any:
+    """What stands in a `with` statement."""
+    if not is_users(type(x)):
+        return x
+    enter, leave = raw(type(x), "__enter__"), raw(type(x), "__exit__")
+    if type(enter) is not types.FunctionType or type(leave) is not types.FunctionType:
+        return x
+    return _Entered(x, callee(enter), callee(leave))
+
+
+for _op, _f in _FUNCTIONS.items():
+    replace(_f, functools.partial(binary, _op))
+replace(builtins.abs, of_user("__abs__", builtins.abs))
+replace(builtins.iter, lambda x, *end: builtins.iter(iterated(x), *end))
+replace(builtins.reversed, of_user("__reversed__", builtins.reversed))
+calls.keep["iterated"] = branches.asks["iterated"] = iterated

@@ -18,6 +18,7 @@ peers.limit_threads()
 import arrays  # noqa: E402
 import bandwidth  # noqa: E402
 import control  # noqa: E402
+import convolution  # noqa: E402
 import processes  # noqa: E402
 import report  # noqa: E402
 import training  # noqa: E402
@@ -27,10 +28,11 @@ MAKERS: dict[str, Callable[[], Workload | Measured]] = {
     **arrays.MAKERS,
     "bandwidth": bandwidth.workload,
     **training.MAKERS,
+    **convolution.MAKERS,
     **control.MAKERS,
     **processes.MAKERS,
 }
-IN_PROCESS = {**arrays.MAKERS, **training.MAKERS, **control.MAKERS}
+IN_PROCESS = {**arrays.MAKERS, **training.MAKERS, **convolution.MAKERS, **control.MAKERS}
 
 
 def options() -> argparse.Namespace:

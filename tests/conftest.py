@@ -8,6 +8,10 @@ import pytest
 os.environ.setdefault("TRACEJIT_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "tracejit"))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--snapshots", action="store_true", help="write the texts in tests/passes/snapshots anew")
+
+
 @pytest.fixture
 def twins(capsys):
     """Plays a scene with plain functions and with traced ones, and compares what is seen."""

@@ -30,7 +30,7 @@ def append_in_a_while(m, v):
     return m.stack(rows), v
 
 
-@case(vector(-1, 1, 3, 7), draws=8, python=True)
+@case(vector(-1, 1, 3, 7), draws=8)
 def append_in_a_branch(m, v):
     out = [v[0]]
     for a in v:

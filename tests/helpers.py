@@ -177,3 +177,26 @@ def central_differences(f: Callable[..., Any], xs: Sequence[np.ndarray], h: floa
             g[i] = (ends[0] - ends[1]) / (2 * h)
         out.append(g)
     return out
+
+
+# --- traced functions beside the plain ones ---------------------------------------------------------------------------
+def plain(x: Any) -> Any:
+    """Tensors and nests of them as Python numbers and lists."""
+    if isinstance(x, (list, tuple)):
+        return [plain(y) for y in x]
+    return np.asarray(x).tolist()
+
+
+def outcome(f: Callable[..., Any], *args: Any) -> Any:
+    """What a call gives, or the class of Python's own that its error is of."""
+    try:
+        return plain(f(*args))
+    except Exception as e:
+        return next(c for c in type(e).__mro__ if c.__module__ == "builtins")
+
+
+def same(f: Callable[..., Any], *values: Any, strict: bool = True) -> None:
+    """Whether the traced function does what the plain one does."""
+    traced = tj.function(f, strict=strict)
+    for v in values:
+        assert outcome(traced, tj.constant(v)) == outcome(f, tj.constant(v)), v

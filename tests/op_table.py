@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import convolution_cases as windows
 import numpy as np
 import scipy.special as sp
 from helpers import sample
@@ -616,11 +617,42 @@ def _networks() -> Iterator[Case]:
     yield Case("embedding_lookup", lambda x: tj.nn.embedding_lookup(x, INDICES), lambda x: x[INDICES], [[(3, 2)]])
 
 
+def _windows() -> Iterator[Case]:
+    yield Case(
+        "conv1d", lambda x, w: tj.nn.conv1d(x, w, 1, "SAME"), lambda x, w: windows.convolution(x, w, [1], "SAME", [1]),
+        [[(2, 4, 1), (3, 1, 2)], [(0, 4, 1), (3, 1, 2)]], "if", factor=50,
+    )  # fmt: skip
+    yield Case(
+        "conv2d", lambda x, w: tj.nn.conv2d(x, w, 2, "VALID"),
+        lambda x, w: windows.convolution(x, w, (2, 2), "VALID", (1, 1)),
+        [[(1, 4, 5, 2), (2, 3, 2, 2)], [(2, 4, 5, 9), (3, 1, 9, 4)], [(1, 4, 4, 4), (2, 2, 2, 6)]], factor=50,
+    )  # fmt: skip
+    yield Case(
+        "conv2d_transpose", lambda x, w: tj.nn.conv2d_transpose(x, w, (1, 4, 5, 2), (2, 1), "SAME"),
+        lambda x, w: windows.transposed(x, w, (4, 5), (2, 1), "SAME", (1, 1)), [[(1, 2, 5, 3), (3, 2, 2, 3)]], factor=50,
+    )  # fmt: skip
+    yield Case(
+        "depthwise_conv2d", lambda x, w: tj.nn.depthwise_conv2d(x, w, 1, "SAME"),
+        lambda x, w: windows.convolution(x, w.reshape(2, 2, 1, 6), (1, 1), "SAME", (1, 1)),
+        [[(1, 3, 4, 3), (2, 2, 3, 2)]], "if", factor=50,
+    )  # fmt: skip
+    images = [[(2, 4, 4, 2)], [(1, 5, 6, 1)], [(0, 4, 4, 2)]]
+    for size, stride, padding in ((2, 2, "VALID"), (3, 2, "SAME")):
+        yield Case(
+            f"max_pool, {padding}", lambda x, k=size, s=stride, p=padding: tj.nn.max_pool(x, k, s, p),
+            lambda x, k=size, s=stride, p=padding: windows.pooled(x, (k, k), (s, s), p, (1, 1), False), images, "if",
+        )  # fmt: skip
+        yield Case(
+            f"avg_pool, {padding}", lambda x, k=size, s=stride, p=padding: tj.nn.avg_pool(x, k, s, p),
+            lambda x, k=size, s=stride, p=padding: windows.pooled(x, (k, k), (s, s), p, (1, 1), True), images, factor=5,
+        )  # fmt: skip
+
+
 def _layer_normalization(x: np.ndarray, s: np.ndarray, o: np.ndarray) -> np.ndarray:
     w = x.astype(float)
     return (w - w.mean(-1, keepdims=True)) / np.sqrt(w.var(-1, keepdims=True) + 1e-3) * s + o
 
 
 CASES: list[Case] = [
-    *_unary(), *_binary(), *_reductions(), *_shapes(), *_indexing(), *_contractions(), *_networks(),
+    *_unary(), *_binary(), *_reductions(), *_shapes(), *_indexing(), *_contractions(), *_networks(), *_windows(),
 ]  # fmt: skip

@@ -24,6 +24,9 @@ ASSIGNMENTS = (
     "{a} = helper({b}, k)", "{a} = {a} * 0.7 + v[k % 3]", "total['{a}'] = {b} * 0.9", "{a} = total['{a}'] * 0.8",
     "seen.append({b} * 0.5)", "{a} = seen[0] + 0.02 * {b}",
 )  # fmt: skip
+PRINTS = (
+    "print('{a} is', f'{{{a}:.4f}}')", "print(k, flag)", "print({b} > {c} + 0.013, k * 2)", "print('here')",
+)  # fmt: skip
 TESTS = (
     "{a} > 0.113", "{a} < {b} + 0.071", "-0.43 < {a} < 0.57", "k % 2 == 0", "k > n", "{a} > 0.19 and {b} < 0.41",
     "{a} < -0.23 or k == 2", "not {a} > {b} * 0.5 + 0.037", "{a} > 0.83 or {b} < {c} - 0.29 and k < 4", "k in (1, 3)",
@@ -49,10 +52,11 @@ def helper(p, q):
 
 
 class Writer:
-    """Draws one function, line by line."""
+    """Draws one function, line by line; with lines that print if it is to."""
 
-    def __init__(self, rng: random.Random, budget: int) -> None:
+    def __init__(self, rng: random.Random, budget: int, prints: bool) -> None:
         self.rng, self.budget, self.loops = rng, budget, 0
+        self.assignments = ASSIGNMENTS + PRINTS * 2 * prints
         self.lines: list[str] = []
 
     def pick(self, options: Sequence[str]) -> str:
@@ -86,7 +90,7 @@ class Writer:
         getattr(self, "_" + self.pick(kinds))(depth, inside)
 
     def _assign(self, depth: int, inside: bool) -> None:
-        self.emit(depth, self.fill(self.pick(ASSIGNMENTS)))
+        self.emit(depth, self.fill(self.pick(self.assignments)))
         if self.one_in(5):
             self.emit(depth, f"flag = {self.test()}")
 
@@ -153,8 +157,8 @@ class ControlProgram:
         return [[np.asarray(x), np.asarray(y), v, np.asarray(k % 5, np.int32)] for k, (x, y, v) in enumerate(reals)]
 
 
-def control_program(seed: int, size: int) -> ControlProgram:
-    w = Writer(random.Random(seed), size)
+def control_program(seed: int, size: int, prints: bool = False) -> ControlProgram:
+    w = Writer(random.Random(seed), size, prints)
     for line in ("z, k, flag = x * y, 0, x > 0.07", "total, seen = {'x': x, 'y': y, 'z': z}, [x - y]"):
         w.emit(1, line)
     w.budget = size

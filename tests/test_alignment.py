@@ -127,8 +127,8 @@ def sources():
     yield (
         "host",
         [
-            tj.py_function(lambda a: a * 2, [x], tj.float32),
-            tj.numpy_function(lambda a: np.array(a * 2), [x], tj.float32),
+            tj.py_function(lambda a: a * 2, [x], tj.TensorSpec(x.shape, tj.float32)),
+            tj.numpy_function(lambda a: np.array(a * 2), [x], tj.TensorSpec(x.shape, tj.float32)),
         ],
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tracejit as tj
-from tracejit.autodiff.forward import jvp
+from tracejit.autodiff.functional import jvp
 from tracejit.errors import ArgumentError, OutOfRangeError, TracedValueError
 from tracejit.ir.op import OPS
 from tracejit.tensor import wrap

@@ -414,3 +414,50 @@ def test_ranges_as_values():
 
     for n in (3, 5, 6):
         np.testing.assert_array_equal(member(np.ones(n)), np.ones(n) * (n in (5, 6)) + 2 * (n == 5))
+
+
+def asserts(x):
+    y = x * 1.0
+    assert y < 1, f"y {y:.2f}"
+    return y
+
+
+def asserts_in_a_loop(x):
+    while x < 10:
+        x = x + 3
+        assert x < 7, f"x got {x:.2f}"
+    return x
+
+
+@pytest.mark.parametrize(("f", "line"), [(asserts, 2), (asserts_in_a_loop, 3)], ids=["once", "loop"])
+def test_an_assert_with_a_message_of_tensors_shows_its_line(f, line):
+    traced = tj.function(f)
+    for _ in range(2):
+        with pytest.raises(AssertionError, match=r"5\.00|8\.00") as caught:
+            traced(tj.constant(5.0))
+        assert last_line(caught) == (f.__name__, f.__code__.co_firstlineno + line)
+        assert all(__file__ == s.filename for s in traceback.extract_tb(caught.value.__traceback__))
+
+
+def test_the_first_error_is_the_one_that_is_raised(capsys):
+    @tj.function
+    def f(x):
+        if x > 0:
+            raise RuntimeError(f"x was {float(x)}")
+        return undefined_name  # noqa: F821
+
+    with pytest.raises(RuntimeError, match=r"^x was 1.0$"):
+        f(ONE)
+    with pytest.raises(NameError, match="undefined_name"):
+        f(MINUS_ONE)
+
+    @tj.function
+    def g(x):
+        print("before")
+        return x * (1 / 0)
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError) as caught:
+            g(ONE)
+        assert last_line(caught)[0] == "g"
+        assert capsys.readouterr().out == "before\n"

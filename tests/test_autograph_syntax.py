@@ -1,6 +1,7 @@
 """Constructs of Python that stand beside branches and loops: the traced function does what the plain one does."""
 
 import contextlib
+import enum
 
 import pytest
 
@@ -197,6 +198,167 @@ def match_with_a_guard(x):
     return z
 
 
+class Mode(enum.Enum):
+    SLOW = 1
+    FAST = 2
+
+
+def match_names_of_a_class(x, mode=Mode.FAST):
+    match mode:
+        case Mode.SLOW:
+            x = x + 1.0
+        case Mode.FAST if x > 0:
+            x = x + 2.0
+        case Mode.FAST:
+            x = x + 3.0
+    match (1, 2):
+        case (1, y):
+            x = x * y
+    match {"k": x}:
+        case {"k": v, **rest}:
+            x = x + v
+    return x, rest
+
+
+def match_a_tensor(x):
+    match int(x):
+        case 0 | 1:
+            y = x
+        case 4 as q:
+            y = x * q
+        case -1:
+            return x - 1.0
+        case n if n > 5:
+            y = x * n
+        case _:
+            y = x * 0.0
+    match x:
+        case 1.0:
+            y = y + 1.0
+        case 4.0:
+            y = y * 10.0
+    return y
+
+
+def match_leaves_a_loop(x):
+    for s in ("a", "b", "c"):
+        match s:
+            case "a":
+                continue
+            case "b" if x > 2:
+                break
+            case w:
+                x = x + len(w)
+    return x
+
+
+def walrus_behind_and(x):
+    if x > 0 and (y := x * 2.0) > 5:
+        return y
+    return x
+
+
+def walrus_behind_or(x):
+    y = 0.0
+    if (x > 0 and (y := x * 2.0) > 5) or (z := x) < -5:
+        return y
+    return y + z
+
+
+def walrus_in_a_while(x):
+    n = 0
+    while x < 100.0 and (n := n + 1) < 5:
+        x = x * 2.0
+        if x > 50.0:
+            break
+    else:
+        n = n + 100
+    return x, n
+
+
+def walrus_in_either(x):
+    k = (y := x + 1.0) if x > 0 else (y := x - 1.0)
+    return k * y
+
+
+def walrus_in_a_chain(x):
+    if 0 < (y := x * 2.0) < (z := y + 1.0) < 10:
+        return y + z
+    return y
+
+
+def walrus_among_operands(x):
+    r = abs(x) + (x > 0 and (y := x * 2.0)) + (y if x > 0 else 1.0)
+    if x in (both := (1.0, 2.0)):
+        return r + both[0]
+    return r + both[1]
+
+
+def walrus_in_an_assert(x):
+    assert (y := x * 2.0) > -9 and (z := y + 1.0) > -9  # noqa: RUF018
+    return y + z
+
+
+def finally_after_a_tensors_raise(x):
+    try:
+        if x < 0:
+            raise ValueError("neg")
+        y = x * 2.0
+    except ValueError:
+        y = x * 100.0
+    finally:
+        y = y + 0.5
+    return y
+
+
+def bare_except(x):
+    try:
+        if x < 0:
+            raise ValueError("neg")
+        y = x * 2.0
+    except:  # noqa: E722
+        y = x * 100.0
+    return y
+
+
+def except_type_error(x):
+    try:
+        y = x.numpy()
+    except TypeError:
+        y = 17.0
+    return x * y
+
+
+def number_in_try(x, n=3):
+    try:
+        y = [0.5] * n
+    except BaseException:
+        y = [1.0]
+    finally:
+        z = y[0]
+    return x * y[0] + z
+
+
+def exit_passes_over_the_else_of_try(x):
+    for i in range(3):
+        try:
+            if x > i:
+                continue
+            x = x + 1.0
+        except ValueError:
+            pass
+        else:
+            x = x + 10.0
+        finally:
+            x = x + 100.0
+    return x
+
+
+def walrus_in_a_lambda(x):
+    f = lambda a: a > 0 and (b := a * 2.0) > 1 and b > 0  # noqa: E731
+    return x if f(x) else -x
+
+
 def dict_by_a_condition(x):
     return sum({k: v for k, v in {"a": x, "b": x * 2.0}.items() if v > 0}.values())
 
@@ -209,8 +371,11 @@ CONVERTED = [
     match_with_exits, match_in_a_loop, match_sets_a_name, walrus, return_in_with, generator_inside,
     raise_in_an_expression, raise_in_a_nested_function, loop_else_that_returns, loop_else_that_breaks,
     loop_else_that_continues, try_in_a_loop, return_in_try, raise_again, delete, class_inside, star_arguments,
+    match_with_a_guard, match_names_of_a_class, match_a_tensor, match_leaves_a_loop, walrus_behind_and,
+    walrus_behind_or, walrus_in_a_while, walrus_in_either, walrus_in_a_chain, walrus_among_operands,
+    walrus_in_an_assert, number_in_try, exit_passes_over_the_else_of_try,
 ]  # fmt: skip
-FALLING_BACK = [match_with_a_guard, dict_by_a_condition, sorted_tensors]
+FALLING_BACK = [dict_by_a_condition, sorted_tensors]
 
 
 def outcome(f, x):
@@ -226,6 +391,17 @@ def test_traced_as_plain(f):
     traced = tj.function(f, strict=True)
     for x in VALUES:
         assert outcome(traced, x) == outcome(f, x)
+
+
+@pytest.mark.parametrize(
+    "f", [finally_after_a_tensors_raise, bare_except, except_type_error, walrus_in_a_lambda], ids=lambda f: f.__name__
+)
+def test_what_a_try_would_hide_runs_as_python(f):
+    traced = tj.function(f)
+    with pytest.warns(ConversionWarning) as told:
+        for x in VALUES:
+            assert outcome(traced, x) == outcome(f, x)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("f", FALLING_BACK, ids=lambda f: f.__name__)

@@ -137,13 +137,14 @@ def rule_cases_of_ops(op):
     return {
         "update": ([array(5, 3, 4), array(5, 2, 2)], {"start": (1, 0), "step": (1, 2)}),
         "put": ([array(5, 2, 3, 4), i, array(5, 2, 2, 2, 4)], {"axis": 1}),
+        "add_at": ([array(5, 2, 3, 4), i, array(5, 2, 2, 2, 4)], {"axis": 1}),
         "scatter_sum": ([array(5, 2, 2, 2, 4), i], {"size": 3, "axis": 1}),
         "gather": ([array(5, 2, 3, 4), i], {"axis": 1}),
         "concat": ([array(5, 2, 3), array(5, 2, 1)], {"axis": 1}),
     }[op]
 
 
-OPERANDS = {"update": 2, "put": 3, "scatter_sum": 2, "gather": 2, "concat": 2}
+OPERANDS = {"update": 2, "put": 3, "add_at": 3, "scatter_sum": 2, "gather": 2, "concat": 2}
 
 
 @pytest.mark.parametrize("op,pattern", [(op, k) for op, n in OPERANDS.items() for k in range(1, 2**n)])
@@ -540,11 +541,11 @@ LOOPS = {
         lambda v: slope(lambda v: tj.vectorized_map(lambda x: slope(grown)(x), v))(v), lambda a: slopes(a)[2]
     ),
     "tangents through rows": (
-        lambda v: tj.autodiff.forward.jvp(lambda v: tj.vectorized_map(grown, v), [v], [tj.ones_like(v)])[1],
+        lambda v: tj.jvp(lambda v: tj.vectorized_map(grown, v), [v], [tj.ones_like(v)])[1],
         lambda a: slopes(a)[1],
     ),
     "tangents within rows": (
-        lambda v: tj.vectorized_map(lambda x: tj.autodiff.forward.jvp(grown, [x], [tj.ones_like(x)])[1], v),
+        lambda v: tj.vectorized_map(lambda x: tj.jvp(grown, [x], [tj.ones_like(x)])[1], v),
         lambda a: slopes(a)[1],
     ),
     "rows within a loop": (

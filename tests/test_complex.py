@@ -74,7 +74,7 @@ def test_functions_of_real_numbers_refuse_complex_ones():
     z = tj.constant([1 + 2j])
     for f in (tj.sigmoid, tj.math.softplus, tj.math.erf, tj.math.erfc, tj.math.erfinv):
         for g in (f, tj.function(f)):
-            with pytest.raises(tj.errors.DTypeError, match=r"\(c128\[1\]\): dtype complex128"):
+            with pytest.raises(tj.errors.DTypeError, match=r"c128\[1\]\): dtype complex128"):
                 g(z)
 
 

@@ -68,7 +68,7 @@ def outcome(f, *args):
     try:
         r = f(*args)
     except Exception as e:
-        return type(e), str(e).split("\n")[0]
+        return type(e), getattr(e, "message", str(e))  # without what was called
     if not isinstance(r, Operand):
         return r
     return type(r), r.dtype.name, tuple(r.shape), r._a.tobytes()

@@ -256,7 +256,7 @@ def test_debug_ends_with_its_block():
     assert float(f(ONE)) == 2.0
     with pytest.raises(ZeroDivisionError), tj.debug():
         1 / 0
-    assert not tj.config.functions_run_eagerly
+    assert not tj.config.functions_run_eagerly()
 
 
 def deep(x):

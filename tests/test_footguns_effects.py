@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tracejit as tj
+from tracejit.errors import ArgumentError
 
 X = np.array([1.0, -2.0, 3.0])
 COUNT = 0
@@ -387,3 +388,27 @@ def test_a_raise_in_a_branch(wrapper):
     with pytest.raises(ValueError, match="negative"):
         f(tj.constant(-4.0))
     assert float(f(tj.constant(9.0))) == 3.0
+
+
+@pytest.mark.parametrize("call", [tj.py_function, tj.numpy_function], ids=["py", "numpy"])
+def test_the_results_of_python_functions_are_what_they_were_said_to_be(call):
+    pair = tj.TensorSpec((2,), tj.float32)
+    one, two = tj.constant(3.0), tj.constant([1.0, 2.0])
+
+    def outcome(x, Tout, wrap, host=lambda a: a * 2):
+        try:
+            made = wrap(lambda x: call(host, [x], Tout))(x)
+        except ArgumentError as e:
+            return e.message, e.remedy
+        return type(made), [np.asarray(m).tolist() for m in (made if isinstance(made, (list, tuple)) else [made])]
+
+    for x, Tout in [(one, tj.float32), (two, pair), (one, [tj.float32]), (two, (pair,)), (one, tj.int32)]:
+        assert outcome(x, Tout, tj.function) == outcome(x, Tout, lambda f: f)
+        assert isinstance(outcome(x, Tout, tj.function)[1], list)
+    for x, Tout, spec in [(two, tj.float32, "(2,)"), (one, pair, "()"), (two, [tj.float32], "(2,)")]:
+        eager = outcome(x, Tout, lambda f: f)
+        assert outcome(x, Tout, tj.function) == eager
+        assert f"say tj.TensorSpec({spec}, tj.float32) in Tout" in eager[1]
+    for Tout in ([tj.float32, tj.float32], (tj.float32, tj.int32)):
+        two_of_them = outcome(one, Tout, tj.function, lambda a: (a, a + 1))
+        assert two_of_them == outcome(one, Tout, lambda f: f, lambda a: (a, a + 1)) == (type(Tout), [3.0, 4.0])

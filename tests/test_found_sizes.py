@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tracejit as tj
-from tracejit.errors import ArgumentError, ControlFlowError
+from tracejit.errors import ControlFlowError
 from tracejit.runtime import memory
 
 
@@ -138,11 +138,6 @@ def test_sizes_do_not_fit():
 def test_the_plan_tells_what_waits():
     f = tj.function(FUNCTIONS["reduced"])
     assert "found in the call" in f.explain(tj.constant([1.0, -2.0, 3.0]))
-
-
-def test_there_is_no_numba_source_for_it():
-    with pytest.raises(ArgumentError, match="has no form as Numba source"):
-        tj.function(FUNCTIONS["mask"]).source(tj.constant([1.0, -2.0, 3.0]))
 
 
 def test_arrays_are_given_back():

@@ -343,6 +343,28 @@ def test_explain_lists_what_was_merged_folded_and_fused():
     assert "operations fused into 1\n" in f.explain(X)
 
 
+def test_explain_and_stats_count_the_same():
+    """Sources, changes of shape and checks are no operations that compute, and checks no kernels."""
+
+    @tj.function
+    def f(x, rows):
+        y = tj.gather(x @ x, rows) * tj.cast(tj.range(3), tj.float64)
+        return tj.reduce_sum(tj.transpose(y)) + tj.exp(y)
+
+    x, rows = tj.ones((3, 3), tj.float64), tj.constant([0, 2])
+    text = f.explain(x, rows)
+    found = f.stats()
+    graph = f.graph(x, rows, stage="optimized")
+    computing = [n for n in graph.nodes if n.op.family not in ("source", "shape") and n.op.name != "check"]
+    assert any(n.op.name == "check" for n in graph.nodes)
+    assert found["kernels_unfused"] == len(computing) > found["kernels"]
+    head = next(line for line in text.splitlines() if line.startswith("kernels: "))
+    assert head.startswith(f"kernels: {found['kernels_unfused']} operations fused into {found['kernels']}")
+    steps = list(itertools.takewhile(str.strip, text.split(head + "\n")[1].splitlines()))
+    more = len(steps) - found["kernels"]
+    assert head.endswith(f", {more} more step{'s' * (more > 1)} to check or to hand on")
+
+
 def test_a_captured_array_is_read_at_every_call_whatever_its_strides():
     base = np.arange(24, dtype=np.float64).reshape(4, 6)
     arrays = {

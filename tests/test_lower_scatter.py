@@ -60,6 +60,19 @@ def test_the_last_of_equal_positions_is_kept(dtype, layout):
         assert native(f)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", TYPES, ids=lambda d: np.dtype(d).name)
+def test_sums_into_what_is_there(dtype, layout):
+    before, view = LAYOUTS[layout]
+    for shape, axis, at in SHAPES:
+        x, i = values(shape, dtype), positions(at, shape[axis], np.int64)
+        g = values(shape[:axis] + at + shape[axis + 1 :], dtype)
+        f = tj.function(lambda x, i, g, axis=axis: I.add_at(x, i, view(g), axis=axis))
+        got = np.asarray(f(x, i, np.ascontiguousarray(before(g))))
+        np.testing.assert_array_equal(got, I._add_at(x, i, g, axis=axis), strict=True)
+        assert native(f)
+
+
 def test_counting_reads_one_element_for_all():
     i = positions(200_000, 100, np.int64)
     f = tj.function(lambda i: tj.math.unsorted_segment_sum(tj.ones(i.shape, tj.int32), i % 100, 100))

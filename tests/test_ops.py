@@ -20,6 +20,7 @@ SIZED = [pytest.param(c, id=c.name) for c in CASES if any(d > 1 for s in c.shape
 FIXED = {  # cases that name a size themselves
     "broadcast_to", "split", "gather, batch_dims", "gather, axis and batch_dims", "scatter_nd", "tensor_scatter_nd_add",
     "tensor_scatter_nd_update", "unsorted_segment_sum", "one_hot", "sparse_softmax_cross_entropy", "repeat, each",
+    "conv1d", "conv2d", "conv2d_transpose", "depthwise_conv2d",
 }  # fmt: skip
 DIFFERENTIABLE = [pytest.param(c, id=c.name) for c in CASES if c.differentiable and "f" in c.kinds]
 
@@ -131,8 +132,10 @@ def test_every_row_is_in_the_table():
     elsewhere = {
         "dim",  # symbolic sizes only
         "custom_vjp",  # test_tape.py
+        "recompute", "barrier",  # test_recompute.py
+        "correlated",  # test_conv.py
         "assigned",  # test_variables_traced.py
-        "update", "scatter_sum", "put",  # slices of Variables, gradients of gather
+        "update", "scatter_sum", "add_at", "put",  # slices of Variables, gradients of gather
         "check",  # test_checks.py
         "philox32", "philox64", "random_normal64", "random_quantile64",  # test_random.py, test_review_ops.py
         "place", "iota", "constant", "copy",

@@ -65,7 +65,7 @@ def test_a_signature_takes_empty_batches(sizes):
     for n in sizes:
         x = tj.random.normal((n, 5))
         np.testing.assert_allclose(f(x, w), scores(x, w), rtol=1e-5, atol=1e-6)
-    assert f.experimental_get_tracing_count() == len({min(n, 2) for n in sizes})
+    assert f.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("called_before", [False, True])

@@ -264,3 +264,11 @@ def test_draws_are_not_differentiated():
         tape.watch(x)
         y = tj.reduce_sum(tj.random.normal((3,), mean=x, stddev=0.0))
     assert float(tape.gradient(y, x)) == 3.0
+
+
+@pytest.mark.parametrize("maxval", [300, 2**40, [5, 300], tj.constant(2**40)], ids=str)
+def test_integers_outside_the_dtype_are_refused(maxval):
+    for run in (lambda f: f, tj.function):
+        with pytest.raises(tj.errors.ArgumentError, match="uniform of int8"):
+            run(lambda: tj.random.uniform((2,), maxval=maxval, dtype=tj.int8))()
+    assert tj.reduce_max(tj.random.uniform((5000,), maxval=128, dtype=tj.int8)) == 127

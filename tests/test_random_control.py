@@ -1,5 +1,7 @@
 """Random nested control flow gives the same values and gradients eagerly and traced."""
 
+import re
+
 import numpy as np
 import pytest
 from random_control import ControlProgram, control_program
@@ -63,8 +65,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::tracejit.errors.ConversionWarni
 SEEDS, MORE = range(40), range(100, 500)
 
 
-def program(seed):
-    return control_program(seed, 4 + seed % 100 // 2)
+def program(seed, prints=False):
+    return control_program(seed, 4 + seed % 100 // 2, prints)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -75,6 +77,38 @@ def test_values_agree(seed, folder):
 @pytest.mark.parametrize("seed", SEEDS[::2])
 def test_gradients_agree(seed, folder):
     check_gradients(program(seed), folder)
+
+
+def check_lines(program, folder, capsys, count=6):
+    f = program.function(folder)
+    traced = tj.function(f)
+
+    @tj.function
+    def inside(x, y, v, n):
+        return gradients(f, x, y, v, n)
+
+    for arrays in program.draws(count):
+        args = [tj.constant(a) for a in arrays]
+        printed = []
+        for g in (f, traced, inside):
+            g(*args)
+            printed.append(capsys.readouterr().out.replace("tj.Tensor", "").replace("np.", ""))
+        want, *got = [[re.sub(NUMBER, r"\1", line) for line in text.splitlines()] for text in printed]
+        assert got == [want, want], program.source
+
+
+NUMBER = r"\((\w+), shape=\(\), dtype=\w+\)"  # what stays Python's own eagerly is a tensor in a trace
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lines_are_printed_in_order(seed, folder, capsys):
+    check_lines(program(seed, True), folder, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", MORE)
+def test_many_lines_are_printed_in_order(seed, folder, capsys):
+    check_lines(program(seed, True), folder, capsys, 10)
 
 
 @pytest.mark.slow

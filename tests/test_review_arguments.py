@@ -1,5 +1,8 @@
 """What `function`, its signatures and a few other functions are given by mistake, and what the errors show."""
 
+import datetime
+import decimal
+import fractions
 import traceback
 import warnings
 
@@ -139,3 +142,24 @@ def test_the_benchmark_says_how_to_give_arguments(tmp_path, capsys):
     assert main(["bench", f"{path}:f"]) == 1
     err = capsys.readouterr().err
     assert "missing a required argument: 'x'" in err and "--args" in err and "f_args()" in err
+
+
+def test_a_traced_function_is_traced_once_for_equal_values():
+    f = tj.function(lambda x, k: x + 1.0)
+    for _ in range(3):
+        f(tj.ones(3), frozenset([1, "a"]))
+        f(tj.ones(3), fractions.Fraction(1, 2))
+        f(tj.ones(3), decimal.Decimal("0.5"))
+        f(tj.ones(3), datetime.date(2020, 1, 2))
+    assert f.experimental_get_tracing_count() == 4
+
+
+def test_specs_of_tensors():
+    spec = tj.TensorSpec.from_tensor(tj.ones((2, 3)))
+    assert spec == tj.TensorSpec((2, 3), tj.float32)
+    open_spec = tj.TensorSpec((None, 3))
+    assert open_spec.is_compatible_with(tj.ones((7, 3))) and open_spec.is_compatible_with(spec)
+    assert not open_spec.is_compatible_with(tj.ones((7, 2))) and not spec.is_compatible_with(open_spec)
+    assert not open_spec.is_compatible_with(tj.ones((7, 3), tj.float64))
+    with pytest.raises(tj.errors.ArgumentError, match="from 0 on"):
+        tj.TensorSpec((-2,))

@@ -7,6 +7,7 @@ import pytest
 import scipy.special as sp
 
 import tracejit as tj
+from tracejit.errors import ArgumentError, DTypeError
 from tracejit.ops.gauss import normal64, quantile64
 
 
@@ -294,3 +295,19 @@ def test_formulas_of_random_numbers():
     x = np.append(rng.uniform(-0.9545, 0.9545, 20000), [0.0, 1e-300, -1e-10])
     for g in forms(quantile64):
         np.testing.assert_allclose(g(tj.constant(x)).numpy(), sp.erfinv(x), rtol=2e-15)
+
+
+@pytest.mark.parametrize("scatter", [tj.tensor_scatter_nd_update, tj.tensor_scatter_nd_add])
+def test_scattered_tensors_keep_their_precision(scatter):
+    x = tj.zeros((3,))
+    for run in (lambda f: f, tj.function):
+        with pytest.raises(DTypeError, match="lose precision"):
+            run(lambda u: scatter(x, [[0]], u))(tj.constant([1e300], tj.float64))
+        assert run(lambda u: scatter(x, [[0]], u))(tj.constant([3], tj.int8)).numpy().tolist() == [3, 0, 0]
+
+
+def test_strings_and_steps_of_zero_are_refused_by_our_errors():
+    with pytest.raises(DTypeError, match="an array of <U1"):
+        tj.Variable(tj.ones(3)).assign(np.array(["a"] * 3))
+    with pytest.raises(ArgumentError, match="step"):
+        tj.ones((2, 3))[:, ::0]

@@ -35,6 +35,8 @@ ONCE_OPEN = {  # these hold for every size: one trace for the first, one with th
     "shifts": lambda x: x[: x.shape[0] >> 1] * (x.shape[0] << 1),
     "invert": lambda x: x * ~x.shape[0],
     "isinstance": lambda x: x * isinstance(x.shape[0], int),
+    "isinstance of several": lambda x: x * isinstance(x.shape[0], (str, int)) * (not isinstance(x.shape[0], float)),
+    "type": lambda x: x * (type(x.shape[0]) is int),
     "above a float": lambda x: x if x.shape[0] > 2.5 else -x,
     "round, floor": lambda x: x * round(x.shape[0]) * math.floor(x.shape[0]),
     "linspace": lambda x: tj.linspace(0.0, 1.0, x.shape[0]),

@@ -2,9 +2,13 @@
 
 import tracejit.ops.assign  # gives slices of Variables their methods
 import tracejit.ops.numpy_api  # gives NumPy's functions their meaning on tensors
+import tracejit.ops.rows  # gives Variables their scatter methods
+import tracejit.publicnames  # names what users call in errors
 import tracejit.runtime.eager  # makes operators native in programs that use them much
 from tracejit import autodiff, autograph, bitwise, debugging, dtypes, errors, linalg, math, nn, random
 from tracejit.autodiff.batching import vectorized_map, vmap
+from tracejit.autodiff.functional import hessian, hvp, jacobian, jvp, vjp
+from tracejit.autodiff.recompute import recompute_grad
 from tracejit.autodiff.tape import GradientTape, UnconnectedGradients
 from tracejit.autodiff.transforms import custom_gradient
 from tracejit.benchmark import benchmark
@@ -120,6 +124,7 @@ from tracejit.ops.math import (
     tanh,
     truediv,
 )
+from tracejit.ops.pool import batch_to_space, space_to_batch
 from tracejit.ops.reductions import (
     argmax,
     argmin,
@@ -147,29 +152,34 @@ from tracejit.ops.select import (
 )
 from tracejit.ops.tensor_array import TensorArray
 from tracejit.runtime.threads import get_threads, set_threads, threads
+from tracejit.slices import IndexedSlices
 from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 
 newaxis = None
+space_to_batch_nd = space_to_batch
 errors.show_user_frames_only()
 tracejit.runtime.eager.imported()
 
 __all__ = [
     "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",
-    "atanh", "autodiff", "autograph", "benchmark", "bfloat16", "bitwise", "bool", "boolean_mask",
+    "atanh", "autodiff", "autograph", "batch_to_space", "benchmark", "bfloat16", "bitwise", "bool", "boolean_mask",
     "broadcast_static_shape", "broadcast_to", "case", "cast", "ceil", "clip_by_global_norm", "clip_by_norm",
     "clip_by_value", "complex", "complex128", "complex64", "concat", "cond", "config", "constant", "convert_to_tensor",
     "cos", "cosh", "cumsum", "custom_gradient", "debug", "debugging", "divide", "DType", "dtypes", "einsum", "equal",
     "errors", "exp", "expand_dims", "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod",
     "foldl", "foldr", "Function", "function", "gather", "gather_nd", "get_threads", "GradientTape", "greater",
-    "greater_equal", "identity", "int16", "int32", "int64", "int8", "is_tensor", "less", "less_equal", "linalg",
+    "greater_equal", "hessian", "hvp", "identity", "IndexedSlices", "int16", "int32", "int64", "int8",
+    "is_tensor", "jacobian", "jvp", "less", "less_equal", "linalg",
     "linspace", "logical_and", "logical_not", "logical_or", "map_fn", "math", "matmul", "maximum", "meshgrid",
     "minimum", "multiply", "negative", "newaxis", "nn", "norm", "not_equal", "numpy_function", "one_hot", "ones",
-    "ones_like", "pad", "pow", "print", "py_function", "random", "range", "rank", "reduce_all", "reduce_any",
-    "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "repeat", "reshape",
+    "ones_like", "pad", "pow", "print", "py_function", "random", "range", "rank", "recompute_grad", "reduce_all",
+    "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "repeat",
+    "reshape",
     "reverse", "roll", "round", "saturate_cast", "scan", "scatter_nd", "sequence_mask", "set_threads", "shape",
-    "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort", "split", "sqrt", "square", "squeeze", "stack",
+    "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort", "space_to_batch",
+    "space_to_batch_nd", "split", "sqrt", "square", "squeeze", "stack",
     "stop_gradient", "strided_slice", "subtract", "switch_case", "tan", "tanh", "Tensor", "tensor_scatter_nd_add",
     "tensor_scatter_nd_update", "TensorArray", "tensordot", "TensorShape", "TensorSpec", "threads", "tile", "transpose",
     "truediv", "uint16", "uint32", "uint64", "uint8", "UnconnectedGradients", "unstack", "Variable", "vectorized_map",
-    "vmap", "where", "while_loop", "zeros", "zeros_like",
+    "vjp", "vmap", "where", "while_loop", "zeros", "zeros_like",
 ]  # fmt: skip

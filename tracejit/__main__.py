@@ -7,6 +7,7 @@ import ast
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ from typing import Any
 
 import tracejit as tj
 from tracejit.benchmark import benchmark
-from tracejit.errors import ArgumentError, TracejitError
+from tracejit.errors import ArgumentError, TracejitError, hide_frames
 
 BENCH_HELP = """\
 Time FUNCTION of FILE.py eagerly and traced, after checking that both give the same.
@@ -58,7 +59,7 @@ def find_arguments(
     """Positional and keyword arguments, from the command line or from the file."""
     given: Any = ()
     if literals is not None:
-        values = [ast.literal_eval(text) for text in literals]
+        values = [_literal(text) for text in literals]
         given = tuple(tj.constant(v) if isinstance(v, list) else v for v in values)
     else:
         for source in (f"{name}_args", "make_args", "ARGS"):
@@ -69,6 +70,13 @@ def find_arguments(
     if isinstance(given, dict):
         return (), given
     return (tuple(given), {}) if isinstance(given, (tuple, list)) else ((given,), {})
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ArgumentError(f"{text!r} is no Python literal", remedy="quote text: --args \"'x'\" 2.5 [1,2]") from None
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -121,6 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.run(options)
     except TracejitError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # of the user's file
+        hide_frames(error)
+        traceback.print_exception(error)
         return 1
     return 0
 

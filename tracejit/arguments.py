@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import inspect
 import itertools
+import numbers
 import operator
+import pathlib
 import types
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -26,9 +29,12 @@ from tracejit.tensor import Operand, Tensor, Variable, convert, leaked
 
 def _size(n: Any) -> int:
     try:
-        return operator.index(n)
+        size = operator.index(n)
     except TypeError:
-        raise locate(ArgumentError(f"a size in a TensorSpec is an integer, None or a name, not {n!r}")) from None
+        size = -1
+    if size < 0:
+        raise locate(ArgumentError(f"a size in a TensorSpec is an integer from 0 on, None or a name, not {n!r}"))
+    return size
 
 
 class TensorSpec:
@@ -45,6 +51,17 @@ class TensorSpec:
         sizes = [n if n is None or isinstance(n, str) else _size(n) for n in shape]
         self.shape, self.dtype, self.name = tuple(sizes), as_dtype(dtype), name
 
+    @classmethod
+    def from_tensor(cls, tensor: Any, name: str | None = None) -> TensorSpec:
+        """The spec that this tensor fulfils and no tensor of another shape or dtype does."""
+        return cls(tuple(tensor.shape), tensor.dtype, name)
+
+    def is_compatible_with(self, other: Any) -> bool:
+        """Whether a tensor, or what another spec tells of one, fulfils this spec."""
+        mine, its = self.shape, tuple(other.shape)
+        fits = len(mine) == len(its) and all(a == b or not isinstance(a, int) for a, b in zip(mine, its, strict=True))
+        return fits and as_dtype(other.dtype) is self.dtype
+
     def __repr__(self) -> str:
         return f"TensorSpec(shape={self.shape}, dtype={self.dtype.name})"
 
@@ -55,7 +72,18 @@ class TensorSpec:
         return hash((self.shape, self.dtype))
 
 
-_VALUES = (str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice)
+_VALUES = (
+    str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice,
+    datetime.date, datetime.timedelta, pathlib.PurePath,
+)  # fmt: skip
+_NUMBERS = ("fractions", "decimal")  # modules that are not imported for this
+
+
+def _is_value(x: Any) -> bool:
+    """Whether an object that cannot change is all that it equals."""
+    if type(x) is frozenset:
+        return all(map(_is_value, x))
+    return isinstance(x, _VALUES) or (isinstance(x, numbers.Number) and type(x).__module__ in _NUMBERS)
 
 
 class Static:
@@ -64,7 +92,7 @@ class Static:
     __slots__ = ("get", "weak", "_by_value", "_hash", "_type")
 
     def __init__(self, value: Any) -> None:
-        self._by_value, self._type = isinstance(value, _VALUES), type(value).__name__
+        self._by_value, self._type = _is_value(value), type(value).__name__
         self.weak = not self._by_value and type(value).__weakrefoffset__ != 0
         self.get: Callable[[], Any] = weakref.ref(value) if self.weak else lambda: value
         if isinstance(value, slice):
@@ -105,11 +133,11 @@ class Kind:
 
 
 class Default:
-    """A number or tensor that an argument has by default."""
+    """A constant that is not written in a call: a number or tensor that is a default, or the object of a method."""
 
     __slots__ = ("value",)
 
-    def __init__(self, value: int | float | Tensor) -> None:
+    def __init__(self, value: Any) -> None:
         self.value = value
 
 
@@ -156,6 +184,8 @@ class Arguments:
 
     def __init__(self, python: Callable[..., Any], input_signature: Any, name: str) -> None:
         self.name = name
+        self.leading = 0  # arguments that the signature does not tell of: the object of a method
+        self.owned = False  # whether the first argument is such an object, which is no nest of arguments then
         self.input_signature = None if input_signature is None else _checked(input_signature)
         self.signature: inspect.Signature | None
         try:
@@ -166,6 +196,49 @@ class Arguments:
         self._plain = self.signature is not None and all(
             p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in self.signature.parameters.values()
         )
+        self._matched = -1  # with how many leading arguments the signatures have been found to match
+        if self.input_signature is not None and len(self.input_signature) > len(self.positional()):
+            self._match()
+
+    def positional(self) -> list[inspect.Parameter]:
+        """The parameters that the signature tells of."""
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        every = [] if self.signature is None else [p for p in self.signature.parameters.values() if p.kind in kinds]
+        return every[self.leading :]
+
+    def _match(self) -> None:
+        """Raises `SignatureError` if there is a spec without a parameter, or a parameter without a spec or value."""
+        assert self.input_signature is not None
+        self._matched = self.leading
+        if self.signature is None:
+            return
+        taken, given = self.positional(), len(self.input_signature)
+        many = any(p.kind is p.VAR_POSITIONAL for p in self.signature.parameters.values())
+        missing = [p.name for p in taken[given:] if p.default is p.empty]
+        names = ", ".join(p.name for p in taken)
+        specs = f"input_signature has {given} TensorSpec{'s' * (given != 1)}"
+        takes = f"{self.name}({names}) takes {len(taken)} argument{'s' * (len(taken) != 1)}"
+        if given > len(taken) and not many:
+            raise locate(SignatureError(f"{specs}, but {takes}", remedy="give one for each argument"))
+        if missing:
+            shown = " or ".join(map(repr, missing))
+            raise locate(SignatureError(f"{specs}, but {takes}: there is none for {shown}", remedy="add the spec"))
+
+    def signature_or_none(self) -> tuple:
+        """The arguments where none are given: those of the signature. Raises `SignatureError` if there is none."""
+        if self.input_signature is not None:
+            self._match()
+            return self.input_signature
+        needed = [p.name for p in self.positional() if p.default is p.empty]
+        if needed:
+            shown = " and ".join(map(repr, needed))
+            raise locate(
+                SignatureError(
+                    f"{self.name} has no input_signature, and no value or tj.TensorSpec is given for {shown}",
+                    remedy=f"give one for each, such as tj.TensorSpec((None,), tj.float32) for {needed[0]!r}",
+                )
+            )
+        return ()
 
     def bound(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """All arguments, those by default included, as they are given."""
@@ -177,6 +250,8 @@ class Arguments:
 
     def flatten(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
         """The leaves of all arguments, those by default included, and their structure."""
+        if self.input_signature is not None and self._matched != self.leading:
+            self._match()
         if self.signature is not None and not (
             self._plain and not kwargs and len(args) == len(self.signature.parameters)
         ):
@@ -191,6 +266,8 @@ class Arguments:
                 args, kwargs = self._defaults_static(given, args, kwargs)
         if self.input_signature is not None:
             args = self._to_signature(args)
+        if self.owned:
+            args = (Default(args[0]), *args[1:])
         return tree.flatten((args, kwargs))
 
     def _defaults_static(self, given: set[str], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -214,36 +291,47 @@ class Arguments:
 
     def _to_signature(self, args: tuple) -> tuple:
         assert self.input_signature is not None
-        if len(args) < len(self.input_signature):
-            raise ArgumentError(f"{self.name} takes {len(self.input_signature)} arguments, {len(args)} were given")
-        out = []
-        names: dict[str, tuple[int, int]] = {}
-        for i, x in enumerate(args):
-            if i >= len(self.input_signature):
-                out.append(x)
-                continue
-            flat_specs, s = tree.flatten(self.input_signature[i])
+        own, given = args[: self.leading], args[self.leading :]
+        count, named = len(self.input_signature), len(self.positional())
+        if len(given) < count or len(given) > max(count, named):
+            raise locate(SignatureError(f"{self.name}() is given {len(given)} arguments, the signature has {count}"))
+        out = list(given)
+        names: dict[str, tuple[int, str]] = {}
+        for i, (x, specs) in enumerate(zip(given, self.input_signature, strict=False)):
+            flat_specs, s = tree.flatten(specs)
             flat_x, sx = tree.flatten(x)
+            label = self.label(i)
             if list(s.paths()) != list(sx.paths()):
-                raise locate(ArgumentError(f"argument {i} has the structure {sx}, the signature wants {s}"))
-            out.append(tree.unflatten(sx, [self._fit(v, t, i, names) for v, t in zip(flat_x, flat_specs, strict=True)]))
-        return tuple(out)
+                raise locate(
+                    ArgumentError(f"argument {label} of {self.name} has the structure {sx}, the signature wants {s}")
+                )
+            parts = zip(flat_x, flat_specs, s.paths(label), strict=True)
+            out[i] = tree.unflatten(sx, [self._fit(v, t, path, names) for v, t, path in parts])
+        return (*own, *out)
 
-    def _fit(self, x: Any, spec: TensorSpec, i: int, names: dict[str, tuple[int, int]]) -> Tensor:
+    def label(self, i: int) -> str:
+        """What the parameter at a position after the leading ones is called."""
+        names = [p.name for p in self.positional()]
+        if i < len(names):
+            return names[i]
+        every = self.signature.parameters.values() if self.signature is not None else ()
+        rest = [p.name for p in every if p.kind is p.VAR_POSITIONAL]
+        return f"{rest[0]}[{i - len(names)}]" if rest else str(i)
+
+    def _fit(self, x: Any, spec: TensorSpec, name: str, names: dict[str, tuple[int, str]]) -> Tensor:
         t = convert(x) if isinstance(x, Operand) or isinstance(x, (np.ndarray, np.generic)) else convert(x, spec.dtype)
         ok = t.dtype is spec.dtype and len(t.shape) == len(spec.shape)
         if ok:
             for d, want in zip(t.shape, spec.shape, strict=True):
                 if isinstance(want, str):
-                    seen = names.setdefault(want, (int(d), i))
+                    seen = names.setdefault(want, (int(d), name))
                     if seen[0] != d:
-                        raise locate(
-                            ShapeError(f"argument {i}: dimension '{want}' is {d}, but argument {seen[1]} has {seen[0]}")
-                        )
+                        text = f"argument {name} of {self.name}: dimension '{want}' is {d}, but {seen[1]} has {seen[0]}"
+                        raise locate(ShapeError(text))
                 elif want is not None and want != d:
                     ok = False
         if not ok:
-            raise locate(ArgumentError(f"argument {i} of {self.name} is {t.type}, the signature wants {spec}"))
+            raise locate(ArgumentError(f"argument {name} of {self.name} is {t.type}, the signature wants {spec}"))
         return t
 
     def form(self, args: tuple, kwargs: dict) -> Form | None:
@@ -256,7 +344,8 @@ class Arguments:
             given, named = bound.args, bound.kwargs
         counter = itertools.count()
         try:
-            numbered = [number_leaves(x, counter) for x in given]
+            own = [next(counter)] if self.owned else []
+            numbered = [*own, *[number_leaves(x, counter) for x in given[len(own) :]]]
             by_name = {k: number_leaves(named[k], counter) for k in sorted(named)}
         except TypeError:
             return None
@@ -275,8 +364,7 @@ def kinds_of(leaves: list, static: Container[int]) -> tuple[tuple[Kind, ...], li
             if type(a) is Value:
                 raise leaked(a)
             d = as_dtype(a.dtype)
-            ones = tuple(n == 1 for n in a.shape) if 1 in a.shape else ()
-            kinds.append(Kind("tensor", (d.name, a.ndim, ones)))
+            kinds.append(Kind("tensor", (d.name, a.ndim)))
             shapes.append(a.shape)
             inputs.append(x)
         elif type(x) is Default:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracejit import tree
-from tracejit.errors import ArgumentError, TracejitError
+from tracejit.errors import ArgumentError, TracejitError, without_frames
 from tracejit.function import Function, function
 from tracejit.tensor import Tensor, Variable
 
@@ -68,7 +68,8 @@ class BenchmarkResult:
         if "trace_ms" in self.stats:
             lines.append("  traced in {trace_ms:.1f} ms, compiled in {compile_ms:.1f} ms".format(**self.stats))
         if "kernels" in self.stats:
-            lines.append("  {kernels} kernels, {kernels_unfused} before fusion".format(**self.stats))
+            n, unfused = self.stats["kernels"], self.stats["kernels_unfused"]
+            lines.append(f"  {n} kernel{'s' * (n != 1)}, {unfused} before fusion")
         return "\n".join(lines)
 
 
@@ -83,6 +84,7 @@ def show(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
+@without_frames
 def benchmark(
     fn: Callable[..., Any], *args: Any, repeat: int = 20, min_time: float = 2e-3, name: str | None = None, **kwargs: Any
 ) -> BenchmarkResult:

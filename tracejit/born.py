@@ -29,7 +29,7 @@ def give_birth(trace: Trace, variables: Sequence[Variable], inputs: Sequence[np.
     made = reference.run(graph, [arrays[p] for p in graph.params])
     for v, first, value, a in zip(variables, firsts, results, made, strict=True):
         v._a = np.array(a, order="C")
-        _become_parameter(trace, value)
+        trace.builder.become_param(value, trace.origin(f"the value of the Variable {v.name!r}"))
         trace.reads[id(v)] = (v, first)
         del trace.made[id(v)]
         unborn.forget(v)
@@ -47,14 +47,6 @@ def _needed(nodes: Sequence[Node], results: Sequence[Value]) -> list[Node]:
         out.append(n)
         wanted.update(n.inputs)
     return out[::-1]
-
-
-def _become_parameter(trace: Trace, value: Value) -> None:
-    b = trace.builder
-    assert value.node is not None
-    b.nodes.remove(value.node)
-    value.node, value.index = None, len(b.params)
-    b.params.append(value)
 
 
 __all__ = ["give_birth"]

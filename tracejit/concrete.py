@@ -19,11 +19,10 @@ from tracejit.errors import ControlFlowError, Faults
 from tracejit.ir.dim import Dim, size_at
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.text import walk
-from tracejit.ir.types import canonical
+from tracejit.ir.types import as_dtype, canonical
 from tracejit.lower.found import RUNNERS, received
 from tracejit.lower.program import Program, State
-from tracejit.passes.pipeline import optimize
-from tracejit.passes.prepare import prepare
+from tracejit.passes.pipeline import optimize, prepare
 from tracejit.passes.simplify import Report
 from tracejit.runtime import memory, threads
 from tracejit.runtime.records import Argument, Constant, Host, Returns, ScalarArg, StaticArg, StepRecord, TensorArg
@@ -73,12 +72,13 @@ class Parts:
     writes: list[Variable]
     outputs: int
     merged: list[Any] = field(default_factory=list)  # equal operations that the trace made one
+    notes: list[str] = field(default_factory=list)  # where branches and loops promote
 
 
 def parts_of(trace: Trace, leaves: list[Leaf], graph: Graph, outputs: int) -> Parts:
     captures = [(t._a, owner) for owner, t in trace.captures.values()]
     reads = [(t._a, v) for v, t in trace.reads.values()]
-    return Parts(graph, leaves, captures, reads, trace.written(), outputs, trace.builder.merged)
+    return Parts(graph, leaves, captures, reads, trace.written(), outputs, trace.builder.merged, list(trace.notes))
 
 
 def array_of(owner: Any) -> np.ndarray:
@@ -228,6 +228,37 @@ class Executable:
         for p, v in self.parts.reads:
             out[index[p]] = v._a
         return out
+
+
+def interpreted(exe: Executable, inputs: list[Any]) -> list[Tensor]:
+    """The outputs of a program that native code does not run."""
+    out, new = exe.interpret(exe.all_arrays([_array(x) for x in inputs]))
+    for v, a in zip(exe.parts.writes, new, strict=True):
+        v._a = a
+    return out
+
+
+def _array(x: Any) -> np.ndarray:
+    if isinstance(x, Tensor):
+        return x._a
+    return np.asarray(x, np.float64 if type(x) is float else np.int64 if type(x) is int else None)
+
+
+def plan_leaves(parts: Parts, leaves: list) -> list:
+    """Argument leaves as plans take them: plain contiguous arrays."""
+    out = []
+    for x, info in zip(leaves, parts.leaves, strict=True):
+        if info.kind == "tensor":
+            a = x._a if type(x) is Tensor else np.asarray(x)
+            if type(a) is not np.ndarray or not (a.flags.c_contiguous and a.flags.aligned):
+                a = np.array(a, order="C", copy=True, subok=False)
+            d = as_dtype(a.dtype).np
+            out.append(a if a.dtype is d else a.astype(d))
+        elif info.kind == "static":
+            out.append(info.value.value)
+        else:
+            out.append(x)
+    return out
 
 
 def _received(returns: Returns, found: frozenset[int], items: tuple[Any, ...]) -> Any:

@@ -18,23 +18,27 @@ def _flag(name: str) -> bool:
 class Config:
     """Process-wide settings; set them through `tracejit.config`.
 
-    `functions_run_eagerly`: run decorated functions as plain Python (TRACEJIT_EAGER).
+    `run_functions_eagerly(True)`: decorated functions run as plain Python (TRACEJIT_EAGER).
     `check`: verify the graph after each pass and compare results with the reference interpreter; faults of the compiler
     are raised, while otherwise a function runs in the interpreter after a warning (TRACEJIT_CHECK).
 
     Tracebacks of errors show the user's frames only; with TRACEJIT_FULL_TRACEBACK=1 they show all.
     """
 
-    functions_run_eagerly: bool = False
     check: bool = _flag("TRACEJIT_CHECK")
+    _eagerly: bool = False
 
     def run_functions_eagerly(self, run_eagerly: bool) -> None:
         """Let decorated functions run as plain Python, for debugging."""
         wanted = bool(run_eagerly)
-        if wanted != self.functions_run_eagerly:
+        if wanted != self._eagerly:
             # compiled functions look at what is going on only while something is
             (activity.enter if wanted else activity.leave)()
-            self.functions_run_eagerly = wanted
+            self._eagerly = wanted
+
+    def functions_run_eagerly(self) -> bool:
+        """Whether decorated functions run as plain Python in all threads."""
+        return self._eagerly
 
 
 config = Config()
@@ -55,4 +59,4 @@ def debug() -> Iterator[None]:
 
 def eagerly() -> bool:
     """Whether decorated functions are to run as plain Python."""
-    return config.functions_run_eagerly or context.plain > 0
+    return config.functions_run_eagerly() or context.plain > 0

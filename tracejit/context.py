@@ -20,9 +20,10 @@ class Evaluator(Protocol):
 
 
 class Listener(Protocol):
-    """Hears of every operation: a tape."""
+    """Hears of every operation: a tape. `knows` tells whether it may ask for derivatives along this tensor."""
 
     def record(self, op: Any, inputs: Any, values: Any, attrs: Any, outputs: Any, /) -> None: ...
+    def knows(self, tensor: Any, /) -> bool: ...
 
 
 class Activity:

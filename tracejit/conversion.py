@@ -9,7 +9,7 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import DTypeError, ShapeError, locate
-from tracejit.ir.dim import Dim
+from tracejit.ir.dim import Dim, known_equal
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, _by_np, as_dtype, canonical, float32, float64, int32, promote, promote_weak
@@ -58,6 +58,8 @@ def _only_integers(a: np.ndarray) -> bool:
 def _converted(a: np.ndarray, dtype: DType) -> np.ndarray:
     """The array in the dtype that was asked for, if its values are of that kind and in that range."""
     kind = a.dtype.kind
+    if kind not in "biufcV" and not _only_integers(a):
+        raise locate(DTypeError(f"an array of {a.dtype} cannot become a tensor"))
     if (dtype.kind in "iu" and kind == "f") or (dtype.kind in "iuf" and kind == "c"):
         values = "complex" if kind == "c" else "floating-point"
         raise locate(DTypeError(f"cannot make {dtype.name} from {values} values", remedy="tj.cast(x, dtype)"))
@@ -111,6 +113,9 @@ def convert(x: Any, dtype: Any = None) -> Tensor:
     if type(x) in (list, tuple) and _holds_tensors(x):
         d = d or common_dtype(list(_elements(x)))[0]
         parts = [convert(y, d) for y in x]
+        first = parts[0].shape
+        if any(len(p.shape) != len(first) or not all(map(known_equal, p.shape, first)) for p in parts):
+            raise locate(ShapeError(f"the nested lists have no regular shape: {', '.join(str(p.type) for p in parts)}"))
         return OPS["concat"](*[OPS["reshape"](p, shape=(1, *p.shape)) for p in parts], axis=0)
     trace = context.trace
     if isinstance(x, Dim) and trace is not None:

@@ -12,7 +12,7 @@ from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.dim import known_equal
 from tracejit.ir.op import OPS
 from tracejit.ir.types import as_dtype, show_shape
-from tracejit.ops.check import ERRORS
+from tracejit.ops.check import ERRORS, named
 from tracejit.tensor import Operand, Tensor, convert
 
 
@@ -27,7 +27,7 @@ def _require(ok: Any, message: str, data: Sequence[Any], error: str = "ArgumentE
             shown = [np.array2string(np.asarray(x.numpy()), threshold=8, edgeitems=3) for x in tensors]
             raise locate(ERRORS[error](message.format(*shown)))  # type: ignore[arg-type]
         return
-    OPS["check"](t, *tensors, error=error, message=message)
+    OPS["check"](t, *tensors, error=error, message=named(message))
 
 
 def _said(message: str | None, what: str) -> str:

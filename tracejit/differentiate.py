@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
+from tracejit.autodiff.forward import ForwardAccumulator, by_double_vjp
 from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
+from tracejit.autodiff.why import Unlinked
 from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
@@ -18,6 +21,8 @@ from tracejit.errors import Faults
 from tracejit.ir.dim import size_at
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
+from tracejit.ops.controlgrad import quiet
+from tracejit.passes.captured import owners, with_parameters
 from tracejit.passes.partition import Partition, partition
 from tracejit.passes.pipeline import optimize
 from tracejit.runtime.records import Returns
@@ -46,6 +51,8 @@ class Differentiable:
         self._joint: Graph | None = None
         self._backward: Executable | None = None
         self._gradients: dict[tuple[bool, ...], tuple[Differentiable, list[int]]] = {}
+        self._tangents: dict[tuple[bool, ...], tuple[Differentiable, list[int]]] = {}
+        self._plain: Executable | None = None
         self.kept: tuple[tuple[str, int], ...] = ()
         self._forward: Graph | None = None
 
@@ -132,6 +139,33 @@ class Differentiable:
             self._gradients[present] = Differentiable(g, len(g.results), self.numerics, self.faults), linked
         return self._gradients[present]
 
+    def tangent(self, present: tuple[bool, ...]) -> tuple[Differentiable, list[int]]:
+        """Forward mode as a differentiable graph of its own, and the targets that it gives a tangent of.
+
+        It maps (parameters, tangents) to tangents; `present` tells which of the parameters have a tangent.
+        """
+        if present not in self._tangents:
+            n, moved = len(self.graph.params), [i for i, there in enumerate(present) if there]
+            types = [p.type.strong() for p in (*self.graph.params, *[self.graph.params[i] for i in moved])]
+            found: list[int] = []
+
+            def push(*xs: Tensor) -> tuple[Tensor, ...]:
+                with ForwardAccumulator([xs[i] for i in moved], list(xs[n:])) as acc:
+                    ys = replay(quiet(self.graph), xs[:n])
+                made = [acc.jvp(ys[i]) for i in self.targets]
+                found.extend([i for i, t in enumerate(made) if t is not None])
+                return tuple([t for t in made if t is not None])
+
+            g = trace_graph(push, types, f"jvp_{self.name}")
+            self._tangents[present] = Differentiable(g, len(g.results), self.numerics, self.faults), found
+        return self._tangents[present]
+
+    def run(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The results, of which no tape hears."""
+        if self._plain is None:
+            self._plain = graph_executable(self.graph, self.numerics, self.faults)
+        return run_flat(self._plain, values)
+
     def __call__(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Run the graph, which must be free of Variables, and let the tapes know."""
         halves = self.halves()
@@ -152,8 +186,12 @@ class Differentiable:
         mine = outs[: self.outputs]
         heard = tuple([mine[i] for i in self.targets])
         call = _Call(self, kept, heard)
-        for tape in context.tapes if heard else ():
-            tape.record(call, tuple(keys), tuple(values), {}, heard)
+        cut = [i for i in range(len(mine)) if i not in self.targets] if len(heard) < len(mine) else []
+        for tape in context.tapes:
+            if heard:
+                tape.record(call, tuple(keys), tuple(values), {}, heard)
+            for i in cut:
+                tape.record(Unlinked(self.name, self.traced, i), tuple(keys), tuple(values), {}, (mine[i],))
         return mine
 
 
@@ -168,6 +206,21 @@ class _Call:
 
     def vjp(self, g: Any, y: Any, *values: Tensor) -> tuple:
         return self.pull(g if type(g) is tuple else (g,), values)
+
+    def jvp(self, tangents: tuple, y: Any, *values: Tensor) -> tuple:
+        """The tangents of the results from those of the parameters, some of which may be absent."""
+        outs = self.results
+        if any(n.outs and not n.pure for n in self.of.graph.nodes):  # what it calls is not to be called again
+            return by_double_vjp(self, tangents, outs, values, {})
+        made: list[Any] = [None] * len(outs)
+        moved = tuple([t is not None and t.dtype.kind in "fc" for t in tangents])
+        of, found = self.of.tangent(moved)
+        if found:
+            given = [*values, *[t for t, there in zip(tangents, moved, strict=True) if there]]
+            ys = replay(of.graph, given) if context.trace is not None else of(given) if context.tapes else of.run(given)
+            for i, t in zip(found, ys, strict=True):
+                made[i] = t
+        return tuple(made)
 
     def pull(self, gs: tuple, values: Sequence[Tensor]) -> tuple:
         """The cotangents of the parameters; those of results may be absent."""
@@ -227,10 +280,39 @@ def replay_at(graph: Graph, args: Sequence[Operand]) -> tuple[Tensor, ...]:
     return tuple([x if type(x) is Tensor else OPS["identity"](x) for x in (env[r] for r in graph.results)])
 
 
-def _forward_of(concrete: Any) -> tuple[Differentiable, Executable | None]:
-    """How a concrete function runs while tapes listen: a program that returns what the backward needs as well."""
-    exe: Executable = concrete.executable
-    parts: Parts = exe.parts
+class Heard:
+    """How a concrete function runs while tapes listen."""
+
+    def __init__(self, concrete: Any) -> None:
+        self.exe: Executable = concrete.executable
+        self.constants = owners(self.exe.parts.graph)
+        self.made: dict[tuple[int, ...], tuple[Parts, Differentiable, Executable | None]] = {}
+
+    def programs(self) -> tuple[Parts, Differentiable, Executable | None]:
+        """The graph with its parameters' meaning, its derivative and its program. Of the tensors from outside that are
+        constants in it those that a tape knows are parameters."""
+        known = [(i, t) for i, r in enumerate(self.constants) if (t := r()) is not None and _is_known(t)]
+        key = tuple([i for i, _ in known])
+        if key not in self.made:
+            parts = _with_parameters(self.exe.parts, [t for _, t in known]) if known else self.exe.parts
+            self.made[key] = (parts, *_forward_of(parts, self.exe))
+        return self.made[key]
+
+
+def _is_known(t: Tensor) -> bool:
+    return any(tape.knows(t) for tape in context.tapes)
+
+
+def _with_parameters(parts: Parts, tensors: Sequence[Tensor]) -> Parts:
+    graph = with_parameters(parts.graph, tensors)
+    new = dict(zip(parts.graph.params, graph.params, strict=False))
+    captures = [(new[p], o) for p, o in parts.captures]
+    captures += zip(graph.params[len(new) :], tensors, strict=True)
+    return replace(parts, graph=graph, captures=captures, reads=[(new[p], v) for p, v in parts.reads])
+
+
+def _forward_of(parts: Parts, exe: Executable) -> tuple[Differentiable, Executable | None]:
+    """The derivative, and a program that returns what the backward needs as well."""
     d = Differentiable(parts.graph, parts.outputs, exe.numerics, exe.faults)
     halves = d.halves()
     if halves is None:
@@ -252,10 +334,9 @@ def _forward_of(concrete: Any) -> tuple[Differentiable, Executable | None]:
 
 def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list[Tensor]:
     """Run a concrete function while tapes listen: the tensor leaves of its result."""
-    parts: Parts = concrete.executable.parts
     if concrete.forward is None:
-        concrete.forward = _forward_of(concrete)
-    d, fwd = concrete.forward
+        concrete.forward = Heard(concrete)
+    parts, d, fwd = concrete.forward.programs()
     keys, values = _operands(parts, inputs)
     n, w = parts.outputs, len(parts.writes)
     if fwd is None:

@@ -8,30 +8,46 @@ import linecache
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in ("operators", "calls", "branches")])
+_IN_PLACE_OF_USERS = ("operators", "calls", "branches", "protocols", "constructors", "texts")
+_FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in _IN_PLACE_OF_USERS])
 
 
 class TracejitError(Exception):
     """What every error of tracejit derives from.
 
-    `remedy` says what to do; it is printed on a line of its own.
+    `remedy` says what to do; it is printed on a line of its own. `call` is what the user called, with the arguments'
+    types.
     """
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
         self.message, self.remedy = message, remedy
+        self.call = ""
         self.where: list[Location] = []
+        self.printed = False  # its lines stand above it already
         super().__init__(message)
 
+    @property
+    def __traceback__(self) -> TracebackType | None:  # type: ignore[override]
+        """The traceback without this package's frames: errors of eager operations are raised far inside it, and a
+        handler at each public function would slow all calls down."""
+        settle(self)
+        return trim(whole_traceback(self))
+
+    @__traceback__.setter
+    def __traceback__(self, tb: TracebackType | None) -> None:
+        _slot.__set__(self, tb)
+
     def __str__(self) -> str:
-        lines = [self.message]
+        settle(self)
+        lines = [f"{self.call}: {self.message}" if self.call else self.message]
         for loc in self.where[:3]:
             lines += loc.show()
         if self.remedy:
@@ -41,6 +57,8 @@ class TracejitError(Exception):
 
 class ShapeError(TracejitError, ValueError):
     """Shapes that do not fit: `tj.ones((2, 3)) @ tj.ones((4, 5))`."""
+
+    of_branches = False  # whether two branches give them, both of which are right where there is no trace
 
 
 class DTypeError(TracejitError, TypeError):
@@ -59,6 +77,10 @@ class OutOfRangeError(TracejitError, IndexError):
     """An index outside a tensor, or more indices than axes: `tj.ones((3,))[5]`."""
 
 
+class UnsupportedError(TracejitError, TypeError):
+    """What tensors do not do, though Python has a way to write it: `x[0] = 1.0`, `len()` of a tensor without axes."""
+
+
 class MissingAttributeError(TracejitError, AttributeError):
     """A tensor has no such attribute: `tj.ones((3,)).assign(…)`."""
 
@@ -68,7 +90,11 @@ class DivisionError(TracejitError, ZeroDivisionError):
 
 
 class TracedValueError(TracejitError, TypeError):
-    """A traced tensor's value was asked for while a function is being traced: `if x > 0:`, `float(x)`, `x.numpy()`."""
+    """A traced tensor's value was asked for while a function is being traced: `if x > 0:`, `float(x)`, `x.numpy()`.
+
+    Also where a shape, a size or an axis is a traced tensor: eagerly the same call may be wrong in another way, and
+    raises the error for that. All other errors have the same class eagerly and traced.
+    """
 
 
 class LeakedTensorError(TracejitError, RuntimeError):
@@ -104,6 +130,10 @@ class RetracingWarning(UserWarning):
     """A function is traced again and again, which is slow: its arguments differ in what is part of the key."""
 
 
+class Abandoned(BaseException):
+    """What ends an attempt at a trace, which another follows."""
+
+
 class Faults:
     """What went wrong in the compiler itself for one function: told once, and the function runs without it."""
 
@@ -125,7 +155,7 @@ class Faults:
 def blame(error: BaseException) -> str:
     """Which pass an error came from, and from which of its lines."""
     inside = []
-    for f, line in walk_tb(error.__traceback__):
+    for f, line in walk_tb(whole_traceback(error)):
         path = os.path.relpath(f.f_code.co_filename, _HERE) if is_internal(f.f_code.co_filename) else ""
         if path.startswith(("passes", "lower", "backends", "runtime", "autodiff")):
             inside.append((path, f.f_code.co_name, line))
@@ -165,6 +195,22 @@ class Location:
         return lines
 
 
+def defined(name: str, code: CodeType | None) -> str:
+    """A function by name, with the line of its definition: that after the decorators."""
+    return name if code is None else f"{name}, defined at {definition(code).show()[0].strip()}"
+
+
+def definition(code: CodeType) -> Location:
+    """The line on which a function is defined: that after the decorators."""
+    first, texts = code.co_firstlineno, linecache.getlines(code.co_filename)
+    starts = (i for i, text in enumerate(texts[first - 1 : first + 50], first) if text.lstrip().startswith(_DEFINING))
+    line = next(starts, first) if code.co_name != "<lambda>" else first
+    return Location(code.co_filename, line, code.co_name)
+
+
+_DEFINING = ("def ", "async def ")
+
+
 def is_internal(filename: str) -> bool:
     return filename.startswith((_HERE, "<frozen"))
 
@@ -183,7 +229,12 @@ def _location(frame: FrameType) -> Location:
 
 def location_at(frame: FrameType, at: int, line: int | None = None) -> Location:
     """The line and columns of an instruction of a frame's code."""
-    code, columns = frame.f_code, None
+    return location_in(frame.f_code, at, line)
+
+
+def location_in(code: CodeType, at: int, line: int | None = None) -> Location:
+    """The same where the frame is not at hand."""
+    columns = None
     key = (code, at)
     if key not in _positions:
         _positions[key] = (None, None, None, None)
@@ -235,11 +286,62 @@ def user_depth() -> int:
     return depth
 
 
+# Says which public function a frame of this package is the call of, with its arguments; the line is the user's.
+# `publicnames` sets it.
+describe_call: list[Callable[[FrameType, str], str]] = []
+
+
 def locate(error: TracejitError) -> TracejitError:
-    """Give an error the user's lines, once."""
+    """Give an error the user's lines, and the public function that they call, once."""
     if not error.where:
-        error.where = user_frames(2)
+        f: FrameType | None = sys._getframe(1)
+        stack = []
+        while f is not None:
+            stack.append((f, f.f_lasti, f.f_lineno))
+            f = f.f_back
+        _place(error, stack)
     return error
+
+
+def settle(error: TracejitError) -> None:
+    """Do the same with an error that was raised without `locate`, from its traceback."""
+    if error.where or error.printed or isinstance(error, GraphError):
+        return
+    stack, tb = [], whole_traceback(error)
+    while tb is not None:
+        stack.append((tb.tb_frame, tb.tb_lasti, tb.tb_lineno))
+        tb = tb.tb_next
+    _place(error, reversed(stack))
+
+
+def _place(error: TracejitError, stack: Iterable[tuple[FrameType, int, int]]) -> None:
+    """The lines and the call of an error, from frames and where they are, the innermost first."""
+    entered: FrameType | None = None
+    for f, at, line in stack:
+        name = f.f_code.co_filename
+        if not is_internal(name):
+            error.where.append(location_at(f, at, line))
+        elif not error.where and name.startswith(_HERE) and not name.startswith(_FOR_USERS):
+            entered = f
+        if len(error.where) == 3:
+            break
+    if error.where and entered is not None and describe_call:
+        loc = error.where[0]
+        error.call = describe_call[0](entered, linecache.getline(loc.file, loc.line)) or error.call
+
+
+def public_name() -> str:
+    """The public function that the user's code has called and that runs now, "" where it is none with a name."""
+    probe = locate(TracejitError(""))
+    return probe.call.partition("(")[0]
+
+
+_slot: Any = vars(BaseException)["__traceback__"]
+
+
+def whole_traceback(error: BaseException) -> TracebackType | None:
+    """The traceback with this package's frames."""
+    return _slot.__get__(error)  # type: ignore[no-any-return]
 
 
 def ends_inside(tb: TracebackType | None) -> bool:
@@ -283,7 +385,7 @@ def hide_frames(error: BaseException) -> None:
         if isinstance(chain, TracejitError) and chain is error:
             chain.__suppress_context__ = True
         if isinstance(chain, TracejitError) or not ends_inside(chain.__traceback__):
-            chain.__traceback__ = trim(chain.__traceback__)
+            chain.__traceback__ = trim(chain.__traceback__)  # for those, too, who do not ask the error for it
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
 
 
@@ -321,10 +423,12 @@ def show_user_frames_only() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
         if isinstance(error, TracejitError):
+            settle(error)
             tb = trim(tb)
             error.__traceback__ = tb
             shown = {(f.f_code.co_filename, line) for f, line in walk_tb(tb)}
             error.where = [x for x in error.where if (x.file, x.line) not in shown]
+            error.printed = True
         before(kind, error, tb)
 
     sys.excepthook = hook

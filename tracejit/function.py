@@ -9,10 +9,9 @@ import sys
 import threading
 import types as pytypes
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from tracejit import tree
 from tracejit.arguments import Arguments, TensorSpec, as_eager, kinds_of
@@ -22,7 +21,7 @@ from tracejit.autograph.convert import unconverted
 from tracejit.autograph.effects import Effects
 from tracejit.autograph.failures import recursion_explained
 from tracejit.autograph.varying import varying
-from tracejit.concrete import Executable
+from tracejit.concrete import interpreted, plan_leaves
 from tracejit.config import eagerly
 from tracejit.context import context
 from tracejit.differentiate import record_call
@@ -34,49 +33,34 @@ from tracejit.errors import (
     RetracingWarning,
     SignatureError,
     TracedValueError,
+    TracejitError,
     hide_frames,
     locate,
     user_depth,
-    without_frames,
 )
-from tracejit.explain import explain, stats
-from tracejit.ir.dim import Dim
-from tracejit.ir.graph import Graph
-from tracejit.ir.types import as_dtype
+from tracejit.identity import IdentityMap
+from tracejit.inspection import Inspectable, OfObject
 from tracejit.passes.match import level
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.executor import prepare
-from tracejit.symbols import from_specs, why, widened
-from tracejit.tensor import Tensor, wrap
+from tracejit.symbols import axes_of, from_specs, guesses, known_small, refreshed, why, widened
 from tracejit.tracer import Concrete, trace_once
 from tracejit.tracing import NeedStatic
+from tracejit.unconverted import may_fall_back
 
 TRACES = 64  # traces that a function keeps; those that were used least recently are forgotten
 MANY_TRACES = 24  # traces at which a warning says why there are so many
 NATIVE_PLANS = 32  # plans that a call tries natively
 
 
-class _Methods:
-    """The traced methods of one instance, by the function in its class. Copies of the instance begin without any."""
-
-    def __init__(self) -> None:
-        self.of: dict[tuple[Function, int], Function] = {}
-
-    def __deepcopy__(self, memo: dict) -> _Methods:
-        return _Methods()
-
-    def __reduce__(self) -> tuple[type, tuple]:
-        return _Methods, ()
-
-
-class Function(NativeCallable):
+class Function(NativeCallable, Inspectable):
     """A Python function that is traced and compiled. Made by `@tj.function`."""
 
     def __init__(
         self, python: Callable[..., Any], input_signature: Any, numerics: str, name: str | None,
         autograph: bool = True, strict: bool = False,
     ) -> None:  # fmt: skip
-        self.python_function = python
+        self._python = python
         self.autograph, self.strict = autograph, strict
         self.numerics = numerics
         self.__name__: str = name or str(getattr(python, "__name__", type(python).__name__))
@@ -95,26 +79,39 @@ class Function(NativeCallable):
         self._tracing_count = 0
         self.memories: dict[tuple, Memory] = {}  # what attempts at traces have found out
         self.faults = Faults(self.__name__)
-        self._unstaged: ConversionError | None = None  # why it runs as plain Python
+        self._unstaged: TracejitError | None = None  # why it runs as plain Python
+        self._methods = IdentityMap[Method]()  # by the object that each is of
+        self._attribute = ""  # under which name a class has it
+
+    @property
+    def python_function(self) -> Callable[..., Any]:
+        """The function as it is without tracing."""
+        return self._python
 
     @property
     def _signature(self) -> inspect.Signature | None:
         return self._arguments.signature
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._attribute = name
+        self._arguments.leading = 1
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """As a method, a function of its own for each instance, kept with the instance and collected with it."""
+        """As a method: traces are each object's own, and end with it. Nothing is kept in the object."""
         if instance is None:
             return self
-        try:
-            kept = instance.__dict__.setdefault("_traced_methods", _Methods()).of
-        except (AttributeError, TypeError):  # no place to keep anything
-            return pytypes.MethodType(self, instance)
-        key = (self, id(instance))  # a shallow copy shares what is kept
-        found = kept.get(key)
-        if found is None or found.python_function.__self__ is not instance:  # type: ignore[attr-defined]
-            method = pytypes.MethodType(self.python_function, instance)
-            found = kept[key] = Function(*self._made_of(method))
-        return found
+        found = self._methods.get(instance)
+        if found is None:
+            try:
+                weakref.ref(instance)
+            except TypeError:
+                return pytypes.MethodType(self, instance)
+            with self._lock:
+                found = self._methods.get(instance)
+                if found is None:
+                    found = Method(self, instance)
+                    self._methods.set(instance, found)
+        return pytypes.MethodType(found, instance)
 
     def __repr__(self) -> str:
         return f"<tj.function {self.__qualname__}>"
@@ -135,8 +132,8 @@ class Function(NativeCallable):
         return self
 
     def __deepcopy__(self, memo: dict) -> Function:
-        python = copy.deepcopy(self.python_function, memo)
-        return self if python is self.python_function else Function(*self._made_of(python))
+        python = copy.deepcopy(self._python, memo)
+        return self if python is self._python else Function(*self._made_of(python))
 
     def _made_of(self, python: Callable[..., Any]) -> tuple[Callable[..., Any], Any, str, str, bool, bool]:
         return python, self.input_signature, self.numerics, self.__name__, self.autograph, self.strict
@@ -148,7 +145,7 @@ class Function(NativeCallable):
             if context.trace is not None:
                 return self.traced_function()(*args, **kwargs)
             if eagerly():
-                return self.python_function(*args, **kwargs)
+                return self._python(*args, **kwargs)
             return self._call(args, kwargs)
         except Exception as e:
             hide_frames(e)
@@ -157,8 +154,8 @@ class Function(NativeCallable):
     def traced_function(self) -> Callable[..., Any]:
         """What runs while it is traced."""
         if self.autograph:
-            return operators.callee(self.python_function)  # type: ignore[no-any-return]
-        return unconverted(self.python_function, "traced with autograph=False")
+            return operators.callee(self._python)  # type: ignore[no-any-return]
+        return unconverted(self._python, "traced with autograph=False")
 
     def _call(self, args: tuple, kwargs: dict) -> Any:
         leaves, structure = self._arguments.flatten(args, kwargs)
@@ -166,8 +163,8 @@ class Function(NativeCallable):
             if self._unstaged is not None:
                 return self._as_python(leaves, structure)
             concrete, inputs, sizes = self._find(leaves, structure)
-        except ConversionError as e:
-            if self.strict:
+        except (ConversionError, TracedValueError) as e:
+            if self.strict or not may_fall_back(e):
                 raise
             self._give_up(e)
             return self._as_python(leaves, structure)
@@ -181,9 +178,9 @@ class Function(NativeCallable):
         plan = exe.plan(sizes, concrete.returns)
         if plan is not None and concrete.reads is not None:
             concrete.reads.arm()
-        result = exe.run(plan, _plan_leaves(concrete, leaves))
+        result = exe.run(plan, plan_leaves(concrete.parts, leaves))
         if result is NotImplemented:
-            return concrete.rebuild(_interpreted(exe, inputs))
+            return concrete.rebuild(interpreted(exe, inputs))
         self._remember(concrete, plan, args, kwargs, leaves)
         return result
 
@@ -199,9 +196,9 @@ class Function(NativeCallable):
                 outputs: Any = record_call(concrete, inputs, sizes)
             else:
                 exe = concrete.executable
-                outputs = exe.run(exe.plan(sizes, concrete.returns), _plan_leaves(concrete, leaves))
+                outputs = exe.run(exe.plan(sizes, concrete.returns), plan_leaves(concrete.parts, leaves))
                 if outputs is NotImplemented:
-                    outputs = _interpreted(exe, inputs)
+                    outputs = interpreted(exe, inputs)
             effects.end(outputs[len(outputs) - effects.outputs :], given)
         return concrete.rebuild(outputs)
 
@@ -230,7 +227,11 @@ class Function(NativeCallable):
         self._forms[seen] = plan, ready
         self.set_plans((ready, *plans[: NATIVE_PLANS - 1]))
 
-    def _give_up(self, error: ConversionError) -> None:
+    def remembered(self) -> list[tuple[Any, Any]]:
+        """Plans, each with the form of it that native code takes, the latest last."""
+        return list(self._forms.values())
+
+    def _give_up(self, error: ConversionError | TracedValueError) -> None:
         """Run as plain Python from now on. Where warnings are errors, the error it is."""
         hide_frames(error)
         self._unstaged = error
@@ -246,7 +247,7 @@ class Function(NativeCallable):
     def _as_python(self, leaves: list, structure: Any) -> Any:
         """The call as plain Python, with tensors where the trace has tensors."""
         args, kwargs = tree.unflatten(structure, [as_eager(x) for x in leaves])
-        return self.python_function(*args, **kwargs)
+        return self._python(*args, **kwargs)
 
     # --- traces -------------------------------------------------------------------------------------------------------
     def _find(
@@ -317,118 +318,55 @@ class Function(NativeCallable):
             latest = stale[-1]
             self.memories[key].varying |= varying([c.reads for c in stale if c.reads is not None])
             changes = latest.reads.changes() if latest.reads is not None else []
-            return latest.shapes, "; ".join(changes[:3]) or "a value that the function changes has another type"
+            reason = "; ".join(changes[:3]) or "a value that the function changes has another type"
+            return refreshed(latest.shapes, shapes, fixed), reason
         return widened(earlier[-1].shapes, shapes, fixed)
 
     def _trace(
         self, key: tuple, leaves: list, structure: Any, kinds: tuple, shapes: list[tuple],
         wanted: list[TensorSpec | None] | None,
     ) -> Concrete:  # fmt: skip
-        fixed = self._fixed.setdefault(key, set())
+        fixed, small = self._fixed.setdefault(key, set()), False
         while True:
             patterns, reason = self._patterns(key, shapes, fixed, wanted)
+            open_by = reason if wanted is not None or self.input_signature is not None else ""
+            if small:
+                patterns, reason = known_small(patterns, shapes)
             try:
                 with places.attempt(), recursion_explained():
-                    made = trace_once(self, leaves, structure, kinds, patterns, reason)
+                    made = trace_once(self, leaves, structure, kinds, patterns, shapes, reason, open_by)
                 self._tracing_count += 1
                 return made
+            except Exception:
+                if not guesses(patterns, shapes):
+                    raise
+                small = True  # what goes wrong for other sizes, or is decided otherwise, may be right for 0 and 1
             except NeedStatic as need:
                 if not need.symbols:
                     raise
-                hit = {
-                    (i, j) for i, p in enumerate(patterns) for j, d in enumerate(p)
-                    if isinstance(d, Dim) and d.symbols & need.symbols
-                }  # fmt: skip
-                if hit <= fixed or wanted is not None or self.input_signature is not None:
-                    raise locate(
-                        TracedValueError(f"the function needs the value of a size that {reason} leaves open")
-                    ) from None
-                fixed |= hit
+                fixed.update(axes_of(patterns, need.symbols))
 
-    # --- what users see -----------------------------------------------------------------------------------------------
-    @without_frames
-    def get_concrete_function(self, *args: Any, **kwargs: Any) -> Concrete:
-        """The trace for arguments like these; a `TensorSpec` stands for a tensor of that shape and dtype."""
-        specs: dict[int, TensorSpec] = {}
 
-        def example(x: Any) -> Any:
-            if not isinstance(x, TensorSpec):
-                return x
-            t = wrap(np.zeros([2 if d is None or isinstance(d, str) else d for d in x.shape], x.dtype.np))
-            specs[id(t)] = x
-            return t
+class Method(Function):
+    """A traced function as the method of one object, which is the first argument of its calls, and which it does not
+    keep alive: what `object.method` gives holds both."""
 
-        args, kwargs = tree.map_structure(example, (args, kwargs))
-        leaves, structure = self._arguments.flatten(args, kwargs)
-        return self._find(leaves, structure, specs)[0]
-
-    @without_frames
-    def graph(self, *args: Any, stage: str = "traced", **kwargs: Any) -> Graph:
-        """The graph for arguments like these: `stage` is "traced", "optimized" or "prepared" (as fusion takes it)."""
-        c = self.get_concrete_function(*args, **kwargs)
-        if stage == "traced":
-            return c.parts.graph
-        if stage == "optimized":
-            return c.executable.optimized
-        if stage == "prepared":
-            return c.executable.prepared
-        raise locate(ArgumentError(f"stage is 'traced', 'optimized' or 'prepared', not {stage!r}"))
-
-    def experimental_get_tracing_count(self) -> int:
-        """How often the Python function was traced."""
-        return self._tracing_count
+    def __init__(self, of: Function, instance: Any) -> None:
+        name = of._attribute if of._attribute and of.__name__ == getattr(of._python, "__name__", "") else of.__name__
+        python, signature, numerics, _, autograph, strict = of._made_of(of._python)
+        super().__init__(python, signature, numerics, name, autograph, strict)
+        self._instance = weakref.ref(instance)
+        self._arguments.leading, self._arguments.owned = 1, True
 
     @property
-    def concrete_functions(self) -> list[Concrete]:
-        return [c for cs in self.traces.values() for c in cs]
+    def python_function(self) -> Callable[..., Any]:
+        return pytypes.MethodType(self._python, self._instance())
 
-    def stats(self) -> dict[str, Any]:
-        """Numbers about the latest trace: milliseconds of tracing and compiling, nodes, kernels unfused and fused."""
-        cs = self.concrete_functions
-        return stats(cs[-1], self._tracing_count) if cs else {"traces": 0}
-
-    @without_frames
-    def explain(self, *args: Any, **kwargs: Any) -> str:
-        """What became of the function for arguments like these: graph, rewrites, kernels, plan."""
-        return explain(self.get_concrete_function(*args, **kwargs))
-
-    @without_frames
-    def source(self, *args: Any, **kwargs: Any) -> str:
-        """The program for arguments like these as a Python module: kernels for Numba, and `main`, which calls them."""
-        from tracejit.backends import numba_source
-
-        return numba_source.source(self.get_concrete_function(*args, **kwargs)).text
-
-
-def _interpreted(exe: Executable, inputs: list[Any]) -> list[Tensor]:
-    """The outputs of a program that native code does not run."""
-    out, new = exe.interpret(exe.all_arrays([_array(x) for x in inputs]))
-    for v, a in zip(exe.parts.writes, new, strict=True):
-        v._a = a
-    return out
-
-
-def _array(x: Any) -> np.ndarray:
-    if isinstance(x, Tensor):
-        return x._a
-    return np.asarray(x, np.float64 if type(x) is float else np.int64 if type(x) is int else None)
-
-
-def _plan_leaves(c: Concrete, leaves: list) -> list:
-    """Argument leaves as plans take them: plain contiguous arrays."""
-    out = []
-    for x, info in zip(leaves, c.parts.leaves, strict=True):
-        if info.kind == "tensor":
-            a = x._a if type(x) is Tensor else np.asarray(x)
-            if type(a) is not np.ndarray or not (a.flags.c_contiguous and a.flags.aligned):
-                a = np.array(a, order="C", copy=True, subok=False)
-            d = as_dtype(a.dtype).np
-            out.append(a if a.dtype is d else a.astype(d))
-        elif info.kind == "static":
-            out.append(info.value.value)
-        else:
-            out.append(x)
-    return out
+    # what is asked of `object.method` holds the object while it is answered
+    get_concrete_function = property(lambda self: OfObject(self, self._instance()).get_concrete_function)  # type: ignore[assignment]
+    graph = property(lambda self: OfObject(self, self._instance()).graph)  # type: ignore[assignment]
+    explain = property(lambda self: OfObject(self, self._instance()).explain)  # type: ignore[assignment]
+    source = property(lambda self: OfObject(self, self._instance()).source)  # type: ignore[assignment]
 
 
 _TENSORFLOWS = {
@@ -454,21 +392,23 @@ def function(
     Parameters
     ----------
     func : the function; without it, a decorator is returned
-    input_signature : `TensorSpec`s (or nests of them); sizes given as None or by name do not retrace, but for 0 and 1
+    input_signature : `TensorSpec`s (or nests of them); sizes given as None or by name do not retrace
     numerics : how far simplifications may go: "exact" (bit by bit), "finite" (equal on finite values), "fast"
     autograph : convert Python's control flow, here and in the functions called; if False, decisions about tensors have
         to be written with `tj.cond`, `tj.while_loop` or `tj.where`
-    strict : raise `ConversionError` for what cannot be compiled, where else the function runs as plain Python, with one
-        warning
+    strict : raise `ConversionError` for what cannot be compiled, and `TracedValueError` where Python asks for a traced
+        tensor's value; else the function runs as plain Python then, with one warning
     jit_compile, reduce_retracing : taken for TensorFlow's sake; every function is compiled, and sizes that change
         become symbols by themselves
 
     Python numbers are inputs unless they steer Python control flow; other Python values are part of the trace's key.
     Globals, closure variables, attributes and items that the function reads are remembered: when one has changed, the
-    next call traces anew, and `explain` says what it was. NumPy arrays from outside are inputs.
+    next call traces anew, and `explain` says what it was. NumPy arrays from outside are inputs; where NumPy
+    itself computes with them, an edit of their numbers makes the next call trace anew.
     What the function does to Python objects (it appends to a list, sets an attribute, global or item) happens after
     each call that succeeds, in order; numbers and tensors that it reads and writes there go on from call to call.
-    Variables that it makes are kept where it keeps them; others are new in each call.
+    Variables that it makes are kept where it keeps them; others are new in each call, as are the objects that it
+    returns and that hold tensors. A generator, or a function that holds traced tensors, cannot be returned.
     Raises what the function raises while it is traced; a failed call changes no Variable and no object. At most 64
     traces are kept, those that were used last.
     """

@@ -33,5 +33,9 @@ class IdentityMap(Generic[V]):
     def __len__(self) -> int:
         return len(self._of)
 
+    def alive(self) -> list[Any]:
+        """The keys that are still there."""
+        return [k for ref, _ in list(self._of.values()) for k in [ref()] if k is not None]
+
     def forget(self, key: Any) -> None:
         self._of.pop(id(key), None)

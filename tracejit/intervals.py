@@ -1,8 +1,8 @@
-"""Between which bounds the Python integers of a trace lie, so that only what may leave an integer type is checked."""
+"""Between which bounds integers lie, so that only what may leave an integer type is checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tracejit.ir.graph import Value
 from tracejit.ir.types import DType, int32, int64
@@ -10,6 +10,7 @@ from tracejit.ir.types import DType, int32, int64
 Interval = tuple[int, int]
 INT32: Interval = (int(int32.min), int(int32.max))
 INT64: Interval = (int(int64.min), int(int64.max))
+PYTHON: Interval = (-INT64[1], INT64[1])  # Python integers in a trace, of which each has a negative
 
 
 def fits(a: Interval, b: Interval) -> bool:
@@ -61,8 +62,8 @@ _OF_TWO: dict[str, Callable[[Interval, Interval], Interval]] = {
     "mul": _corners(lambda x, y: x * y),
     "maximum": _corners(max),
     "minimum": _corners(min),
-    "floordiv": lambda a, b: _around(_reach(a)),
-    "floormod": lambda a, b: _around(_reach(b)),
+    "floordiv": lambda a, b: _corners(lambda x, y: x // y)(a, b) if b[0] > 0 else _around(_reach(a)),
+    "floormod": lambda a, b: (0, b[1] - 1) if b[0] > 0 else _around(_reach(b)),
     "shift_left": _shifted,
     "shift_right": lambda a, b: (min(a[0], 0), max(a[1], 0)),
     "bit_and": _common_bits,
@@ -80,6 +81,13 @@ _OF_ONE: dict[str, Callable[[Interval], Interval]] = {
 }
 
 
+def outcome(name: str, given: Sequence[Interval]) -> Interval | None:
+    """The bounds of an operation's integers for those of its operands, were no type to limit them; None: not known."""
+    if name in _OF_TWO and len(given) == 2:
+        return _OF_TWO[name](given[0], given[1])
+    return _OF_ONE[name](given[0]) if name in _OF_ONE and len(given) == 1 else None
+
+
 def bounds(v: Value, known: dict[Value, Interval]) -> Interval:
     """The bounds that an integer must have, were no type to limit it; `known` keeps what was found."""
     if v not in known:
@@ -90,7 +98,7 @@ def bounds(v: Value, known: dict[Value, Interval]) -> Interval:
 def _found(v: Value, known: dict[Value, Interval]) -> Interval:
     n = v.node
     if n is None:
-        return INT32 if v.type.weak else _all(v.dtype)
+        return _type_of(v)
     name = n.op.name
     if name == "constant":
         c = n.attr("value")
@@ -99,13 +107,16 @@ def _found(v: Value, known: dict[Value, Interval]) -> Interval:
     elif name == "dim":
         return 0, INT32[1]
     elif all(i.dtype.kind in "biu" and (i.type.weak or i in known) for i in n.inputs):
-        given = [bounds(i, known) for i in n.inputs]
-        if name in _OF_TWO:
-            return _OF_TWO[name](given[0], given[1])
-        if name in _OF_ONE:
-            return _OF_ONE[name](given[0])
-    return _all(v.dtype)
+        found = outcome(name, [bounds(i, known) for i in n.inputs])
+        if found is not None:
+            return found
+    return _type_of(v)
 
 
-def _all(d: DType) -> Interval:
+def _type_of(v: Value) -> Interval:
+    return PYTHON if v.type.weak and v.dtype is int64 else all_of(v.dtype)
+
+
+def all_of(d: DType) -> Interval:
+    """Those of a type."""
     return (int(d.min), int(d.max)) if d.kind in "biu" else INT64

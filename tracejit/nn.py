@@ -1,5 +1,19 @@
-"""`tracejit.nn`: activations, losses, normalisations, under TensorFlow's names."""
+"""`tracejit.nn`: activations, losses, normalisations, convolutions and pooling, under TensorFlow's names."""
 
+from tracejit.ops.conv import (
+    atrous_conv2d,
+    atrous_conv2d_transpose,
+    conv1d,
+    conv1d_transpose,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    conv3d_transpose,
+    conv_transpose,
+    convolution,
+    depthwise_conv2d,
+    separable_conv2d,
+)
 from tracejit.ops.linalg import l2_normalize
 from tracejit.ops.math import sigmoid, softplus, tanh
 from tracejit.ops.nn import (
@@ -30,13 +44,33 @@ from tracejit.ops.nn import (
     weighted_cross_entropy_with_logits,
     zero_fraction,
 )
+from tracejit.ops.pool import (
+    avg_pool,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    depth_to_space,
+    local_response_normalization,
+    lrn,
+    max_pool,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    pool,
+    space_to_batch,
+    space_to_depth,
+)
 from tracejit.ops.random import dropout
 from tracejit.ops.select import top_k
 
 __all__ = [
-    "batch_normalization", "bias_add", "dropout", "elu", "embedding_lookup", "gelu", "huber", "in_top_k", "l2_loss",
-    "l2_normalize", "layer_normalization", "leaky_relu", "log_softmax", "mean_absolute_error", "mean_squared_error",
-    "moments", "relu", "relu6", "selu", "sigmoid", "sigmoid_cross_entropy_with_logits", "silu", "softmax",
-    "softmax_cross_entropy_with_logits", "softplus", "softsign", "sparse_softmax_cross_entropy_with_logits", "swish",
-    "tanh", "top_k", "weighted_cross_entropy_with_logits", "zero_fraction",
+    "atrous_conv2d", "atrous_conv2d_transpose", "avg_pool", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "batch_normalization", "bias_add", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose", "conv3d",
+    "conv3d_transpose", "conv_transpose", "convolution", "depth_to_space", "depthwise_conv2d", "dropout", "elu",
+    "embedding_lookup", "gelu", "huber", "in_top_k", "l2_loss", "l2_normalize", "layer_normalization", "leaky_relu",
+    "local_response_normalization", "log_softmax", "lrn", "max_pool", "max_pool1d", "max_pool2d", "max_pool3d",
+    "mean_absolute_error", "mean_squared_error", "moments", "pool", "relu", "relu6", "selu", "separable_conv2d",
+    "sigmoid", "sigmoid_cross_entropy_with_logits", "silu", "softmax", "softmax_cross_entropy_with_logits", "softplus",
+    "softsign", "space_to_batch", "space_to_depth", "sparse_softmax_cross_entropy_with_logits", "swish", "tanh",
+    "top_k", "weighted_cross_entropy_with_logits", "zero_fraction",
 ]  # fmt: skip

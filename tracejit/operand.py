@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracejit.context import context
-from tracejit.errors import ArgumentError, LeakedTensorError, ShapeError, TracedValueError, TracejitError, locate
+from tracejit.context import activity, context
+from tracejit.errors import (
+    ArgumentError,
+    LeakedTensorError,
+    Location,
+    ShapeError,
+    TracedValueError,
+    TracejitError,
+    UnsupportedError,
+    locate,
+)
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, TensorType, _by_np, as_dtype, canonical, float64, int64, show_shape, weak_kind
+from tracejit.quiet import aligned, our_memory, quietly, run_silently
 from tracejit.unconverted import refusal
 
 
@@ -79,7 +87,8 @@ class Operand:
 
     @property
     def T(self) -> Tensor:
-        return OPS["transpose"](self, perm=tuple(range(self.ndim))[::-1])
+        quick = type(self._a) is _ndarray and not activity.busy
+        return wrap(self._a.T) if quick else OPS["transpose"](self, perm=tuple(range(self.ndim))[::-1])
 
     def get_shape(self) -> TensorShape:
         return self.shape
@@ -88,6 +97,8 @@ class Operand:
     def _value(self, what: str) -> np.ndarray:
         a = self._a
         if type(a) is _ndarray:
+            if context.tapes:
+                left_to_python(self, what)
             return a
         raise _no_value(self, what)
 
@@ -98,7 +109,7 @@ class Operand:
         return v if v.ndim else v[()]
 
     def item(self) -> Any:
-        return self._value(".item()").item()
+        return self._value(".item()").item() if self._one(".item()") else None
 
     def tolist(self) -> Any:
         return self._value(".tolist()").tolist()
@@ -131,26 +142,34 @@ class Operand:
         return int(self._value("int()").item()) if self._one("int()") else 0
 
     def __complex__(self) -> complex:
-        return complex(self._value("complex()").item())
+        return complex(self._value("complex()").item()) if self._one("complex()") else 0j
 
     def __index__(self) -> int:
-        a = self._value("an index")
-        if a.ndim or a.dtype.kind not in "iu":
-            raise TypeError(f"only a 0-d integer tensor is an index, not {self.type}")
-        return int(a)
+        a = self._a
+        if len(a.shape) or a.dtype.kind not in "iu":
+            raise locate(UnsupportedError(f"only a 0-d integer tensor is an index, not {self.type}"))
+        return int(self._value("an index"))
+
+    def _several(self) -> bool:
+        """Whether it is known not to have one element."""
+        a = self._a
+        if type(a) is _ndarray:
+            return a.size != 1
+        if context.trace is None:
+            raise leaked(a)
+        return any(type(d) is int and d != 1 for d in a.shape)
 
     def _one(self, what: str) -> bool:
-        a = self._value(what)
-        if a.size != 1:
+        if self._several():
             raise locate(ShapeError(f"{what} needs one element, the tensor is {self.type}"))
         return True
 
     def __bool__(self) -> bool:
         a = self._a
-        if type(a) is not _ndarray:
+        if type(a) is not _ndarray and not self._several():
             error = _no_value(self, "bool()")
             raise locate((isinstance(error, TracedValueError) and refusal(f"a tensor {self.type}")) or error)
-        if a.size != 1:
+        if type(a) is not _ndarray or a.size != 1:
             raise locate(
                 ShapeError(f"the truth of {self.type} is ambiguous", remedy="use tj.reduce_any(x) or tj.reduce_all(x)")
             )
@@ -159,16 +178,16 @@ class Operand:
     def __len__(self) -> int:
         s = self.shape
         if not s:
-            raise TypeError("len() of a 0-d tensor")
+            raise locate(UnsupportedError(f"len() of a 0-d tensor {self.type}, which has no axes"))
         return int(s[0])
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
-            raise TypeError("iteration over a 0-d tensor")
+            raise locate(UnsupportedError(f"iteration over a 0-d tensor {self.type}, which has no axes"))
         return (self[i] for i in range(len(self)))
 
     def __hash__(self) -> int:
-        _steers(self)
+        only_known(self, "hash()")
         return id(self) >> 4
 
     def __str__(self) -> str:
@@ -180,9 +199,9 @@ class Operand:
         if not spec:
             _steers(self)
             return str(self) if type(self._a) is Value or context.trace is not None else str(self._a)
+        if self._several():
+            raise locate(UnsupportedError(f"format {spec!r} needs one element, the tensor is {self.type}"))
         a = self._value(f"format {spec!r}")
-        if a.size != 1:
-            raise TypeError(f"format {spec!r} needs one element, the tensor is {self.type}")
         return format(a.item(), spec)
 
     def __copy__(self) -> Operand:
@@ -280,7 +299,7 @@ def _through_numpy(name: str, f: Callable[..., Any], args: tuple, kwargs: dict) 
     if any(isinstance(x, Operand) for x in (out if type(out) is tuple else (out,))):
         raise _written(name)
     try:
-        with _our_memory():
+        with our_memory():
             r = f(*[plain(x) for x in args], **{k: plain(v) for k, v in kwargs.items()})
     except ValueError as e:
         ours = "read-only" in str(e) and all(x.flags.writeable for x in given)
@@ -303,7 +322,8 @@ def _written(name: str) -> TracejitError:
 class Tensor(Operand):
     """An array that never changes: eager, with its values, or traced, standing for a value of a graph.
 
-    Made by `tj.constant`, `tj.zeros` and the like, never by calling the class.
+    Made by `tj.constant`, `tj.zeros` and the like, never by calling the class. The buffer protocol (`memoryview(x)`) is
+    there from Python 3.12 on, the first in which Python code can offer it; in 3.11 write `memoryview(x.numpy())`.
     """
 
     __slots__ = ()
@@ -324,14 +344,19 @@ class Tensor(Operand):
     def __repr__(self) -> str:
         a = self._a
         if type(a) is Value:
-            return f"tj.Tensor(<traced>, shape={show_shape(a.shape)}, dtype={a.dtype.name})"
+            return f"tj.Tensor(<traced>, shape={show_shape(a.shape, sizes=False)}, dtype={a.dtype.name})"
         return f"tj.Tensor({a!s}, shape={a.shape}, dtype={self.dtype.name})"  # format() would widen 0-d float32
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise TypeError(
-            "'tracejit.Tensor' object does not support item assignment; "
-            "keep what changes in a tj.Variable: v[key].assign(value)"
+        raise locate(
+            UnsupportedError(
+                f"'tracejit.Tensor' object does not support item assignment (it is {self.type})",
+                remedy="keep what changes in a tj.Variable: v[key].assign(value); or tj.tensor_scatter_nd_update",
+            )
         )
+
+    def __delitem__(self, key: Any) -> None:
+        raise locate(UnsupportedError(f"'tracejit.Tensor' object does not support item deletion (it is {self.type})"))
 
     def __reduce__(self) -> tuple[Any, tuple[np.ndarray]]:
         return _restored, (self._value("pickling"),)
@@ -359,13 +384,20 @@ def wrap(a: Any) -> Tensor:
     return t
 
 
+def left_to_python(x: Operand, what: str) -> None:
+    """Tapes are told that Python or NumPy reads a value: no gradient flows through what they compute from it."""
+    for tape in context.tapes:
+        if hasattr(tape, "leave"):
+            tape.leave(x, what)
+
+
 def _no_value(x: Operand, what: str) -> TracejitError:
     a = x._a
     if context.trace is not None:
         context.trace.need_value(a)
-    made = f"; it was made at {a.node.loc}" if a.node is not None and a.node.loc else " (an argument)"
     if context.trace is None:
         return leaked(a)
+    made = _source(a, lambda loc: f"; it was made at {loc}")
     return locate(
         TracedValueError(
             f"{what} asks for the value of a traced tensor {a.type}, which is known only when the function runs{made}",
@@ -381,12 +413,29 @@ def _steers(x: Operand) -> None:
         context.trace.need_value(a)
 
 
+def only_known(x: Operand, what: str) -> None:
+    """The same, where nothing else will do."""
+    _steers(x)
+    a = x._a
+    if type(a) is Value and a.type.weak and context.trace is not None:
+        raise _no_value(x, what)
+
+
+def _source(v: Value, at: Callable[[Location], str]) -> str:
+    """Where a traced tensor comes from: what it stands for, or the line that made it."""
+    n = v.node
+    if n is not None and n.op.name == "cast" and n.inputs[0].origin is not None and v.type.weak:
+        v = n.inputs[0]  # a Python integer
+    if v.origin is not None:
+        return f"; it is {v.origin()}"
+    return at(n.loc) if n is not None and n.loc is not None else " (an argument)"
+
+
 def leaked(v: Value) -> TracejitError:
-    loc = v.node.loc if v.node is not None else None
-    line = f" made at {loc.show()[0].strip()}" if loc else " (an argument of the traced function)"
+    line = _source(v, lambda loc: f"; made at {loc.show()[0].strip()}")
     return locate(
         LeakedTensorError(
-            f"a traced tensor {v.type} is used after its trace has ended;{line}",
+            f"a traced tensor {v.type} is used after its trace has ended{line}",
             remedy="return it from the function instead of storing it outside",
         )
     )
@@ -400,43 +449,3 @@ def _weak_of(x: Any) -> str | None:
 
 
 _WIDEST = {"b": as_dtype("bool"), "i": int64, "f": float64, "c": as_dtype("complex128")}
-
-# np.errstate costs four times what a small np.add does; a context that holds its setting costs a tenth of it
-_silent = contextvars.Context()
-_silent.run(lambda: np.errstate(all="ignore").__enter__())
-run_silently = _silent.run
-
-
-def quietly(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call `f` without NumPy's warnings of overflow, division by zero and the like."""
-    try:
-        return run_silently(f, *args, **kwargs)
-    except RuntimeError:  # another thread, or a finalizer in this one, is in that context
-        return _silent.copy().run(f, *args, **kwargs)
-
-
-# --- memory --------------------------------------------------------------------------------------------------------
-ALIGNMENT = 64
-
-
-def memory_handler() -> list[tuple[contextvars.ContextVar[Any], Any]]:
-    """Where NumPy keeps its memory handler and the handler that the ops' calls of it have, if that is one of ours."""
-    return [(var, value) for var, value in _silent.items() if var.name == "current_allocator"]
-
-
-@contextlib.contextmanager
-def _our_memory() -> Iterator[None]:
-    """What NumPy makes meanwhile lies where our own calls of it put their results."""
-    tokens = [(var, var.set(value)) for var, value in memory_handler()]
-    try:
-        yield
-    finally:
-        for var, token in tokens:
-            var.reset(token)
-
-
-def aligned(a: np.ndarray) -> np.ndarray:
-    """An array of an element type of ours that begins where the memory of tensors begins: itself, or a copy."""
-    a = quietly(canonical, a)
-    begins = a.__array_interface__["data"][0] % ALIGNMENT == 0
-    return a if begins else quietly(np.array, a, order="K", copy=True)  # type: ignore[no-any-return]

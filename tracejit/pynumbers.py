@@ -6,7 +6,7 @@ from typing import Any
 
 from tracejit.context import context
 from tracejit.errors import DivisionError, locate
-from tracejit.intervals import INT64, bounds, fits
+from tracejit.intervals import PYTHON, bounds, fits
 from tracejit.ir.dim import Dim
 from tracejit.ir.hooks import Hooks
 from tracejit.ir.op import OPS, Op
@@ -100,15 +100,44 @@ def _compare(name: str, x: Any, y: Any) -> Any:
 
 def _has_room(trace: Trace, op: Op, values: tuple, out: Any) -> None:
     """Python's integers are as large as they need to be; those of a trace that may grow beyond int64 are checked."""
-    if fits(bounds(out._a, trace.bounds), INT64):
+    if fits(bounds(out._a, trace.bounds), PYTHON):
         return
-    trace.bounds[out._a] = -INT64[1], INT64[1]
-    if op.name == "shift_left":  # by more than 62 bits anything but 0 leaves
+    trace.bounds[out._a] = PYTHON
+    ok = _within(trace, op, values)
+    if ok is None and op.name == "shift_left":  # by more than 62 bits anything but 0 leaves
         ok = OPS["logical_and"](_compare("less", values[1], 63), _compare("equal", out >> values[1], values[0]))
-    else:
+    elif op.name.startswith("bit_"):  # only the integer that has no negative is too far
+        ok = _compare("greater_equal", out, PYTHON[0])
+    elif ok is None:
         size = OPS["abs"](OPS[op.name](*[OPS["cast"](x, dtype=float64) for x in values]))
-        ok = OPS["less"](size, 2.0**63)
-    trace.require(ok._a, values[0]._a, f"{op.name} of the Python integer {{}} exceeds int64")
+        ok = OPS["less"](size, 2.0**63 if op.name in ("add", "sub") else _NEAR)
+    trace.require(ok._a, trace.value(values[0]), f"{op.name} of the Python integer {{}} exceeds int64")
+
+
+_NEAR = 2.0**63 - 2.0**18  # below which products and powers are, however their factors were rounded
+
+
+def _within(trace: Trace, op: Op, values: tuple) -> Any:
+    """Whether an operand is in the range in which the result is an int64, where the other one is known; else None."""
+    if op.name not in ("add", "sub", "mul"):
+        return None
+    low, high = PYTHON
+    (a, b), (c, d) = (bounds(trace.value(v), trace.bounds) for v in values)
+    k = 0 if c == d else 1
+    if k == 1 and a != b:
+        return None
+    n = a if k else c
+    if op.name == "mul":
+        low, high = -(high // abs(n)), high // abs(n)  # by 0 there is always room
+    elif op.name == "add":
+        low, high = low - n, high - n
+    else:
+        low, high = (n - high, n - low) if k else (low + n, high + n)
+    ok = _compare("greater_equal", values[k], low) if low > PYTHON[0] else None
+    if high < PYTHON[1]:
+        below = _compare("less_equal", values[k], high)
+        ok = below if ok is None else OPS["logical_and"](ok, below)
+    return ok
 
 
 def _require(trace: Trace, ok: Any, message: str, error: str = "DivisionError") -> None:

@@ -8,9 +8,22 @@ from typing import Any
 from tracejit.context import activity, context
 from tracejit.conversion import _fits, _floating, _strong, common_dtype, convert, convert_unharmed, strong, to_array
 from tracejit.errors import ArgumentError, DTypeError, OutOfRangeError, TracejitError, locate
+from tracejit.intervals import all_of, bounds
+from tracejit.intervals import fits as within
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import DType, TensorType, as_dtype, float32, int32, int64, weak_kind
+from tracejit.ir.types import (
+    DType,
+    TensorType,
+    _by_np,
+    as_dtype,
+    float32,
+    int32,
+    int64,
+    promote,
+    uint64,
+    weak_kind,
+)
 from tracejit.operand import (
     _WIDEST,
     NUMPY_FUNCTIONS,
@@ -23,6 +36,7 @@ from tracejit.operand import (
     _steers,
     _weak_of,
     leaked,
+    only_known,
     quietly,
     run_silently,
     wrap,
@@ -71,7 +85,7 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
         if op.name == "mul" and any(type(x) in (list, tuple) for x in inputs):
             for x in inputs:  # `[x] * n` repeats the list
                 if isinstance(x, Operand):
-                    _steers(x)
+                    only_known(x, "the repetition of a list")
         head: tuple = ()
         rest = inputs
         if mode == "select":
@@ -80,8 +94,8 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
         d, weak = common_dtype(rest)
         if mode == "float":
             d = _floating(d, weak)
-        if op.result == "bool" and d.kind in "iu" and any(type(x) is int and not _fits(x, d) for x in rest):
-            d, rest = _beyond(d, rest)
+        if op.result == "bool" and d.kind in "iu":
+            d, rest = _exactly(d, rest)
         if weak and d.kind == "i" and op.name == "pow" and not (type(inputs[1]) is int and inputs[1] >= 0):
             for x in (x for x in inputs if isinstance(x, Operand)):
                 _steers(x)  # Python's n ** -1 is no integer
@@ -110,6 +124,44 @@ def _bring(x: Any, d: DType, weak: bool) -> Operand:
     return convert(x, d)
 
 
+def _exactly(d: DType, xs: tuple) -> tuple[DType, tuple]:
+    """Operands of a comparison with Python integers, none of which is narrowed."""
+    if any(type(x) is int and not _fits(x, d) for x in xs):
+        return _beyond(d, xs)
+    trace: Any = context.trace
+    if d.bits < 64 and trace is not None:
+        weak = [x._a for x in xs if isinstance(x, Operand) and type(x._a) is Value and x._a.type.weak]
+        if any(v.dtype.kind == "i" and not within(bounds(v, trace.bounds), all_of(d)) for v in weak):
+            return int64, xs
+    return d, xs
+
+
+def _signs_differ(xs: tuple) -> bool:
+    """Whether integers with a sign are compared with uint64: no integer type holds both."""
+    if len(xs) != 2:
+        return False
+    a, b = (_strong(x) for x in xs)
+    if a is uint64:
+        return b.kind == "i" if b is not None else _is_integer(xs[1])
+    return b is uint64 and (a.kind == "i" if a is not None else _is_integer(xs[0]))
+
+
+def _is_integer(x: Any) -> bool:
+    """Whether an operand is a Python integer that a trace takes."""
+    return isinstance(x, Operand) and type(x._a) is Value and x._a.dtype.kind == "i"
+
+
+def _compare_signs(op: Op, xs: tuple) -> Any:
+    """The comparison by parts: a negative number is less than any without a sign, others are compared as uint64."""
+    k = 0 if _strong(xs[1]) is uint64 else 1
+    x = OPS["cast"](xs[k], dtype=int64)
+    pair = [xs[0], xs[1]]
+    pair[k] = OPS["cast"](x, dtype=uint64)
+    if op.name in ("not_equal", *(("less", "less_equal") if k == 0 else ("greater", "greater_equal"))):
+        return OPS["logical_or"](OPS["less"](x, 0), Op.door(op, tuple(pair), {}))
+    return OPS["logical_and"](OPS["greater_equal"](x, 0), Op.door(op, tuple(pair), {}))
+
+
 def _beyond(d: DType, xs: tuple) -> tuple[DType, tuple]:
     """Operands of a comparison with Python integers outside the dtype's range, which are as good as infinite."""
     if all(type(x) is int for x in xs):
@@ -120,32 +172,71 @@ def _beyond(d: DType, xs: tuple) -> tuple[DType, tuple]:
 
 
 def _at_once(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
-    """The result where the operands are eager tensors that need no conversion, None otherwise and after an error."""
-    arrays = []
+    """The result where the operands are eager and easily brought together, None otherwise and after an error."""
+    arrays: list[Any] = []
+    foreign = False
     for x in inputs:
-        if type(x) is not Tensor and type(x) is not Variable:
-            return None
-        a = x._a
-        if type(a) is not _ndarray:
-            return None
-        arrays.append(a)
-    if op.kinds and arrays and arrays[-1].dtype.kind not in op.kinds:
-        return None
-    mode = op.promote
-    if mode != "none":
-        d = arrays[-1].dtype
-        for a in arrays[1 if mode == "select" else 0 : -1]:
-            if a.dtype is not d:
+        if type(x) is Tensor or type(x) is Variable:
+            x = x._a
+            if type(x) is not _ndarray:
                 return None
-        if (mode == "float" and d.kind not in "fc") or (mode == "select" and arrays[0].dtype.kind != "b"):
-            return None
-    elif op.dtypes == "b" and arrays[0].dtype.kind != "b":
-        return None
+        else:
+            foreign = True
+        arrays.append(x)
+    mode = op.promote
     try:
+        if mode != "none":
+            head = 1 if mode == "select" else 0
+            if foreign or _differ(arrays, head) or (mode == "float" and arrays[-1].dtype.kind not in "fc"):
+                if (foreign and len(arrays) == 1) or not _brought_together(op, arrays, head):
+                    return None
+            if head and (type(arrays[0]) is not _ndarray or arrays[0].dtype.kind != "b"):
+                return None
+        elif foreign or (op.dtypes == "b" and arrays[0].dtype.kind != "b"):
+            return None
+        if op.kinds and arrays and arrays[-1].dtype.kind not in op.kinds:
+            return None
         r = run_silently(op.numpy, *arrays, **attrs)
     except Exception:
         return None
     return tuple([wrap(y) for y in r]) if type(r) is tuple else wrap(r)
+
+
+def _differ(arrays: list[Any], head: int) -> bool:
+    d = arrays[-1].dtype
+    for a in arrays[head:-1]:
+        if a.dtype is not d:
+            return True
+    return False
+
+
+def _brought_together(op: Op, xs: list[Any], head: int) -> bool:
+    """Put arrays of one dtype in the place of arrays, some perhaps the user's own, and Python numbers, which give way;
+    the first `head` stay as they are. False where there is more to it.
+    """
+    d: DType | None = None
+    for x in xs[head:]:
+        if type(x) is _ndarray:
+            own = _by_np.get(x.dtype)
+            if own is None or own.np is not x.dtype or (own is uint64 and op.result == "bool"):
+                return False
+            d = own if d is None else promote(d, own)
+        elif type(x) is not int and type(x) is not float:
+            return False
+    if d is None:
+        return False
+    for x in xs[head:]:
+        if type(x) is not _ndarray and d.kind not in ("iuf" if type(x) is int else "f"):
+            return False
+    if op.promote == "float":
+        d = _floating(d, False)
+    for i in range(head, len(xs)):
+        x = xs[i]
+        if type(x) is not _ndarray:
+            xs[i] = run_silently(_asarray, x, d.np)
+        elif x.dtype is not d.np:
+            xs[i] = run_silently(x.astype, d.np)
+    return True
 
 
 # Called, perhaps more than once, when some operation has been used a few hundred times.
@@ -167,9 +258,13 @@ def door(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
         if _calls <= 0:
             _calls = WARM
             warm()
+        if op.native is not None and not attrs and (out := op.native(*inputs)) is not NotImplemented:
+            return out
         out = _at_once(op, inputs, attrs)
         if out is not None:
             return out
+    if op.result == "bool" and op.promote == "common" and _signs_differ(inputs):
+        return _compare_signs(op, inputs)
     keys, values = _prepare(op, inputs)
     trace = context.trace
     out = _eager(op, values, attrs) if trace is None else trace.evaluate(op, values, attrs)
@@ -207,8 +302,8 @@ def check(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Any:
         return op.infer(*types, **attrs)
     except TracejitError as e:
         shown = ", ".join(map(str, types))
-        if not e.message.startswith(op.name):
-            e.message = f"{op.name}({shown}): {e.message}"
+        if not e.where and not e.call:
+            e.call = f"{op.name}({shown})"
         raise locate(e)  # noqa: B904
 
 
@@ -219,8 +314,9 @@ def _explained(op: Op, values: Sequence[Tensor], attrs: dict[str, Any], error: E
     except TracejitError as e:
         return e
     shown = ", ".join(str(v.type) for v in values)
-    kind = OutOfRangeError if isinstance(error, IndexError) else ArgumentError
-    return locate(kind(f"{op.name}({shown}): {error}"))
+    explained = (OutOfRangeError if isinstance(error, IndexError) else ArgumentError)(str(error))
+    explained.call = f"{op.name}({shown})"
+    return locate(explained)
 
 
 def is_tensor(x: Any) -> bool:

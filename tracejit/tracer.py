@@ -11,24 +11,28 @@ import numpy as np
 
 from tracejit import tree
 from tracejit.arguments import Default, Kind, TensorSpec
-from tracejit.autograph import places, reads
+from tracejit.autograph import growing, places, reads
 from tracejit.autograph.attempts import MadeHere, Memory, MovingPlaces
 from tracejit.autograph.effects import Effects
 from tracejit.autograph.failures import result_of
 from tracejit.autograph.recorder import Recorder
+from tracejit.autograph.returned import Made, Returned, any_holds_traced, holds_traced
 from tracejit.autograph.values import Optional
 from tracejit.born import give_birth
 from tracejit.concrete import Executable, Leaf, Parts, parts_of
 from tracejit.context import tracing
-from tracejit.errors import without_frames
+from tracejit.errors import TracedValueError, defined, definition, locate, without_frames
+from tracejit.fitting import Taken
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, float64, int32, int64
 from tracejit.ops.found import checked_later, refuse_found
+from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.guards import Guards
 from tracejit.runtime.records import Constant, Returns
+from tracejit.symbols import axes_of, sizes_of, symbols_of
 from tracejit.tensor import Operand, Tensor, Variable, convert, strong
 from tracejit.tracing import NeedStatic, Trace
 
@@ -47,8 +51,11 @@ class _Perhaps:
 def _rebuilt(structure: tree.Structure, outputs: list[Any], tensors: Iterable[Tensor]) -> Any:
     """A nest from its leaves, where the tensors are marked."""
     it = iter(tensors)
+    made: dict[int, Any] = {}  # an object that stands in several places is one
 
     def one(o: Any) -> Any:
+        if type(o) is Made:
+            return o.fill([next(it) for _ in range(o.count)], made)
         if type(o) is not _Perhaps:
             return next(it) if o is _OUT else o
         there = bool(next(it))
@@ -58,7 +65,7 @@ def _rebuilt(structure: tree.Structure, outputs: list[Any], tensors: Iterable[Te
     return tree.unflatten(structure, [one(o) for o in outputs])
 
 
-class Concrete:
+class Concrete(NativeCallable):
     """One trace of a function: its graph, ready to run for the sizes that fit it."""
 
     def __init__(
@@ -75,12 +82,14 @@ class Concrete:
         self.effects: Effects | None = None  # what follows each call
         self.once = False  # whether it makes Variables that outlive the call, and is for that call alone
         self.forward: Any = None  # how it runs while tapes listen
+        self.owner: tuple[Any, ...] = ()  # the object, if it is given out as its method
+        self.taken: Taken
 
     # --- results ------------------------------------------------------------------------------------------------------
     def _returns(self) -> Returns:
         items: list[int | Constant] = []
         k = 0
-        if any(type(o) is _Perhaps for o in self.outputs):
+        if any(type(o) in (_Perhaps, Made) for o in self.outputs):
             every = range(self.parts.outputs)
             return Returns("call", list(every), functools.partial(_rebuilt, self.structure, self.outputs))
         for o in self.outputs:
@@ -106,25 +115,18 @@ class Concrete:
     # --- fitting ------------------------------------------------------------------------------------------------------
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
         """The sizes of the symbols for these argument shapes, None if they do not fit."""
-        sizes: dict[str, int] = {}
-        for pattern, shape in zip(self.shapes, shapes, strict=True):
-            for p, d in zip(pattern, shape, strict=True):
-                if isinstance(p, Dim):
-                    (name,) = p.symbols
-                    if sizes.setdefault(name, d) != d or d < 2:
-                        return None
-                elif p != d:
-                    return None
-        for relation, dim, answer in self.guards:
-            n = dim.evaluate(sizes)
-            holds = {"==": n == 0, "<": n < 0, "<=": n <= 0, ">": n > 0, ">=": n >= 0}[relation]
-            if holds != answer:
-                return None
-        return sizes
+        return sizes_of(self.shapes, self.guards, shapes)
 
     def still_holds(self) -> bool:
         """Whether what was read outside the arguments is as it was."""
         return (self.reads is None or self.reads.hold()) and (self.effects is None or self.effects.fit())
+
+    def owned_by(self, owner: tuple[Any, ...]) -> Concrete:
+        """The same as a method of the object, which it holds, as the trace does not."""
+        given = Concrete.__new__(Concrete)
+        given.__dict__.update(self.__dict__)
+        given.owner = owner
+        return given
 
     def is_open(self, specs: Sequence[TensorSpec | None]) -> bool:
         """Whether the sizes that the specs leave open are symbols here."""
@@ -148,21 +150,39 @@ class Concrete:
     trainable_variables = property(lambda self: tuple(v for v in self.variables if v.trainable))
 
     @without_frames
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+        """A call that no plan of this trace takes at once: its arguments are looked at one by one."""
+        if kwargs or self.owner or not self.taken.fits_at_once(args):
+            args, kwargs = self.taken.fitted((*self.owner, *args), kwargs)
+        out = self.function(*args, **kwargs)
+        if not self.owner:
+            mine = self.executable.plans.values()
+            known = [ready for plan, ready in self.function.remembered() if any(plan is p for p in mine)]
+            if any(p not in self.plans for p in known):
+                self.set_plans(known)
+        return out
 
     def __repr__(self) -> str:
         return f"<ConcreteFunction {self.function.__name__}({', '.join(map(repr, self.kinds))})>"
 
 
+class OtherSizes(Exception):
+    """What the function decided about sizes that the call does not have does not hold for those that it has."""
+
+
 def trace_once(
-    function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], reason: str
-) -> Concrete:
-    """Run the Python function with a trace in the place of NumPy, for arguments of these kinds and shapes."""
+    function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], shapes: list[tuple], reason: str,
+    open_by: str,
+) -> Concrete:  # fmt: skip
+    """Run the Python function with a trace in the place of NumPy, for arguments of these kinds and shapes.
+
+    `open_by` says what leaves sizes open, so that Python cannot ask for them; "" where a trace for one size may follow.
+    Raises `OtherSizes` where the trace would not hold for the shapes that the call has.
+    """
     memory: Memory = function.memories.setdefault((structure, kinds), Memory())
     while True:
         try:
-            return _attempt(function, leaves, structure, kinds, patterns, reason, memory)
+            return _attempt(function, leaves, structure, kinds, patterns, shapes, reason, memory, open_by)
         except (MovingPlaces, MadeHere) as e:
             memory.learn(e)
         except NeedStatic as need:
@@ -171,29 +191,41 @@ def trace_once(
 
 
 def _attempt(
-    function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], reason: str, memory: Memory
-) -> Concrete:
+    function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], shapes: list[tuple], reason: str,
+    memory: Memory, open_by: str,
+) -> Concrete:  # fmt: skip
     t0 = time.perf_counter()
-    trace = Trace()
-    infos, flat = _parameters(trace, leaves, kinds, patterns)
+    trace, fitting = Trace(), Taken(function.__name__, function._arguments, structure, kinds, patterns)
+    trace.about = functools.partial(defined, function.__name__, getattr(function.python_function, "__code__", None))
+    infos, flat = _parameters(trace, leaves, kinds, patterns, fitting)
     args, kwargs = tree.unflatten(structure, flat)
     guards: list[tuple[str, Dim, bool]] = []
-    before = hooks.decision, hooks.freeze
+    before = hooks.decision, hooks.freeze, hooks.sizes, hooks.open
 
     def decided(relation: str, d: Dim, zero: int, answer: bool) -> None:
         if not checked_later(relation, d, answer):
             guards.append((relation, d, answer))
 
-    hooks.decision, hooks.freeze = decided, _frozen
+    hooks.decision, hooks.freeze = decided, functools.partial(_frozen, open_by, fitting, kinds, patterns)
+    hooks.open = symbols_of(patterns) if open_by else frozenset()
+    hooks.sizes = None if hooks.examples else sizes_of(patterns, (), shapes)
     recorder = Recorder(trace, memory, (args, kwargs))
     try:
         with tracing(trace), reads.recorded() as log, places.heard(recorder, recorder.log):
             recorder.begin()
             if not function.autograph:
                 reads.function(getattr(function.python_function, "__func__", function.python_function))
-            leaves_out, out = tree.flatten(reads.whole(result_of(function.traced_function(), args, kwargs)))
-            results, outputs = _results(trace, leaves_out)
-            effects, taken = recorder.finish()
+            given_back = growing.results(result_of(function.traced_function(), args, kwargs))
+            leaves_out, out = tree.flatten(reads.whole(given_back))
+            del given_back  # which would be another who holds it
+            effects, taken = recorder.finish(leaves_out if any_holds_traced(leaves_out) else [])
+            returned = None
+            if any_holds_traced(leaves_out):
+                code = getattr(function.python_function, "__code__", None)
+                returned = Returned(trace, leaves_out, recorder.arguments, code and definition(code))
+            results, outputs = _results(trace, leaves_out, returned)
+            if sizes_of(patterns, guards, shapes) is None:
+                raise OtherSizes
             if recorder.kept_variables:
                 given = [x for x, i in zip(leaves, infos, strict=True) if i.kind in ("tensor", "scalar")]
                 arrays = [x._a if type(x) is Tensor else np.asarray(x) for x in given]
@@ -201,11 +233,12 @@ def _attempt(
                 memory.count_births()
     finally:
         recorder.restore()
-        hooks.decision, hooks.freeze = before
+        hooks.decision, hooks.freeze, hooks.sizes, hooks.open = before
     written = [trace.value(trace.env[id(v)]) for v in trace.written()]
     results += taken
     parts = parts_of(trace, infos, trace.builder.finish(function.__name__, [*results, *written]), len(results))
     made = Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
+    made.taken = fitting
     del args, kwargs  # objects made for this trace: what was read from them is no guard
     made.reads = log.finish([x.value.get for x in infos if x.value is not None and x.value.weak])
     if effects is not None:
@@ -214,12 +247,24 @@ def _attempt(
     return made
 
 
-def _frozen(d: Dim) -> int:
+def _frozen(open_by: str, fitting: Taken, kinds: tuple[Kind, ...], patterns: list[tuple], d: Dim) -> int:
+    """Python needs a size as a number: the next trace is for that number, unless all of them are to have one."""
     refuse_found(d)
-    raise NeedStatic(set(), d.symbols)
+    if not d.symbols & hooks.open:
+        raise NeedStatic(set(), d.symbols)
+    tensors = [fitting.told(i) for i, kind in enumerate(kinds) if kind.kind == "tensor"]
+    axes = [f"axis {j} of {tensors[k]}" for k, j in axes_of(patterns, d.symbols & hooks.open)]
+    raise locate(
+        TracedValueError(
+            f"Python needs the value of a size that {open_by} leaves open: {', '.join(axes)}",
+            remedy="give that size a number there, or do with tensor operations what needs it (tj.range in loops)",
+        )
+    )
 
 
-def _parameters(trace: Trace, leaves: list, kinds: tuple, patterns: list[tuple]) -> tuple[list[Leaf], list[Any]]:
+def _parameters(
+    trace: Trace, leaves: list, kinds: tuple, patterns: list[tuple], fitting: Taken
+) -> tuple[list[Leaf], list[Any]]:
     """What the argument leaves are in the trace: parameters for tensors and numbers, else the objects themselves."""
     infos: list[Leaf] = []
     args: list[Any] = []
@@ -227,11 +272,12 @@ def _parameters(trace: Trace, leaves: list, kinds: tuple, patterns: list[tuple])
     for i, (x, kind) in enumerate(zip(leaves, kinds, strict=True)):
         if kind.kind == "tensor":
             a = x._a if type(x) is Tensor else np.asarray(x)
-            args.append(trace.param(TensorType(as_dtype(a.dtype), patterns[k])))
+            args.append(trace.param(TensorType(as_dtype(a.dtype), patterns[k]), functools.partial(fitting.told, i)))
             infos.append(Leaf("tensor", k))
             k += 1
         elif kind.kind == "scalar":
-            t = trace.param(TensorType(float64 if type(x) is float else int32, (), True))
+            number = TensorType(float64 if type(x) is float else int32, (), True)
+            t = trace.param(number, functools.partial(fitting.told, i))
             trace.scalars[t._a] = i
             infos.append(Leaf("scalar", k, type(x)))
             # arithmetic among Python integers must not overflow where Python's does not
@@ -244,7 +290,7 @@ def _parameters(trace: Trace, leaves: list, kinds: tuple, patterns: list[tuple])
     return infos, args
 
 
-def _results(trace: Trace, leaves: list) -> tuple[list[Value], list[Any]]:
+def _results(trace: Trace, leaves: list, returned: Returned | None) -> tuple[list[Value], list[Any]]:
     """The graph's results, and the leaves of what the function returned with a mark in the place of each."""
     results: list[Value] = []
 
@@ -256,7 +302,11 @@ def _results(trace: Trace, leaves: list) -> tuple[list[Value], list[Any]]:
         if isinstance(x, Dim):
             x = convert(x)
         if not isinstance(x, Operand):
-            return x
+            if returned is None or not holds_traced(x):
+                return x
+            made, values = returned.leaf(x)
+            results.extend(values)
+            return made
         results.append(trace.value(strong(x if type(x) is Tensor else trace.read(x))))  # type: ignore[arg-type]
         return _OUT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 
 from tracejit import context as _context
 from tracejit.context import context
-from tracejit.errors import ControlFlowError, locate
+from tracejit.errors import Abandoned, ControlFlowError, locate
 from tracejit.identity import IdentityMap
 from tracejit.intervals import INT32, Interval, bounds, fits
 from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Value, freeze
+from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64
 from tracejit.tensor import Operand, Tensor, Variable, check, leaked, wrap
@@ -36,10 +39,11 @@ dim = Op(
 )
 
 unborn: IdentityMap[None] = IdentityMap()  # Variables made in traces that have no value of their own yet
+streams: IdentityMap[None] = IdentityMap()  # Variables that random generators keep their states in
 SMALL = 16  # elements up to which a captured array becomes part of the graph
 
 
-class NeedStatic(BaseException):
+class NeedStatic(Abandoned):
     """Raised inside a trace when Python needs the value of a number that was an input, or of a symbolic size."""
 
     def __init__(self, params: set[int], symbols: set[str]) -> None:
@@ -56,18 +60,27 @@ class Trace:
     def __init__(self, parent: Trace | None = None, at_birth: Callable[..., Any] | None = None) -> None:
         self.builder = Builder(at_birth)
         self.captures: dict[int, tuple[Any, Tensor]] = {}
+        self.constants: dict[int, tuple[Tensor, Tensor]] = {}  # tensors from outside that are constants here
         self.reads: dict[int, tuple[Variable, Tensor]] = {}
         self.env: dict[int, Tensor] = {}
         self.made: dict[int, tuple[Variable, Tensor]] = {}  # Variables that the function makes, with their first values
         self.parent = parent
+        self.about: Callable[[], str] | None = parent.about if parent is not None else None  # the function, for errors
         self.heard = False  # whether tapes listen outside, to which a constant in here would be nothing
         self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
+        self.notes: dict[str, None] = {}  # what `explain` says of the dtypes of branches and loops
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers
+        self.stacked: dict[Value, Tensor] = {}  # what loops have added to lists of which the rows were then taken
+        self.keeping: dict[Any, Any] = {}  # loops that are gone through again for gradients, keeping their states
 
     # --- values -------------------------------------------------------------------------------------------------
-    def param(self, type: TensorType) -> Tensor:
-        return wrap(self.builder.param(type))
+    def param(self, type: TensorType, what: str | Callable[[], str] = "a value of a branch, a loop or a row") -> Tensor:
+        """A new parameter; `what` says to users what it stands for."""
+        return wrap(self.builder.param(type, self.origin(what)))
+
+    def origin(self, what: str | Callable[[], str]) -> Callable[[], str] | None:
+        return None if self.about is None else functools.partial(_origin, what, self.about)
 
     def emit(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs = ()) -> Tensor:
         return wrap(self.builder.emit(op, inputs, attrs)[0])
@@ -80,10 +93,26 @@ class Trace:
                 return a
             if not self.within(a.scope):
                 raise leaked(a)
-            return self.capture(t, a, a.type)
-        if a.size <= SMALL and not (self.heard and a.dtype.kind in "fc"):
-            return self.emit(constant, (), (("value", Const(a)),))._a
-        return self.capture(t, a, TensorType(as_dtype(a.dtype), a.shape))
+            p = self.capture(t, t if self.heard else a, a.type)
+            if a.type.weak and self.parent is not None:
+                self.bounds.setdefault(p, self.parent.known_bounds(a))
+            return p
+        differs = a.dtype.kind in "fc"  # tapes tell tensors apart whose values are one
+        if a.size <= SMALL and not (self.heard and differs):
+            return self._constant(t, a) if differs else self.emit(constant, (), (("value", Const(a)),))._a
+        return self.capture(t, t if differs else a, TensorType(as_dtype(a.dtype), a.shape))
+
+    def _constant(self, t: Tensor, a: np.ndarray) -> Value:
+        """A tensor from outside as a constant that knows which tensor it is, so that tapes outside can ask for it."""
+        if id(t) not in self.constants:
+            self.constants[id(t)] = (t, self.emit(constant, (), (("value", Const(a, owner=t)),)))
+        return self.constants[id(t)][1]._a
+
+    def known_bounds(self, v: Value) -> Interval:
+        """Of a Python integer of this trace, or of one around it."""
+        if v.scope == self.builder.scope or self.parent is None:
+            return bounds(v, self.bounds)
+        return self.parent.known_bounds(v)
 
     def within(self, scope: int) -> bool:
         """Whether a scope belongs to a trace around this one."""
@@ -96,7 +125,7 @@ class Trace:
 
     def capture(self, owner: Any, key: Any, type: TensorType) -> Value:
         if id(key) not in self.captures:
-            self.captures[id(key)] = (owner, self.param(type))
+            self.captures[id(key)] = (owner, self.param(type, "a tensor or array from outside"))
         return self.captures[id(key)][1]._a
 
     def lift(self, a: np.ndarray, original: Any) -> Tensor:
@@ -125,6 +154,8 @@ class Trace:
                     return
                 found.add(self.scalars[x])
             elif x.node.op is dim:
+                if symbols_in(x.node.attr("size")) or x.node.attr("size").symbols & hooks.open:
+                    return  # which only the program finds out
                 symbols |= x.node.attr("size").symbols
             elif not x.node.pure:
                 return
@@ -171,7 +202,7 @@ class Trace:
         if k not in self.env:
             if v in unborn:
                 self._refuse_unborn(k)
-            t = self.param(TensorType(as_dtype(v._a.dtype), v._a.shape))
+            t = self.param(TensorType(as_dtype(v._a.dtype), v._a.shape), f"the value of the Variable {v.name!r}")
             self.reads[k] = (v, t)
             self.env[k] = t
         return self.env[k]
@@ -184,7 +215,7 @@ class Trace:
         # a tensor of its own, which tapes know as the Variable's, and which a gradient of the graph takes for one
         floating = v.dtype.kind in "fc"
         first = (self.reads.get(id(v)) or self.made[id(v)])[1]
-        self.env[id(v)] = self.emit(_op("assigned"), (x._a, first._a)) if floating else wrap(x._a)
+        self.env[id(v)] = self.emit(_op("assigned"), (self.value(x), first._a)) if floating else wrap(x._a)
 
     def make(self, v: Variable, t: Tensor) -> None:
         """A Variable is made in the trace. It is a value of the trace's until it is known to outlive it."""
@@ -210,6 +241,11 @@ class Trace:
 
     def written(self) -> list[Variable]:
         return [v for k, (v, t) in self.reads.items() if self.env[k] is not t]
+
+
+def _origin(what: str | Callable[[], str], about: Callable[[], str]) -> str:
+    """What a parameter stands for, and in which function."""
+    return f"{what if isinstance(what, str) else what()} of {about()}"
 
 
 def _op(name: str) -> Op:

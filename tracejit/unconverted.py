@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from types import CodeType
 
-from tracejit.errors import ControlFlowError, ConversionError, user_code
+from tracejit.errors import ControlFlowError, ConversionError, TracejitError, user_code, whole_traceback
 from tracejit.identity import IdentityMap
 
 _reasons: IdentityMap[tuple[str, bool, str]] = IdentityMap()
@@ -40,3 +40,17 @@ def refusal(what: str) -> ControlFlowError | None:
     text = f"the truth of {what} is known only when the function runs, and {why}"
     kind = ConversionError if falls_back else ControlFlowError
     return kind(text, remedy=f"{_FORMS}, or {cure}" if cure else _FORMS)
+
+
+def may_fall_back(error: TracejitError) -> bool:
+    """Whether the function that is traced runs as plain Python instead. What converted code asks for lets it, and what
+    that calls; code that is not to be converted says itself what it needs."""
+    if isinstance(error, ConversionError):
+        return True
+    tb, found = whole_traceback(error), list[bool]()
+    while tb is not None:
+        reason = _reasons.get(tb.tb_frame.f_code)
+        if reason is not None:
+            found.append(reason[1])
+        tb = tb.tb_next
+    return bool(found) and all(found)

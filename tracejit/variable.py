@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracejit.context import context
 from tracejit.conversion import convert, convert_unharmed
-from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, UnsupportedError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, _by_np, canonical, promote, promote_weak
-from tracejit.operand import Operand, Tensor, _no_value, aligned, quietly
+from tracejit.operand import Operand, Tensor, _no_value, left_to_python
+from tracejit.quiet import aligned, quietly
+from tracejit.slices import IndexedSlices
 
 
 def _refuse_in_trace() -> None:
@@ -79,8 +81,11 @@ class Variable(Operand):
         return f"<tj.Variable '{self.name}' shape={self._a.shape} dtype={self.dtype.name}{body}>"
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise TypeError(
-            "'tracejit.Variable' object does not support item assignment; write v[key].assign(value) instead"
+        raise locate(
+            UnsupportedError(
+                "'tracejit.Variable' object does not support item assignment",
+                remedy="write v[key].assign(value) instead",
+            )
         )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -98,6 +103,8 @@ class Variable(Operand):
     def _value(self, what: str) -> np.ndarray:
         if context.trace is not None:
             raise _no_value(context.trace.read(self), what)
+        if context.tapes:
+            left_to_python(self, what)
         return self._a
 
     def numpy(self) -> np.ndarray:
@@ -109,6 +116,11 @@ class Variable(Operand):
         return OPS["identity"](self)
 
     value = read_value
+
+    if TYPE_CHECKING:  # `ops.rows` installs them, and their like
+
+        def scatter_add(self, sparse_delta: IndexedSlices, /) -> Variable: ...
+        def scatter_sub(self, sparse_delta: IndexedSlices, /) -> Variable: ...
 
     # --- assigning --------------------------------------------------------------------------------------------
     def assign(
@@ -127,13 +139,17 @@ class Variable(Operand):
     def assign_add(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
-        """`v += delta`."""
+        """`v += delta`; of `IndexedSlices` only the rows that they name are touched."""
+        if type(delta) is IndexedSlices:
+            return self.scatter_add(delta)
         return self.assign(OPS["add"](self, self._fitting(delta, broadcast=True)))
 
     def assign_sub(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
-        """`v -= delta`."""
+        """`v -= delta`; of `IndexedSlices` only the rows that they name are touched."""
+        if type(delta) is IndexedSlices:
+            return self.scatter_sub(delta)
         return self.assign(OPS["sub"](self, self._fitting(delta, broadcast=True)))
 
     def _fitting_dtype(self, value: Operand) -> Tensor:

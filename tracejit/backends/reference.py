@@ -104,10 +104,18 @@ def _attrs_at(attrs: Attrs, sizes: dict[str, int]) -> dict[str, Any]:
 
 
 def graph_at(graph: Graph, sizes: dict[str, int]) -> Graph:
-    """The graph with sizes in the place of symbols: what a region's own NumPy function is given."""
+    """The graph with the known sizes in the place of symbols: what a region's own NumPy function is given."""
 
-    def at(t: TensorType) -> TensorType:
-        return TensorType(t.dtype, [size_at(d, sizes) for d in t.shape], t.weak)
+    def at(x: Any) -> Any:
+        if isinstance(x, Dim):
+            return size_at(x, sizes) if x.symbols <= sizes.keys() else x
+        if isinstance(x, TensorType):
+            return TensorType(x.dtype, at(x.shape), x.weak)
+        if isinstance(x, Const):
+            return x if x.array is not None else Const(None, x.splat, at(x.shape), x.dtype)
+        if isinstance(x, Graph):
+            return graph_at(x, sizes)
+        return tuple([at(y) for y in x]) if type(x) is tuple else x
 
     if not sizes:
         return graph
@@ -115,15 +123,11 @@ def graph_at(graph: Graph, sizes: dict[str, int]) -> Graph:
     env = {p: Value(None, at(p.type), scope, i) for i, p in enumerate(graph.params)}
     nodes = []
     for n in graph.nodes:
-        attrs = {k: _const_at(v, sizes) if isinstance(v, Const) else v for k, v in _attrs_at(n.attrs, sizes).items()}
+        attrs = tuple([(k, at(v)) for k, v in n.attrs])
         types = [at(v.type) for v in n.outs]
-        nodes.append(Node(n.op, tuple([env[v] for v in n.inputs]), tuple(attrs.items()), types, scope, n.loc))
+        nodes.append(Node(n.op, tuple([env[v] for v in n.inputs]), attrs, types, scope, n.loc))
         env.update(zip(n.outs, nodes[-1].outs, strict=True))
     return Graph(graph.name, [env[p] for p in graph.params], nodes, [env[r] for r in graph.results])
-
-
-def _const_at(c: Const, sizes: dict[str, int]) -> Const:
-    return c if c.array is not None else Const(None, c.splat, tuple([size_at(d, sizes) for d in c.shape]), c.dtype)
 
 
 Graph.runner = run

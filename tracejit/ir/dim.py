@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,7 @@ class Dim:
 
     def __floordiv__(self, other: object) -> Any:
         if isinstance(other, Dim):
+            _refuse_zero(other)
             q = self._quotient(other)
             return q if q is not None else int(self) // int(other)
         if not isinstance(other, int):
@@ -146,6 +147,7 @@ class Dim:
         """Of a number by a size: what it is now, which becomes a guard."""
         if not isinstance(other, int):
             return _compute("floordiv", other, self)
+        _refuse_zero(self)
         if self.hint <= 0:
             return other // int(self)
         q = other // self.hint
@@ -154,6 +156,7 @@ class Dim:
 
     def __mod__(self, other: object) -> Any:
         if isinstance(other, Dim):
+            _refuse_zero(other)
             return 0 if self._quotient(other) is not None else int(self) % int(other)
         if not isinstance(other, int):
             return _compute("floormod", self, other)
@@ -210,11 +213,18 @@ class Dim:
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     # --- decisions ------------------------------------------------------------------------------------------------
+    def _counts(self) -> bool:
+        """Whether no term is negative for any sizes ≥ 0, apart from its coefficient."""
+        quotients = [d for kind, d, _ in self.opaque.values() if kind == "//"]
+        return all(d.compare(0, ">=") is True for d in quotients)
+
     def compare(self, other: int | Dim, relation: str) -> bool | None:
         """`self relation other` for all sizes ≥ 0: True, False, or None when it depends."""
         d = self - other
         if isinstance(d, int):
             return {"==": d == 0, "<": d < 0, "<=": d <= 0, ">": d > 0, ">=": d >= 0}[relation]
+        if d.opaque and not d._counts():
+            return None
         rest = [c for m, c in d.terms.items() if m]
         low = d.terms.get((), 0)
         if all(c > 0 for c in rest):  # d >= low
@@ -360,6 +370,11 @@ class Dim:
         return "+".join(parts).replace("+-", "-") or "0"
 
 
+def _refuse_zero(d: Dim) -> None:
+    if d.equals(0):
+        raise ZeroDivisionError("integer division or modulo by zero")
+
+
 def _asked_by_user() -> bool:
     """Whether the caller of the method that asks is code outside this package."""
     return acts_for_users(sys._getframe(2).f_code.co_filename)
@@ -403,6 +418,14 @@ def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple
 numbers.Integral.register(Dim)
 
 
+def shown(d: object) -> str:
+    """A size as errors show it: a symbol with what it is in this call."""
+    if not isinstance(d, Dim):
+        return str(d)
+    sizes = hooks.sizes or {}
+    return f"{d!r}={d.evaluate(sizes)}" if d.symbols <= sizes.keys() else repr(d)
+
+
 def known_equal(a: int | Dim, b: int | Dim) -> bool:
     """Whether two sizes are equal; an undecidable question follows the hint and becomes a guard."""
     if isinstance(a, Dim):
@@ -421,8 +444,20 @@ def product(dims: tuple[int | Dim, ...]) -> int | Dim:
 
 
 def is_unit(d: int | Dim) -> bool:
-    """Whether a dimension is the literal 1. A symbol is never taken for 1: a trace for size 1 is another trace."""
+    """Whether a dimension is the literal 1. A symbol is none: what holds for all its sizes has to be right for 1."""
     return type(d) is int and d == 1
+
+
+def now_unit(d: int | Dim) -> bool:
+    """Whether a size is 1; of a symbol it follows the hint and becomes a guard."""
+    return known_equal(d, 1)
+
+
+def know_units(dims: Iterable[int | Dim]) -> None:
+    """Before sizes are refused that would fit if they were 1: that they are not becomes a guard."""
+    for d in dims:
+        if isinstance(d, Dim) and now_unit(d):
+            int(d)
 
 
 def size_at(d: int | Dim, values: Mapping[str, int]) -> int:

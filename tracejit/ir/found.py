@@ -11,7 +11,7 @@ from tracejit.ir.graph import Graph, Node, Value
 PREFIX = "found_"
 # operations, and the attributes that name what they tell
 TELLERS = {"while_saving": "steps", "count_up": "size", "positions": "size"}
-LIKELY = 1000  # what decisions made while tracing take such a size for; they are checked when it is found
+LIKELY = 5040  # what decisions while tracing take such a size for; many numbers divide it; checked when it is found
 _numbers = itertools.count()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,14 +17,51 @@ from tracejit.ir.types import DType, TensorType, as_dtype
 Attrs = tuple[tuple[str, Any], ...]
 
 
-class Value:
-    """What a node produces or a graph takes. Equality is identity. `scope` tells the builder that made it."""
+class _Immutable:
+    """What never changes: equal operations are one node, and programs, caches and other graphs share it."""
 
-    __slots__ = ("node", "type", "scope", "index")
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"{type(self).__name__}.{name} cannot be set: what a graph is made of is immutable, since programs and "
+            "other graphs share it; make a new graph with tracejit.ir.graph.Builder"
+        )
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class _NewValue:
+    """A Value while it is made: attributes are set at full speed, then the class changes."""
+
+    __slots__ = ("node", "type", "scope", "index", "origin")
+
+    def __init__(
+        self, node: Node | None, type: TensorType, scope: int, index: int = 0, origin: Callable[[], str] | None = None
+    ) -> None:
+        self.node, self.type, self.scope, self.index, self.origin = node, type, scope, index, origin
+        self.__class__ = Value
+
+
+class Value(_Immutable, _NewValue):
+    """What a node produces or a graph takes. Equality is identity. `scope` tells the builder that made it; `origin`
+    says of a parameter what it stands for."""
+
+    __slots__ = ()
     __array_ufunc__ = None  # NumPy refuses it, and does not compute with it as with an object
 
-    def __init__(self, node: Node | None, type: TensorType, scope: int, index: int = 0) -> None:
-        self.node, self.type, self.scope, self.index = node, type, scope, index
+    def __new__(cls, *args: Any) -> Value:
+        return _NewValue(*args)  # type: ignore[return-value]
+
+    def __init__(self, *args: Any) -> None:
+        pass
 
     @property
     def dtype(self) -> DType:
@@ -38,18 +76,33 @@ class Value:
         return self.node.op if self.node is not None else None
 
 
-class Node:
-    """One operation: what it reads, its attributes, what it makes, and the user's line."""
+class _NewNode:
+    """A Node while it is made."""
 
     __slots__ = ("op", "inputs", "attrs", "outs", "loc", "pure")
+    outs: tuple[Value, ...]
 
     def __init__(
         self, op: Op, inputs: tuple[Value, ...], attrs: Attrs, types: Sequence[TensorType], scope: int,
-        loc: Location | None,
+        loc: Location | None, pure: bool | None = None,
     ) -> None:  # fmt: skip
         self.op, self.inputs, self.attrs, self.loc = op, inputs, attrs, loc
-        self.pure = is_pure(op, attrs)
-        self.outs = tuple([Value(self, t, scope, i) for i, t in enumerate(types)])
+        self.pure = is_pure(op, attrs) if pure is None else pure
+        outs: Any = tuple([_NewValue(self, t, scope, i) for i, t in enumerate(types)])  # type: ignore[arg-type]
+        self.outs = outs
+        self.__class__ = Node
+
+
+class Node(_Immutable, _NewNode):
+    """One operation: what it reads, its attributes, what it makes, and the user's line."""
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any) -> Node:
+        return _NewNode(*args)  # type: ignore[return-value]
+
+    def __init__(self, *args: Any) -> None:
+        pass
 
     @property
     def out(self) -> Value:
@@ -61,16 +114,30 @@ class Node:
                 return v
         raise KeyError(name)
 
+    def with_attrs(self, attrs: Attrs) -> Node:
+        """A node with other attributes that makes the very values that this one makes."""
+        made = Node(self.op, self.inputs, attrs, (), 0, self.loc)
+        object.__setattr__(made, "outs", self.outs)
+        return made
 
-class Graph:
+
+class Graph(_Immutable):
     """Parameters, nodes in execution order, results. Never changed after it is made."""
 
     __slots__ = ("name", "params", "nodes", "results", "pure")
+    name: str
+    params: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    results: tuple[Value, ...]
+    pure: bool
 
     def __init__(self, name: str, params: Iterable[Value], nodes: Iterable[Node], results: Iterable[Value]) -> None:
-        self.name = name
-        self.params, self.nodes, self.results = tuple(params), tuple(nodes), tuple(results)
-        self.pure = all(n.pure for n in self.nodes)
+        put = object.__setattr__
+        put(self, "name", name)
+        put(self, "params", tuple(params))
+        put(self, "nodes", tuple(nodes))
+        put(self, "results", tuple(results))
+        put(self, "pure", all(n.pure for n in self.nodes))
 
     def __str__(self) -> str:
         from_text = Graph.printer
@@ -91,13 +158,17 @@ def is_pure(op: Op, attrs: Attrs) -> bool:
 
 
 class Const:
-    """An array as an attribute: compared by bytes when small, by identity when large, by value when all are equal."""
+    """An array as an attribute: compared by bytes when small, by identity when large, by value when all are equal.
 
-    __slots__ = ("array", "key", "splat", "shape", "dtype")
+    One that stands for a tensor from outside has a weak reference to its `owner`, and equals no other tensor's.
+    """
+
+    __slots__ = ("array", "key", "splat", "shape", "dtype", "owner")
 
     def __init__(
-        self, array: np.ndarray | None, splat: Any = None, shape: tuple[Any, ...] = (), dtype: DType | None = None
-    ) -> None:
+        self, array: np.ndarray | None, splat: Any = None, shape: tuple[Any, ...] = (), dtype: DType | None = None,
+        owner: Any = None,
+    ) -> None:  # fmt: skip
         if array is not None:
             dtype, shape = as_dtype(array.dtype), array.shape
             if array.size == 1 or (0 < array.size <= 4096 and _all_same(array)):
@@ -110,6 +181,12 @@ class Const:
         else:
             self.key = (dtype, shape, array.tobytes() if array.size <= 256 else id(array))
         self.array, self.splat, self.shape, self.dtype = array, splat, shape, dtype
+        self.owner = None if owner is None else weakref.ref(owner)
+        if owner is not None:
+            self.key = (*self.key, id(owner))
+
+    def without_owner(self) -> Const:
+        return Const(self.array, self.splat, self.shape, self.dtype)
 
     def numpy(self, sizes: dict[str, int] | None = None) -> np.ndarray:
         if self.array is not None:
@@ -148,7 +225,16 @@ def freeze(attrs: dict[str, Any]) -> Attrs:
 
 
 def _symbols(x: Any) -> set[str]:
+    if type(x) is tuple:
+        return {s for y in x for s in _symbols(y)}
+    if type(x) is Graph:
+        return {s for n in x.nodes for s in _needed_by(n)}
     return x.symbols if isinstance(x, Dim) else set()
+
+
+def _needed_by(n: Node) -> set[str]:
+    """The symbols that a node has in its results' shapes and its attributes."""
+    return {s for v in n.outs for s in _symbols(v.shape)} | {s for _, v in n.attrs for s in _symbols(v)}
 
 
 class Builder:
@@ -164,10 +250,18 @@ class Builder:
         # of equal operations: which, the line of the one that stays, the line of the one that is not needed
         self.merged: list[tuple[Op, Location | None, Location | None]] = []
 
-    def param(self, type: TensorType) -> Value:
-        v = Value(None, type, self.scope, len(self.params))
+    def param(self, type: TensorType, origin: Callable[[], str] | None = None) -> Value:
+        v = Value(None, type, self.scope, len(self.params), origin)
         self.params.append(v)
         return v
+
+    def become_param(self, v: Value, origin: Callable[[], str] | None) -> None:
+        """What a node made is given from outside instead."""
+        assert v.node is not None
+        self.nodes.remove(v.node)
+        for name, x in (("node", None), ("index", len(self.params)), ("origin", origin)):
+            object.__setattr__(v, name, x)
+        self.params.append(v)
 
     def emit(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs = ()) -> tuple[Value, ...]:
         """The node's results; those of an equal earlier node if there is one."""
@@ -186,24 +280,26 @@ class Builder:
                 self.table[key] = new
                 return new
         t = op.infer(*[v.type for v in inputs], **dict(attrs))
-        node = Node(op, inputs, attrs, t if type(t) is tuple else (t,), self.scope, self.loc or user_frame(2))
+        types = t if type(t) is tuple else (t,)
+        node: Any = _NewNode(op, inputs, attrs, types, self.scope, self.loc or user_frame(2), pure)
         self.nodes.append(node)
+        outs: tuple[Value, ...] = node.outs
         if pure:
-            self.table[key] = node.outs
-        return node.outs
+            self.table[key] = outs
+        return outs
 
     def finish(self, name: str, results: Iterable[Value]) -> Graph:
         """The graph with only the nodes that a result or an effect needs."""
         results = tuple(results)
         live: set[Node] = set()
         stack = [r.node for r in results if r.node is not None] + [n for n in self.nodes if not n.pure]
-        tellers = {s: n for n in self.nodes if "tells" in n.op.special for _, v in n.attrs for s in _symbols(v)}
+        telling = [(v, n) for n in self.nodes if "tells" in n.op.special for _, v in n.attrs if isinstance(v, Dim)]
+        tellers = {s: n for v, n in telling for s in v.symbols}
         while stack:
             n = stack.pop()
             if n not in live:
                 live.add(n)
                 stack += [v.node for v in n.inputs if v.node is not None]
-                if tellers:  # what tells the sizes of its results
-                    sizes = {s for v in n.outs for d in v.shape for s in _symbols(d)} & tellers.keys()
-                    stack += [tellers[s] for s in sizes]
+                if tellers:  # what tells the sizes that it needs
+                    stack += [tellers[s] for s in _needed_by(n) & tellers.keys()]
         return Graph(name, self.params, [n for n in self.nodes if n in live], results)

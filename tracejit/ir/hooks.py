@@ -15,7 +15,13 @@ class Hooks(threading.local):
 
     `compute` and `ufunc` make values of the trace from an operation's name and operands some of which are sizes; they
     return NotImplemented where there is no trace. They are the same for all threads.
+    `sizes` are those of the call for which something is traced, by symbol; errors show them. There are none where
+    `examples` stand for arguments.
     """
+
+    sizes: dict[str, int] | None = None
+    examples: bool = False
+    open: frozenset[str] = frozenset()  # symbols of sizes that no trace may be for one value of
 
     decision: Callable[[str, Dim, int, bool], None] | None = None
     freeze: Callable[[Dim], int] | None = None

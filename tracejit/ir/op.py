@@ -23,12 +23,13 @@ class Op:
     dtypes     kinds that the op takes, letters of "biufc"
     kinds      the same as NumPy's letters where eager operands have to be asked for them, else empty
     special    names of numerical facts used by rules: commutative, idempotent, preserves_zero, …
+    native     the eager op in native code, once it is loaded; NotImplemented for what is not simple
     doc        one sentence for the generated page
     """
 
     __slots__ = (
         "name", "family", "infer", "numpy", "vjp", "jvp", "scalar", "promote", "domain", "dtypes", "special", "doc",
-        "pure", "arity", "result", "evaluate", "linear", "lower", "kinds",
+        "pure", "arity", "result", "evaluate", "linear", "lower", "kinds", "native",
     )  # fmt: skip
     door: Callable[..., Any]
 
@@ -61,6 +62,7 @@ class Op:
         self.kinds = "" if dtypes is None or len(dtypes) == 5 else dtypes + "V" if "f" in dtypes else dtypes
         self.special = frozenset(special.split())
         self.result, self.linear = result, linear
+        self.native: Callable[..., Any] | None = None
         OPS[name] = self
 
     def __repr__(self) -> str:

@@ -54,7 +54,7 @@ def walk(graph: Graph, but: str = "") -> Iterator[Graph]:
 
 def _lines(graph: Graph, sizes: str = "") -> list[str]:
     names = number(graph)
-    params = ", ".join(f"{names[p]}: {p.type}" for p in graph.params)
+    params = ", ".join(f"{names[p]}: {p.type!r}" for p in graph.params)
     rows: list[tuple[str, str, list[str]]] = []
     for n in graph.nodes:
         regions = [v for _, v in n.attrs if isinstance(v, Graph)]
@@ -93,7 +93,7 @@ def show_node(n: Node, names: dict[Value, str]) -> str:
     call = f"{n.op.name}({', '.join(args)})"
     if not n.outs:
         return call
-    types = str(n.outs[0].type) if len(n.outs) == 1 else f"({', '.join(str(v.type) for v in n.outs)})"
+    types = repr(n.outs[0].type) if len(n.outs) == 1 else f"({', '.join(repr(v.type) for v in n.outs)})"
     return f"{', '.join(names.get(v, '%?') for v in n.outs)} = {call} : {types}"
 
 
@@ -103,7 +103,7 @@ def _show_attr(x: Any) -> str:
     if isinstance(x, tuple):
         return "(" + ", ".join(map(_show_attr, x)) + ("," if len(x) == 1 else "") + ")"
     if isinstance(x, Const):
-        return f"const({_show_const(x)} : {TensorType(x.dtype, x.shape)})"
+        return f"const({_show_const(x)} : {TensorType(x.dtype, x.shape)!r})"
     if isinstance(x, np.generic):
         return _show_attr(x.item())
     if isinstance(x, complex):
@@ -410,7 +410,13 @@ def _compare(graph: Graph, like: Graph) -> None:
         return [(v.dtype, v.shape) for v in values]
 
     def effects(g: Graph) -> list[str]:
-        return [n.op.name for n in g.nodes if not n.pure]
+        out: list[str] = []
+        for n in g.nodes:
+            if n.op.name == "sized":  # which only puts off what is in it
+                out += effects(n.attr("body"))
+            elif not n.pure:  # the steps of a loop are the same whether it stacks values or not
+                out.append(n.op.name.removesuffix("_saving"))
+        return out
 
     for what, have, want in (
         ("parameters", seen(graph.params), seen(like.params)),

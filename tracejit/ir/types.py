@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError
-from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.dim import Dim, know_units, known_equal, shown
 
 
 class DType:
@@ -150,11 +150,12 @@ def as_dtype(x: object) -> DType:
     else:
         try:
             d = _by_np.get(np.dtype(x))  # type: ignore[call-overload]
-        except TypeError:
+        except (TypeError, ValueError):
             d = None
     if d is None:
+        what = repr(x) if isinstance(x, (str, int, float, tuple, type, np.dtype)) else f"a {type(x).__name__}"
         raise DTypeError(
-            f"{x!r} is not an element type of tracejit", remedy="one of " + ", ".join(t.name for t in ALL)
+            f"{what} is not an element type of tracejit", remedy="one of " + ", ".join(t.name for t in ALL)
         )
     return d
 
@@ -172,7 +173,10 @@ _promotions: dict[tuple[DType, DType], DType] = {}
 
 
 def promote(a: DType, b: DType) -> DType:
-    """NumPy 2's promotion of two strong dtypes; bfloat16 with float16 gives float32."""
+    """NumPy 2's promotion of two strong dtypes; bfloat16 with float16 gives float32.
+
+    Comparisons of signed integers with uint64, which would meet in float64, are exact instead.
+    """
     if a is b:
         return a
     key = (a, b)
@@ -254,6 +258,10 @@ class TensorType:
     def __repr__(self) -> str:
         return f"{self.dtype.short}{'~' if self.weak else ''}[{','.join(map(str, self.shape))}]"
 
+    def __str__(self) -> str:
+        """As errors show it: the symbols with their sizes in this call."""
+        return f"{self.dtype.short}{'~' if self.weak else ''}[{','.join(map(shown, self.shape))}]"
+
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
     """NumPy's broadcasting. A symbolic dimension against 1 gives the dimension; against another size it must be equal.
@@ -274,18 +282,16 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
             if type(d) is int and d == 1:
                 d = s[i]
             elif not known_equal(d, s[i]):
-                for x in (d, s[i]):
-                    if isinstance(x, Dim) and x.hint == 1:
-                        int(x)  # a size that is 1 only now: the trace is made anew for it
+                know_units((d, s[i]))
                 raise ShapeError(
                     "shapes " + " and ".join(show_shape(x) for x in shapes) + f" do not broadcast: axis {axis - rank}"
-                    f" has {d} and {s[i]}"
+                    f" has {shown(d)} and {shown(s[i])}"
                 )
         out.append(d)
     return tuple(out)
 
 
-def show_shape(shape: Iterable[object]) -> str:
-    """A shape as Python writes a tuple, with symbols by name."""
-    s = [str(d) for d in shape]
+def show_shape(shape: Iterable[object], sizes: bool = True) -> str:
+    """A shape as Python writes a tuple, with symbols by name, and with their sizes in this call."""
+    s = [shown(d) if sizes else str(d) for d in shape]
     return "(" + ", ".join(s) + ("," if len(s) == 1 else "") + ")"

@@ -10,9 +10,10 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import Dim, hint, product
+from tracejit.ir.dim import Dim, hint, is_unit, product
 from tracejit.ir.graph import Value
-from tracejit.ir.types import as_dtype
+from tracejit.ir.types import as_dtype, show_shape
+from tracejit.publicnames import shown_value
 from tracejit.tensor import Operand, Variable, convert, strong
 
 Size = int | Dim
@@ -62,14 +63,13 @@ def as_size(x: Any, what: str = "a size") -> Size:
     if type(x) is int or isinstance(x, Dim):
         return x
     if isinstance(x, Operand):
-        out = as_sizes(x, what)
-        if len(out) != 1:
+        if any(not is_unit(d) for d in x.shape):
             raise locate(ShapeError(f"{what} is one integer, not a tensor {x.type}"))
-        return out[0]
+        return as_sizes(x, what)[0]
     try:
         return operator.index(x)
     except TypeError:
-        raise locate(DTypeError(f"{what} must be an integer, not {x!r}")) from None
+        raise locate(DTypeError(f"{what} must be an integer, not {shown_value(x)}")) from None
 
 
 def as_sizes(x: Any, what: str = "shape") -> tuple[Size, ...]:
@@ -87,17 +87,29 @@ def as_sizes(x: Any, what: str = "shape") -> tuple[Size, ...]:
             a = x._value(what)  # raises, or makes the trace begin again with the value as a constant
         return tuple([d if isinstance(d, Dim) else int(d) for d in a.reshape(-1).tolist()])
     if isinstance(x, np.ndarray):
+        if x.dtype.kind in "fcSU" and x.size:
+            raise locate(DTypeError(f"{what} must hold integers, not {x.dtype}"))
         return tuple(int(d) for d in x.reshape(-1))
-    if isinstance(x, Sequence):
+    if isinstance(x, Sequence) and not isinstance(x, str):
         return tuple([as_size(d, what) for d in x])
     return (as_size(x, what),)
+
+
+def as_whole_sizes(x: Any) -> tuple[Size, ...]:
+    """The shape of a new tensor. Raises `ShapeError` for negative sizes."""
+    shape = as_sizes(x)
+    for d in shape:
+        if d < 0:
+            raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
+    return shape
 
 
 def as_axis(axis: Any, rank: int, what: str = "axis") -> int:
     """An axis counted from the front. Raises `ShapeError` outside −rank … rank − 1."""
     a = int(as_size(axis, what))
     if not -rank <= a < rank:
-        raise locate(ShapeError(f"{what} {a} is outside a tensor of {rank} axes"))
+        allowed = f"{-rank} … {rank - 1} for a tensor of {rank} axes" if rank else "a 0-d tensor, which has none"
+        raise locate(ShapeError(f"{what} {a} is outside {allowed}"))
     return a + rank if a < 0 else a
 
 
@@ -109,6 +121,15 @@ def as_axes(axis: Any, rank: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise locate(ShapeError(f"axis {axis} names an axis twice"))
     return tuple(sorted(axes))
+
+
+def listed(x: Any, what: str) -> list[Any]:
+    """The tensors of a sequence, or the slices of a tensor along its first axis."""
+    try:
+        parts = iter(x)
+    except TypeError:
+        raise locate(DTypeError(f"{what} is a sequence of tensors, not {shown_value(x)}")) from None
+    return list(parts)
 
 
 def operand(x: Any, dtype: Any = None) -> Operand:

@@ -9,14 +9,14 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, ShapeError, TracejitError, locate
-from tracejit.ir.dim import Dim, is_unit, known_equal, product
+from tracejit.ir.dim import Dim, known_equal, now_unit, product, shown
 from tracejit.ir.graph import Value
 from tracejit.ir.types import as_dtype, broadcast_shapes, int32, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, operand, require
-from tracejit.tensor import Operand, Tensor, common_dtype, convert, run_silently, to_array, wrap
+from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, listed, operand, require
+from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, run_silently, to_array, wrap
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -58,6 +58,8 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
 def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str | None = None) -> Tensor:
     """The axes in the order `perm`, reversed by default."""
     x = operand(a)
+    if perm is None and not conjugate:
+        return x.T
     order = tuple(range(x.ndim))[::-1] if perm is None else as_sizes(perm, "perm")
     y = S.transpose(x, perm=tuple([as_axis(p, x.ndim, "perm") for p in order]))
     return E.conj(y) if conjugate and x.dtype.kind == "c" else y
@@ -72,11 +74,16 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
 
 def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
     """Without the axes of size 1, or without those in `axis`."""
+    if type(input) is Tensor and not activity.busy and (axis is None or type(axis) is int):
+        try:
+            return wrap(input._a.squeeze(axis))
+        except Exception:  # explained below
+            pass
     x = operand(input)
-    drop = [i for i, d in enumerate(x.shape) if is_unit(d)] if axis is None else as_axes(axis, x.ndim)
+    drop = [i for i, d in enumerate(x.shape) if now_unit(d)] if axis is None else as_axes(axis, x.ndim)
     for i in drop:
-        if not is_unit(x.shape[i]) and not known_equal(x.shape[i], 1):
-            raise locate(ShapeError(f"axis {i} of {show_shape(x.shape)} has size {x.shape[i]}, not 1"))
+        if not now_unit(x.shape[i]):
+            raise locate(ShapeError(f"axis {i} of {show_shape(x.shape)} has size {shown(x.shape[i])}, not 1"))
     return S.reshape(x, shape=tuple([d for i, d in enumerate(x.shape) if i not in drop]))
 
 
@@ -110,15 +117,30 @@ def moveaxis(x: Operand, source: Any, destination: Any) -> Tensor:
 # --- joining and cutting ----------------------------------------------------------------------------------------------
 def concat(values: Any, axis: Any, name: str | None = None) -> Tensor:
     """Tensors joined along an axis."""
+    if not activity.busy and (quick := _joined(np.concatenate, values, axis)) is not None:
+        return quick
     parts = _alike([values] if isinstance(values, Operand) and not values.ndim else values)
     require(bool(parts), "concat needs one tensor or more")
     at = as_axis(axis, parts[0].ndim)
     return S.concat(*parts, axis=at) if len(parts) > 1 else E.identity(parts[0])
 
 
+def _joined(join: Any, values: Any, axis: Any) -> Tensor | None:
+    """What NumPy makes of a list of eager tensors of one dtype, None of anything else and after an error."""
+    if type(values) not in (list, tuple) or type(axis) is not int:
+        return None
+    arrays = [v._a for v in values if type(v) is Tensor and type(v._a) is not Value]
+    if len(arrays) != len(values) or len({a.dtype for a in arrays}) != 1:
+        return None
+    try:
+        return wrap(run_silently(join, arrays, axis))
+    except Exception:  # the caller explains it
+        return None
+
+
 def _alike(values: Any) -> list[Operand]:
     """The parts of a tensor in the dtype that they have in common, to which Python numbers give way."""
-    given = list(values)
+    given = listed(values, "values")
     if all(type(v) is Tensor for v in given) and context.trace is None:
         return given
     d = common_dtype(given)[0] if given else None
@@ -127,10 +149,14 @@ def _alike(values: Any) -> list[Operand]:
 
 def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    values = list(values)
+    if not activity.busy and (quick := _joined(np.stack, values, axis)) is not None:
+        return quick
+    values = listed(values, "values")
     if any(hasattr(v, "__tensor_rows__") for v in values):  # what a loop has appended to a list, as one tensor
         rows = [v.__tensor_rows__() if hasattr(v, "__tensor_rows__") else expand_dims(operand(v), 0) for v in values]
         return moveaxis(concat(rows, 0), 0, axis) if axis else concat(rows, 0)
+    if (one := _rows_of_one(values)) is not None:
+        return moveaxis(one, 0, axis) if axis else E.identity(one)
     parts = _alike(values)
     require(bool(parts), "stack needs one tensor or more")
     at = as_axis(axis, parts[0].ndim + 1)
@@ -139,6 +165,30 @@ def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
             shapes = ", ".join(show_shape(q.shape) for q in parts)
             raise locate(ShapeError(f"stack joins tensors of one shape, not of {shapes}"))
     return concat([expand_dims(p, at) for p in parts], at)
+
+
+def _rows_of_one(values: list[Any]) -> Tensor | None:
+    """The tensor of which these are all rows, in order: what a loop has added to a list."""
+    whole: Any = None
+    for i, x in enumerate(values):
+        v = x._a if type(x) is Tensor else None
+        made: Any = v.node if type(v) is Value else None
+        cutting = made.inputs[0].node if made is not None and made.op.name == "reshape" else None
+        if cutting is None or cutting.op.name != "slice":
+            return None
+        source = cutting.inputs[0]
+        if whole is None and source.shape[0] != len(values):
+            return None
+        whole = whole or source
+        start = (i, *[0] * (len(source.shape) - 1))
+        if source is not whole or cutting.attr("start") != start or cutting.attr("size") != (1, *source.shape[1:]):
+            return None
+        if any(s != 1 for s in cutting.attr("step")) or tuple(made.outs[0].shape) != tuple(source.shape[1:]):
+            return None
+    around: Any = context.trace
+    while around is not None and whole not in around.stacked:
+        around = around.parent
+    return None if around is None else around.stacked[whole]  # type: ignore[no-any-return]
 
 
 def cut(x: Operand, axis: int, start: Size, count: Size, step: int = 1) -> Tensor:
@@ -158,6 +208,8 @@ def unstack(value: Any, num: int | None = None, axis: Any = 0, name: str = "unst
     at = as_axis(axis, x.ndim)
     n = int(x.shape[at])
     require(num is None or num == n, f"unstack: axis {at} has {n} slices, not {num}")
+    if type(x) is Tensor and not activity.busy:
+        return [wrap(row) for row in (x._a if not at else np.moveaxis(x._a, at, 0))]
     rest = tuple([d for i, d in enumerate(x.shape) if i != at])
     return [S.reshape(cut(x, at, i, 1), shape=rest) for i in range(n)]
 
@@ -181,8 +233,9 @@ def split(
         require(len(open_) <= 1, "split leaves more than one size open")
         if open_:
             sizes[open_[0]] = total - sum(s for i, s in enumerate(sizes) if i != open_[0])
-        if not known_equal(total, sum(sizes)):
-            raise locate(ShapeError(f"sizes {sizes} do not add up to {total}, the size of axis {at}"))
+        if any(s < 0 for s in sizes) or not known_equal(total, sum(sizes)):
+            found = f"sizes {show_shape(sizes)} do not add up to {shown(total)}"
+            raise locate(ShapeError(f"{found}, the size of axis {at}"))
     out = []
     start: Size = 0
     for s in sizes:
@@ -230,15 +283,13 @@ def pad(
     (SYMMETRIC) its edge.
     """
     x = operand(tensor)
-    flat = as_sizes(
-        np.asarray(paddings) if not isinstance(paddings, (Operand, Sequence)) else _flat(paddings), "paddings"
-    )
+    flat = as_sizes(_flat(paddings) if isinstance(paddings, (Operand, Sequence)) else paddings, "paddings")
     if len(flat) != 2 * x.ndim:
         raise locate(ShapeError(f"paddings need a pair for each axis of {show_shape(x.shape)}"))
     pairs = [(flat[2 * i], flat[2 * i + 1]) for i in range(x.ndim)]
     if any(type(p) is int and p < 0 for p in flat):
         raise locate(ArgumentError(f"paddings must not be negative: {pairs}"))
-    kind = mode.upper()
+    kind = str(mode).upper()
     if kind == "CONSTANT":
         return _pad_constant(x, pairs, constant_values)
     require(kind in ("REFLECT", "SYMMETRIC"), f"mode is CONSTANT, REFLECT or SYMMETRIC, not {mode!r}")
@@ -260,16 +311,18 @@ def pad(
 def _flat(x: Any) -> Any:
     if isinstance(x, Operand):
         return x
-    return [e for row in x for e in (as_sizes(row) if not isinstance(row, (int, Dim)) else (row,))]
+    return [e for row in x for e in (as_sizes(row, "paddings") if not isinstance(row, (int, Dim)) else (row,))]
 
 
 def _pad_constant(x: Operand, pairs: list[tuple[Size, Size]], value: Any) -> Tensor:
     full = tuple([a + d + b for d, (a, b) in zip(x.shape, pairs, strict=True)])
     start, step = tuple([a for a, _ in pairs]), (1,) * x.ndim
+    if isinstance(value, Operand):
+        value = convert_unharmed(value, x.dtype)
     if isinstance(value, Operand) and type(value._a) is Value:
         ones = S.place(E.cast(E.equal(x, x), dtype=as_dtype("bool")), shape=full, start=start, step=step, fill=False)
         inside = S.place(x, shape=full, start=start, step=step, fill=0)
-        return E.where(ones, inside, convert(value, x.dtype))
+        return E.where(ones, inside, value)
     fill = (value._value("constant_values") if isinstance(value, Operand) else to_array(value, x.dtype)).item()
     return S.place(x, shape=full, start=start, step=step, fill=fill)
 
@@ -294,7 +347,7 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
     for s, a in zip(shifts, axes, strict=True):
         at = as_axis(a, x.ndim)
         n = x.shape[at]
-        if type(n) is int and n == 0:
+        if known_equal(n, 0):
             continue
         # the rest of a symbolic size is a guess that becomes a guard
         k = s if 0 <= s < n else n + s if -n <= s < 0 else s % n

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import context
-from tracejit.errors import ArgumentError, MissingAttributeError, OutOfRangeError, TracedValueError, locate
-from tracejit.ir.dim import known_equal, product
+from tracejit.errors import ArgumentError, MissingAttributeError, OutOfRangeError, ShapeError, TracedValueError, locate
+from tracejit.ir.dim import known_equal, now_unit, product
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ir.types import int64, show_shape
+from tracejit.ir.types import broadcast_shapes, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reductions as R
@@ -21,6 +21,7 @@ from tracejit.ops.args import Size
 from tracejit.ops.check import require_index
 from tracejit.ops.creation import counter
 from tracejit.ops.getitem import Cut, Places, components, getitem, plain
+from tracejit.publicnames import OTHERS
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 
 
@@ -59,7 +60,12 @@ def _slice_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Va
     return method
 
 
-_METHODS = {"assign": _slice_method(None), "assign_add": _slice_method(E.add), "assign_sub": _slice_method(E.sub)}
+_METHODS: dict[str, Any] = {
+    "assign": _slice_method(None), "assign_add": _slice_method(E.add), "assign_sub": _slice_method(E.sub),
+}  # fmt: skip
+
+
+OTHERS += [(f"v[key].{name}", method) for name, method in _METHODS.items()]
 
 
 def _getattr(self: Tensor, name: str) -> Any:
@@ -84,7 +90,7 @@ def _replaced(v: Variable, key: tuple, value: Any) -> Tensor:
         except IndexError as e:
             raise locate(OutOfRangeError(f"{e} (the Variable is {v.type})")) from None
         except ValueError as e:
-            raise locate(ArgumentError(f"cannot assign {value.type} to a slice of {v._label()}: {e}")) from None
+            raise locate(ShapeError(f"cannot assign {value.type} to a slice of {v._label()}: {e}")) from None
         return wrap(a)
     plan = Cut(v, key)
     if not plan.arrays:
@@ -114,9 +120,18 @@ def _put(x: Operand, arrays: dict[int, Operand], value: Operand) -> Tensor:
 def _spread(value: Operand, shape: tuple[Size, ...]) -> Operand:
     """The value repeated to a shape, as NumPy does it in an assignment: leading axes of size 1 may be too many."""
     more = value.ndim - len(shape)
-    if more > 0 and all(type(d) is int and d == 1 for d in value.shape[:more]):
+    if more > 0 and all(map(now_unit, value.shape[:more])):
         value = S.reshape(value, shape=tuple(value.shape[more:]))
-    return value if tuple(value.shape) == shape else S.broadcast_to(value, shape=shape)
+    if tuple(value.shape) == shape:
+        return value
+    try:
+        both = broadcast_shapes(tuple(value.shape), shape)
+        fits = len(both) == len(shape) and all(map(known_equal, both, shape))
+    except ShapeError:
+        fits = False
+    if not fits:
+        raise locate(ShapeError(f"cannot assign {value.type} to a slice of shape {show_shape(shape)}"))
+    return S.broadcast_to(value, shape=shape)
 
 
 # --- slices of Variables by traced masks ------------------------------------------------------------------------------
@@ -178,7 +193,7 @@ def _at_mask(value: Operand, mask: Tensor, block: Operand, axis: int) -> Operand
     if at < 0:
         return value
     k, shape = value.shape[at], tuple(value.shape)
-    if type(k) is int and k == 1:
+    if now_unit(k):
         return S.reshape(value, shape=(*shape[:at], *(1,) * mask.ndim, *shape[at + 1 :]))
     flat = E.cast(S.reshape(mask, shape=(product(tuple(mask.shape)),)), dtype=int64)
     count, want = R.reduce_sum(flat), convert(k, int64)
@@ -186,7 +201,7 @@ def _at_mask(value: Operand, mask: Tensor, block: Operand, axis: int) -> Operand
         E.equal(count, want), count, want, error="ArgumentError",
         message="cannot assign {1} values to the {0} elements of a Variable where the mask is true",
     )  # fmt: skip
-    if type(k) is int and k == 0:
+    if known_equal(k, 0):
         return block
     place = E.minimum(E.maximum(E.sub(R.cumsum(flat), 1), 0), E.sub(want, 1))
     return I.gather(value, S.reshape(place, shape=tuple(mask.shape)), axis=at)

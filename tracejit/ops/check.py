@@ -15,6 +15,7 @@ from tracejit.errors import (
     OutOfRangeError,
     ShapeError,
     locate,
+    public_name,
 )
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
@@ -28,6 +29,7 @@ from tracejit.tensor import Operand, Variable
 ERRORS: dict[str, type[Exception]] = {
     "ArgumentError": ArgumentError, "AssertionError": AssertionError, "ControlFlowError": ControlFlowError,
     "DTypeError": DTypeError, "DivisionError": DivisionError, "OutOfRangeError": OutOfRangeError,
+    "OverflowError": OverflowError,
 }  # fmt: skip
 _VIEWS = {"cast", "identity", "reshape", "transpose", "slice", "broadcast_to", "stop_gradient"}
 _SHOWN = 8  # elements of an array that a message shows
@@ -61,6 +63,12 @@ check: Op = Op(
 )  # fmt: skip
 
 
+def named(message: str) -> str:
+    """The message with the function that the user calls."""
+    name = public_name() if context.trace is not None else ""
+    return f"{name}: {message}" if name else message
+
+
 def require_index(i: Operand, n: Size, axis: int) -> None:
     """Refuse positions outside −n … n − 1 on an axis of size n: now if they are known, else when the program runs."""
     require_range(i, n, f"index {{}} is outside axis {axis} of size {{high}}")
@@ -89,7 +97,7 @@ def require_range(i: Operand, n: Size, message: str, negative: bool = True) -> N
     if (ok._a, message) in trace.checked:  # the same positions of the same axis
         return
     trace.checked.add((ok._a, message))
-    OPS["check"](ok, i, error="OutOfRangeError", message=message, bounds=(-n if negative else 0, n))
+    OPS["check"](ok, i, error="OutOfRangeError", message=named(message), bounds=(-n if negative else 0, n))
 
 
 def require_below(i: Operand, n: Size) -> None:
@@ -107,7 +115,7 @@ def require_powers(y: Any) -> None:
             raise locate(ArgumentError(message.format(np.min(y))))
     elif y.dtype.kind == "i" and may_be_negative(y):
         ok = E.greater_equal(y, 0)
-        OPS["check"](reduce_all(ok, axis=tuple(range(ok.ndim))), y, error="ArgumentError", message=message)
+        OPS["check"](reduce_all(ok, axis=tuple(range(ok.ndim))), y, error="ArgumentError", message=named(message))
 
 
 def may_be_negative(i: Operand) -> bool:

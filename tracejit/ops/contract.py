@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import known_equal
+from tracejit.ir.dim import known_equal, shown
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, broadcast_shapes, show_shape
 from tracejit.ops.define import check_kind, sum_to
@@ -22,7 +22,7 @@ def _infer(a: TensorType, b: TensorType, *, ta: bool = False, tb: bool = False) 
     m, k = a.shape[-2:] if not ta else a.shape[:-3:-1]
     k2, n = b.shape[-2:] if not tb else b.shape[:-3:-1]
     if not known_equal(k, k2):
-        raise ShapeError(f"left {show_shape(a.shape)}, right {show_shape(b.shape)}: {k} != {k2}")
+        raise ShapeError(f"left {show_shape(a.shape)}, right {show_shape(b.shape)}: {shown(k)} != {shown(k2)}")
     return TensorType(a.dtype, (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n))
 
 

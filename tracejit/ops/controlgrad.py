@@ -9,6 +9,7 @@ from typing import Any
 from tracejit.autodiff.forward import ForwardAccumulator
 from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
+from tracejit.context import context
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Builder, Graph
@@ -70,7 +71,7 @@ def vjp_cond(g: Any, y: Any, p: Tensor, *xs: Tensor, then: Graph, orelse: Graph)
     def pull(branch: Graph) -> Graph:
         k = len(xs)
         return _graph(
-            lambda *a: tuple(_pulled(_quiet(branch), a[:k], targets, a[k:], wanted)), types, f"d_{branch.name}"
+            lambda *a: tuple(_pulled(quiet(branch), a[:k], targets, a[k:], wanted)), types, f"d_{branch.name}"
         )
 
     made = OPS["cond"](p, *xs, *gs, then=pull(then), orelse=pull(orelse))
@@ -96,7 +97,7 @@ def jvp_cond(ts: Any, y: Any, p: Tensor, *xs: Tensor, then: Graph, orelse: Graph
     return _out(_spread(len(then.results), wanted, made if type(made) is tuple else (made,)))
 
 
-def _quiet(graph: Graph) -> Graph:
+def quiet(graph: Graph) -> Graph:
     """The graph without its effects, for steps that are taken a second time. The values stay the same objects."""
     if graph.pure:
         return graph
@@ -107,7 +108,7 @@ def _quiet(graph: Graph) -> Graph:
     for n in graph.nodes:
         if n.pure or n.outs:
             b.loc = n.loc
-            attrs = tuple([(k, _quiet(v) if type(v) is Graph else v) for k, v in n.attrs])
+            attrs = tuple([(k, quiet(v) if type(v) is Graph else v) for k, v in n.attrs])
             env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), attrs), strict=True))
     b.loc = None
     return b.finish(graph.name, [env[r] for r in graph.results])
@@ -115,7 +116,7 @@ def _quiet(graph: Graph) -> Graph:
 
 def vjp_while(g: Any, y: Any, *xs: Tensor, cond: Graph, body: Graph, n: int) -> tuple[Any, ...]:
     """The states of all steps are kept; a scan goes back over them."""
-    return _backwards_while(list(g) if type(g) is tuple else [g], [], xs, cond, body, n, fresh())
+    return _backwards_while(list(g) if type(g) is tuple else [g], [], xs, cond, body, n, None)
 
 
 def vjp_saving(g: Any, y: Any, *xs: Tensor, cond: Graph, body: Graph, n: int, steps: Dim) -> tuple[Any, ...]:
@@ -124,12 +125,28 @@ def vjp_saving(g: Any, y: Any, *xs: Tensor, cond: Graph, body: Graph, n: int, st
 
 
 def _backwards_while(
-    gs: list[Tensor], of_made: list[Tensor], xs: Sequence[Tensor], cond: Graph, body: Graph, n: int, steps: Dim
+    gs: list[Tensor], of_made: list[Tensor], xs: Sequence[Tensor], cond: Graph, body: Graph, n: int, steps: Dim | None
 ) -> tuple[Any, ...]:
-    body = _quiet(body)
-    keeping = Graph(body.name, body.params, body.nodes, (*body.results, *body.params[:n]))
-    out = OPS["while_saving"](*xs, cond=_quiet(cond), body=keeping, n=n, steps=steps)
+    cond, body, keeping, steps = _keeping(xs, cond, body, n, steps)
+    out = OPS["while_saving"](*xs, cond=cond, body=keeping, n=n, steps=steps)
     return _backwards(body, n, gs, xs, (), out[1 + len(body.results) :], steps, False, of_made)
+
+
+def _keeping(
+    xs: Sequence[Tensor], cond: Graph, body: Graph, n: int, steps: Dim | None
+) -> tuple[Graph, Graph, Graph, Dim]:
+    """A loop's condition and body without effects, a body that gives the states before each step too, and how many
+    steps there are: the same objects for all gradients of one loop, so that it is gone through once."""
+    trace: Any = context.trace
+    key = (cond, body, steps, *[trace.value(x) for x in xs]) if trace is not None else None
+    if key is not None and key in trace.keeping:
+        return trace.keeping[key]  # type: ignore[no-any-return]
+    test, again = quiet(cond), quiet(body)
+    made = Graph(again.name, again.params, again.nodes, (*again.results, *again.params[:n]))
+    found = test, again, made, fresh() if steps is None else steps
+    if key is not None and test.pure and again.pure:  # what Python gives may differ each time
+        trace.keeping[key] = found
+    return found
 
 
 def _backwards(
@@ -183,7 +200,7 @@ def vjp_scan(
     """The same scan with the states before each step as results, and a scan the other way."""
     gs = list(g) if type(g) is tuple else [g]
     saved: tuple[Tensor, ...] = ()
-    body = _quiet(body)
+    body = quiet(body)
     if n:
         keeping = Graph(body.name, body.params, body.nodes, (*body.results, *body.params[:n]))
         out = OPS["scan"](*xs, body=keeping, n=n, m=m, length=length, reverse=reverse)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import builtins
+import math
 from typing import Any
 
 import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import ArgumentError, ShapeError, locate
-from tracejit.ir.dim import Dim, product
+from tracejit.ir.dim import Dim, now_unit, product
+from tracejit.ir.found import fresh
 from tracejit.ir.graph import Const, Value
-from tracejit.ir.types import DType, as_dtype, float32, int32, int64, show_shape
+from tracejit.ir.types import DType, as_dtype, float32, float64, int32, int64, show_shape, uint64
 from tracejit.ops import elementwise as E
+from tracejit.ops import found
 from tracejit.ops.args import Size, as_axis, as_size, as_sizes, known, operand, require
+from tracejit.ops.check import check, named
 from tracejit.ops.define import numpy_name
 from tracejit.ops.shape import broadcast_to, iota, reshape
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, run_silently, wrap
@@ -23,7 +27,7 @@ from tracejit.tracing import constant as constant_row
 def splat(shape: tuple[Size, ...], value: Any, dtype: DType) -> Tensor:
     """One Python value everywhere."""
     for d in shape:
-        if type(d) is int and d < 0:
+        if d < 0:
             raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
     if value in (0, 1) and not activity.busy:
         try:
@@ -54,7 +58,8 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     if shape is None:
         return t
     want = as_sizes(shape)
-    return broadcast_to(reshape(t, shape=()), shape=want) if product(tuple(t.shape)) == 1 else reshape(t, shape=want)
+    single = now_unit(product(tuple(t.shape)))
+    return broadcast_to(reshape(t, shape=()), shape=want) if single else reshape(t, shape=want)
 
 
 def zeros(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any = None) -> Tensor:
@@ -96,7 +101,7 @@ def ones_like(input: Any, dtype: Any = None, name: str | None = None, layout: An
 def full_like(input: Any, fill_value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     """One value with the shape, and by default the dtype, of `input`."""
     t = operand(input)
-    return broadcast_to(convert(fill_value, t.dtype if dtype is None else dtype), shape=tuple(t.shape))
+    return broadcast_to(convert_unharmed(fill_value, t.dtype if dtype is None else dtype), shape=tuple(t.shape))
 
 
 def eye(
@@ -110,28 +115,41 @@ def eye(
     return m if batch_shape is None else broadcast_to(m, shape=(*as_sizes(batch_shape), rows, columns))
 
 
+def _bound(x: Any) -> Any:
+    """A bound of a range: arrays and nests as tensors."""
+    if type(x) in (list, tuple) or isinstance(x, (np.ndarray, np.generic)):
+        x = operand(x)
+    if isinstance(x, Operand) and x.ndim:
+        raise locate(ShapeError(f"the bounds and the delta of a range are single numbers, not {x.type}"))
+    return x
+
+
 def _end(x: Any) -> Any:
-    """A bound of a range as a Python number or Dim; other tensors as they are."""
+    """A bound of a range as a Python number or Dim."""
     if isinstance(x, Operand):
-        if type(x._a) is not Value:
-            return x._value("a bound of a range").item()
-        a = known(x._a)
+        a = known(x._a) if type(x._a) is Value else None
         return x._value("a bound of a range").item() if a is None else a.item()
-    return x.item() if isinstance(x, (np.ndarray, np.generic)) else x
+    return x
+
+
+_NO_STEP = "a range needs a delta that is not 0"
+_ENDLESS = "a range has a finite number of elements"
 
 
 def _count(start: Any, limit: Any, delta: Any) -> Size:
     """How many elements a range has."""
     if delta == 0:
-        raise locate(ArgumentError("a range needs a delta that is not 0"))
+        raise locate(ArgumentError(_NO_STEP))
     if isinstance(start, Dim) or isinstance(limit, Dim):
         delta = int(delta)
         n = limit - start if delta > 0 else start - limit
         n = n if abs(delta) == 1 else (n + abs(delta) - 1) // abs(delta)
-        return n if isinstance(n, Dim) else max(n, 0)
+        return 0 if n < 0 else n
     if all(type(x) is int for x in (start, limit, delta)):
         return max(0, -((start - limit) // delta))
-    return max(0, int(np.ceil((limit - start) / delta)))
+    n = (limit - start) / delta
+    require(math.isfinite(n), _ENDLESS)
+    return max(0, math.ceil(n))
 
 
 def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:
@@ -141,20 +159,47 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
     """
     if limit is None:
         start, limit = 0, start
+    if dtype is None and not activity.busy and type(start) is type(limit) is type(delta) is int:
+        if -(2**31) <= start <= 2**31 and -(2**31) <= limit <= 2**31 and delta:
+            try:
+                return wrap(run_silently(np.arange, start, limit, delta, int32.np))  # type: ignore[arg-type]
+            except Exception:  # explained below
+                pass
+    bounds = start, limit, delta = _bound(start), _bound(limit), _bound(delta)
     if dtype is not None:
         d = as_dtype(dtype)
-    elif any(isinstance(x, Dim) for x in (start, limit, delta)):
-        d = int32
     else:
-        d = common_dtype((start, limit, delta))[0]
+        d = common_dtype(bounds)[0]
         if d is int32 and any(type(x) is int and not -(2**31) <= x <= 2**31 for x in (start, limit)):
             d = int64
     require(d.kind in "iuf", f"a range has no dtype {d.name}")
-    start, limit, delta = _end(start), _end(limit), _end(delta)
-    steps = counter(_count(start, limit, delta), dtype=d)
+    if any(_is_found(x) for x in bounds):
+        steps = E.cast(found.count_up(_count_found(*bounds), size=fresh()), dtype=d)
+    else:
+        start, limit, delta = _end(start), _end(limit), _end(delta)
+        steps = counter(_count(start, limit, delta), dtype=d)
     if not (type(delta) is int and delta == 1):
         steps = E.mul(steps, convert(delta, d))
     return steps if type(start) is int and start == 0 else E.add(steps, convert(start, d))
+
+
+def _is_found(x: Any) -> bool:
+    """Whether a bound of a range is a number that the program computes."""
+    a = x._a if isinstance(x, Operand) else None
+    return type(a) is Value and not a.type.weak and a.dtype.kind in "iuf" and known(a) is None
+
+
+def _count_found(start: Any, limit: Any, delta: Any) -> Tensor:
+    """What `_count` says of bounds that the program computes."""
+    exact = common_dtype((start, limit, delta))[0].kind in "iu"
+    a, b, step = (operand(x, int64 if exact else float64) for x in (start, limit, delta))
+    check(E.not_equal(step, 0), error="ArgumentError", message=named(_NO_STEP))
+    if not exact:
+        real = E.ceil(E.div(E.sub(b, a), step))
+        check(E.isfinite(real), error="ArgumentError", message=named(_ENDLESS))
+        return E.maximum(E.cast(real, dtype=int64), 0)
+    n = E.maximum(E.neg(E.floordiv(E.sub(a, b), step)), 0)
+    return E.where(E.less(limit, start), 0, n) if common_dtype((start, limit))[0] is uint64 else n
 
 
 def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any = 0) -> Tensor:
@@ -164,7 +209,7 @@ def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any
     d, weak = common_dtype((start, stop))
     d = d if d.kind in "fc" else float32 if weak or d.bits <= 16 else as_dtype("float64")
     a, b = operand(start, d), operand(stop, d)
-    if n == 1:
+    if now_unit(n):
         return reshape(a, shape=_with_axis(tuple(a.shape), axis))
     at = as_axis(axis, a.ndim + 1)
     a, b = (reshape(x, shape=_with_axis(tuple(x.shape), at)) for x in (a, b))
@@ -215,11 +260,11 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     becomes the nearest integer in it, NaN becomes 0. Integers wrap around. Complex numbers lose the imaginary part.
     """
     d = as_dtype(dtype)
-    if type(x) is Tensor and not activity.busy and d.kind in "fb":
+    if type(x) is Tensor and not activity.busy and d.kind != "c":
         a = x._a
         if a.dtype is not d.np and a.dtype.kind in "biuf":
             try:
-                return wrap(run_silently(a.astype, d.np))
+                return wrap(run_silently(a.astype, d.np) if d.kind in "fb" else run_silently(E.cast.numpy, a, dtype=d))
             except Exception:  # explained below
                 pass
     if isinstance(x, Operand) and x.dtype.kind == "i":

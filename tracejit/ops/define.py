@@ -182,8 +182,8 @@ def _unary(op: Op, door: Callable[..., Any]) -> tuple[Callable[..., Any], Callab
                     t = new(Tensor)
                     t._a = r if type(r) is ndarray else _zero_d(r)
                     return t
-                except Exception:  # the door explains it
-                    return door(op, (x,), {})
+                except Exception:  # the door explains it, once this is no longer what it arises from
+                    pass
         return door(op, (x,), {})
 
     def accelerate(function: Callable[..., Any]) -> None:
@@ -215,8 +215,8 @@ def _binary(op: Op, foreign: bool) -> tuple[Callable[..., Any], Callable[[Callab
                 calls = WARM
                 warm()
             a = x._a
-            if type(y) is Tensor:
-                b = y._a
+            if type(y) is Tensor or type(y) is ndarray:
+                b = y._a if type(y) is Tensor else y
                 if a.dtype is b.dtype and (not kinds or a.dtype.kind in kinds):
                     try:
                         r = run(kernel, a, b)
@@ -224,7 +224,7 @@ def _binary(op: Op, foreign: bool) -> tuple[Callable[..., Any], Callable[[Callab
                         t._a = r if type(r) is ndarray else _zero_d(r)
                         return t
                     except Exception:  # the door explains it
-                        return door(op, (x, y), {})
+                        pass
             elif weak and (type(y) is float or type(y) is int) and a.dtype.kind == "f":
                 try:
                     r = run(kernel, a, y)
@@ -232,7 +232,7 @@ def _binary(op: Op, foreign: bool) -> tuple[Callable[..., Any], Callable[[Callab
                     t._a = r if type(r) is ndarray else _zero_d(r)
                     return t
                 except Exception:
-                    return door(op, (x, y), {})
+                    pass
         return door(op, (x, y), {}) if foreign or _operand_like(y) else NotImplemented
 
     def accelerate(function: Callable[..., Any]) -> None:
@@ -258,7 +258,7 @@ def _reflected(op: Op) -> Callable[..., Any]:
                     t._a = r if type(r) is ndarray else _zero_d(r)
                     return t
                 except Exception:  # the door explains it
-                    return door(op, (other, self), {})
+                    pass
         return door(op, (other, self), {}) if _operand_like(other) else NotImplemented
 
     return f
@@ -283,12 +283,11 @@ def install_method(name: str, f: Callable[..., Any]) -> None:
 
 
 def _operand_like(x: Any) -> bool:
-    return (
-        isinstance(x, (Operand, int, float, complex, np.ndarray, np.generic, Dim))
-        or type(x) in (list, tuple)
-        or hasattr(x, "__array__")
-        or hasattr(x, "__tensor__")
-    )
+    if isinstance(x, (Operand, int, float, complex, np.ndarray, np.generic, Dim)) or type(x) in (list, tuple):
+        return True
+    if hasattr(x, "__own_operators__"):
+        return False
+    return hasattr(x, "__array__") or hasattr(x, "__tensor__")
 
 
 def public(op: Op, doc: str = "") -> Callable[..., Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.errors import ArgumentError, ShapeError, locate
-from tracejit.ir.dim import hint, is_unit, known_equal, product
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
+from tracejit.ir.dim import hint, is_unit, know_units, known_equal, product, shown
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, operand
+from tracejit.ops.args import Size, operand, shown_value
 from tracejit.ops.linalg import diag_part, permuted
 from tracejit.tensor import Operand, Tensor
 
@@ -27,14 +28,16 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
     occur once, in alphabetical order. "..." stands for axes that are broadcast. Pairs are contracted in the order
     that keeps the results small.
     """
+    if not isinstance(equation, str):
+        raise locate(DTypeError(f"the equation is a string, not {shown_value(equation)}"))
     operands = [
         operand(x) for x in (inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else inputs)
     ]
-    labels, result = _parse(equation, [x.ndim for x in operands])
+    labels, result = _parse(equation, tuple([x.ndim for x in operands]))
     sizes = _sizes(equation, operands, labels)
     terms = [_alone(x, names, sizes) for x, names in zip(operands, labels, strict=True)]
     while len(terms) > 1:
-        i, j = _cheapest(terms, result, sizes)
+        i, j = _cheapest(terms, result, sizes) if len(terms) > 2 else (0, 1)
         rest = [t for k, t in enumerate(terms) if k not in (i, j)]
         needed = set(result).union(*[names for _, names in rest])
         pair = [_summed(t, needed.union(o[1])) for t, o in ((terms[i], terms[j]), (terms[j], terms[i]))]
@@ -44,7 +47,8 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
     return y if type(y) is Tensor else E.identity(y)
 
 
-def _parse(equation: str, ranks: Sequence[int]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+@functools.lru_cache
+def _parse(equation: str, ranks: tuple[int, ...]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
     """The labels of each operand's axes and of the result's; axes under an ellipsis are numbered from the end."""
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
@@ -87,8 +91,10 @@ def _sizes(equation: str, operands: Sequence[Operand], labels: Sequence[tuple[st
             if is_unit(have):
                 sizes[n] = d
             elif not is_unit(d) and not known_equal(have, d):
+                know_units((have, d))
                 shapes = ", ".join(show_shape(o.shape) for o in operands)
-                raise locate(ShapeError(f"einsum({equation!r}) of shapes {shapes}: {n!r} is both {have} and {d}"))
+                sizes_met = f"{n!r} is both {shown(have)} and {shown(d)}"
+                raise locate(ShapeError(f"einsum({equation!r}) of shapes {shapes}: {sizes_met}"))
     return sizes
 
 

@@ -10,9 +10,27 @@ from tracejit.errors import DTypeError, ShapeError, TracedValueError, locate
 from tracejit.ir.dim import Dim, product
 from tracejit.ir.found import fresh, symbols_in
 from tracejit.ir.graph import Graph
+from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType, int64
 from tracejit.tensor import Operand, Tensor, convert
+
+
+def as_number(x: Any) -> Any:
+    """A size that only the program finds out, as a Python number of its; anything else as it is."""
+    if not (isinstance(x, Dim) and symbols_in(x)):
+        return x
+    return OPS["cast"](OPS["dim"](size=x), dtype=int64, weak=True)
+
+
+def as_open_number(x: Any) -> Any:
+    """As `as_number`; of a size, too, that a signature leaves open, so that no trace may be for one value of it."""
+    return OPS["cast"](OPS["dim"](size=x), dtype=int64, weak=True) if is_open(x) else x
+
+
+def is_open(x: Any) -> bool:
+    """Whether `x` is a size that no trace may know."""
+    return isinstance(x, Dim) and bool(symbols_in(x) or x.symbols & hooks.open)
 
 
 def _infer_count(n: TensorType, size: Dim) -> TensorType:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import activity, context
-from tracejit.errors import ArgumentError, DTypeError, OutOfRangeError, TracedValueError, locate
-from tracejit.ir.dim import Dim, product
+from tracejit.errors import ArgumentError, OutOfRangeError, ShapeError, TracedValueError, locate
+from tracejit.ir.dim import Dim, known_equal, product, shown
 from tracejit.ir.graph import Value
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
@@ -35,9 +35,18 @@ def _numpy_item(x: Operand, key: tuple) -> np.ndarray:
         return quietly(x._value("indexing").__getitem__, tuple([plain(k) for k in key]))  # type: ignore[no-any-return]
     except IndexError as e:
         raise locate(OutOfRangeError(f"{e} (the tensor is {x.type})")) from None
+    except ValueError as e:
+        raise locate(ArgumentError(f"{e} (the tensor is {x.type})")) from None
 
 
 _BOUND = (int, type(None))
+
+
+def _simple(k: Any) -> bool:
+    """Whether NumPy may take a component as it is: an integer, a slice of integers, a new axis, or the dots."""
+    if type(k) is slice:
+        return type(k.start) in _BOUND and type(k.stop) in _BOUND and type(k.step) in _BOUND
+    return type(k) is int or k is None or k is Ellipsis
 
 
 def getitem(x: Operand, key: Any) -> Tensor:
@@ -47,7 +56,7 @@ def getitem(x: Operand, key: Any) -> Tensor:
         if (
             kind is int
             or (kind is slice and type(key.start) in _BOUND and type(key.stop) in _BOUND and type(key.step) in _BOUND)
-            or (kind is tuple and all(type(k) is int for k in key))
+            or (kind is tuple and all(map(_simple, key)))
         ):
             try:
                 return wrap(x._a[key])
@@ -144,7 +153,7 @@ def components(x: Operand, key: tuple) -> list[Any]:
     for first, shape in masks:
         axis = sum(k is not None for k in parts[: next(i for i, k in enumerate(parts) if k is first)])
         own = tuple(x.shape[axis : axis + len(shape)])
-        if any(type(d) is int and d != n for d, n in zip(own, shape, strict=True)):
+        if not all(map(known_equal, own, shape)):
             raise locate(OutOfRangeError(f"a mask of shape {shape} does not fit axes of sizes {show_shape(own)}"))
     return parts
 
@@ -162,6 +171,8 @@ def _array(k: Any) -> list[Any]:
     """An index tensor; a mask as one integer tensor per axis."""
     if isinstance(k, np.ndarray) and k.dtype == np.bool_:
         return [wrap(i) for i in np.nonzero(k)]
+    if isinstance(k, str):
+        raise locate(OutOfRangeError(f"an index is an integer or a mask, not {k!r}"))
     t = operand(k)
     if isinstance(t, Variable) and context.trace is not None:
         t = E.identity(t)
@@ -180,7 +191,7 @@ def _array(k: Any) -> list[Any]:
             raise locate(ArgumentError("x[mask] of a 0-d mask is neither traced nor recorded", remedy="tj.where"))
         return [wrap(i) for i in np.nonzero(t._value("a mask"))]
     if kind not in "iu":
-        raise locate(DTypeError(f"an index is an integer or a mask, not {t.type}"))
+        raise locate(OutOfRangeError(f"an index is an integer or a mask, not {t.type}"))
     if not t.ndim:
         a = known(t._a) if type(t._a) is Value else t._value("an index")
         if a is not None:
@@ -218,7 +229,7 @@ def _bounds(s: slice, d: Size) -> tuple[Size, Size, int]:
     start = clamp(s.start, low if step > 0 else high)
     stop = clamp(s.stop, high if step > 0 else low)
     n = stop - start if step > 0 else start - stop
-    if n <= 0:
+    if n < 0 or (type(n) is int and n == 0):  # a symbol may be 0: the slice is empty then
         return 0, 0, 1
     return start, n if abs(step) == 1 else (n + abs(step) - 1) // abs(step), step
 
@@ -273,9 +284,14 @@ def slice_(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tenso
     """The block of `size` elements from `begin`; a size of −1 reaches to the end."""
     x = operand(input_)
     starts, counts = as_sizes(begin, "begin"), as_sizes(size, "size")
+    if not len(starts) == len(counts) == x.ndim:
+        raise locate(ShapeError(f"begin and size need a number for each axis of {x.type}, not {starts} and {counts}"))
     counts = tuple(
         [d - b if type(n) is int and n == -1 else n for b, n, d in zip(starts, counts, x.shape, strict=True)]
     )
+    for axis, (b, n, d) in enumerate(zip(starts, counts, x.shape, strict=True)):
+        if type(b) is type(n) is type(d) is int and not 0 <= b <= b + n <= d:
+            raise locate(ShapeError(f"slice [{b} : {b + n}] leaves axis {axis} of size {shown(d)}"))
     return S.slice_(x, start=starts, size=counts, step=(1,) * x.ndim)
 
 
@@ -295,6 +311,8 @@ def strided_slice(
     """`x[begin:end:strides]` in each axis; bit i of a mask changes what component i means."""
     b, e = as_sizes(begin, "begin"), as_sizes(end, "end")
     s = (1,) * len(b) if strides is None else as_sizes(strides, "strides")
+    if not len(b) == len(e) == len(s):
+        raise locate(ShapeError(f"begin, end and strides differ in length: {b}, {e}, {s}"))
     key: list[Any] = []
     for i, (lo, hi, st) in enumerate(zip(b, e, s, strict=True)):
         bit = 1 << i

@@ -12,12 +12,13 @@ import numpy as np
 from tracejit.autodiff.forward import ForwardAccumulator
 from tracejit.autodiff.tape import GradientTape
 from tracejit.context import context, tracing
-from tracejit.errors import ArgumentError, ShapeError, locate
+from tracejit.errors import ArgumentError, ConversionError, ShapeError, locate
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.op import Op
-from tracejit.ir.types import DType, TensorType, as_dtype, show_shape
-from tracejit.tensor import Operand, Tensor, convert, quietly, wrap
-from tracejit.tree import flatten, map_structure, unflatten
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import DType, TensorType, as_dtype, float64, int64, show_shape
+from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, strong, wrap
+from tracejit.tree import flatten, unflatten
 
 
 class Callback:
@@ -46,10 +47,7 @@ def _run(*arrays: Any, f: Callback, types: tuple[TensorType, ...]) -> Any:
     made = []
     for i, (x, t) in enumerate(zip(out, types, strict=True)):
         a = np.asarray(x._a if isinstance(x, Tensor) else x)
-        if a.dtype != t.dtype.np or (None not in t.shape and a.shape != tuple(t.shape)):
-            raise ArgumentError(
-                f"{f.name} returned {a.dtype.name}{show_shape(a.shape)} as result {i}, it was said to return {t}"
-            )
+        _fit(a, t, i, f.name)
         made.append(a)
     return made[0] if len(made) == 1 else tuple(made)
 
@@ -117,24 +115,85 @@ host_call = Op(
 
 
 # --- printing ---------------------------------------------------------------------------------------------------------
+class Piece:
+    """A part of a text that is made from the values of tensors."""
+
+    __slots__ = ("tensors", "fill")
+
+    def __init__(self, tensors: Sequence[Tensor], fill: Callable[[Sequence[Any]], str]) -> None:
+        self.tensors, self.fill = list(tensors), fill
+
+
 class Text:
-    """A string with tensors in it whose values are not known yet: strings, and tensors with their formats."""
+    """A string with tensors in it whose values are not known yet: strings, and pieces. It can be joined to others."""
 
     __slots__ = ("parts",)
 
     def __init__(self, parts: Sequence[Any]) -> None:
-        self.parts = list(parts)
+        self.parts: list[Any] = [q for p in parts for q in (p.parts if isinstance(p, Text) else [p])]
 
     def tensors(self) -> list[Tensor]:
-        return [p[0] for p in self.parts if not isinstance(p, str)]
+        return [t for p in self.parts if not isinstance(p, str) for t in p.tensors]
 
     def filled(self, values: Sequence[Any]) -> str:
         it = iter(values)
-        return "".join(p if isinstance(p, str) else p[1](next(it)) for p in self.parts)
+        return "".join(p if isinstance(p, str) else p.fill([next(it) for _ in p.tensors]) for p in self.parts)
+
+    def __add__(self, other: Any) -> Any:
+        return Text([self, other]) if isinstance(other, (str, Text)) else NotImplemented
+
+    def __radd__(self, other: Any) -> Any:
+        return Text([other, self]) if isinstance(other, str) else NotImplemented
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in _STRING:
+            raise self._unknown()
+        return lambda *args, **kw: Text([Piece(self.tensors(), lambda v: getattr(self.filled(v), name)(*args, **kw))])
+
+    def _unknown(self, *_: Any) -> Any:
+        said = "a string with tensors in it is known only when the function runs"
+        raise locate(ConversionError(said, remedy="do with it what needs its letters where the function is called"))
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __len__ = __iter__ = __getitem__ = __contains__ = _unknown
+    __bool__ = __str__ = __format__ = __mod__ = __mul__ = __hash__ = _unknown
+
+    def __repr__(self) -> str:
+        return "<a string with traced tensors>"
+
+
+_STRING = {
+    "capitalize", "casefold", "center", "expandtabs", "ljust", "lower", "lstrip", "removeprefix", "removesuffix",
+    "replace", "rjust", "rstrip", "strip", "swapcase", "title", "upper", "zfill",
+}  # fmt: skip
 
 
 def is_traced(x: Any) -> bool:
     return isinstance(x, Operand) and type(x._a) is Value
+
+
+def python_kind(x: Operand) -> type | None:
+    """The Python type of a traced number; None for tensors."""
+    a = x._a
+    if type(a) is not Value or not a.type.weak or a.shape:
+        return None
+    return {"f": float, "i": int, "u": int, "b": bool}.get(a.dtype.kind)
+
+
+def exact(x: Operand) -> Tensor:
+    """A traced number in the widest type of its kind."""
+    kind = x._a.type.dtype.kind
+    return OPS["cast"](x, dtype=float64 if kind == "f" else int64) if kind != "b" else strong(x)  # type: ignore[no-any-return,return-value]
+
+
+def as_printed(x: Any, value: Tensor) -> Any:
+    """What is printed in the place of a tensor of the trace: its value, which for a Variable is shown as one's."""
+    if not isinstance(x, Variable):
+        return value
+    twin = object.__new__(Variable)
+    twin.trainable, twin._name, twin._a = x.trainable, x._name, value._a
+    return twin
 
 
 def say(write: Callable[[Sequence[Any]], None], args: Sequence[Any]) -> None:
@@ -146,9 +205,13 @@ def say(write: Callable[[Sequence[Any]], None], args: Sequence[Any]) -> None:
         if isinstance(x, Text):
             slots.append((len(tensors), len(x.tensors())))
             tensors += x.tensors()
+        elif isinstance(x, Dim) and context.trace is not None:
+            slots.append((len(tensors), int))
+            tensors.append(OPS["dim"](size=x))
         elif isinstance(x, Operand) and context.trace is not None:
-            slots.append(len(tensors))
-            tensors.append(convert(x))
+            kind = python_kind(x)
+            slots.append((len(tensors), kind))
+            tensors.append(convert(x) if kind is None else exact(x))
         else:
             slots.append(None)
 
@@ -158,10 +221,10 @@ def say(write: Callable[[Sequence[Any]], None], args: Sequence[Any]) -> None:
         for x, s in zip(flat, slots, strict=True):
             if s is None:
                 out.append(x)
-            elif isinstance(s, int):
-                out.append(values[s])
-            else:
+            elif isinstance(x, Text):
                 out.append(x.filled(values[s[0] : s[0] + s[1]]))
+            else:
+                out.append(as_printed(x, values[s[0]]) if s[1] is None else s[1](values[s[0]]))
         with tracing(None):
             write(unflatten(structure, out))
         return ()
@@ -210,20 +273,18 @@ def print(
 
 
 # --- functions that stay Python ---------------------------------------------------------------------------------------
-def _result_types(Tout: Any, shapes: Any, what: str) -> tuple[list[TensorType], Any, bool]:
-    single = not isinstance(Tout, (list, tuple))
-    specs = [Tout] if single else list(Tout)
+def _result_types(Tout: Any) -> list[TensorType]:
     types = []
-    for i, s in enumerate(specs):
-        if hasattr(s, "dtype") and hasattr(s, "shape") and not isinstance(s, DType):
-            types.append(TensorType(as_dtype(s.dtype), tuple(s.shape)))
-            continue
-        shape = () if shapes is None else tuple(shapes if single else shapes[i])
-        types.append(TensorType(as_dtype(s), shape))
+    for s in Tout if isinstance(Tout, (list, tuple)) else [Tout]:
+        shaped = hasattr(s, "dtype") and hasattr(s, "shape") and not isinstance(s, DType)
+        types.append(TensorType(as_dtype(s.dtype), tuple(s.shape)) if shaped else TensorType(as_dtype(s), ()))
+    return types
+
+
+def _need_sizes(types: Sequence[TensorType], what: str) -> None:
     if any(d is None for t in types for d in t.shape):
-        said = f"{what} needs the shapes of its results in a trace"
-        raise locate(ShapeError(said, remedy="give TensorSpecs in Tout"))
-    return types, specs, single
+        said = f"{what} needs the sizes of its results in a trace"
+        raise locate(ShapeError(said, remedy="give them in the TensorSpecs of Tout"))
 
 
 def py_function(func: Callable[..., Any], inp: Sequence[Any], Tout: Any, name: str | None = None) -> Any:
@@ -231,18 +292,20 @@ def py_function(func: Callable[..., Any], inp: Sequence[Any], Tout: Any, name: s
 
     Parameters
     ----------
-    Tout : dtypes, or TensorSpecs, of the results; a dtype alone stands for a 0-d tensor
+    Tout : TensorSpecs of the results, one or a list or tuple of them, which is what comes back; a dtype alone stands
+        for a 0-d tensor, and an empty list for no result. In a trace all sizes have to be given
 
-    It has a gradient where `func` is made of tensor operations. Raises `ArgumentError` if it returns something else.
+    Results are brought to the dtypes of `Tout`. It has a gradient where `func` is made of tensor operations. Raises
+    `ArgumentError` if it returns something else, eagerly and traced.
     """
-    if context.trace is None:
-        out = func(*[convert(x) for x in inp])
-        return map_structure(convert, out) if out is not None else None
-    types, _, single = _result_types(Tout, None, "py_function")
+    types = _result_types(Tout)
     label = getattr(func, "__name__", "py_function")
-
-    made = _called(func, [convert(x) for x in inp], types, label)
-    return _given_back(made if len(types) != 1 else made[0], types, single)
+    if context.trace is None:
+        made = _checked(_listed(func(*[convert(x) for x in inp]), types), types, label)
+    else:
+        _need_sizes(types, "py_function")
+        made = list(_called(func, [convert(x) for x in inp], types, label))
+    return _given_back(made, Tout)
 
 
 def numpy_function(
@@ -250,20 +313,21 @@ def numpy_function(
 ) -> Any:
     """`func(*inp)` as Python, with NumPy arrays, also inside a traced function. It has no gradient.
 
-    `Tout` gives dtypes, or TensorSpecs, of the results; a dtype alone stands for a 0-d tensor.
+    `Tout` gives the TensorSpecs of the results, one or a list or tuple of them, which is what comes back; a dtype alone
+    stands for a 0-d tensor. In a trace all sizes have to be given. Raises `ArgumentError` for other results.
     """
-    if context.trace is None:
-        out = func(*[convert(x).numpy() for x in inp])
-        return map_structure(convert, out) if out is not None else None
-    types, _, single = _result_types(Tout, None, "numpy_function")
+    types = _result_types(Tout)
     label = getattr(func, "__name__", "numpy_function")
 
     def call(*arrays: Any) -> Sequence[Any]:
         with tracing(None):
             return [np.asarray(y) for y in _listed(func(*[np.array(a) for a in arrays]), types)]
 
+    if context.trace is None:
+        return _given_back(_checked(call(*[convert(x).numpy() for x in inp]), types, label), Tout)
+    _need_sizes(types, "numpy_function")
     made = host_call(*[convert(x) for x in inp], f=Callback(call, label), types=tuple(types))
-    return _given_back(made, types, single)
+    return _given_back(list(made) if type(made) is tuple else [made], Tout)
 
 
 def _listed(out: Any, types: Sequence[TensorType]) -> list[Any]:
@@ -273,13 +337,29 @@ def _listed(out: Any, types: Sequence[TensorType]) -> list[Any]:
     if len(values) != len(types):
         raise ArgumentError(f"the function returned {len(values)} results, it was said to return {len(types)}")
     return [
-        v if isinstance(v, Operand) and v.dtype is t.dtype
-        else np.asarray(v._a if isinstance(v, Operand) else v, t.dtype.np)
+        OPS["cast"](v, dtype=t.dtype) if isinstance(v, Operand) else np.asarray(v, t.dtype.np)
         for v, t in zip(values, types, strict=True)
     ]
 
 
-def _given_back(made: Any, types: Sequence[TensorType], single: bool) -> Any:
-    if not types:
-        return None
-    return made if single else list(made if type(made) is tuple else (made,))
+def _checked(values: Sequence[Any], types: Sequence[TensorType], label: str) -> list[Tensor]:
+    """The results of an eager call."""
+    made = [convert(v) for v in values]
+    for i, (t, said) in enumerate(zip(made, types, strict=True)):
+        _fit(t._a, said, i, label)
+    return made
+
+
+def _fit(a: Any, t: TensorType, i: int, label: str) -> None:
+    """Refuse a result that is not as it was said to be."""
+    fits = len(a.shape) == len(t.shape) and all(d in (None, n) for n, d in zip(a.shape, t.shape, strict=True))
+    if a.dtype != t.dtype.np or not fits:
+        spec = f"tj.TensorSpec({tuple(a.shape)}, tj.{as_dtype(a.dtype).name})"
+        said = f"{label} returned {a.dtype.name}{show_shape(a.shape)} as result {i}, it was said to return {t}"
+        raise locate(ArgumentError(said, remedy=f"say {spec} in Tout; a dtype alone stands for a 0-d tensor"))
+
+
+def _given_back(made: list[Any], Tout: Any) -> Any:
+    if isinstance(Tout, (list, tuple)):
+        return type(Tout)(made) if made else None
+    return made[0]

@@ -98,3 +98,24 @@ put: Op = Op(
     "put", "index", _put_infer, _put, vjp=_put_vjp, jvp=_put_jvp, dtypes="biufc", arity=3,
     doc="x with slices replaced at the given indices along an axis; of equal indices the last one counts.",
 )  # fmt: skip
+
+
+def _add_at(x: np.ndarray, i: np.ndarray, v: np.ndarray, *, axis: int) -> np.ndarray:
+    out = x.copy()
+    np.add.at(out, (slice(None),) * axis + (i,), v)  # type: ignore[arg-type]  # the stubs know of no slices here
+    return out
+
+
+def _add_at_jvp(t: tuple, y: Tensor, x: Tensor, i: Tensor, v: Tensor, *, axis: int) -> Tensor | None:
+    if t[2] is None:
+        return t[0]
+    if t[0] is None:
+        return scatter_sum(t[2], i, size=x.shape[axis], axis=axis)
+    return add_at(t[0], i, t[2], axis=axis)
+
+
+add_at: Op = Op(
+    "add_at", "index", _put_infer, _add_at,
+    vjp=lambda g, y, x, i, v, *, axis: (g, None, gather(g, i, axis=axis)), jvp=_add_at_jvp, dtypes="iufc", arity=3,
+    doc="x with slices added at the given indices along an axis; of equal indices each counts.",
+)  # fmt: skip

@@ -11,6 +11,15 @@ import numpy as np
 from tracejit.ir.types import DType, as_dtype, complex64, complex128, float32, float64
 
 
+def is_half(dtype: np.dtype) -> bool:
+    """Whether elements are 16-bit floats, which are summed as float32."""
+    return dtype.itemsize == 2 and dtype.kind in "fV"
+
+
+_all = np.logical_and.reduce
+_BEYOND = {bits: 2.0 ** (bits - 1) for bits in (8, 16, 32, 64)}
+
+
 def cast(x: np.ndarray, *, dtype: DType, weak: bool = False) -> np.ndarray:
     """NumPy's conversion, except that floats outside an integer type's range saturate and NaN gives 0."""
     if x.dtype == dtype.np:
@@ -18,6 +27,8 @@ def cast(x: np.ndarray, *, dtype: DType, weak: bool = False) -> np.ndarray:
     if dtype.kind != "c" and x.dtype.kind == "c":
         x = x.real
     if dtype.kind in "iu" and x.dtype.kind in "fV":  # V: bfloat16
+        if x.dtype.kind == "f" and dtype.kind == "i" and _all(np.abs(x) < _BEYOND[dtype.bits], None):
+            return x.astype(dtype.np)
         info = np.iinfo(dtype.np)
         wide = x.astype(np.float64)
         out = np.nan_to_num(wide, nan=0.0, posinf=np.inf, neginf=-np.inf)

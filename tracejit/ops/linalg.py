@@ -14,11 +14,12 @@ from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
-from tracejit.ops.args import as_axis, as_size, as_sizes, floating, operand, require
+from tracejit.ops.args import as_axis, as_size, as_sizes, floating, listed, operand, require
 from tracejit.ops.array import cut, swapaxes
 from tracejit.ops.creation import counter
 from tracejit.ops.define import FUNCTIONS, install_method
 from tracejit.ops.reductions import reduce_max, reduce_min, reduce_sum
+from tracejit.slices import IndexedSlices
 from tracejit.tensor import Operand, Tensor, convert, run_silently, wrap
 
 
@@ -198,6 +199,7 @@ def trace(x: Any, name: str | None = None) -> Tensor:
 def band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Tensor:
     """The matrices with zeros below `num_lower` subdiagonals and above `num_upper` superdiagonals; −1 keeps all."""
     x = operand(input)
+    require(x.ndim >= 2, f"band_part needs two axes or more, the shape is {show_shape(x.shape)}")
     below, above = as_size(num_lower), as_size(num_upper)
     rows, columns = counter(x.shape[-2], 2, 0), counter(x.shape[-1], 2, 1)
     keep: Any = None
@@ -228,7 +230,7 @@ def global_norm(t_list: Any, name: str | None = None) -> Tensor:
 
 
 def _sum_of_squares(t_list: Any) -> Tensor:
-    parts = [reduce_sum(E.square(floating(t))) for t in t_list if t is not None]
+    parts = [reduce_sum(E.square(floating(t))) for t in listed(t_list, "t_list") if t is not None]
     require(bool(parts), "global_norm needs one tensor or more")
     return functools.reduce(E.add, parts)
 
@@ -242,11 +244,18 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
 
 
 def clip_by_global_norm(t_list: Any, clip_norm: Any, use_norm: Any = None, name: str | None = None) -> tuple:
-    """Tensors scaled down together so that their global norm is at most `clip_norm`; and that norm."""
+    """Tensors scaled down together so that their global norm is at most `clip_norm`; and that norm.
+
+    Of `IndexedSlices` the rows count, each for itself, and stay rows.
+    """
+    given = listed(t_list, "t_list")
+    t_list = [t.values if isinstance(t, IndexedSlices) else t for t in given]
     total = None if use_norm is not None else _sum_of_squares(t_list)
     size = operand(use_norm) if total is None else E.sqrt(total)
     over = E.logical_not(E.less_equal(size, clip_norm))  # so is what is not a number
     # a root of its own, which never is that of 0: the slopes of that one have no slopes
     large = E.where(over, size, 1.0) if total is None else E.sqrt(E.where(over, total, 1.0))
     scale = E.where(over, E.div(clip_norm, large), 1.0)
-    return [None if t is None else E.mul(floating(t), E.cast(scale, dtype=operand(t).dtype)) for t in t_list], size
+    made = [None if t is None else E.mul(floating(t), E.cast(scale, dtype=operand(t).dtype)) for t in t_list]
+    pairs = zip(made, given, strict=True)
+    return [IndexedSlices(x, t.indices, t.dense_shape) if isinstance(t, IndexedSlices) else x for x, t in pairs], size

@@ -10,9 +10,9 @@ from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.ir.types import float32, float64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import special
-from tracejit.ops.args import floating, operand, require
+from tracejit.ops.args import floating, listed, operand, require
 from tracejit.ops.check import require_powers
-from tracejit.ops.define import install_method, public
+from tracejit.ops.define import install_method, public, same_shape
 from tracejit.pynumbers import arithmetic, integral, is_number
 from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor, common_dtype
 
@@ -190,9 +190,9 @@ def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | 
 
 def add_n(inputs: Any, name: str | None = None) -> Tensor:
     """The sum of a list of tensors of one shape."""
-    parts = [operand(x) for x in ([inputs] if isinstance(inputs, Operand) else inputs)]
+    parts = [operand(x) for x in ([inputs] if isinstance(inputs, Operand) else listed(inputs, "inputs"))]
     require(bool(parts), "add_n needs one tensor or more")
-    if any(tuple(p.shape) != tuple(parts[0].shape) for p in parts):
+    if not all(same_shape(tuple(p.shape), tuple(parts[0].shape)) for p in parts):
         shapes = ", ".join(show_shape(p.shape) for p in parts)
         raise locate(ShapeError(f"add_n adds tensors of one shape, not of {shapes}"))
     total: Any = parts[0]
@@ -208,6 +208,7 @@ def lerp(start: Any, stop: Any, weight: Any) -> Tensor:
 
 def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
     """The polynomial with these coefficients, the highest power first, by Horner's scheme."""
+    coeffs = listed(coeffs, "coeffs")
     if not coeffs:
         raise locate(ArgumentError("polyval needs one coefficient or more"))
     x = operand(x)

@@ -132,6 +132,8 @@ def weighted_cross_entropy_with_logits(labels: Any, logits: Any, pos_weight: Any
     """The sigmoid cross-entropy with the positive labels weighted."""
     x = floating(logits)
     z = operand(labels, x.dtype)
+    if not isinstance(pos_weight, (int, float)):
+        pos_weight = operand(pos_weight)
     weight = E.add(E.mul(z, pos_weight - 1.0), 1.0)
     return E.add(E.mul(E.sub(1.0, z), x), E.mul(weight, E.softplus(E.neg(x))))
 

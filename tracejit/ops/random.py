@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import context
-from tracejit.errors import ArgumentError, locate
+from tracejit.errors import ArgumentError, DTypeError, locate
 from tracejit.ir.dim import product
 from tracejit.ir.types import DType, as_dtype, float32, float64, int64, uint64
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_size, as_sizes, floating, operand, require
+from tracejit.ops.args import Size, as_size, as_whole_sizes, floating, operand, require, shown_value
 from tracejit.ops.creation import counter
 from tracejit.ops.gauss import normal64, quantile64
 from tracejit.ops.philox import philox32, philox64
-from tracejit.tensor import Operand, Tensor, Variable, quietly, wrap
+from tracejit.tensor import Operand, Tensor, Variable, common_dtype, quietly, wrap
+from tracejit.tracing import streams
 
 Source = tuple[Any, Any]  # a key and the number of the draw, 0-d uint64 tensors
 
@@ -86,7 +87,7 @@ def _truncated(source: Source, n: Tensor, d: DType) -> Tensor:
 
 
 def _shaped(shape: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
-    want = as_sizes(shape)
+    want = as_whole_sizes(shape)
     y = make(_positions(want))
     return y if len(want) == 1 else S.reshape(y, shape=want)
 
@@ -109,12 +110,18 @@ def _uniform(source: Source, shape: Any, minval: Any, maxval: Any, dtype: Any) -
         require(
             bool(np.all(np.asarray(minval or 0) < np.asarray(maxval))), f"minval {minval} is not below maxval {maxval}"
         )
+    if isinstance(maxval, Operand):
+        fits = common_dtype((wrap(np.empty((), d.np)), maxval))[0] is d
+        require(fits, f"uniform of {d.name} takes a maxval of {d.name}, not of {maxval.dtype.name}", "tj.cast(maxval)")
+    else:
+        last = int(np.max(np.asarray(maxval, object), initial=0)) - 1
+        require(last <= d.max, f"uniform of {d.name} goes up to {d.max}, not to {last} (maxval {maxval})")
     low = 0 if minval is None else minval
     return _ranged(source, shape, low, maxval, d)
 
 
 def _ranged(source: Source, shape: Any, low: Any, high: Any, d: DType) -> Tensor:
-    want = as_sizes(shape)
+    want = as_whole_sizes(shape)
     if getattr(low, "ndim", 0) or getattr(high, "ndim", 0):
         n = S.reshape(_positions(want), shape=want)
         return _integers(source, n, low, high, d)
@@ -159,6 +166,7 @@ class Generator:
     def __init__(self, seed: int | None = None) -> None:
         self._lock = threading.Lock()
         self.state = Variable(_state(seed), trainable=False, name="random_state")
+        streams.set(self.state, None)
 
     @classmethod
     def from_seed(cls, seed: int) -> Generator:
@@ -338,7 +346,9 @@ def dropout(x: Any, rate: Any, noise_shape: Any = None, seed: int | None = None,
     """Elements replaced by 0 with probability `rate`, the others divided by 1 − rate."""
     x = floating(x)
     if not isinstance(rate, Operand):
-        require(0 <= rate < 1, f"rate is a probability below 1, not {rate}")
+        if not isinstance(rate, (int, float, np.number, np.ndarray)):
+            raise locate(DTypeError(f"rate is a number, not {shown_value(rate)}"))
+        require(bool(0 <= rate < 1), f"rate is a probability below 1, not {rate}")
         if rate == 0:
             return E.identity(x)
     shape = tuple(x.shape)

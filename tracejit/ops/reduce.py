@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim
+from tracejit.ir.dim import Dim, known_equal
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, int64, show_shape
 from tracejit.ops.define import check_kind
 from tracejit.ops.elementwise import cast, conjugate, equal, where
+from tracejit.ops.kernels import is_half
 from tracejit.ops.shape import broadcast_to, reshape
 from tracejit.tensor import Tensor
 
@@ -36,7 +37,7 @@ def reduction(
         check_kind(x.dtype, dtypes)
         if any(not 0 <= a < x.rank for a in axis) or len(set(axis)) != len(axis):
             raise ShapeError(f"axes {axis} of {show_shape(x.shape)}")
-        if not empty and any(type(x.shape[a]) is int and x.shape[a] == 0 for a in axis):
+        if not empty and any(known_equal(x.shape[a], 0) for a in axis):
             raise ShapeError(f"no elements along axis {axis} of {show_shape(x.shape)}")
         return TensorType(x.dtype, [d for i, d in enumerate(x.shape) if i not in axis], x.weak)
 
@@ -47,8 +48,19 @@ def _linear(op: Callable[[], Op]) -> Any:
     return lambda t, y, x, *, axis: None if t[0] is None else op()(t[0], axis=axis)
 
 
+def _total(ufunc: np.ufunc) -> Callable[..., Any]:
+    """The reduction in the operand's dtype; 16-bit floats are rounded once, at the end."""
+
+    def run(x: np.ndarray, *, axis: tuple[int, ...]) -> Any:
+        if is_half(x.dtype):
+            return ufunc.reduce(x, axis, np.float32).astype(x.dtype)
+        return ufunc.reduce(x, axis, x.dtype)
+
+    return run
+
+
 reduce_sum: Op = reduction(
-    "reduce_sum", lambda x, *, axis: np.add.reduce(x, axis, x.dtype), "iufc",
+    "reduce_sum", _total(np.add), "iufc",
     vjp=lambda g, y, x, *, axis: (spread(g, x, axis),), jvp=_linear(lambda: reduce_sum), linear=True,
     doc="The sum over axes.",
 )  # fmt: skip
@@ -86,7 +98,7 @@ def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
 
 
 reduce_prod: Op = reduction(
-    "reduce_prod", lambda x, *, axis: np.multiply.reduce(x, axis, x.dtype), "iufc",
+    "reduce_prod", _total(np.multiply), "iufc",
     vjp=lambda g, y, x, *, axis: (spread(g, x, axis) * conjugate(_others(x, axis)),),
     jvp=lambda t, y, x, *, axis: reduce_sum(t[0] * _others(x, axis), axis=axis),
     domain=(0.5, 1.5), doc="The product over axes.",
@@ -104,7 +116,7 @@ def _arg_infer(x: TensorType, *, axis: int) -> TensorType:
     if not 0 <= axis < x.rank:
         raise ShapeError(f"axis {axis} of {show_shape(x.shape)}")
     n: int | Dim = x.shape[axis]
-    if type(n) is int and n == 0:
+    if known_equal(n, 0):
         raise ShapeError(f"no elements along axis {axis} of {show_shape(x.shape)}")
     return TensorType(int64, [d for i, d in enumerate(x.shape) if i != axis])
 
@@ -134,7 +146,8 @@ def _scan(ufunc: np.ufunc, neutral: int) -> Callable[..., np.ndarray]:
             rest = y[(slice(None),) * axis + (slice(0, -1),)]
             first = np.full([1 if i == axis else n for i, n in enumerate(x.shape)], neutral, x.dtype)
             y = np.concatenate([first, rest], axis)
-        y = ufunc.accumulate(y, axis=axis, dtype=x.dtype)
+        wide = np.float32 if is_half(x.dtype) else x.dtype
+        y = ufunc.accumulate(y, axis=axis, dtype=wide).astype(x.dtype, copy=False)
         return np.flip(y, axis) if reverse else y
 
     return run
@@ -185,7 +198,7 @@ def _argsort_infer(x: TensorType, *, axis: int, descending: bool) -> TensorType:
 
 def in_float32(x: np.ndarray) -> np.ndarray:
     """16-bit floats as float32: NumPy does not put them in order where there are NaNs, and is slower."""
-    return x.astype(np.float32) if x.dtype.kind in "fV" and x.dtype.itemsize == 2 else x
+    return x.astype(np.float32) if is_half(x.dtype) else x
 
 
 def _argsort(x: np.ndarray, *, axis: int, descending: bool) -> np.ndarray:

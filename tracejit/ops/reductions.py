@@ -9,7 +9,7 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import DTypeError, locate
-from tracejit.ir.dim import Dim, product
+from tracejit.ir.dim import Dim, known_equal, product
 from tracejit.ir.op import Op
 from tracejit.ir.types import as_dtype, float32, int32, int64
 from tracejit.ops import elementwise as E
@@ -23,12 +23,14 @@ _EVERY = [tuple(range(rank)) for rank in range(65)]
 
 def _over(op: Op, x: Operand, axis: Any, keepdims: bool) -> Tensor:
     """A reduction row over axes in any form."""
-    if type(x) is Tensor and not activity.busy and not keepdims and (axis is None or type(axis) is int):
+    if type(x) is Tensor and not activity.busy and (axis is None or type(axis) is int):
         a = x._a
         n = a.ndim if type(a) is np.ndarray else 0
         if n and (axis is None or -n <= axis < n) and (not op.kinds or a.dtype.kind in op.kinds):
             try:
-                return wrap(run_silently(op.numpy, a, axis=_EVERY[n] if axis is None else (axis % n,)))
+                over = _EVERY[n] if axis is None else (axis % n,)
+                y = wrap(run_silently(op.numpy, a, axis=over))
+                return wrap(y._a.reshape(R.kept(a.shape, over))) if keepdims else y
             except Exception:  # explained below
                 pass
     axes = as_axes(axis, x.ndim)
@@ -120,7 +122,7 @@ def peak(x: Operand, axis: Any) -> Tensor:
     """The largest element over axes as a constant that exponents may be shifted by: axes kept, 0 where infinite and
     of no elements.
     """
-    empty = any(type(x.shape[a]) is int and x.shape[a] == 0 for a in as_axes(axis, x.ndim))
+    empty = any(known_equal(x.shape[a], 0) for a in as_axes(axis, x.ndim))
     m = E.stop_gradient(_over(R.reduce_sum if empty else R.reduce_max, x, axis, True))
     return E.where(E.isfinite(m), m, 0.0)
 

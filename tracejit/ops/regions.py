@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import context, tracing
-from tracejit.errors import ControlFlowError, ShapeError, locate
-from tracejit.ir.dim import Dim
+from tracejit.errors import ControlFlowError, DTypeError, ShapeError, locate, user_frame
+from tracejit.intervals import INT64
+from tracejit.ir.dim import Dim, now_unit, product
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Builder, Graph, Value
 from tracejit.ir.op import OPS
-from tracejit.ir.types import TensorType, bool_, show_shape
+from tracejit.ir.types import DType, TensorType, bool_, show_shape
 from tracejit.ops.control import cond_op, saving_op, scan_op, while_op
-from tracejit.tensor import Operand, Tensor, Variable, common_dtype, convert
+from tracejit.ops.define import same_shape
+from tracejit.tensor import _WIDEST, Operand, Tensor, Variable, common_dtype, convert
 from tracejit.tracing import Trace, run
 from tracejit.tree import Structure, flatten
 
@@ -45,6 +47,8 @@ class Region:
     def close(self, results: Sequence[Tensor], order: Sequence[int], types: dict[int, TensorType]) -> Graph:
         """The region as a graph whose parameters are its own and then, in this order, what is captured."""
         values = [self.trace.value(t) for t in results]
+        if self.trace.parent is not None:
+            self.trace.parent.notes |= self.trace.notes
         found = self.outside()
         b = Builder()
         env: dict[Value, Value] = {t._a: b.param(t.type) for t in self.params}
@@ -59,7 +63,7 @@ class Region:
         return b.finish(self.name, [env[v] for v in values])
 
 
-def _union(regions: Sequence[Region], first: Sequence[Variable]) -> tuple[list[Any], list[int], dict[int, TensorType]]:
+def union(regions: Sequence[Region], first: Sequence[Variable]) -> tuple[list[Any], list[int], dict[int, TensorType]]:
     """What several regions capture: the operands, the Variables `first` leading, their identities and types."""
     operands: dict[int, Any] = {id(v): v for v in first}
     types: dict[int, TensorType] = {}
@@ -70,7 +74,7 @@ def _union(regions: Sequence[Region], first: Sequence[Variable]) -> tuple[list[A
     return list(operands.values()), list(operands), types
 
 
-def _written(regions: Sequence[Region]) -> list[Variable]:
+def written(regions: Sequence[Region]) -> list[Variable]:
     found = {id(v): v for r in regions for v in r.trace.written()}
     for r in regions:
         for v in found.values():
@@ -78,7 +82,7 @@ def _written(regions: Sequence[Region]) -> list[Variable]:
     return list(found.values())
 
 
-def _assign_all(variables: Sequence[Variable], values: Sequence[Tensor]) -> None:
+def assign_all(variables: Sequence[Variable], values: Sequence[Tensor]) -> None:
     trace: Any = context.trace
     for v, t in zip(variables, values, strict=True):
         trace.assign(v, t)
@@ -92,7 +96,7 @@ def is_value(x: Any) -> bool:
 def as_test(p: Any) -> Tensor:
     """A 0-d bool for a condition. Raises `ShapeError` for anything with more or fewer than one element."""
     t = convert(p)
-    if tuple(t.shape) and t.size != 1:
+    if not now_unit(product(tuple(t.shape))):
         raise locate(ShapeError(f"a condition has one element, this is {t.type}", remedy="tj.reduce_any or reduce_all"))
     if tuple(t.shape):
         t = OPS["reshape"](t, shape=())
@@ -129,34 +133,67 @@ def stage_cond(p: Any, then: Body, orelse: Body) -> tuple[list[Any], Structure]:
 
 def emit_cond(test: Tensor, a: Region, b: Region, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """The node for two traced branches, which give these pairs of results; Variables are assigned what they become."""
-    writes = _written((a, b))
+    writes = written((a, b))
     results = [[x for x, _ in pairs], [y for _, y in pairs]]
     for r, out in zip((a, b), results, strict=True):
         out += [r.call(r.trace.read, v) for v in writes]
         for t in out:
             r.trace.value(t)  # what a region gives as it came from outside is captured by this
-    operands, order, types = _union((a, b), ())
+    operands, order, types = union((a, b), ())
     then, orelse = [r.close(out, order, types) for r, out in zip((a, b), results, strict=True)]
     ys: Any = ()
     if results[0] or not (then.pure and orelse.pure):
         ys = cond_op(test, *operands, then=then, orelse=orelse)
         ys = ys if type(ys) is tuple else (ys,)
     k = len(ys) - len(writes)
-    _assign_all(writes, ys[k:])
+    assign_all(writes, ys[k:])
     return list(ys[:k])
 
 
-def agreed(a: Region, x: Any, b: Region, y: Any) -> tuple[Tensor, Tensor]:
-    """Two branches' results with one dtype, NumPy's promotion of both, and one shape."""
+def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor, Tensor]:
+    """Two branches' results, `name` in the user's code, with one dtype, NumPy's promotion of both, and one shape."""
     s, t = a.call(_weakly, x), b.call(_weakly, y)
     xs = [s if isinstance(x, Operand) else x, t if isinstance(y, Operand) else y]
-    d, weak = common_dtype(xs)
+    d, weak = _carried(xs)
+    label = repr(str(name)) if name else "the result"
+    context.trace.notes |= _promoted(label, s, t, d, ("in one branch", "in the other"))  # type: ignore[union-attr]
     s, t = a.call(_cast, s, d, weak), b.call(_cast, t, d, weak)
-    if tuple(s.shape) != tuple(t.shape):
-        raise locate(
-            ShapeError(f"the branches give shapes {show_shape(s.shape)} and {show_shape(t.shape)}")
+    if not same_shape(tuple(s.shape), tuple(t.shape)):
+        one, other = show_shape(s.shape), show_shape(t.shape)
+        said = f"{_set(name)} has shape {one} in one branch and {other} in the other"
+        error = ShapeError(
+            said if name else f"the branches give shapes {one} and {other}",
+            remedy="let both branches give one shape, with tj.reshape, tj.broadcast_to or tj.pad",
         )
-    return s, t
+        error.of_branches = True
+        raise locate(error)
+    return s, b.call(_shaped, t, s)
+
+
+def _set(name: str) -> str:
+    """A variable as errors call it, with the line that sets it where that is known."""
+    text = name if name.startswith("the ") else repr(str(name))
+    return f"{text} (set at {name.at(user_frame())})" if getattr(name, "line", 0) else text  # type: ignore[attr-defined]
+
+
+def _promoted(label: str, x: Tensor, y: Tensor, d: DType, where: tuple[str, str]) -> dict[str, None]:
+    """A note that values of two dtypes get the dtype `d`, with the user's line; none if that changes neither.
+
+    A Python number that takes the dtype of a tensor of its kind is what it is.
+    """
+    if not any(t.dtype.kind != d.kind if t.type.weak else t.dtype is not d for t in (x, y)):
+        return {}
+    first, second = (f"a Python {_PYTHON[t.dtype.kind]}" if t.type.weak else t.dtype.name for t in (x, y))
+    made = f"a Python {_PYTHON[d.kind]}" if x.type.weak and y.type.weak else d.name
+    return {f"{user_frame() or ''}  {label} is {first} {where[0]}, {second} {where[1]}: {made}".lstrip(): None}
+
+
+_PYTHON = {"i": "int", "u": "int", "f": "float", "c": "complex", "b": "bool"}
+
+
+def _shaped(t: Tensor, like: Tensor) -> Tensor:
+    """The tensor under a shape that is written otherwise."""
+    return t if tuple(t.shape) == tuple(like.shape) else OPS["reshape"](t, shape=tuple(like.shape))
 
 
 def _cast(t: Tensor, d: Any, weak: bool) -> Tensor:
@@ -170,8 +207,11 @@ def stage_while(test: Body, body: Body, init: Sequence[Any]) -> list[Tensor]:
     return stage_rows(test, body, init, 0)[0]
 
 
-def stage_rows(test: Body, body: Body, init: Sequence[Any], more: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The same with `more` further values from each step, which are stacked."""
+def stage_rows(
+    test: Body, body: Body, init: Sequence[Any], more: int, names: Sequence[str] = ()
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The same with `more` further values from each step, which are stacked. `names`: what users call the values."""
+    notes: dict[str, None] = {}
     trace: Any = context.trace
     given = [x if isinstance(x, Operand) else _weakly(x) for x in init]
     state: list[Any] = [trace.read(t) if isinstance(t, Variable) else t for t in given]
@@ -183,26 +223,27 @@ def stage_rows(test: Body, body: Body, init: Sequence[Any], more: int) -> tuple[
             )
         made = [inner.call(convert, x) for x in inner.leaves[len(state) :]]
         inner.leaves = inner.leaves[: len(state)]
-        results, state, settled = _settled(inner, state)
+        results, state, settled = _settled(inner, state, names, notes)
         if settled:
             break
+    inner.trace.notes |= notes
     outer = Region(test, [t.type for t in state], "cond")
     ok = outer.call(as_test, outer.leaves[0])
     if outer.trace.written():
         raise locate(ControlFlowError("the condition of a loop assigns to a Variable"))
-    writes = _written([inner])
+    writes = written([inner])
     for v in writes:
         outer.trace.read(v)
     results = results + [inner.call(inner.trace.read, v) for v in writes]
     for r, t in [*[(inner, t) for t in (*results, *made)], (outer, ok)]:
         r.trace.value(t)
-    operands, order, types = _union([inner, outer], writes)
+    operands, order, types = union([inner, outer], writes)
     body_graph = inner.close([*results, *made], order, types)
     n = len(state) + len(writes)
     attrs: dict[str, Any] = {"cond": outer.close([ok], order, types), "body": body_graph, "n": n}
     ys = saving_op(*state, *operands, **attrs, steps=fresh()) if more else while_op(*state, *operands, **attrs)
     ys = ys if type(ys) is tuple else (ys,)
-    _assign_all(writes, ys[len(state) : n])
+    assign_all(writes, ys[len(state) : n])
     return list(ys[: len(state)]), list(ys[n + 1 :])
 
 
@@ -211,37 +252,52 @@ def _weakly(x: Any) -> Tensor:
     if isinstance(x, Operand):
         return x if type(x) is Tensor else convert(x)
     if type(x) in (bool, int, float, complex):
-        d, weak = common_dtype([x])
+        d, weak = _carried([x])
+        if type(x) is int and abs(x) > INT64[1]:
+            raise locate(DTypeError(f"the Python integer {x} does not fit int64"))
         return context.trace.scalar(x, d, weak and d.kind != "b")  # type: ignore[union-attr]
     return convert(x)
 
 
-def _settled(inner: Region, state: list[Tensor]) -> tuple[list[Tensor], list[Tensor], bool]:
+def _carried(xs: Sequence[Any]) -> tuple[DType, bool]:
+    """The dtype in which branches and loops carry values: Python's numbers as precise as Python has them."""
+    d, weak = common_dtype(xs)
+    return (_WIDEST[d.kind], True) if weak else (d, False)
+
+
+def _settled(
+    inner: Region, state: list[Tensor], names: Sequence[str], notes: dict[str, None]
+) -> tuple[list[Tensor], list[Tensor], bool]:
     """The body's results in the types of the state, or the state in wider types and False."""
     out, wider, same = [], [], True
     for i, (t, x) in enumerate(zip(state, inner.leaves, strict=True)):
         y = inner.call(_weakly, x)
-        d, weak = common_dtype([t, y if isinstance(x, Operand) else x])
-        if tuple(y.shape) != tuple(t.shape):
+        d, weak = _carried([t, y if isinstance(x, Operand) else x])
+        if not same_shape(tuple(y.shape), tuple(t.shape)):
+            label = _set(names[i]) if names and names[i] else f"value {i} of the loop's state"
+            one, other = show_shape(t.shape), show_shape(y.shape)
             raise locate(
                 ShapeError(
-                    f"value {i} of the loop's state has shape {show_shape(t.shape)} before a step and "
-                    f"{show_shape(y.shape)} after it"
+                    f"{label} has shape {one} before a step of the loop and {other} after it",
+                    remedy="let it keep its shape, or append what is added to a list",
                 )
             )
         if d is not t.dtype or weak != t.type.weak:
             same = False
-        out.append(inner.call(_cast, y, d, weak))
+        label = repr(str(names[i])) if names else f"value {i} of the state"
+        notes |= _promoted(label, t, y, d, ("before a step of the loop", "after it"))
+        out.append(inner.call(_cast, inner.call(_shaped, y, t), d, weak))
         wider.append(_cast(t, d, weak))
     return out, wider, same
 
 
 def stage_scan(
-    body: Body, init: Sequence[Any], rows: Sequence[Tensor], length: int | Dim, reverse: bool
-) -> tuple[list[Tensor], list[Tensor]]:
+    body: Body, init: Sequence[Any], rows: Sequence[Tensor], length: int | Dim, reverse: bool,
+    names: Sequence[str] = (),
+) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
     """A loop over rows as one node: `body(states, rows)` returns the new states and what is to be stacked, as lists."""
     state = [x if type(x) is Tensor else _weakly(x) if not isinstance(x, Operand) else convert(x) for x in init]
-    n = len(state)
+    n, notes = len(state), dict[str, None]()
     row_types = [TensorType(t.dtype, t.type.shape[1:]) for t in rows]
     for _ in range(4):
         inner = Region(lambda *a: body(list(a[:n]), list(a[n:])), [*[t.type for t in state], *row_types], "body")
@@ -249,14 +305,15 @@ def stage_scan(
             raise locate(ControlFlowError("the body of a scan returns its states and what is to be stacked"))
         made = [inner.call(convert, x) for x in inner.leaves[n:]]
         inner.leaves = inner.leaves[:n]
-        results, state, settled = _settled(inner, state)
+        results, state, settled = _settled(inner, state, names, notes)
         if settled:
             break
-    writes = _written([inner])
+    inner.trace.notes |= notes
+    writes = written([inner])
     news = [inner.call(inner.trace.read, v) for v in writes]
     for t in [*results, *news, *made]:
         inner.trace.value(t)
-    operands, order, types = _union([inner], writes)
+    operands, order, types = union([inner], writes)
     total = n + len(writes)
     # Variables are states too: they stand between the states and the rows
     graph = _moved(inner, results, news, made, order, types, n, len(writes))
@@ -265,7 +322,7 @@ def stage_scan(
         body=graph, n=total, m=len(rows), length=length, reverse=reverse,
     )  # fmt: skip
     ys = ys if type(ys) is tuple else (ys,)
-    _assign_all(writes, ys[n:total])
+    assign_all(writes, ys[n:total])
     return list(ys[:n]), list(ys[total:])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.dim import known_equal, product
 from tracejit.ir.op import Op
-from tracejit.ir.types import TensorType, as_dtype, int32, int64, show_shape
+from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import found
 from tracejit.ops import index as I
@@ -20,7 +20,8 @@ from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, oper
 from tracejit.ops.array import cut, expand_dims, moveaxis
 from tracejit.ops.check import may_be_negative, require_below, require_index
 from tracejit.ops.creation import counter
-from tracejit.tensor import Operand, Tensor, convert, quietly, wrap
+from tracejit.ops.define import same_shape
+from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, quietly, wrap
 
 
 # --- picking ----------------------------------------------------------------------------------------------------------
@@ -46,7 +47,7 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
     if m.dtype.kind != "b" or not m.ndim:
         raise locate(DTypeError(f"a mask is boolean and has an axis, not {m.type}"))
     at = as_axis(0 if axis is None else axis, x.ndim)
-    if tuple(x.shape[at : at + m.ndim]) != tuple(m.shape):
+    if not same_shape(tuple(x.shape[at : at + m.ndim]), tuple(m.shape)):
         raise locate(ShapeError(f"a mask of {show_shape(m.shape)} does not fit {show_shape(x.shape)} at axis {at}"))
     hits = found.hits(m) if waits(m) else convert(np.flatnonzero(eager_only(m, "boolean_mask")))
     flat = S.reshape(x, shape=(*x.shape[:at], product(tuple(m.shape)), *x.shape[at + m.ndim :]))
@@ -100,7 +101,7 @@ def linear_index(indices: Sequence[Operand], sizes: Sequence[Size]) -> Tensor:
     return place
 
 
-def _rows(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
+def coordinates(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
     """Linear positions from an index tensor whose last axis holds coordinates, and how many there are."""
     i = operand(indices)
     if i.dtype.kind not in "iu" or not i.ndim:
@@ -117,19 +118,19 @@ def _rows(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
 def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None = None) -> Tensor:
     """The elements or slices at the coordinates in the last axis of `indices`."""
     x, i = operand(params), operand(indices)
-    b = batch_dims
+    b = as_axis(batch_dims, min(x.ndim, i.ndim) + 1, "batch_dims")
     if b:
         lead = tuple(x.shape[:b])
         own = [S.broadcast_to(counter(lead[k], i.ndim, k, i.dtype), shape=(*i.shape[:-1], 1)) for k in range(b)]
         i = S.concat(*own, i, axis=i.ndim - 1)
-    at, k = _rows(i, tuple(x.shape))
+    at, k = coordinates(i, tuple(x.shape))
     return I.gather(S.reshape(x, shape=(product(tuple(x.shape[:k])), *x.shape[k:])), at, axis=0)
 
 
 def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor:
     """Zeros of a shape with `updates` added at the coordinates in the last axis of `indices`."""
     full = as_sizes(shape)
-    at, k = _rows(indices, full)
+    at, k = coordinates(indices, full)
     u = operand(updates)
     want = (*at.shape, *full[k:])
     if u.ndim != len(want) or not all(map(known_equal, u.shape, want)):
@@ -155,18 +156,31 @@ def unsorted_segment_sum(data: Any, segment_ids: Any, num_segments: Any, name: s
     return cut(y, 0, 0, size)
 
 
+def _fitting(updates: Any, dtype: DType) -> Operand:
+    """Updates in the dtype of what they go into, which has to hold their values."""
+    if not isinstance(updates, Operand):
+        return convert_unharmed(updates, dtype)
+    if updates.dtype is dtype:
+        return updates
+    if common_dtype((wrap(np.empty((), dtype.np)), updates))[0] is not dtype:
+        message = f"updates of {updates.dtype.name} would lose precision in a tensor of {dtype.name}"
+        raise locate(DTypeError(message, f"tj.cast(updates, tj.{dtype.name})"))
+    return convert_unharmed(updates, dtype)
+
+
 def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
     """The tensor with `updates` added at the coordinates in the last axis of `indices`."""
     x = operand(tensor)
-    return E.add(x, scatter_nd(indices, operand(updates, x.dtype), tuple(x.shape)))
+    return E.add(x, scatter_nd(indices, _fitting(updates, x.dtype), tuple(x.shape)))
 
 
 def tensor_scatter_nd_update(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
     """The tensor with `updates` at the coordinates in the last axis of `indices`, which must differ."""
-    x, u = operand(tensor), operand(updates)
+    x = operand(tensor)
+    u = _fitting(updates, x.dtype)
     one = S.broadcast_to(convert(1, int32), shape=tuple(u.shape))
     hit = E.greater(scatter_nd(indices, one, tuple(x.shape)), 0)
-    return E.where(hit, scatter_nd(indices, convert(u, x.dtype), tuple(x.shape)), x)
+    return E.where(hit, scatter_nd(indices, u, tuple(x.shape)), x)
 
 
 def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tensor:
@@ -232,6 +246,8 @@ def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, 
 def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: str | None = None) -> Tensor:
     """A mask of `maxlen` columns whose first `lengths[i]` are true."""
     x = operand(lengths)
+    if x.dtype.kind not in "iuf":
+        raise locate(DTypeError(f"lengths are real numbers, not {x.dtype.name}"))
     n = int(eager_only(x, "sequence_mask without maxlen").max(initial=0)) if maxlen is None else as_size(maxlen)
     steps = counter(n, x.ndim + 1, x.ndim, x.dtype)
     return E.cast(E.less(steps, expand_dims(x, -1)), dtype=as_dtype(dtype))

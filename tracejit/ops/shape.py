@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, divide, is_unit, known_equal, product
+from tracejit.ir.dim import Dim, divide, is_unit, know_units, known_equal, product, shown
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, show_shape
 from tracejit.ops.define import sum_to
@@ -31,19 +31,20 @@ def resolve_shape(have: Shape, want: tuple) -> Shape:
     if len(free) > 1:
         raise ShapeError(f"shape {show_shape(want)} leaves more than one dimension open")
     total = product(have)
+    given = f"cannot reshape {show_shape(have)} ({shown(total)} elements)"
     if free:
         rest = product(tuple(d for i, d in enumerate(want) if i != free[0]))
-        if type(rest) is int and rest == 0:
+        if known_equal(rest, 0):
             raise ShapeError(f"cannot work out the -1 in {show_shape(want)} for no elements")
         try:
             d = divide(total, rest)
         except ShapeError:
-            raise ShapeError(f"cannot reshape {show_shape(have)} ({total} elements) to {show_shape(want)}") from None
+            raise ShapeError(f"{given} to {show_shape(want)}") from None
+        if not known_equal(d * rest, total):
+            raise ShapeError(f"{given} to {show_shape(want)}")
         return tuple(d if i == free[0] else x for i, x in enumerate(want))
     if not known_equal(total, product(want)):
-        raise ShapeError(
-            f"cannot reshape {show_shape(have)} ({total} elements) to {show_shape(want)} ({product(want)} elements)"
-        )
+        raise ShapeError(f"{given} to {show_shape(want)} ({shown(product(want))} elements)")
     return want
 
 
@@ -52,10 +53,16 @@ def _reshape_infer(x: TensorType, *, shape: tuple) -> TensorType:
 
 
 reshape: Op = Op(
-    "reshape", "shape", _reshape_infer, lambda x, *, shape: np.reshape(x, shape),
+    "reshape", "shape", _reshape_infer, lambda x, *, shape: x.reshape(shape),
     vjp=lambda g, y, x, *, shape: (reshape(g, shape=tuple(x.shape)),), jvp=_linear_jvp(lambda: reshape),
     dtypes="biufc", linear=True, doc="The same elements in the same order under another shape.",
 )  # fmt: skip
+
+
+def refuse_negative(shape: tuple) -> None:
+    """Raises `ShapeError` for a size below 0; that a size worked out from symbols is not becomes a guard."""
+    if any(d < 0 for d in shape):
+        raise ShapeError(f"shape {show_shape(shape)} has a negative size")
 
 
 # --- transpose --------------------------------------------------------------------------------------------------------
@@ -73,7 +80,7 @@ def inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
 
 
 transpose: Op = Op(
-    "transpose", "shape", _transpose_infer, lambda x, *, perm: np.transpose(x, perm),
+    "transpose", "shape", _transpose_infer, lambda x, *, perm: x.transpose(perm),
     vjp=lambda g, y, x, *, perm: (transpose(g, perm=inverse(perm)),), jvp=_linear_jvp(lambda: transpose),
     dtypes="biufc", linear=True, doc="The axes in another order.",
 )  # fmt: skip
@@ -82,9 +89,11 @@ transpose: Op = Op(
 # --- broadcast --------------------------------------------------------------------------------------------------------
 def _broadcast_infer(x: TensorType, *, shape: tuple) -> TensorType:
     want = tuple(shape)
+    refuse_negative(want)
     lead = len(want) - x.rank
     ok = lead >= 0 and all(is_unit(d) or known_equal(d, w) for d, w in zip(x.shape, want[lead:], strict=True))
     if not ok:
+        know_units(x.shape)
         raise ShapeError(f"{show_shape(x.shape)} cannot be broadcast to {show_shape(want)}")
     return TensorType(x.dtype, want, x.weak)
 
@@ -102,8 +111,9 @@ def _slice_infer(x: TensorType, *, start: tuple, size: tuple, step: tuple) -> Te
         raise ShapeError(f"a slice of {show_shape(x.shape)} needs {x.rank} starts, sizes and steps")
     for axis, (b, n, s, d) in enumerate(zip(start, size, step, x.shape, strict=True)):
         last = b + (n - 1) * s
-        if n > 0 and (b < 0 or last < 0 or b >= d or last >= d):  # of symbolic sizes: guards
-            raise ShapeError(f"slice [{b} : {b + n * s} : {s}] leaves axis {axis} of size {d}")
+        low, high = (b, last) if s > 0 else (last, b)
+        if not (n >= 0 and low >= 0 and high < d) and not known_equal(n, 0):  # of symbolic sizes: guards
+            raise ShapeError(f"slice [{b} : {b + n * s} : {s}] leaves axis {axis} of size {shown(d)}")
     return TensorType(x.dtype, size, x.weak)
 
 
@@ -125,6 +135,7 @@ slice_: Op = Op(
 
 
 def _place_infer(x: TensorType, *, shape: tuple, start: tuple, step: tuple, fill: Any = 0) -> TensorType:
+    refuse_negative(shape)
     return TensorType(x.dtype, shape, x.weak)
 
 
@@ -219,13 +230,21 @@ concat: Op = Op(
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
+def _iota_infer(*, shape: tuple, axis: int, dtype: DType) -> TensorType:
+    refuse_negative(shape)
+    return TensorType(dtype, shape)
+
+
 def _iota(*, shape: tuple, axis: int, dtype: DType) -> np.ndarray:
     n = shape[axis]
-    line = np.arange(n).astype(dtype.np).reshape([n if i == axis else 1 for i in range(len(shape))])
+    line = np.arange(n).astype(dtype.np, copy=False)
+    if len(shape) == 1:
+        return line
+    line = line.reshape([n if i == axis else 1 for i in range(len(shape))])
     return np.broadcast_to(line, shape)
 
 
 iota: Op = Op(
-    "iota", "source", lambda *, shape, axis, dtype: TensorType(dtype, shape), _iota, arity=0,
-    scalar=None, doc="0, 1, 2 … along an axis.",
+    "iota", "source", _iota_infer, _iota, arity=0, scalar=None,
+    doc="0, 1, 2 … along an axis.",
 )  # fmt: skip

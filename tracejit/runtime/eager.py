@@ -18,8 +18,8 @@ from tracejit.context import activity
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import ALL, DType
 from tracejit.lower.engine import Library
-from tracejit.operand import memory_handler
 from tracejit.ops import define
+from tracejit.quiet import memory_handler
 from tracejit.runtime import layout, memory
 from tracejit.runtime.arithmetic import TYPES, Element, Number, Row
 from tracejit.runtime.cfunctions import builtin, complete, keep, of_python
@@ -230,6 +230,8 @@ class Native:
         self._accelerate()
 
     def _accelerate(self) -> None:
+        for op in self._ops:
+            op.native = self.function(op)
         for f, accelerate in define.FUNCTIONS:
             if f.op in self._ops:
                 accelerate(self.function(f.op))

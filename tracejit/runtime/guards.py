@@ -143,7 +143,8 @@ class Guard(ABC):
 
     def change(self) -> str:
         """The difference between then and now."""
-        return f"{self.label}: {self.held.text} -> {shown(self.now()) if self.owner() is not None else 'nothing'}"
+        now = shown(self.now()) if self.owner() is not None else "nothing"
+        return f"{self.label}: {self.held.text} -> {now if now != self.held.text else 'another'}"
 
     def words(self, w: Words) -> None:
         """Add native records that say what `holds` says. Raises `Unknown` where there are none."""
@@ -313,31 +314,6 @@ class Whole(Guard):
             w.keep += x
         else:
             raise Unknown
-
-
-class Content(Guard):
-    """The numbers in an array of NumPy's: of the item at an index, `key[2]`, or all of them if that is None."""
-
-    __slots__ = ()
-
-    def now(self) -> Any:
-        x, k = self.owner(), self.key[2]
-        return (x.dtype.str, x.shape, x.tobytes() if k is None else x[k].tobytes())
-
-    def change(self) -> str:
-        return f"{self.label} changed"
-
-    def words(self, w: Words) -> None:
-        x, k = self.owner(), self.key[2]
-        if not layout.plain_memory(x) or x.dtype.hasobject:
-            raise Unknown
-        start = layout.word(id(x) + layout.ARRAY_DATA)
-        w.add(Check.NUMBER, id(x) + layout.ARRAY_DATA, start)
-        if k is None:
-            w.memory(start, x.tobytes())
-        else:
-            index = [i % n for i, n in zip(k if type(k) is tuple else (k,), x.shape, strict=True)]
-            w.memory(start + sum(i * s for i, s in zip(index, x.strides, strict=True)), x[k].tobytes())
 
 
 def _items(x: Any) -> list[Any]:

@@ -47,13 +47,29 @@ def shown(x: Any) -> str:
     if x is MISSING or is_plain(x):
         text = repr(x)
         return text if len(text) <= 40 else text[:37] + "..."
-    name = getattr(x, "__qualname__", None)
-    if isinstance(name, str):
-        return name
+    if isinstance(x, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
+        return x.__qualname__
     if isinstance(x, types.ModuleType):
         return x.__name__
     kind = type(x).__name__
+    numbers = x if isinstance(x, np.ndarray) else _held_in(x)
+    if isinstance(numbers, np.ndarray):
+        kind = f"{'array' if numbers is x else kind} {numbers.dtype}{list(numbers.shape)}{_values(numbers)}"
     return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _held_in(x: Any) -> Any:
+    """The array in a tensor."""
+    slot = next((k.__dict__["_a"] for k in type(x).__mro__ if "_a" in k.__dict__), None)
+    return slot.__get__(x) if isinstance(slot, types.MemberDescriptorType) else None
+
+
+def _values(x: np.ndarray) -> str:
+    """What a small array holds."""
+    if x.size > 8 or x.dtype.hasobject:
+        return ""
+    text = " ".join(np.array2string(x, precision=6, separator=", ").split())
+    return f" {text}" if len(text) <= 60 else ""
 
 
 def reference(x: Any) -> Callable[[], Any]:

@@ -101,6 +101,21 @@ def slot_offset(cls: type, name: str) -> int:
     return found.pop()
 
 
+@functools.lru_cache(4)
+def function_offset(name: str) -> int:
+    """Where a function has its `__defaults__` or `__kwdefaults__`. Raises `TypeError` when that cannot be told."""
+
+    def probe() -> None: ...
+
+    found = set(range(SIZE, types.FunctionType.__basicsize__, 8))
+    for value in ((None,), (None, None)):
+        setattr(probe, name, value if name == "__defaults__" else {"a": value})
+        found = {o for o in found if word(id(probe) + o) == id(getattr(probe, name))}
+    if len(found) != 1:
+        raise TypeError(f"{name} was not found in memory")
+    return found.pop()
+
+
 def _objects_match() -> bool:
     items = [object(), object()]
     pair, number, text = tuple(items), 1.5, b"12345678"

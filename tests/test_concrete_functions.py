@@ -1,0 +1,283 @@
+"""Concrete functions take what they were traced for; signatures in the place of arguments; methods leave no trace in
+their objects."""
+
+import copy
+import dataclasses
+import gc
+import inspect
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+
+import tracejit as tj
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, SignatureError
+
+S = tj.TensorSpec
+
+
+def failure(kind, f, *args, **kwargs):
+    """The message of the error, which has the line of the call in it and none of ours."""
+    with pytest.raises(kind) as caught:
+        f(*args, **kwargs)
+    text = str(caught.value)
+    assert "test_concrete_functions.py:" in text and "f(*args, **kwargs)" in text
+    return text
+
+
+@tj.function
+def add(x, y):
+    return x + y
+
+
+@tj.function
+def scaled(x, n, mode="a", k=2.0):
+    return x * k + n if mode == "a" else x - n
+
+
+# --- what a concrete function takes ---------------------------------------------------------------------------------
+def test_concrete_functions_take_what_they_were_traced_for():
+    c = add.get_concrete_function(S((None, 3)), S((3,)))
+    traces = add.experimental_get_tracing_count()
+    for n in (2, 4, 7):
+        assert c(tj.ones((n, 3)), np.ones(3, np.float32)).shape == (n, 3)
+        assert c(x=tj.ones((n, 3)), y=tj.ones(3)).numpy().tolist() == [[2.0] * 3] * n
+        assert c(tj.ones((n, 3)), tj.ones(3)).numpy().tolist() == [[2.0] * 3] * n
+    assert add.experimental_get_tracing_count() == traces
+    assert c(tj.Variable(np.ones((5, 3), np.float32)), tj.ones(3)).shape == (5, 3)
+    for n in (0, 1):
+        assert c(tj.ones((n, 3)), tj.ones(3)).shape == (n, 3)
+
+
+@pytest.mark.parametrize(
+    ("args", "kind", "found"),
+    [
+        ((tj.ones((4, 3), tj.float64), tj.ones(3)), DTypeError, "'x' of the concrete function add is f64[4,3]"),
+        ((tj.ones((4, 3)), np.ones(3, np.int32)), DTypeError, "'y' of the concrete function add is i32[3]"),
+        ((tj.ones(4), tj.ones(3)), ShapeError, "'x' of the concrete function add is f32[4]"),
+        ((tj.ones((4, 2)), tj.ones(3)), ShapeError, "'x' of the concrete function add is f32[4,2]"),
+        ((tj.ones((4, 3)), tj.ones(1)), ShapeError, "'y' of the concrete function add is f32[1]"),
+        ((tj.ones((4, 3)), tj.Variable(tj.ones(2))), ShapeError, "'y' of the concrete function add is f32[2]"),
+        ((tj.ones((4, 3)), "text"), DTypeError, "'y' of the concrete function add is str 'text'"),
+        ((tj.ones((4, 3)), [1.0, 2.0, 3.0]), SignatureError, "argument 'y': the concrete function add was traced for"),
+    ],
+)
+def test_other_arguments_are_refused_by_name(args, kind, found):
+    text = failure(kind, add.get_concrete_function(S((None, 3)), S((3,))), *args)
+    assert found in text
+    if kind is not SignatureError:
+        assert "traced for" in text and "remedy: call add itself" in text
+        assert "f32[d0_0,3]" in text or "f32[3]" in text
+
+
+def test_the_number_of_arguments_and_their_names():
+    c = add.get_concrete_function(S((None, 3)), S((3,)))
+    x = tj.ones((4, 3))
+    assert "missing a required argument: 'y'" in failure(SignatureError, c, x)
+    assert "too many" in failure(SignatureError, c, x, x, x)
+    assert "'z'" in failure(SignatureError, c, x, z=x)
+
+
+def test_parts_of_arguments_are_named():
+    f = tj.function(lambda d, s: d["a"] + d["b"][0] + s)
+    c = f.get_concrete_function({"a": S((2,)), "b": [S((2,))]}, S((2,)))
+    x = tj.ones(2)
+    assert c({"a": x, "b": [x]}, x).numpy().tolist() == [3, 3]
+    assert "\"d['b'][0]\"" in failure(DTypeError, c, {"a": x, "b": [tj.ones(2, tj.int32)]}, x)
+    text = failure(SignatureError, c, {"a": x, "c": [x]}, x)
+    assert "argument 'd'" in text and "dict(a=*, b=list(*))" in text and "dict(a=*, c=list(*))" in text
+
+
+def test_sizes_of_one_name_are_equal():
+    f = tj.function(lambda a, b: a @ b)
+    c = f.get_concrete_function(S(("n", "n")), S(("n",)))
+    assert c(tj.ones((3, 3)), tj.ones(3)).numpy().tolist() == [3, 3, 3]
+    text = failure(ShapeError, c, tj.ones((3, 3)), tj.ones(4))
+    assert "'b'" in text and "f32[4]" in text and "n = 3" in text and "'a'" in text
+
+
+def test_python_values_are_part_of_a_concrete_function():
+    x = tj.ones(2)
+    c = scaled.get_concrete_function(S((2,)), 3, mode="b")
+    assert c(x, 4).numpy().tolist() == [-3, -3]  # `mode` is as it was
+    assert c(x, 5, mode="b").numpy().tolist() == [-4, -4]
+    assert c(x, 4, "b", 2.0).numpy().tolist() == [-3, -3]
+    assert "'mode' of the concrete function scaled is str 'a', it was traced for str 'b'" in failure(
+        SignatureError, c, x, 4, mode="a"
+    )
+    assert "float 4.5, it was traced for a Python int" in failure(DTypeError, c, x, 4.5)
+    assert "'k' of the concrete function scaled is float 3.0" in failure(SignatureError, c, x, 4, k=3.0)
+    assert "missing a required argument: 'n'" in failure(SignatureError, c, x)
+    d = scaled.get_concrete_function(S((2,)), S(()), k=4.0)
+    assert d(x, 1, k=3.0).numpy().tolist() == [4, 4]  # a number for a tensor, another for a number
+    assert "'k'" in failure(DTypeError, d, x, 1)  # it is an input, not the default
+
+
+def test_concrete_functions_in_other_traces():
+    c = add.get_concrete_function(S((None, 3)), S((3,)))
+    assert tj.function(lambda x: c(x, x[0]))(tj.ones((4, 3))).numpy()[3].tolist() == [2, 2, 2]
+    assert "'y'" in failure(ShapeError, tj.function(lambda x: c(x, x)), tj.ones((4, 3)))
+
+
+# --- signatures in the place of arguments ---------------------------------------------------------------------------
+@tj.function(input_signature=[S((None,)), {"k": S(())}])
+def times(x, d):
+    return x * d["k"]
+
+
+@tj.function
+def no_arguments():
+    return tj.ones(2) * 3
+
+
+def test_the_signature_stands_for_arguments_that_are_not_given():
+    c = times.get_concrete_function()
+    assert times.get_concrete_function() is c and times.get_concrete_function(S((None,)), {"k": S(())}) is c
+    assert c(tj.ones(5), {"k": tj.constant(2.0)}).numpy().tolist() == [2] * 5
+    assert str(times.graph()) == str(c.graph) and "f32[d0_0]" in str(times.graph())
+    assert "mul" in str(times.graph(stage="optimized"))
+    assert times.explain().startswith("times: traced because: input_signature")
+    assert "def main" in times.source()
+    assert times.experimental_get_tracing_count() == 1
+    assert "mul" in no_arguments.explain() or "constant" in no_arguments.explain()
+
+
+@pytest.mark.parametrize("ask", ["get_concrete_function", "graph", "explain", "source"])
+def test_what_is_missing_is_named_where_there_is_no_signature(ask):
+    text = failure(SignatureError, getattr(add, ask))
+    assert "add has no input_signature" in text and "'x' and 'y'" in text
+    assert "missing a required argument: 'y'" in failure(SignatureError, getattr(add, ask), S((3,)))
+    assert "f32[3]" in str(add.graph(S((3,)), y=S((3,))))
+
+
+def test_specs_and_parameters_are_as_many():
+    with pytest.raises(SignatureError, match=r"has 2 TensorSpecs, but one\(x\) takes 1 argument") as caught:
+
+        @tj.function(input_signature=[S((None,)), S(())])
+        def one(x):
+            return x
+
+    assert "@tj.function(input_signature=[S((None,)), S(())])" in str(caught.value)
+
+    @tj.function(input_signature=[S((None,))])
+    def two(x, y, z=3.0):
+        return x * y * z
+
+    text = failure(SignatureError, two, tj.ones(2), tj.ones(2))
+    assert "has 1 TensorSpec, but two(x, y, z) takes 3 arguments: there is none for 'y'" in text
+    assert text.splitlines()[0] == failure(SignatureError, two.graph).splitlines()[0]
+    default = tj.function(lambda x, z=3.0: x * z, input_signature=[S((None,))])
+    assert default(tj.ones(2)).numpy().tolist() == [3, 3] and default(tj.ones(2), 4.0).numpy().tolist() == [4, 4]
+    several = tj.function(lambda *xs: xs[0] + xs[1], input_signature=[S((None,)), S((None,))])
+    assert several(tj.ones(2), tj.ones(2)).numpy().tolist() == [2, 2]
+    assert "is given 3 arguments, the signature has 2" in failure(SignatureError, several, *[tj.ones(2)] * 3)
+    assert "argument xs[1] of <lambda> is f64[2]" in failure(
+        ArgumentError, several, tj.ones(2), tj.ones(2, tj.float64)
+    )
+
+
+# --- methods --------------------------------------------------------------------------------------------------------
+@dataclasses.dataclass
+class Model:
+    w: float
+    steps: int = 0
+
+    @tj.function
+    def step(self, x):
+        self.steps += 1
+        return x * self.w
+
+    @tj.function(input_signature=[S((None,))])
+    def signed(self, x):
+        return x + self.w
+
+    @classmethod
+    @tj.function(input_signature=[S((None,))])
+    def of_class(cls, x):
+        return x + 1
+
+
+def test_methods_leave_nothing_in_their_objects():
+    m = Model(2.0)
+    for _ in range(3):
+        assert m.step(tj.ones(2)).numpy().tolist() == [2, 2]
+    assert vars(m) == {"w": 2.0, "steps": 3} == dataclasses.asdict(m) and m == Model(2.0, 3)
+    for n in (copy.copy(m), copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
+        assert n == m and n.step(tj.ones(2)).numpy().tolist() == [2, 2]
+        assert (n.steps, m.steps) == (4, 3) and vars(n) == {"w": 2.0, "steps": 4}
+        assert n.step.experimental_get_tracing_count() == 1  # each has traces of its own
+
+
+def test_methods_of_objects_that_nothing_else_holds():
+    refs = []
+
+    def made():
+        refs.append(weakref.ref(m := Model(5.0)))
+        return m
+
+    step, concrete = made().step, made().step.get_concrete_function(S((2,)))
+    assert "mul" in str(made().step.graph(tj.ones(2))) and made().signed(tj.ones(1)).numpy() == 6
+    gc.collect()
+    assert [r() is None for r in refs] == [False, False, True, True]
+    assert step(tj.ones(2)).numpy().tolist() == [5, 5] == concrete(tj.ones(2)).numpy().tolist()
+    del step, concrete
+    gc.collect()
+    assert all(r() is None for r in refs)
+
+
+def test_what_methods_can_be_asked():
+    m = Model(2.0)
+    assert m.step == m.step and m.step != Model(2.0).step and m.step.__name__ == "step"
+    assert list(inspect.signature(m.step).parameters) == ["x"]
+    assert m.step.python_function(np.ones(1)) == 2 and m.steps == 1
+    assert "input_signature" in m.signed.explain() and "add" in str(m.signed.graph()) and "add" in m.signed.source()
+    assert m.signed.get_concrete_function()(tj.ones(3)).numpy().tolist() == [3, 3, 3]
+    assert Model.signed(m, tj.ones(2)).numpy().tolist() == [3, 3] == m.signed(tj.ones(2)).numpy().tolist()
+    assert m.of_class(tj.ones(2)).numpy().tolist() == [2, 2] == Model.of_class(tj.ones(2)).numpy().tolist()
+    assert "argument x of signed is f32[2,2]" in failure(ArgumentError, m.signed, tj.ones((2, 2)))
+    again = pickle.loads(pickle.dumps(m.step))
+    assert again(tj.ones(1)).numpy() == 2 and again.__self__.steps == m.steps + 1
+
+    class Wrong:
+        @tj.function(input_signature=[S((None,)), S(())])
+        def f(self, x):
+            return x
+
+    assert "has 2 TensorSpecs, but f(x) takes 1 argument" in failure(SignatureError, Wrong().f, tj.ones(2))
+
+
+def test_methods_inside_traces_and_of_slotted_objects():
+    class Slotted:
+        __slots__ = ("w",)
+
+        @tj.function
+        def f(self, x):
+            return x * self.w
+
+    s, m = Slotted(), Model(2.0)
+    s.w = tj.constant(3.0)
+    assert s.f(tj.ones(2)).numpy().tolist() == [3, 3]
+    assert tj.function(lambda x: m.step(x) + s.f(x))(tj.ones(2)).numpy().tolist() == [5, 5] and m.steps == 1
+
+
+def test_calls_that_fit_need_no_look_at_their_arguments(monkeypatch):
+    """Once a call has fitted, others like it go to native code at once; what does not fit is refused all the same."""
+    f = tj.function(lambda x, y: x * 2 + y)
+    x, y = tj.ones(4), tj.zeros(4)
+    cf = f.get_concrete_function(x, y)
+    cf(x, y)
+    asked = []
+    slow = type(cf)._slow
+    monkeypatch.setattr(type(cf), "_slow", lambda self, *a, **k: asked.append(a) or slow(self, *a, **k))
+    np.testing.assert_array_equal(cf(x, y), [2.0] * 4)
+    assert not asked
+    with pytest.raises(tj.errors.ShapeError, match="argument 'x'"):
+        cf(tj.ones(3), y)
+    with pytest.raises(tj.errors.DTypeError, match="argument 'y'"):
+        cf(x, tj.ones(4, tj.float64))
+    f(tj.ones(3), tj.ones(3))  # a trace of other arguments is none of this one's
+    with pytest.raises(tj.errors.ShapeError, match="argument 'x'"):
+        cf(tj.ones(3), tj.ones(3))
+    np.testing.assert_array_equal(cf(x, y=y), [2.0] * 4)
+    assert len(asked) == 4

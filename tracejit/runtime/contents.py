@@ -1,0 +1,101 @@
+"""Guards of what arrays and uncommon containers hold, of defaults, and of attributes of functions and threads."""
+
+from __future__ import annotations
+
+import array
+import collections
+import types
+from typing import Any, Final
+
+from tracejit.runtime import layout
+from tracejit.runtime.guards import Check, Guard, Unknown, Words
+from tracejit.runtime.held import MISSING, Parts
+
+LARGE: Final = 1 << 20  # bytes from which on numbers are not kept a second time for native code
+
+
+class Content(Guard):
+    """The numbers in an array of NumPy's: of the item at an index, `key[2]`, or all of them if that is None."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        x, k = self.owner(), self.key[2]
+        return (x.dtype.str, x.shape, x.tobytes() if k is None else x[k].tobytes())
+
+    def change(self) -> str:
+        return f"{self.label} changed"
+
+    def words(self, w: Words) -> None:
+        x, k = self.owner(), self.key[2]
+        if not layout.plain_memory(x) or x.dtype.hasobject or (k is None and x.nbytes > LARGE):
+            raise Unknown
+        start = layout.word(id(x) + layout.ARRAY_DATA)
+        w.add(Check.NUMBER, id(x) + layout.ARRAY_DATA, start)
+        if k is None:
+            w.memory(start, x.tobytes())
+        else:
+            index = [i % n for i, n in zip(k if type(k) is tuple else (k,), x.shape, strict=True)]
+            w.memory(start + sum(i * s for i, s in zip(index, x.strides, strict=True)), x[k].tobytes())
+
+
+class Looked(Guard):
+    """An attribute that Python is asked for, `key[2]`: one that the user has given a function, or a thread's."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return getattr(self.owner(), self.key[2], MISSING)
+
+
+class Variable(Guard):
+    """A context variable."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return self.owner().get(MISSING)
+
+
+class Defaults(Guard):
+    """The default arguments of a function, `key[2]` being "__defaults__" or "__kwdefaults__"."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return getattr(self.owner(), self.key[2])
+
+    def words(self, w: Words) -> None:
+        w.add(Check.POINTER, id(self.owner()) + layout.function_offset(self.key[2]), w.pointer(self.now()))
+
+
+SNAPSHOTS: Final = (
+    list, dict, set, collections.deque, bytearray, array.array, types.MappingProxyType,
+)  # fmt: skip
+
+
+class Snapshot(Guard):
+    """All that a container holds which is none of `CONTAINERS`: of a class made from them, or of another kind."""
+
+    __slots__ = ()
+
+    def __init__(self, key: tuple[Any, ...], label: str, owner: Any) -> None:
+        super().__init__(key, label, owner, Parts(self.items(owner), list, "its items"))
+
+    @staticmethod
+    def items(x: Any) -> list[Any]:
+        """What it holds, whatever its class says of that; keys and values in turn."""
+        if isinstance(x, bytearray | array.array):
+            return [bytes(x)]
+        if isinstance(x, dict):
+            return [part for pair in dict.items(x) for part in pair]
+        if isinstance(x, types.MappingProxyType):
+            return [part for pair in x.items() for part in pair]
+        kind: Any = next(k for k in SNAPSHOTS if isinstance(x, k))
+        return list(kind.__iter__(x))
+
+    def now(self) -> Any:
+        return self.items(self.owner())
+
+    def change(self) -> str:
+        return f"{self.label} changed"

@@ -150,3 +150,22 @@ def test_arrays_are_given_back():
         f(x)
     gc.collect()
     assert memory.stats().live_bytes <= before + 4096
+
+
+def test_a_mask_over_the_rows_of_a_while_has_a_gradient():
+    """The part that waits for the mask's size needs that of the rows as well, which none of its operands has."""
+
+    def f(x):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            z, i, rows = x, 0, tj.TensorArray(tj.float32, 0, dynamic_size=True)
+            while z < 10.0:
+                rows = rows.write(i, z * z)
+                i, z = i + 1, z * 2.0
+            every = rows.stack()
+            y = tj.reduce_sum(tj.boolean_mask(every, every > 2.0))
+        return tape.gradient(y, x)
+
+    traced = tj.function(f)
+    for x in (1.0, 0.5, 3.0):
+        np.testing.assert_allclose(traced(tj.constant(x)), f(tj.constant(x)))

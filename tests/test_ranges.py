@@ -17,14 +17,16 @@ CALLS = {
 }
 
 
-def traced(f):
-    return tj.function(lambda *xs: f(*xs), autograph=False)
+def traced(f, autograph=False):
+    return tj.function(lambda *xs: f(*xs), autograph=autograph)
 
 
 def assert_alike(f, *xs):
-    eager, found = f(*xs), traced(f)(*xs)
-    assert (found.dtype, found.shape) == (eager.dtype, eager.shape)
-    np.testing.assert_array_equal(np.asarray(found, np.float64), np.asarray(eager, np.float64))
+    eager = f(*xs)
+    for autograph in (False, True):
+        found = traced(f, autograph)(*xs)
+        assert (found.dtype, found.shape) == (eager.dtype, eager.shape)
+        np.testing.assert_array_equal(np.asarray(found, np.float64), np.asarray(eager, np.float64))
 
 
 @pytest.mark.parametrize("name", CALLS)

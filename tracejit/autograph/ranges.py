@@ -16,11 +16,11 @@ from tracejit.errors import ConversionError, UnsupportedError, locate
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ir.types import int64
+from tracejit.ir.types import as_dtype, int32, int64
 from tracejit.ops import creation, found
 from tracejit.ops.args import known
 from tracejit.publicnames import OTHERS
-from tracejit.tensor import Operand, Tensor, convert
+from tracejit.tensor import Operand, Tensor, common_dtype, convert
 
 
 class TensorRange:
@@ -207,7 +207,11 @@ def tensor_range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = Non
     args = (0, start, delta) if limit is None else (start, limit, delta)
     of_numbers = all(not isinstance(a, Operand) or (not a.ndim and a.dtype.kind in "iuf") for a in args)
     if of_numbers and any(isinstance(a, Operand) and not _is_known(a) and traced(a) for a in args):
-        first, last, step = [a if isinstance(a, Operand) else convert(a, dtype) for a in args]
+        weak = all(not isinstance(a, Operand) or (type(a._a) is Value and a._a.type.weak) for a in args)
+        d = as_dtype(dtype) if dtype is not None else None if weak else common_dtype(args)[0]
+        if d is not None and d not in (int32, int64):
+            return creation.range(start, limit, delta, dtype, name)
+        first, last, step = [a if isinstance(a, Operand) and d in (None, a.dtype) else convert(a, d) for a in args]
         r = TensorRange(first, last, step)
         r.tensor = counted(r)  # of one size wherever it is used; nothing is computed if it is only looped over
         return r

@@ -23,7 +23,7 @@ def apart(graph: Graph, numerics: Level, around: frozenset[str] = frozenset()) -
     needs = _needs(graph)
     late = _late(graph, known, needs)
     if late:
-        graph = _wrapped(graph, late, _after(graph, late, needs), known, numerics)
+        graph = _wrapped(graph, late, _after(graph, late, needs), numerics)
     return _regions(graph, numerics, known)
 
 
@@ -84,12 +84,13 @@ def _native(n: Node, found: set[str], rows: set[Value], known: frozenset[str]) -
     return all(v in rows for v in n.inputs[k : k + m])
 
 
-def _wrapped(graph: Graph, late: set[Node], after: set[Node], known: frozenset[str], numerics: Level) -> Graph:
+def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -> Graph:
     """The graph with one node for those that are late, before those that come after them."""
     inside = [n for n in graph.nodes if n in late]
     own = {v for n in inside for v in n.outs}
     reads = list(dict.fromkeys(v for n in inside for v in n.inputs if v not in own))
-    needed = {s for n in inside for s in symbols_of(n)} - known
+    told = {s for n in inside for s in told_by(n)} | {s for v in reads for s in symbols_in(tuple(v.shape))}
+    needed = {s for n in inside for s in symbols_of(n)} - told  # the part knows what its operands and nodes tell only
     later = {v for n in after for v in n.outs}
     reads += [v for v in _tellers(graph, needed, own | later) if v not in reads]
     used = {v for n in graph.nodes if n not in late for v in n.inputs} | set(graph.results)
@@ -114,7 +115,7 @@ def _tellers(graph: Graph, needed: set[str], but: set[Value]) -> list[Value]:
     """For each size that other values tell one of these: the size is that of one of its axes."""
     out = []
     for s in sorted(needed):
-        values = (v for n in graph.nodes for v in n.outs if v not in but)
+        values = (v for v in (*graph.params, *(v for n in graph.nodes for v in n.outs)) if v not in but)
         v = next((v for v in values if any(isinstance(d, Dim) and str(d) == s for d in v.shape)), None)
         if v is not None:
             out.append(v)

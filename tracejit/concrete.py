@@ -16,8 +16,9 @@ from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.config import config
 from tracejit.errors import ControlFlowError, Faults
-from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
+from tracejit.ir.sizes import size_at
 from tracejit.ir.text import walk
 from tracejit.ir.types import as_dtype, canonical
 from tracejit.lower.found import RUNNERS, received

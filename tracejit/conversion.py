@@ -9,9 +9,10 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import DTypeError, ShapeError, locate
-from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import DType, _by_np, as_dtype, canonical, float32, float64, int32, promote, promote_weak
 from tracejit.operand import Operand, Tensor, _asarray, _ndarray, _weak_of, quietly, run_silently, wrap
 

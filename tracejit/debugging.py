@@ -9,8 +9,8 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import DTypeError, ShapeError, locate
-from tracejit.ir.dim import known_equal
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import as_dtype, show_shape
 from tracejit.ops.check import ERRORS, named
 from tracejit.tensor import Operand, Tensor, convert

@@ -18,9 +18,9 @@ from tracejit.concrete import Executable, Parts, array_of, graph_executable, run
 from tracejit.config import config
 from tracejit.context import context
 from tracejit.errors import Faults
-from tracejit.ir.dim import size_at
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import size_at
 from tracejit.ops.controlgrad import quiet
 from tracejit.passes.captured import owners, with_parameters
 from tracejit.passes.partition import Partition, partition

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import TracejitError, describe_call
-from tracejit.ir.dim import Dim, shown
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import shown
 from tracejit.ir.types import DType, TensorType, as_dtype, show_shape
 from tracejit.operand import Tensor
 from tracejit.variable import Variable

@@ -9,8 +9,8 @@ import numpy as np
 
 from tracejit.conversion import convert
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
-from tracejit.ir.dim import known_equal, product
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import DType, TensorType, show_shape
 from tracejit.operand import Operand, Tensor, TensorShape
 

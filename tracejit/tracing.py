@@ -13,11 +13,12 @@ from tracejit.context import context
 from tracejit.errors import Abandoned, ControlFlowError, locate
 from tracejit.identity import IdentityMap
 from tracejit.intervals import INT32, Interval, bounds, fits
-from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Value, freeze
 from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS, Op
+from tracejit.ir.sizes import size_at
 from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64
 from tracejit.tensor import Operand, Tensor, Variable, check, leaked, wrap
 

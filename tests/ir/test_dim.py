@@ -5,8 +5,9 @@ import itertools
 import pytest
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, divide, hint, known_equal, product, size_at
+from tracejit.ir.dim import Dim
 from tracejit.ir.hooks import hooks
+from tracejit.ir.sizes import divide, hint, known_equal, product, size_at
 
 n, m = Dim.symbol("n", 6), Dim.symbol("m", 4)
 

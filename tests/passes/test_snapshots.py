@@ -18,9 +18,9 @@ from tracejit.autograph.convert import to_graph
 from tracejit.backends import reference
 from tracejit.concrete import graph_executable, run_flat
 from tracejit.errors import Faults
-from tracejit.ir.dim import size_at
 from tracejit.ir.found import PREFIX
 from tracejit.ir.graph import Graph, Node
+from tracejit.ir.sizes import size_at
 from tracejit.ir.text import number, show_node, symbols, verify
 from tracejit.passes import pipeline
 from tracejit.passes.fuse import Fuser

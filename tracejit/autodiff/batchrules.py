@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.ir.dim import Dim, is_unit, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Attrs
 from tracejit.ir.op import OPS, Op
+from tracejit.ir.sizes import is_unit, product
 from tracejit.ir.types import int64
 from tracejit.ops.array import moveaxis
 from tracejit.ops.shape import resolve_shape

@@ -13,8 +13,8 @@ from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
 from tracejit.autograph.calls import callee
 from tracejit.errors import ArgumentError, GradientError, ShapeError, locate
-from tracejit.ir.dim import product
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import product
 from tracejit.ops.args import listed, shown_value
 from tracejit.ops.array import moveaxis
 from tracejit.tensor import Operand, Tensor, convert

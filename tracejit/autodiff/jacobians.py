@@ -10,8 +10,9 @@ from tracejit.autodiff.batching import vectorized_map
 from tracejit.autodiff.tape import GradientTape, as_mode
 from tracejit.context import context, listen, unlisten
 from tracejit.errors import ArgumentError, ControlFlowError, GradientError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import Dim, known_equal, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import DType, show_shape
 from tracejit.ops.array import moveaxis, stack
 from tracejit.ops.creation import eye

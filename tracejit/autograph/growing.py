@@ -10,8 +10,8 @@ from typing import Any
 from tracejit.autograph.values import forward_operators
 from tracejit.context import context
 from tracejit.errors import ConversionError, locate
-from tracejit.ir.dim import product
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import product
 from tracejit.ir.types import int64
 from tracejit.ops.found import hits
 from tracejit.tensor import convert

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ArgumentError, ShapeError, TracejitError
-from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Attrs, Const, Graph, Node, Value, next_scope
+from tracejit.ir.sizes import size_at
 from tracejit.ir.text import solve
 from tracejit.ir.types import TensorType
 from tracejit.tracing import at_sizes, constant

@@ -6,12 +6,12 @@ import math
 import numbers
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tracejit.errors import ShapeError, acts_for_users
+from tracejit.errors import acts_for_users
 from tracejit.ir.hooks import hooks
 
 Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with repetition
@@ -106,7 +106,7 @@ class Dim:
             return pow(int(self), other if isinstance(other, int) else int(other), modulus)  # type: ignore[call-overload]
         if not isinstance(other, int):
             return _compute("pow", self, other)
-        return product((self,) * other) if 0 <= other <= 8 else int(self) ** other
+        return math.prod((self,) * other) if 0 <= other <= 8 else int(self) ** other
 
     def __rpow__(self, other: object) -> Any:
         return other ** int(self) if isinstance(other, int) else _compute("pow", other, self)
@@ -416,70 +416,3 @@ def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple
 
 
 numbers.Integral.register(Dim)
-
-
-def shown(d: object) -> str:
-    """A size as errors show it: a symbol with what it is in this call."""
-    if not isinstance(d, Dim):
-        return str(d)
-    sizes = hooks.sizes or {}
-    return f"{d!r}={d.evaluate(sizes)}" if d.symbols <= sizes.keys() else repr(d)
-
-
-def known_equal(a: int | Dim, b: int | Dim) -> bool:
-    """Whether two sizes are equal; an undecidable question follows the hint and becomes a guard."""
-    if isinstance(a, Dim):
-        return a.same(b) or a.equals(b)
-    if isinstance(b, Dim):
-        return b.equals(a)
-    return a == b
-
-
-def product(dims: tuple[int | Dim, ...]) -> int | Dim:
-    """The number of elements of a shape."""
-    out: int | Dim = 1
-    for d in dims:
-        out = out * d
-    return out
-
-
-def is_unit(d: int | Dim) -> bool:
-    """Whether a dimension is the literal 1. A symbol is none: what holds for all its sizes has to be right for 1."""
-    return type(d) is int and d == 1
-
-
-def now_unit(d: int | Dim) -> bool:
-    """Whether a size is 1; of a symbol it follows the hint and becomes a guard."""
-    return known_equal(d, 1)
-
-
-def know_units(dims: Iterable[int | Dim]) -> None:
-    """Before sizes are refused that would fit if they were 1: that they are not becomes a guard."""
-    for d in dims:
-        if isinstance(d, Dim) and now_unit(d):
-            int(d)
-
-
-def size_at(d: int | Dim, values: Mapping[str, int]) -> int:
-    """The size of a dimension for given sizes of the symbols."""
-    return d.evaluate(values) if isinstance(d, Dim) else int(d)
-
-
-def hint(d: int | Dim) -> int:
-    """A plausible size: the one seen when the trace was made."""
-    return d.hint if isinstance(d, Dim) else int(d)
-
-
-def divide(a: int | Dim, b: int | Dim) -> int | Dim:
-    """Exact division of element counts, for reshape. Raises `ShapeError` if it leaves a rest."""
-    if isinstance(a, int) and isinstance(b, int):
-        if b == 0 or a % b:
-            raise ShapeError(f"{a} elements cannot be divided into groups of {b}")
-        return a // b
-    if isinstance(a, Dim) and isinstance(b, Dim):
-        q = a._quotient(b)
-        if q is not None:
-            return q
-    elif isinstance(a, Dim) and isinstance(b, int) and b > 0:
-        return a // b  # type: ignore[no-any-return]
-    return int(a) // int(b)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import Location, user_frame
-from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import size_at
 from tracejit.ir.types import DType, TensorType, as_dtype
 
 Attrs = tuple[tuple[str, Any], ...]

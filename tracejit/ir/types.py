@@ -9,7 +9,8 @@ import ml_dtypes
 import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError
-from tracejit.ir.dim import Dim, know_units, known_equal, shown
+from tracejit.ir.dim import Dim
+from tracejit.ir.sizes import know_units, known_equal, shown
 
 
 class DType:

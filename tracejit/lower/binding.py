@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
+from tracejit.ir.sizes import size_at
 from tracejit.lower import compiler
 from tracejit.lower.kernel import BLOCK, Instance
 from tracejit.runtime import threads

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.ir.dim import product
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.sizes import product
 from tracejit.ir.text import walk
 from tracejit.lower import compiler, lanes, registers
 from tracejit.lower.binding import Binding, Held, Loop, Scratch

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.ir.dim import Dim, is_unit
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.sizes import is_unit
 from tracejit.ir.types import DType, int64
 from tracejit.lower.llvm import Fn, Val, i64
 from tracejit.lower.scalar import S

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import TracejitError, without_frames
-from tracejit.ir.dim import Dim, size_at
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.sizes import size_at
 from tracejit.lower.binding import Binding, Held
 from tracejit.lower.hostunit import array_at, located
 from tracejit.lower.units import BasesUnit

@@ -9,9 +9,10 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.ir.dim import Dim, is_unit
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Attrs, Node, Value
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import is_unit
 from tracejit.ir.types import DType
 from tracejit.passes.groups import Group, is_scalar_constant, is_view, kind_of
 from tracejit.passes.layout import Layout, Layouts, across, contiguous

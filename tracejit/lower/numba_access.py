@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tracejit.ir.dim import Dim, divide, hint, is_unit, product
+from tracejit.ir.dim import Dim
+from tracejit.ir.sizes import divide, hint, is_unit, product
 from tracejit.passes.layout import contiguous
 
 Size = int | Dim

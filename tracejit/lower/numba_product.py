@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tracejit.ir.dim import is_unit
 from tracejit.ir.graph import Value
+from tracejit.ir.sizes import is_unit
 from tracejit.ir.types import DType
 from tracejit.lower.emit_numba import KernelPrinter
 from tracejit.lower.kernel import ROW, SCALAR

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 
-from tracejit.ir.dim import is_unit, product
 from tracejit.ir.graph import Node, Value
+from tracejit.ir.sizes import is_unit, product
 from tracejit.lower import compiler
 from tracejit.lower.binding import Binding
 from tracejit.lower.intproduct import PRODUCT

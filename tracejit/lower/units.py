@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from tracejit.errors import OutOfRangeError
-from tracejit.ir.dim import Dim, is_unit, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Node, Value
+from tracejit.ir.sizes import is_unit, product
 from tracejit.ir.types import DType
 from tracejit.lower import compiler, gemmplan
 from tracejit.lower import matmul as mm

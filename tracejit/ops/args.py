@@ -10,8 +10,9 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import Dim, hint, is_unit, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
+from tracejit.ir.sizes import hint, is_unit, product
 from tracejit.ir.types import as_dtype, show_shape
 from tracejit.publicnames import shown_value
 from tracejit.tensor import Operand, Variable, convert, strong

@@ -9,8 +9,9 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, ShapeError, TracejitError, locate
-from tracejit.ir.dim import Dim, known_equal, now_unit, product, shown
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
+from tracejit.ir.sizes import known_equal, now_unit, product, shown
 from tracejit.ir.types import as_dtype, broadcast_shapes, int32, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I

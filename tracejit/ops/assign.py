@@ -9,9 +9,9 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import ArgumentError, MissingAttributeError, OutOfRangeError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import known_equal, now_unit, product
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import known_equal, now_unit, product
 from tracejit.ir.types import broadcast_shapes, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError, locate
-from tracejit.ir.dim import hint, known_equal, shown
+from tracejit.ir.sizes import hint, known_equal, shown
 from tracejit.ir.types import DType, float32
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import known_equal, shown
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import known_equal, shown
 from tracejit.ir.types import TensorType, broadcast_shapes, show_shape
 from tracejit.ops.define import check_kind, sum_to
 from tracejit.ops.elementwise import conjugate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.errors import ShapeError, locate
-from tracejit.ir.dim import known_equal, shown
+from tracejit.ir.sizes import known_equal, shown
 from tracejit.ir.types import show_shape
 from tracejit.ops import bilinear as B
 from tracejit.ops import elementwise as E

@@ -10,9 +10,10 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import ArgumentError, ShapeError, locate
-from tracejit.ir.dim import Dim, now_unit, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Const, Value
+from tracejit.ir.sizes import now_unit, product
 from tracejit.ir.types import DType, as_dtype, float32, float64, int32, int64, show_shape, uint64
 from tracejit.ops import elementwise as E
 from tracejit.ops import found

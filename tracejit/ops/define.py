@@ -10,9 +10,10 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import DTypeError
-from tracejit.ir.dim import Dim, is_unit, known_equal
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
+from tracejit.ir.sizes import is_unit, known_equal
 from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
 from tracejit.pynumbers import arithmetic
 from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, WARM, Operand, Tensor, run_silently, warm

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
-from tracejit.ir.dim import hint, is_unit, know_units, known_equal, product, shown
+from tracejit.ir.sizes import hint, is_unit, know_units, known_equal, product, shown
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E

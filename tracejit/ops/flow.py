@@ -13,8 +13,9 @@ from tracejit.autograph.loops import staged
 from tracejit.autograph.ranges import TensorRange, counted
 from tracejit.context import context, tracing
 from tracejit.errors import ArgumentError, ControlFlowError, ShapeError, locate
-from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import TensorType
 from tracejit.ops.regions import as_test, is_value, stage_cond, stage_scan, stage_while
 from tracejit.ops.tensor_array import TensorArray

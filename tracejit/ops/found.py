@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import Dim, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh, symbols_in
 from tracejit.ir.graph import Graph
 from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS, Op
+from tracejit.ir.sizes import product
 from tracejit.ir.types import TensorType, int64
 from tracejit.tensor import Operand, Tensor, convert
 

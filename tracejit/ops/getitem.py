@@ -8,8 +8,9 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, OutOfRangeError, ShapeError, TracedValueError, locate
-from tracejit.ir.dim import Dim, known_equal, product, shown
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
+from tracejit.ir.sizes import known_equal, product, shown
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import found

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError
-from tracejit.ir.dim import product
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import product
 from tracejit.ir.types import TensorType, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
-from tracejit.ir.dim import known_equal, product
+from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E

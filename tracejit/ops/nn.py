@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tracejit.errors import DTypeError, ShapeError, locate
-from tracejit.ir.dim import known_equal
+from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import float32, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError, locate
-from tracejit.ir.dim import is_unit, known_equal, shown
+from tracejit.ir.sizes import is_unit, known_equal, shown
 from tracejit.ir.types import DType, float32, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S

@@ -16,7 +16,7 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, locate
-from tracejit.ir.dim import product
+from tracejit.ir.sizes import product
 from tracejit.ir.types import DType, as_dtype, float32, float64, int64, uint64
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I

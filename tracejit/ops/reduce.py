@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import TensorType, int64, show_shape
 from tracejit.ops.define import check_kind
 from tracejit.ops.elementwise import cast, conjugate, equal, where

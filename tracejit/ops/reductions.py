@@ -9,8 +9,9 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import DTypeError, locate
-from tracejit.ir.dim import Dim, known_equal, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import as_dtype, float32, int32, int64
 from tracejit.ops import elementwise as E
 from tracejit.ops import reduce as R

@@ -10,10 +10,11 @@ import numpy as np
 from tracejit.context import context, tracing
 from tracejit.errors import ControlFlowError, DTypeError, ShapeError, locate, user_frame
 from tracejit.intervals import INT64
-from tracejit.ir.dim import Dim, now_unit, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Builder, Graph, Value
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import now_unit, product
 from tracejit.ir.types import DType, TensorType, bool_, show_shape
 from tracejit.ops.control import cond_op, saving_op, scan_op, while_op
 from tracejit.ops.define import same_shape

@@ -10,8 +10,8 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
-from tracejit.ir.dim import known_equal, product
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I

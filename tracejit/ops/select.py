@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError, locate
-from tracejit.ir.dim import known_equal, product
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import found

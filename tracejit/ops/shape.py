@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import ShapeError
-from tracejit.ir.dim import Dim, divide, is_unit, know_units, known_equal, product, shown
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS, Op
+from tracejit.ir.sizes import divide, is_unit, know_units, known_equal, product, shown
 from tracejit.ir.types import DType, TensorType, show_shape
 from tracejit.ops.define import sum_to
 from tracejit.tensor import Tensor

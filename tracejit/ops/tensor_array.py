@@ -7,10 +7,11 @@ from typing import Any
 
 from tracejit.context import context
 from tracejit.errors import ArgumentError, ControlFlowError, OutOfRangeError, ShapeError, locate
-from tracejit.ir.dim import Dim, known_equal
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import DType, as_dtype, float32, int64, show_shape
 from tracejit.ops import array, creation
 from tracejit.ops.args import known

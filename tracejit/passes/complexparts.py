@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.ir.dim import product
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import product
 from tracejit.ir.types import DType, TensorType, float32, float64
 from tracejit.passes import complexmath
 from tracejit.passes.match import DEFAULT, FINITE, Level, const_of, level, literal, make, splat_of

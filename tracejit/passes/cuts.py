@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from tracejit.ir.dim import hint, is_unit, product
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import hint, is_unit, product
 from tracejit.passes.groups import fusible, is_index_source, is_scalar_constant, is_view, joins
 from tracejit.passes.layout import Size
 from tracejit.passes.match import EXACT, Level

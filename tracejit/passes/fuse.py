@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from tracejit.ir.dim import is_unit
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.sizes import is_unit
 from tracejit.passes.groups import (
     CHEAP,
     Group,

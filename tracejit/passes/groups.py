@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tracejit.ir.dim import Dim, hint, is_unit
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import hint, is_unit
 from tracejit.ir.types import DType, float32
 
 Tags = tuple["int | None", ...]

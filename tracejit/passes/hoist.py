@@ -7,8 +7,8 @@ from typing import Any
 
 from tracejit.autodiff.batchloops import replay_rows
 from tracejit.autodiff.batchrules import Batch, rule_of
-from tracejit.ir.dim import hint
 from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.sizes import hint
 from tracejit.passes.match import make
 from tracejit.passes.partition import repeatable
 from tracejit.passes.scans import Loop, emit_scan, found_sizes, inlined, loop_of, nbytes, regraph, renewed, within

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from tracejit.ir.dim import Dim, is_unit
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.sizes import is_unit
 from tracejit.passes.groups import is_view
 
 Size = int | Dim

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.ir.dim import Dim, hint, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Builder, Const, Node, Value, freeze
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import hint, product
 from tracejit.ir.types import DType, int64
 from tracejit.ops.shape import resolve_shape
 from tracejit.passes.match import (

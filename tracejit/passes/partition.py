@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tracejit.ir.dim import Dim, hint, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import symbols_of, tellers_of
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import hint, product
 
 # Elementwise functions that cost more than writing and reading their result.
 _COSTLY = frozenset(

@@ -9,9 +9,9 @@ import numpy as np
 from tracejit.backends import reference
 from tracejit.config import config
 from tracejit.errors import GraphError, TracejitError
-from tracejit.ir.dim import hint
 from tracejit.ir.found import PREFIX
 from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.sizes import hint
 from tracejit.ir.text import symbols, verify, walk
 from tracejit.ir.types import as_dtype
 from tracejit.passes import loops

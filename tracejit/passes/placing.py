@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tracejit.ir.dim import hint, is_unit, product
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.sizes import hint, is_unit, product
 from tracejit.passes.fuse import Fuser
 from tracejit.passes.groups import Group, is_view, joins, kind_of
 from tracejit.passes.layout import Layout, Layouts, Size, contiguous, even, reshaped

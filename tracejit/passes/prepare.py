@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tracejit.ir.dim import hint, is_unit
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import hint, is_unit
 from tracejit.ir.types import int32, int64
 from tracejit.passes.complexparts import split
 from tracejit.passes.cuts import cut

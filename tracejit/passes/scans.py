@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracejit.ir.dim import hint, product
 from tracejit.ir.found import symbols_in, symbols_of, tellers_of, told_by
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import hint, product
 
 LOOPS = ("while", "while_saving", "scan")
 

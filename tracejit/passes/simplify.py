@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import Location
-from tracejit.ir.dim import Dim, product
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Node, Value
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import product
 from tracejit.ir.types import TensorType, as_dtype
 from tracejit.passes.match import DEFAULT, Level, RuleSet, const_of, level
 from tracejit.passes.movement import MOVEMENT

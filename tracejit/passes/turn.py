@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tracejit.ir.dim import hint
 from tracejit.ir.graph import Builder, Graph, Node, Value
+from tracejit.ir.sizes import hint
 from tracejit.passes.match import make
 from tracejit.passes.scans import Loop, emit_scan, loop_of, renewed
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from harness import Bar, Workload
-from peers import Call, Peer, quickest
+from peers import Call, Peer, jax_steps, quickest
 
 RATE = 0.01
 SIDE, CLASSES, WIDTHS, KERNEL = 28, 10, (32, 64), 3
@@ -67,17 +67,7 @@ def cnn_jax(peer: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) 
         loss, grads = jax.value_and_grad(loss_of)(params, x, y)
         return [p - RATE * g for p, g in zip(params, grads)], loss
 
-    compiled = jax.jit(step, donate_argnums=0)
-    params = [jnp.array(w) for w in weights]
-    xs, ys = peer.array(x), peer.array(y)
-
-    def call() -> Any:
-        nonlocal params
-        params, loss = compiled(params, xs, ys)
-        jax.block_until_ready(params)
-        return loss
-
-    return call
+    return jax_steps(peer, step, weights, x, y)
 
 
 def cnn_torch(peer: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Call:

@@ -321,3 +321,19 @@ def leaves(x: Any) -> list[np.ndarray]:
     if hasattr(x, "detach"):
         x = x.detach()
     return [np.asarray(x.numpy() if hasattr(x, "numpy") else x)]
+
+
+def jax_steps(peer: Any, step: Callable[..., Any], state: Any, x: Any, y: Any) -> Call:
+    """A training step compiled by JAX, (state, x, y) → (state, loss), whose state is donated and kept between calls."""
+    jax = peer.jax
+    compiled = jax.jit(step, donate_argnums=0)
+    state = jax.tree.map(jax.numpy.array, state)
+    xs, ys = peer.array(x), peer.array(y)
+
+    def call() -> Any:
+        nonlocal state
+        state, loss = compiled(state, xs, ys)
+        jax.block_until_ready(state)
+        return loss
+
+    return call

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from harness import Bar, Workload
-from peers import Call, Peer
+from peers import Call, Peer, jax_steps
 
 RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
 
@@ -88,18 +88,8 @@ def mlp_jax(peer: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) 
         ]
         return (params, means, squares, count), loss
 
-    compiled = jax.jit(step, donate_argnums=0)
     zeros = [np.zeros_like(w) for w in weights]
-    state = jax.tree.map(jnp.array, (weights, zeros, zeros, np.float32(0)))
-    xs, ys = peer.array(x), peer.array(y)
-
-    def call() -> Any:
-        nonlocal state
-        state, loss = compiled(state, xs, ys)
-        jax.block_until_ready(state)
-        return loss
-
-    return call
+    return jax_steps(peer, step, (weights, zeros, zeros, np.float32(0)), x, y)
 
 
 def mlp_torch(peer: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Call:
@@ -188,17 +178,7 @@ def linear_jax(peer: Any, x: np.ndarray, t: np.ndarray, w: np.ndarray) -> Call:
         loss, grads = jax.value_and_grad(loss_of)(params, x, t)
         return [p - 0.1 * g for p, g in zip(params, grads)], loss
 
-    compiled = jax.jit(step, donate_argnums=0)
-    params = [jnp.array(w), jnp.zeros(1, jnp.float32)]
-    xs, ts = peer.array(x), peer.array(t)
-
-    def call() -> Any:
-        nonlocal params
-        params, loss = compiled(params, xs, ts)
-        jax.block_until_ready(params)
-        return loss
-
-    return call
+    return jax_steps(peer, step, [w, np.zeros(1, np.float32)], x, t)
 
 
 def linear_torch(peer: Any, x: np.ndarray, t: np.ndarray, w: np.ndarray) -> Call:

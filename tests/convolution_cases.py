@@ -7,8 +7,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from helpers import TOLERANCE
 
 Pairs = Sequence[tuple[int, int]]
+
+
+def normal(*shape: int, dtype: Any = np.float64) -> np.ndarray:
+    """Normal numbers, the same for the same shape."""
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+def same(actual: Any, expected: Any, factor: float = 20) -> None:
+    """That two arrays agree as far as the first one's dtype tells; integers exactly."""
+    a = np.asarray(actual)
+    tol = TOLERANCE.get(a.dtype.name, 0) * factor
+    np.testing.assert_allclose(a.astype(float), expected, rtol=tol, atol=tol)
 
 
 def places(have: Sequence[int], size: Any, stride: Any, dilation: Any, padding: Any) -> tuple[list[int], list[int]]:

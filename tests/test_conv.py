@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from convolution_cases import convolution, places, transposed
-from helpers import TOLERANCE, gradients, numeric_gradients
+from convolution_cases import convolution, normal, places, same, transposed
+from helpers import gradients, numeric_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lowerings import Lowered
@@ -13,16 +13,6 @@ from tracejit.passes.pipeline import optimize
 
 CONV = {1: tj.nn.conv1d, 2: tj.nn.conv2d, 3: tj.nn.conv3d}
 TRANSPOSE = {1: tj.nn.conv1d_transpose, 2: tj.nn.conv2d_transpose, 3: tj.nn.conv3d_transpose}
-
-
-def normal(*shape, dtype=np.float64):
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
-
-
-def same(actual, expected, factor=20):
-    a = np.asarray(actual)
-    tol = TOLERANCE[a.dtype.name] * factor
-    np.testing.assert_allclose(a.astype(float), expected, rtol=tol, atol=tol)
 
 
 @st.composite

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from convolution_cases import pooled
-from helpers import TOLERANCE, gradients, numeric_gradients
+from convolution_cases import normal, pooled, same
+from helpers import gradients, numeric_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lowerings import Lowered
@@ -13,16 +13,6 @@ from tracejit.passes.pipeline import optimize
 
 MAX = {1: tj.nn.max_pool1d, 2: tj.nn.max_pool2d, 3: tj.nn.max_pool3d}
 AVG = {1: tj.nn.avg_pool1d, 2: tj.nn.avg_pool2d, 3: tj.nn.avg_pool3d}
-
-
-def normal(*shape, dtype=np.float64):
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
-
-
-def same(actual, expected, factor=20):
-    a = np.asarray(actual)
-    tol = TOLERANCE.get(a.dtype.name, 0) * factor
-    np.testing.assert_allclose(a.astype(float), expected, rtol=tol, atol=tol)
 
 
 def first_order(f, *xs):

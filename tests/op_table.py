@@ -5,75 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
+import cases_arrays
+import cases_linalg
+import cases_signal
+import cases_special
 import convolution_cases as windows
 import numpy as np
 import scipy.special as sp
-from helpers import sample
+from op_case import BINARY, POS, TERNARY, UNARY, UNIT, Case, wide
 
 import tracejit as tj
-from tracejit.ir.types import ALL, DType
-
-FLOATS = [d for d in ALL if d.kind == "f"]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One way to call one operation.
-
-    f           on tensors
-    reference   on arrays; its result is cast to the dtype of f's
-    shapes      of the arguments, several variants
-    kinds       kinds of the dtypes that the arguments may have
-    domains     one per argument, or one for all
-    differentiable   with respect to floating arguments
-    factor      by which the tolerance is widened
-    fixed       dtypes of arguments that are not varied, by position
-    """
-
-    name: str
-    f: Callable[..., Any]
-    reference: Callable[..., Any]
-    shapes: Sequence[Sequence[tuple[int, ...]]]
-    kinds: str = "f"
-    domains: Sequence[tuple[float, float]] = ((-2.0, 2.0),)
-    differentiable: bool = True
-    second: bool = True
-    factor: float = 1.0
-    fixed: dict[int, str] = field(default_factory=dict)
-
-    def dtypes(self) -> list[DType]:
-        return [d for d in ALL if d.kind in self.kinds]
-
-    def domain(self, i: int) -> tuple[float, float]:
-        return self.domains[i] if i < len(self.domains) else self.domains[-1]
-
-    def arrays(self, dtype: DType, shapes: Sequence[tuple[int, ...]], seed: int = 0) -> list[np.ndarray]:
-        rng = np.random.default_rng(seed)
-        return [
-            sample(rng, s, tj.as_dtype(self.fixed[i]) if i in self.fixed else dtype, self.domain(i))
-            for i, s in enumerate(shapes)
-        ]
-
-    def small(self) -> Sequence[tuple[int, ...]]:
-        """The first variant of shapes: small enough for finite differences."""
-        return self.shapes[0]
-
-
-UNARY = [[(3,)], [()], [(0,)], [(1,)], [(2, 0, 3)], [(4, 5)], [(1000,)]]
-BINARY = [
-    [(3,), (3,)], [(), ()], [(0,), (0,)], [(1,), (1,)], [(4, 5), (4, 5)], [(4, 5), (5,)], [(4, 1), (1, 5)], [(), (3,)],
-    [(3, 1, 2), (4, 1)], [(0, 3), (1, 3)], [(1000,), (1000,)],
-]  # fmt: skip
-TERNARY = [[(3,), (3,), (3,)], [(4, 5), (5,), ()], [(), (2, 3), (3,)], [(0,), (0,), (0,)]]
-POS, UNIT = (0.1, 4.0), (-0.9, 0.9)
-
-
-def _wide(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float64)
+from tracejit.ir.types import ALL
 
 
 def _unary() -> Iterator[Case]:
@@ -90,16 +35,16 @@ def _unary() -> Iterator[Case]:
     yield case("sign", np.sign, ints)
     yield case("square", np.square, "iufc")
     yield case("math.reciprocal", lambda x: 1 / x.astype(float), "f", POS)
-    yield case("sqrt", lambda x: np.sqrt(_wide(x)), ints, POS)
+    yield case("sqrt", lambda x: np.sqrt(wide(x)), ints, POS)
     yield case("math.rsqrt", lambda x: 1 / np.sqrt(x), "f", POS, factor=2)
-    yield case("exp", lambda x: np.exp(_wide(x)), ints)
+    yield case("exp", lambda x: np.exp(wide(x)), ints)
     yield case("math.exp2", lambda x: np.exp2(x.astype(float)), "f")
     yield case("math.expm1", np.expm1)
     yield case("math.log", np.log, "f", POS)
     yield case("math.log2", np.log2, "f", POS)
     yield case("math.log10", np.log10, "f", POS)
     yield case("math.log1p", np.log1p, "f", UNIT, factor=3)
-    yield case("sin", lambda x: np.sin(_wide(x)), ints)
+    yield case("sin", lambda x: np.sin(wide(x)), ints)
     yield case("cos", np.cos)
     yield case("tan", np.tan, domain=(-1.2, 1.2), factor=3)
     yield case("asin", np.arcsin, domain=UNIT, factor=2)
@@ -655,4 +600,5 @@ def _layer_normalization(x: np.ndarray, s: np.ndarray, o: np.ndarray) -> np.ndar
 
 CASES: list[Case] = [
     *_unary(), *_binary(), *_reductions(), *_shapes(), *_indexing(), *_contractions(), *_networks(), *_windows(),
+    *cases_special.cases(), *cases_arrays.cases(), *cases_linalg.cases(), *cases_signal.cases(),
 ]  # fmt: skip

@@ -1,5 +1,8 @@
 """A JIT-compiling tracer: eager tensors, gradients, and functions that become fused native code."""
 
+import importlib
+import typing
+
 import tracejit.ops.assign  # gives slices of Variables their methods
 import tracejit.ops.numpy_api  # gives NumPy's functions their meaning on tensors
 import tracejit.ops.rows  # gives Variables their scatter methods
@@ -159,6 +162,16 @@ newaxis = None
 space_to_batch_nd = space_to_batch
 errors.show_user_frames_only()
 tracejit.runtime.eager.imported()
+
+# Loaded when they are first asked for, so that `import tracejit` stays quick
+_LATER: tuple[str, ...] = ()
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name in _LATER:
+        return importlib.import_module(f"tracejit.{name}")
+    raise AttributeError(f"module 'tracejit' has no attribute {name!r}")
+
 
 __all__ = [
     "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",

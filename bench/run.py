@@ -22,6 +22,7 @@ import convolution  # noqa: E402
 import processes  # noqa: E402
 import report  # noqa: E402
 import training  # noqa: E402
+import transformer  # noqa: E402
 from harness import Effort, Measured, Row, Workload, measure  # noqa: E402
 
 MAKERS: dict[str, Callable[[], Workload | Measured]] = {
@@ -29,10 +30,11 @@ MAKERS: dict[str, Callable[[], Workload | Measured]] = {
     "bandwidth": bandwidth.workload,
     **training.MAKERS,
     **convolution.MAKERS,
+    **transformer.MAKERS,
     **control.MAKERS,
     **processes.MAKERS,
 }
-IN_PROCESS = {**arrays.MAKERS, **training.MAKERS, **convolution.MAKERS, **control.MAKERS}
+IN_PROCESS = {**arrays.MAKERS, **training.MAKERS, **convolution.MAKERS, **transformer.MAKERS, **control.MAKERS}
 
 
 def options() -> argparse.Namespace:

@@ -14,7 +14,9 @@ from tracejit.passes.partition import repeatable
 from tracejit.passes.scans import Loop, emit_scan, found_sizes, inlined, loop_of, nbytes, regraph, renewed, within
 from tracejit.tracing import trace_graph
 
-STACK = 1 << 28  # bytes that one value of all steps may take
+STACK = 1 << 28  # bytes that one value of all steps may take,
+SMALL = 1 << 24  # which it may in any case,
+SHARE = 4  # and which it may beside each byte that the loop reads and writes anyway
 DEPTH = 16  # summands from which a product is worth its result's way through memory
 
 
@@ -49,11 +51,13 @@ def _ahead(loop: Loop, rows: bool, found: set[str]) -> list[Value]:
     for n in loop.body.nodes:
         if not _movable(n) or not all(x in free for x in n.inputs) or any(_has(d, found) for d in n.out.shape):
             continue
-        free.add(n.out)
         same = all(x in fixed for x in n.inputs)
+        if not same and hint(loop.length) * nbytes(n.out) > _room(loop):
+            continue
+        free.add(n.out)
         if same:
             fixed.add(n.out)
-        if n.op.family != "source" and (not repeatable(n.op) if same else _deep(n, loop)):
+        if n.op.family != "source" and (not repeatable(n.op) if same else _deep(n)):
             worth.add(n.out)
     if not worth:
         return []
@@ -70,11 +74,15 @@ def _movable(n: Node) -> bool:
     )
 
 
-def _deep(n: Node, loop: Loop) -> bool:
-    """Whether a product of rows has summands enough, and a result that memory has room for in all steps."""
-    if n.op.name != "matmul" or hint(loop.length) * nbytes(n.out) > STACK:
-        return False
-    return hint(n.inputs[0].shape[-2 if dict(n.attrs).get("ta") else -1]) >= DEPTH
+def _room(loop: Loop) -> int:
+    """How many bytes a value of all steps may take: who writes a loop over blocks does not want all blocks in memory."""
+    moved = sum(nbytes(x) for x in (*loop.node.inputs, *loop.node.outs))
+    return min(STACK, max(SMALL, SHARE * moved))
+
+
+def _deep(n: Node) -> bool:
+    """Whether a product of rows has summands enough."""
+    return n.op.name == "matmul" and hint(n.inputs[0].shape[-2 if dict(n.attrs).get("ta") else -1]) >= DEPTH
 
 
 def _hoisted(b: Builder, loop: Loop, env: dict[Value, Value], ahead: list[Value]) -> tuple[Value, ...]:
@@ -241,7 +249,7 @@ class _Sums:
         new = [x for x in n.inputs if not self._ready(x)]
         if any(x in self.loop.captured or (x.node is not None and x.node.op.family == "source") for x in new):
             return False
-        if not all(nbytes(x) <= nbytes(state) and hint(self.loop.length) * nbytes(x) <= STACK for x in new):
+        if not all(nbytes(x) <= nbytes(state) and hint(self.loop.length) * nbytes(x) <= _room(self.loop) for x in new):
             return False
         self.made += dict.fromkeys(new)
         return True

@@ -19,6 +19,8 @@ import arrays  # noqa: E402
 import bandwidth  # noqa: E402
 import control  # noqa: E402
 import convolution  # noqa: E402
+import eager  # noqa: E402
+import eager_functions  # noqa: E402
 import processes  # noqa: E402
 import report  # noqa: E402
 import training  # noqa: E402
@@ -27,6 +29,8 @@ from harness import Effort, Measured, Row, Workload, measure  # noqa: E402
 
 MAKERS: dict[str, Callable[[], Workload | Measured]] = {
     **arrays.MAKERS,
+    **eager.MAKERS,
+    **eager_functions.MAKERS,
     "bandwidth": bandwidth.workload,
     **training.MAKERS,
     **convolution.MAKERS,
@@ -34,7 +38,10 @@ MAKERS: dict[str, Callable[[], Workload | Measured]] = {
     **control.MAKERS,
     **processes.MAKERS,
 }
-IN_PROCESS = {**arrays.MAKERS, **training.MAKERS, **convolution.MAKERS, **transformer.MAKERS, **control.MAKERS}
+IN_PROCESS = {
+    **arrays.MAKERS, **eager.MAKERS, **eager_functions.MAKERS, **training.MAKERS, **convolution.MAKERS,
+    **transformer.MAKERS, **control.MAKERS,
+}  # fmt: skip
 
 
 def options() -> argparse.Namespace:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import convolution_cases as windows
 import numpy as np
-from op_case import UNARY, Case, wide
+from op_case import BINARY, UNARY, Case, wide
 
 import tracejit as tj
 
@@ -149,7 +149,20 @@ def _norms() -> Iterator[Case]:
     )  # fmt: skip
 
 
+def _rest() -> Iterator[Case]:
+    mask = np.array([True, False, True])
+    yield Case(
+        "boolean_mask", lambda x: tj.boolean_mask(x, mask), lambda x: x[mask], [[(3,)], [(3, 2)], [(3, 0)]], "biufc",
+        own_sizes=True,
+    )  # fmt: skip
+    yield Case(
+        "nn.normalize_moments", lambda s, q: tj.nn.normalize_moments(4.0, s, q, None)[1],
+        lambda s, q: wide(q) / 4 - (wide(s) / 4) ** 2, BINARY[:4], domains=((-2.0, 2.0), (4.0, 8.0)), factor=5,
+    )  # fmt: skip
+
+
 def cases() -> Iterator[Case]:
+    yield from _rest()
     yield from _convolutions()
     yield from _pools()
     yield from _blocks()

@@ -10,6 +10,7 @@ import numpy as np
 
 import tracejit as tj
 from tracejit import tracing
+from tracejit.ir.found import TELLERS, told_by
 from tracejit.ir.graph import Graph
 from tracejit.ir.types import DType, TensorType
 
@@ -133,14 +134,18 @@ def graph_of(f: Callable[..., Any], *types: TensorType) -> tuple[Graph, list[Any
 
 
 def run_graph(graph: Graph, args: Sequence[Any], sizes: dict[str, int] | None = None) -> list[np.ndarray]:
-    """The results of a graph with its symbolic sizes replaced, op by op."""
+    """The results of a graph with its symbolic sizes replaced, op by op; those that it finds out are learnt."""
+    sizes = dict(sizes or {})
     env = dict(zip(graph.params, [tj.constant(a) for a in args], strict=True))
     for n in graph.nodes:
         if n.op.name == "constant":
             env[n.out] = tj.tensor.wrap(n.attr("value").numpy(sizes))
             continue
-        y = n.op(*[env[v] for v in n.inputs], **tracing.at_sizes(n.attrs, sizes or {}))
+        finds = told_by(n)
+        attrs = tuple([(k, v) for k, v in n.attrs if not finds or k != TELLERS[n.op.name]])
+        y = n.op(*[env[v] for v in n.inputs], **tracing.at_sizes(attrs, sizes))
         env.update(zip(n.outs, y if type(y) is tuple else (y,), strict=True))
+        sizes |= {str(d): k for o in n.outs for d, k in zip(o.shape, env[o].shape) if finds and str(d) in finds}
     return [env[r].numpy() for r in graph.results]
 
 

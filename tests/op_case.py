@@ -27,6 +27,7 @@ class Case:
     differentiable   with respect to floating arguments
     factor      by which the tolerance is widened
     fixed       dtypes of arguments that are not varied, by position
+    own_sizes   whether the function names a size itself, so that arguments of other sizes do not fit
     """
 
     name: str
@@ -39,6 +40,7 @@ class Case:
     second: bool = True
     factor: float = 1.0
     fixed: dict[int, str] = field(default_factory=dict)
+    own_sizes: bool = False
 
     def dtypes(self) -> list[DType]:
         return [d for d in ALL if d.kind in self.kinds]

@@ -10,6 +10,7 @@ from typing import Any
 
 import cases_arrays
 import cases_linalg
+import cases_networks
 import cases_signal
 import cases_special
 import convolution_cases as windows
@@ -72,9 +73,9 @@ def _unary() -> Iterator[Case]:
     yield case("math.is_finite", np.isfinite, differentiable=False)
     yield case("logical_not", np.logical_not, "b", differentiable=False)
     yield case("bitwise.invert", np.invert, "biu", differentiable=False)
-    yield case("math.real", np.real, "fc", differentiable=False)
-    yield case("math.imag", np.imag, "c", differentiable=False)
-    yield case("math.conj", np.conj, "c", differentiable=False)
+    yield case("math.real", np.real, "fc")
+    yield case("math.imag", np.imag, "c")
+    yield case("math.conj", np.conj, "c")
     yield case("nn.relu", lambda x: np.maximum(x, 0), ints)
     yield case("nn.relu6", lambda x: np.clip(x, 0, 6), ints, (-3.0, 8.0))
     yield case("nn.leaky_relu", lambda x: np.where(x > 0, x, 0.2 * x))
@@ -562,6 +563,20 @@ def _networks() -> Iterator[Case]:
     yield Case("embedding_lookup", lambda x: tj.nn.embedding_lookup(x, INDICES), lambda x: x[INDICES], [[(3, 2)]])
 
 
+def _attended() -> Iterator[Case]:
+    yield Case(
+        "attention", lambda q, k, v: tj.nn.scaled_dot_product_attention(q, k, v, scale=0.5),
+        lambda q, k, v: _attention(q, k, v, 0.5),
+        [[(2, 3, 4), (2, 5, 4), (2, 5, 3)], [(3, 4), (2, 5, 4), (5, 1)], [(0, 4), (5, 4), (5, 2)]], factor=8,
+    )  # fmt: skip
+
+
+def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarray:
+    s = wide(q) @ np.swapaxes(wide(k), -1, -2) * scale
+    w = np.exp(s - s.max(-1, keepdims=True, initial=-np.inf))
+    return w @ wide(v) / w.sum(-1, keepdims=True)
+
+
 def _windows() -> Iterator[Case]:
     yield Case(
         "conv1d", lambda x, w: tj.nn.conv1d(x, w, 1, "SAME"), lambda x, w: windows.convolution(x, w, [1], "SAME", [1]),
@@ -599,6 +614,7 @@ def _layer_normalization(x: np.ndarray, s: np.ndarray, o: np.ndarray) -> np.ndar
 
 
 CASES: list[Case] = [
-    *_unary(), *_binary(), *_reductions(), *_shapes(), *_indexing(), *_contractions(), *_networks(), *_windows(),
+    *_unary(), *_binary(), *_reductions(), *_shapes(), *_indexing(), *_contractions(), *_networks(), *_attended(), *_windows(),
     *cases_special.cases(), *cases_arrays.cases(), *cases_linalg.cases(), *cases_signal.cases(),
+    *cases_networks.cases(),
 ]  # fmt: skip

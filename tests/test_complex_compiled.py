@@ -175,12 +175,21 @@ def test_real_factors_multiply_parts_unless_bits_must_be_those_of_numpy():
 COMPLEX = [c for c in CASES if "c" in c.kinds]
 
 
+# rows of these modules are functions of LAPACK or of np.fft
+LIBRARIES = ("fourier", "solve", "direct", "diagonals", "decompose", "spectra", "matrixfun")
+
+
+def of_a_library(f, *args):
+    return any(n.op.infer.__module__.rpartition(".")[2] in LIBRARIES for n in f.graph(*args).nodes)
+
+
 def test_the_op_table_is_native():
     host = []
     for case in COMPLEX:
         arrays = case.arrays(tj.complex64, case.small())
         f = tj.function(lambda *xs, case=case: case.f(*xs))
-        if not is_native(f, *[tj.constant(a) for a in arrays]):
+        xs = [tj.constant(a) for a in arrays]
+        if not is_native(f, *xs) and not of_a_library(f, *xs):
             host.append(case.name)
     assert host == []
 

@@ -122,6 +122,7 @@ STEEP = {
     "tan": 100,
     "erfc": 100,
     "floormod": 100,
+    "polygamma": 1e6,  # below 0, where terms of both signs cancel
 }
 
 EITHER_ZERO = ("maximum", "minimum", "relu", "sign")  # of 0.0 and -0.0, NumPy itself gives now one, now the other

@@ -16,7 +16,7 @@ from helpers import in_threads
 
 import tracejit as tj
 from tracejit.ops import define
-from tracejit.runtime import eager, memory
+from tracejit.runtime import attributes, eager, memory
 from tracejit.tensor import Operand, Tensor, Variable, wrap
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +102,7 @@ def python_calls(f):
 # --- it is native -----------------------------------------------------------------------------------------------
 def test_all_operators_are_native(native):
     comparisons = {name for name, _ in eager.COMPARISONS}
-    assert native.installed() == {*UNARY, *(BINARY.keys() - comparisons), "compare"}
+    assert native.installed() == {*UNARY, *(BINARY.keys() - comparisons), "compare", *attributes.PROTOCOLS}
 
 
 def test_no_python_runs_in_simple_operations():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tracejit as tj
+from tracejit.fast import fast
 from tracejit.ir.op import OPS
 from tracejit.runtime import eager
 
@@ -19,6 +20,26 @@ OPERATIONS = {
     "floormod": lambda a, b: a % b, "where": lambda a, b: tj.where(tj.constant([True, False, True]), a, b),
     "concat": lambda a, b: tj.concat([a, b], 0), "stack": lambda a, b: tj.stack([a, b]),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["native", "python"], autouse=True)
+def way(request):
+    """With native forms of functions and operations, and without."""
+    supported = eager.activate() is not None
+    forms = {n: getattr(fast, n) for n in fast.__slots__}
+    natives = {op: op.native for op in OPS.values()}
+    if request.param == "native" and not supported:
+        pytest.skip("operations stay in Python here")
+    if request.param == "python":
+        for n in forms:
+            setattr(fast, n, None)
+        for op in natives:
+            op.native = None
+    yield
+    for n, form in forms.items():
+        setattr(fast, n, form)
+    for op, form in natives.items():
+        op.native = form
 
 
 def both_ways(f, *xs):
@@ -123,16 +144,15 @@ def test_results_share_no_memory_with_arrays_of_the_user():
 
 @pytest.mark.skipif(eager.unsupported() is not None, reason="operators stay in Python here")
 def test_inner_operations_are_native_too():
-    assert eager.activate() is not None
     add, calls = OPS["add"], []
-    before = add.native
+    before, kept = eager.activate().function(add), add.native
     add.native = lambda *xs: calls.append(xs) or before(*xs)
     try:
         y = add(tj.constant([1.0]), tj.constant([2.0]))
         with tj.GradientTape():
             add(tj.constant([1.0]), tj.constant([2.0]))
     finally:
-        add.native = before
+        add.native = kept
     assert len(calls) == 1
     assert y.numpy().tolist() == [3.0]
 

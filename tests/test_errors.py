@@ -131,7 +131,10 @@ def test_errors_of_running_programs_name_the_function():
 
 
 # --- every public function --------------------------------------------------------------------------------------------
-MODULES = {"tj": tj, "math": tj.math, "nn": tj.nn, "linalg": tj.linalg, "random": tj.random, "bitwise": tj.bitwise}
+MODULES = {
+    "tj": tj, "math": tj.math, "nn": tj.nn, "linalg": tj.linalg, "random": tj.random, "bitwise": tj.bitwise,
+    "signal": tj.signal,
+}  # fmt: skip
 # these call the user's functions, or print, or take anything
 OTHERS = {
     "benchmark", "case", "cond", "custom_gradient", "debug", "foldl", "foldr", "function", "get_threads", "is_tensor",

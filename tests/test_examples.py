@@ -37,6 +37,11 @@ def test_digits_mlp(capsys):
     assert "epoch 6" in capsys.readouterr().out
 
 
+def test_digits_module(capsys):
+    assert load("digits_module").main(epochs=5) > 0.95
+    assert "epoch 5" in capsys.readouterr().out
+
+
 def test_black_scholes(capsys):
     # the textbook's value for spot = strike = 100, a year, 5 % interest, 20 % volatility
     assert load("black_scholes").main(n=10_000) == pytest.approx(10.450584, abs=1e-5)

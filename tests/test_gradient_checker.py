@@ -114,7 +114,8 @@ def test_against_differences(case: Case):
         at, n = given["at"], len(given["at"])
         own = [xs[i] for i in at]
         found = [t.numpy() for t in derivatives(case, xs, given)]
-        seed, tangents, weights = given["seed"].numpy(), *([t.numpy() for t in given[k]] for k in ("tangents", "weights"))
+        seed = given["seed"].numpy()
+        tangents, weights = ([t.numpy() for t in given[k]] for k in ("tangents", "weights"))
         what = f"{case.name}, {dtype.name}, {[x.shape for x in xs]}"
         scale = 1 + max((float(np.abs(x).max(initial=0)) for x in found), default=0.0)
 

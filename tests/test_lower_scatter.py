@@ -6,6 +6,7 @@ import pytest
 
 import tracejit as tj
 from tracejit.backends import numba_source
+from tracejit.ir.op import OPS
 from tracejit.lower.program import HostUnit
 from tracejit.ops import index as I
 
@@ -60,16 +61,20 @@ def test_the_last_of_equal_positions_is_kept(dtype, layout):
         assert native(f)
 
 
+@pytest.mark.parametrize("name", I.COMBINED)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", TYPES, ids=lambda d: np.dtype(d).name)
-def test_sums_into_what_is_there(dtype, layout):
+def test_combined_with_what_is_there(dtype, layout, name):
+    op = OPS[name]
     before, view = LAYOUTS[layout]
     for shape, axis, at in SHAPES:
         x, i = values(shape, dtype), positions(at, shape[axis], np.int64)
         g = values(shape[:axis] + at + shape[axis + 1 :], dtype)
-        f = tj.function(lambda x, i, g, axis=axis: I.add_at(x, i, view(g), axis=axis))
+        f = tj.function(lambda x, i, g, axis=axis: op(x, i, view(g), axis=axis))
         got = np.asarray(f(x, i, np.ascontiguousarray(before(g))))
-        np.testing.assert_array_equal(got, I._add_at(x, i, g, axis=axis), strict=True)
+        with np.errstate(all="ignore"):
+            want = op.numpy(x, i, g, axis=axis)
+        np.testing.assert_array_equal(got, want, strict=True)
         assert native(f)
 
 

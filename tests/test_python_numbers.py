@@ -42,6 +42,38 @@ def test_numbers_that_python_lacks_are_errors():
     assert plain(f(tj.constant(-2.5))) == 5.0
 
 
+def test_numbers_that_are_returned_are_pythons():
+    def f(x):
+        n, y = int(x), 0.0
+        for r in tj.stack([x, x * 2, x * 3]):
+            y += float(r) / 3
+        while n > 3:
+            n -= 3
+        return math.exp(x) - 1, float(x), n, y, bool(x > 0), {"half": len(tj.boolean_mask([x], [x > 0])) / 2}, x * 2
+
+    for v in (tj.constant(20.1), tj.constant(20.1, tj.float64), tj.constant(-3.7)):
+        got, want = tj.function(f, strict=True)(v), f(v)
+        assert [type(a) for a in got] == [type(a) for a in want]
+        assert got[0] == pytest.approx(want[0], rel=1e-15) and got[1:6] == want[1:6]
+
+
+def test_numbers_of_arguments_are_returned_as_tensors():
+    a, b = tj.function(lambda n, y: (n * 2, y + n))(3, 2.5)
+    assert (a.dtype, b.dtype, int(a), float(b)) == (tj.int32, tj.float32, 6, 5.5)
+
+
+def test_a_size_is_returned_as_an_int():
+    f = tj.function(lambda x: (x.shape[0], len(x), x))
+    for n in (3, 4, 5):
+        assert f(np.zeros(n))[:2] == (n, n) and type(f(np.zeros(n))[0]) is int
+
+
+def test_numbers_of_a_function_within_a_function():
+    inner = tj.function(lambda x: float(x) * 2)
+    assert tj.function(lambda x: inner(x) + 1)(tj.constant(1.5)) == 4.0
+    assert tj.function(lambda x: inner(x) * x)(tj.constant(1.5)).dtype == tj.float32
+
+
 def test_numbers_are_of_pythons_types():
     def f(x):
         n, y, b = int(x), float(x), bool(x)
@@ -152,10 +184,6 @@ def in_numpy(x):
     return x.numpy() * 2
 
 
-def listed(x):
-    return [x for _ in range(int(x))]
-
-
 def two_arguments(x):
     return math.atan2(x, x)
 
@@ -183,7 +211,7 @@ def by_a_count(x):
 
 
 FALLING_BACK = [
-    in_a_dict, in_a_set, repeated, letters, mixed, in_numpy, listed, two_arguments, in_a_library, as_shape, counted,
+    in_a_dict, in_a_set, repeated, letters, mixed, in_numpy, two_arguments, in_a_library, as_shape, counted,
     by_a_count,
 ]  # fmt: skip
 

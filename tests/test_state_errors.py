@@ -65,7 +65,7 @@ def test_what_has_no_name_is_told_by_what_it_is():
 def keys_in_branches(x):
     d = {"a": x}
     if tj.reduce_sum(x) > 0.0:
-        d["b"] = x * 2.0
+        d["b"] = None  # as if it were not there
     return d
 
 
@@ -73,7 +73,7 @@ def keys_in_a_step(x):
     d = {"a": x}
     while tj.reduce_sum(d["a"]) < 100.0:
         d["a"] = d["a"] * 2.0
-        d["k"] = x
+        d["k"] = None
     return d
 
 

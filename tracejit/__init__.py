@@ -4,9 +4,11 @@ import importlib
 import typing
 
 import tracejit.ops.assign  # gives slices of Variables their methods
+import tracejit.ops.fourier  # gives NumPy's Fourier transforms their meaning on tensors
 import tracejit.ops.numpy_api  # gives NumPy's functions their meaning on tensors
 import tracejit.ops.rows  # gives Variables their scatter methods
 import tracejit.publicnames  # names what users call in errors
+import tracejit.runtime.drawing  # makes random numbers native in programs that draw many
 import tracejit.runtime.eager  # makes operators native in programs that use them much
 from tracejit import autodiff, autograph, bitwise, debugging, dtypes, errors, linalg, math, nn, random
 from tracejit.autodiff.batching import vectorized_map, vmap
@@ -16,6 +18,20 @@ from tracejit.autodiff.tape import GradientTape, UnconnectedGradients
 from tracejit.autodiff.transforms import custom_gradient
 from tracejit.benchmark import benchmark
 from tracejit.config import config, debug
+from tracejit.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
+from tracejit.framework import (
+    control_dependencies,
+    device,
+    executing_eagerly,
+    get_static_value,
+    grad_pass_through,
+    group,
+    inside_function,
+    is_symbolic_tensor,
+    name_scope,
+    no_op,
+    tuple,
+)
 from tracejit.function import Function, TensorSpec, function
 from tracejit.ir.types import (
     DType,
@@ -36,6 +52,9 @@ from tracejit.ir.types import (
     uint64,
 )
 from tracejit.ir.types import bool_ as bool
+from tracejit.ir.types import float16 as half
+from tracejit.ir.types import float64 as double
+from tracejit.module import Module
 from tracejit.ops.array import (
     broadcast_static_shape,
     broadcast_to,
@@ -57,6 +76,7 @@ from tracejit.ops.array import (
     transpose,
     unstack,
 )
+from tracejit.ops.bits import bitcast
 from tracejit.ops.creation import (
     cast,
     constant,
@@ -115,7 +135,9 @@ from tracejit.ops.math import (
     negative,
     not_equal,
     pow,
+    realdiv,
     round,
+    scalar_mul,
     sigmoid,
     sign,
     sin,
@@ -126,6 +148,19 @@ from tracejit.ops.math import (
     tan,
     tanh,
     truediv,
+    truncatediv,
+    truncatemod,
+)
+from tracejit.ops.partition import (
+    broadcast_dynamic_shape,
+    dynamic_partition,
+    dynamic_stitch,
+    ensure_shape,
+    identity_n,
+    parallel_stack,
+    required_space_to_batch_paddings,
+    reverse_sequence,
+    shape_n,
 )
 from tracejit.ops.pool import batch_to_space, space_to_batch
 from tracejit.ops.reductions import (
@@ -141,6 +176,8 @@ from tracejit.ops.reductions import (
     reduce_prod,
     reduce_sum,
 )
+from tracejit.ops.searching import searchsorted, unique, unique_with_counts, unravel_index
+from tracejit.ops.segments import histogram_fixed_width, histogram_fixed_width_bins
 from tracejit.ops.select import (
     argsort,
     boolean_mask,
@@ -150,6 +187,9 @@ from tracejit.ops.select import (
     sequence_mask,
     sort,
     tensor_scatter_nd_add,
+    tensor_scatter_nd_max,
+    tensor_scatter_nd_min,
+    tensor_scatter_nd_sub,
     tensor_scatter_nd_update,
     where,
 )
@@ -158,13 +198,16 @@ from tracejit.runtime.threads import get_threads, set_threads, threads
 from tracejit.slices import IndexedSlices
 from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 
+if typing.TYPE_CHECKING:
+    from tracejit import mixed_precision, nest, optimizers, signal, train
+
 newaxis = None
 space_to_batch_nd = space_to_batch
 errors.show_user_frames_only()
 tracejit.runtime.eager.imported()
 
 # Loaded when they are first asked for, so that `import tracejit` stays quick
-_LATER: tuple[str, ...] = ()
+_LATER: typing.Final = ("mixed_precision", "nest", "optimizers", "signal", "train")
 
 
 def __getattr__(name: str) -> typing.Any:
@@ -174,25 +217,30 @@ def __getattr__(name: str) -> typing.Any:
 
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "atan", "atan2",
-    "atanh", "autodiff", "autograph", "batch_to_space", "benchmark", "bfloat16", "bitwise", "bool", "boolean_mask",
+    "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "as_dtype", "asin", "asinh", "Assert",
+    "assert_equal", "assert_greater", "assert_less", "assert_rank", "atan", "atan2", "atanh", "autodiff", "autograph",
+    "batch_to_space", "benchmark", "bfloat16", "bitcast", "bitwise", "bool", "boolean_mask", "broadcast_dynamic_shape",
     "broadcast_static_shape", "broadcast_to", "case", "cast", "ceil", "clip_by_global_norm", "clip_by_norm",
-    "clip_by_value", "complex", "complex128", "complex64", "concat", "cond", "config", "constant", "convert_to_tensor",
-    "cos", "cosh", "cumsum", "custom_gradient", "debug", "debugging", "divide", "DType", "dtypes", "einsum", "equal",
-    "errors", "exp", "expand_dims", "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod",
-    "foldl", "foldr", "Function", "function", "gather", "gather_nd", "get_threads", "GradientTape", "greater",
-    "greater_equal", "hessian", "hvp", "identity", "IndexedSlices", "int16", "int32", "int64", "int8",
-    "is_tensor", "jacobian", "jvp", "less", "less_equal", "linalg",
-    "linspace", "logical_and", "logical_not", "logical_or", "map_fn", "math", "matmul", "maximum", "meshgrid",
-    "minimum", "multiply", "negative", "newaxis", "nn", "norm", "not_equal", "numpy_function", "one_hot", "ones",
-    "ones_like", "pad", "pow", "print", "py_function", "random", "range", "rank", "recompute_grad", "reduce_all",
-    "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "repeat",
-    "reshape",
-    "reverse", "roll", "round", "saturate_cast", "scan", "scatter_nd", "sequence_mask", "set_threads", "shape",
-    "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort", "space_to_batch",
-    "space_to_batch_nd", "split", "sqrt", "square", "squeeze", "stack",
-    "stop_gradient", "strided_slice", "subtract", "switch_case", "tan", "tanh", "Tensor", "tensor_scatter_nd_add",
-    "tensor_scatter_nd_update", "TensorArray", "tensordot", "TensorShape", "TensorSpec", "threads", "tile", "transpose",
-    "truediv", "uint16", "uint32", "uint64", "uint8", "UnconnectedGradients", "unstack", "Variable", "vectorized_map",
-    "vjp", "vmap", "where", "while_loop", "zeros", "zeros_like",
+    "clip_by_value", "complex", "complex128", "complex64", "concat", "cond", "config", "constant",
+    "control_dependencies", "convert_to_tensor", "cos", "cosh", "cumsum", "custom_gradient", "debug", "debugging",
+    "device", "divide", "double", "DType", "dtypes", "dynamic_partition", "dynamic_stitch", "einsum", "ensure_shape",
+    "equal", "errors", "executing_eagerly", "exp", "expand_dims", "eye", "fill", "float16", "float32", "float64",
+    "floor", "floordiv", "floormod", "foldl", "foldr", "Function", "function", "gather", "gather_nd",
+    "get_static_value", "get_threads", "grad_pass_through", "GradientTape", "greater", "greater_equal", "group", "half",
+    "hessian", "histogram_fixed_width", "histogram_fixed_width_bins", "hvp", "identity", "identity_n", "IndexedSlices",
+    "inside_function", "int16", "int32", "int64", "int8", "is_symbolic_tensor", "is_tensor", "jacobian", "jvp", "less",
+    "less_equal", "linalg", "linspace", "logical_and", "logical_not", "logical_or", "map_fn", "math", "matmul",
+    "maximum", "meshgrid", "minimum", "mixed_precision", "Module", "multiply", "name_scope", "negative", "nest",
+    "newaxis", "nn", "no_op", "norm", "not_equal", "numpy_function", "one_hot", "ones", "ones_like", "optimizers",
+    "pad", "parallel_stack", "pow", "print", "py_function", "random", "range", "rank", "realdiv", "recompute_grad",
+    "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod",
+    "reduce_sum", "repeat", "required_space_to_batch_paddings", "reshape", "reverse", "reverse_sequence", "roll",
+    "round", "saturate_cast", "scalar_mul", "scan", "scatter_nd", "searchsorted", "sequence_mask", "set_threads",
+    "shape", "shape_n", "sigmoid", "sign", "signal", "sin", "sinh", "size", "slice", "sort", "space_to_batch",
+    "space_to_batch_nd", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract",
+    "switch_case", "tan", "tanh", "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_max", "tensor_scatter_nd_min",
+    "tensor_scatter_nd_sub", "tensor_scatter_nd_update", "TensorArray", "tensordot", "TensorShape", "TensorSpec",
+    "threads", "tile", "train", "transpose", "truediv", "truncatediv", "truncatemod", "tuple", "uint16", "uint32",
+    "uint64", "uint8", "UnconnectedGradients", "unique", "unique_with_counts", "unravel_index", "unstack", "Variable",
+    "vectorized_map", "vjp", "vmap", "where", "while_loop", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -49,6 +49,8 @@ class Context(threading.local):
         self.trace: Evaluator | None = None
         self.tapes: tuple[Listener, ...] = ()
         self.plain = 0  # blocks around in which functions run as plain Python
+        self.refused: Exception | None = None  # what code that is not converted was told when it asked for a value
+        self.autocast: Any = None  # the type that floating Variables are read in, if not their own
         self.masked = False  # whether the cotangent at hand comes from the branches of a selection
 
 
@@ -66,6 +68,19 @@ def tracing(evaluator: Evaluator | None, tapes: tuple[Listener, ...] = ()) -> It
         yield
     finally:
         context.trace, context.tapes = before
+        activity.leave()
+
+
+@contextmanager
+def reading(dtype: Any) -> Iterator[None]:
+    """Operations read floating Variables in this type; None: in their own."""
+    before = context.autocast
+    activity.enter()  # quick ways do not look for it
+    context.autocast = dtype
+    try:
+        yield
+    finally:
+        context.autocast = before
         activity.leave()
 
 

@@ -11,7 +11,7 @@ from tracejit.context import context
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import known_equal
-from tracejit.ir.types import as_dtype, show_shape
+from tracejit.ir.types import DType, as_dtype, float32, show_shape
 from tracejit.ops.check import ERRORS, named
 from tracejit.tensor import Operand, Tensor, convert
 
@@ -108,6 +108,21 @@ def assert_rank(x: Any, rank: int, message: str | None = None, name: str | None 
         raise locate(ShapeError(_text(message, f"rank {rank} is wanted, the tensor is {t.type}")))
 
 
+def assert_rank_at_least(x: Any, rank: int, message: str | None = None, name: str | None = None) -> None:
+    """Raise `ShapeError` unless x has this rank or a higher one."""
+    t = convert(x)
+    if t.ndim < rank:
+        raise locate(ShapeError(_text(message, f"rank {rank} or more is wanted, the tensor is {t.type}")))
+
+
+def assert_rank_in(x: Any, ranks: Sequence[int], message: str | None = None, name: str | None = None) -> None:
+    """Raise `ShapeError` unless x has one of these ranks."""
+    t = convert(x)
+    if t.ndim not in ranks:
+        wanted = " or ".join(map(str, ranks))
+        raise locate(ShapeError(_text(message, f"rank {wanted} is wanted, the tensor is {t.type}")))
+
+
 def assert_shapes(shapes: Any, data: Any = None, message: str | None = None, name: str | None = None) -> None:
     """Raise `ShapeError` unless tensors have these shapes; equal strings in them are equal sizes, None is any."""
     known: dict[str, Any] = {}
@@ -130,6 +145,42 @@ def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str
         raise locate(DTypeError(_text(message, f"dtype {as_dtype(tf_type).name} is wanted, the tensor is {t.type}")))
 
 
+def assert_integer(x: Any, message: str | None = None, name: str | None = None) -> None:
+    """Raise `DTypeError` unless x holds integers."""
+    t = convert(x)
+    if t.dtype.kind not in "iu":
+        raise locate(DTypeError(_text(message, f"integers are wanted, the tensor is {t.type}")))
+
+
+def assert_same_float_dtype(tensors: Any = None, dtype: Any = None) -> DType:
+    """The floating dtype that all tensors have, `dtype` if that is given. Raises `DTypeError` for any other.
+
+    None among the tensors does not count; without any the dtype is float32.
+    """
+    want = None if dtype is None else as_dtype(dtype)
+    for x in tensors or ():
+        t = None if x is None else convert(x)
+        if t is not None and want is None:
+            want = t.dtype
+        if t is not None and t.dtype is not want:
+            raise locate(DTypeError(f"{want.name if want else ''} is wanted, the tensor is {t.type}"))
+    want = want or float32
+    if want.kind != "f":
+        raise locate(DTypeError(f"a floating dtype is wanted, not {want.name}"))
+    return want
+
+
+def assert_proper_iterable(values: Any) -> None:
+    """Raise `DTypeError` if this is no iterable, or one that is a single value: a tensor, an array, a string."""
+    if isinstance(values, (Operand, np.ndarray, str, bytes)) or not hasattr(values, "__iter__"):
+        raise locate(DTypeError(f"a list or tuple of values is wanted, not a {type(values).__name__}"))
+
+
+def is_numeric_tensor(tensor: Any) -> bool:
+    """Whether this is a tensor of numbers (booleans are none)."""
+    return isinstance(tensor, Operand) and tensor.dtype.kind != "b"
+
+
 def assert_scalar(tensor: Any, message: str | None = None, name: str | None = None) -> Tensor:
     """The tensor, or `ShapeError` if it has axes."""
     t = convert(tensor)
@@ -144,7 +195,8 @@ def _text(message: str | None, what: str) -> str:
 
 __all__ = [
     "Assert", "assert_all_finite", "assert_equal", "assert_greater", "assert_greater_equal", "assert_less",
-    "assert_less_equal", "assert_near", "assert_negative", "assert_non_negative", "assert_non_positive",
-    "assert_none_equal", "assert_positive", "assert_rank", "assert_scalar", "assert_shapes", "assert_type",
-    "check_numerics",
+    "assert_integer", "assert_less_equal", "assert_near", "assert_negative", "assert_non_negative",
+    "assert_non_positive", "assert_none_equal", "assert_positive", "assert_proper_iterable", "assert_rank",
+    "assert_rank_at_least", "assert_rank_in", "assert_same_float_dtype", "assert_scalar", "assert_shapes",
+    "assert_type", "check_numerics", "is_numeric_tensor",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_IN_PLACE_OF_USERS = ("operators", "calls", "branches", "protocols", "constructors", "texts")
+_IN_PLACE_OF_USERS = ("operators", "calls", "branches", "protocols", "constructors", "contexts", "texts")
 _FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in _IN_PLACE_OF_USERS])
 
 

@@ -23,7 +23,7 @@ from tracejit.autograph.failures import recursion_explained
 from tracejit.autograph.varying import varying
 from tracejit.concrete import interpreted, plan_leaves
 from tracejit.config import eagerly
-from tracejit.context import context
+from tracejit.context import context, reading
 from tracejit.differentiate import record_call
 from tracejit.errors import (
     ArgumentError,
@@ -81,6 +81,8 @@ class Function(NativeCallable, Inspectable):
         self.faults = Faults(self.__name__)
         self._unstaged: TracejitError | None = None  # why it runs as plain Python
         self._methods = IdentityMap[Method]()  # by the object that each is of
+        self.reading: Any = None  # the type in which Variables are read while it is traced, if not their own
+        self._in_scopes: dict[Any, Function] = {}
         self._attribute = ""  # under which name a class has it
 
     @property
@@ -146,13 +148,27 @@ class Function(NativeCallable, Inspectable):
                 return self.traced_function()(*args, **kwargs)
             if eagerly():
                 return self._python(*args, **kwargs)
+            if context.autocast is not None:
+                return self._cast(args, kwargs)
             return self._call(args, kwargs)
         except Exception as e:
             hide_frames(e)
             raise
 
+    def _cast(self, args: tuple, kwargs: dict) -> Any:
+        """A call in a scope that reads Variables in another type: a function of its own is traced in such scopes."""
+        d = context.autocast
+        with self._lock:
+            if d not in self._in_scopes:
+                self._in_scopes[d] = made = Function(*self._made_of(self._python))
+                made._arguments, made.input_signature, made.reading = self._arguments, self.input_signature, d
+        with reading(None):
+            return self._in_scopes[d]._call(args, kwargs)
+
     def traced_function(self) -> Callable[..., Any]:
         """What runs while it is traced."""
+        if self.reading is not None and context.autocast is None:
+            return _in_scope(self.reading, self.traced_function)
         if self.autograph:
             return operators.callee(self._python)  # type: ignore[no-any-return]
         return unconverted(self._python, "traced with autograph=False")
@@ -345,6 +361,16 @@ class Function(NativeCallable, Inspectable):
                 if not need.symbols:
                     raise
                 fixed.update(axes_of(patterns, need.symbols))
+
+
+def _in_scope(dtype: Any, traced: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """What `traced()` gives, run in a scope that reads Variables in this type."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with reading(dtype):
+            return traced()(*args, **kwargs)
+
+    return run
 
 
 class Method(Function):

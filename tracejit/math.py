@@ -1,8 +1,10 @@
 """`tracejit.math`: functions of numbers, under TensorFlow's names."""
 
+from tracejit import special
 from tracejit.ops.linalg import l2_normalize
 from tracejit.ops.math import (
     abs,
+    accumulate_n,
     acos,
     acosh,
     add,
@@ -62,6 +64,7 @@ from tracejit.ops.math import (
     rint,
     round,
     rsqrt,
+    scalar_mul,
     sigmoid,
     sign,
     sin,
@@ -88,6 +91,9 @@ from tracejit.ops.reductions import (
     count_nonzero,
     cumprod,
     cumsum,
+    cumulative_logsumexp,
+    is_non_decreasing,
+    is_strictly_increasing,
     reduce_all,
     reduce_any,
     reduce_euclidean_norm,
@@ -100,18 +106,56 @@ from tracejit.ops.reductions import (
     reduce_sum,
     reduce_variance,
 )
-from tracejit.ops.select import top_k, unsorted_segment_sum
+from tracejit.ops.searching import invert_permutation
+from tracejit.ops.segments import (
+    bincount,
+    confusion_matrix,
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_prod,
+    segment_sum,
+    unsorted_segment_max,
+    unsorted_segment_mean,
+    unsorted_segment_min,
+    unsorted_segment_prod,
+    unsorted_segment_sqrt_n,
+    unsorted_segment_sum,
+)
+from tracejit.ops.select import top_k
+from tracejit.ops.specialmath import (
+    bessel_i0,
+    bessel_i0e,
+    bessel_i1,
+    bessel_i1e,
+    betainc,
+    digamma,
+    erfcinv,
+    igamma,
+    igammac,
+    lbeta,
+    lgamma,
+    nextafter,
+    polygamma,
+    reciprocal_no_nan,
+    zeta,
+)
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "add_n", "angle", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",
-    "ceil", "conj", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "divide", "divide_no_nan", "equal", "erf",
-    "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "floordiv", "floormod", "greater", "greater_equal", "imag",
-    "in_top_k", "is_finite", "is_inf", "is_nan", "l2_normalize", "less", "less_equal", "log", "log10", "log1p", "log2",
-    "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
-    "minimum", "mod", "multiply", "multiply_no_nan", "ndtri", "negative", "not_equal", "polyval", "pow", "real",
-    "reciprocal", "reduce_all", "reduce_any", "reduce_euclidean_norm", "reduce_logsumexp", "reduce_max", "reduce_mean",
-    "reduce_min", "reduce_prod", "reduce_std", "reduce_sum", "reduce_variance", "rint", "round", "rsqrt", "sigmoid",
-    "sign", "sin", "sinh", "softmax", "softplus", "softsign", "sqrt", "square", "squared_difference", "subtract", "tan",
-    "tanh", "top_k", "truediv", "trunc", "truncatediv", "truncatemod", "unsorted_segment_sum",
-    "xdivy", "xlog1py", "xlogy", "zero_fraction",
+    "abs", "accumulate_n", "acos", "acosh", "add", "add_n", "angle", "argmax", "argmin", "asin", "asinh", "atan",
+    "atan2", "atanh", "bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e", "betainc", "bincount", "ceil",
+    "confusion_matrix", "conj", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "cumulative_logsumexp", "digamma",
+    "divide", "divide_no_nan", "equal", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp2", "expm1", "floor", "floordiv",
+    "floormod", "greater", "greater_equal", "igamma", "igammac", "imag", "in_top_k", "invert_permutation", "is_finite",
+    "is_inf", "is_nan", "is_non_decreasing", "is_strictly_increasing", "l2_normalize", "lbeta", "less", "less_equal",
+    "lgamma", "log", "log10", "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "maximum", "minimum", "mod", "multiply", "multiply_no_nan", "ndtri", "negative",
+    "nextafter", "not_equal", "polygamma", "polyval", "pow", "real", "reciprocal", "reciprocal_no_nan", "reduce_all",
+    "reduce_any", "reduce_euclidean_norm", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod",
+    "reduce_std", "reduce_sum", "reduce_variance", "rint", "round", "rsqrt", "scalar_mul", "segment_max",
+    "segment_mean", "segment_min", "segment_prod", "segment_sum", "sigmoid", "sign", "sin", "sinh", "softmax",
+    "softplus", "softsign", "special", "sqrt", "square", "squared_difference", "subtract", "tan", "tanh", "top_k",
+    "truediv", "trunc", "truncatediv", "truncatemod", "unsorted_segment_max", "unsorted_segment_mean",
+    "unsorted_segment_min", "unsorted_segment_prod", "unsorted_segment_sqrt_n", "unsorted_segment_sum", "xdivy",
+    "xlog1py", "xlogy", "zero_fraction", "zeta",
 ]  # fmt: skip

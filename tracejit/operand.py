@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,10 @@ from tracejit.errors import (
     TracedValueError,
     TracejitError,
     UnsupportedError,
+    acts_for_users,
     locate,
 )
+from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -104,9 +108,8 @@ class Operand:
 
     def numpy(self) -> np.ndarray:
         """The value as a NumPy array that must not be written to; it shares memory with the tensor."""
-        v = self._value(".numpy()").view()
-        v.setflags(False)  # type: ignore[call-arg]  # by position it takes a third of the time
-        return v if v.ndim else v[()]
+        v = self._value(".numpy()")
+        return _sealed(self, v) if v.ndim else v[()]
 
     def item(self) -> Any:
         return self._value(".item()").item() if self._one(".item()") else None
@@ -120,9 +123,7 @@ class Operand:
             return a.astype(dtype)
         if copy:
             return a.copy()
-        v = a.view()
-        v.flags.writeable = False
-        return v
+        return _sealed(self, a)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         """Read-only, unless the consumer is too old to be told so; it must not write then either."""
@@ -184,7 +185,7 @@ class Operand:
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
             raise locate(UnsupportedError(f"iteration over a 0-d tensor {self.type}, which has no axes"))
-        return (self[i] for i in range(len(self)))
+        return map(self.__getitem__, range(len(self)))
 
     def __hash__(self) -> int:
         only_known(self, "hash()")
@@ -264,6 +265,8 @@ class Operand:
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: tuple, kwargs: dict) -> Any:
         f = NUMPY_FUNCTIONS.get(func.__name__)
+        if func.__module__ == "numpy.linalg":  # it has some of the same names
+            f = NUMPY_FUNCTIONS.get(f"linalg.{func.__name__}", f)
         if f is not None:
             try:
                 return f(*args, **kwargs)
@@ -308,6 +311,15 @@ def _through_numpy(name: str, f: Callable[..., Any], args: tuple, kwargs: dict) 
         return r
     owned = isinstance(r, np.ndarray) and r.flags.owndata
     return wrap(quietly(canonical, r) if owned else quietly(np.array, r, as_dtype(r.dtype).np))
+
+
+def _sealed(x: Operand, a: np.ndarray) -> np.ndarray:
+    """The array of a tensor as one that cannot be made writeable: that NumPy refuses where what it shows is not."""
+    if (native := fast.sealed) is not None and (r := native(x)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
+    bits = a if a.dtype.kind != "V" else a.view(np.uint16)  # bfloat16, which no buffer has
+    r = _asarray(memoryview(bits).toreadonly())  # type: ignore[arg-type]  # a buffer in NumPy's stubs from 3.12 on
+    return r if bits is a else r.view(a.dtype)
 
 
 def _written(name: str) -> TracejitError:
@@ -391,6 +403,9 @@ def left_to_python(x: Operand, what: str) -> None:
             tape.leave(x, what)
 
 
+_METHODS_AT = ("operand.py", "tensor.py", "variable.py")  # where the methods are that ask for values
+
+
 def _no_value(x: Operand, what: str) -> TracejitError:
     a = x._a
     if context.trace is not None:
@@ -398,12 +413,18 @@ def _no_value(x: Operand, what: str) -> TracejitError:
     if context.trace is None:
         return leaked(a)
     made = _source(a, lambda loc: f"; it was made at {loc}")
-    return locate(
+    error = locate(
         TracedValueError(
             f"{what} asks for the value of a traced tensor {a.type}, which is known only when the function runs{made}",
             remedy="use tj.where(condition, a, b), return the tensor, or call the function outside tj.function",
         )
     )
+    asking: Any = sys._getframe(1)
+    while asking is not None and os.path.basename(asking.f_code.co_filename) in _METHODS_AT:
+        asking = asking.f_back
+    if asking is not None and acts_for_users(asking.f_code.co_filename):
+        context.refused = error
+    return error
 
 
 def _steers(x: Operand) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import re
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from tracejit.ir.types import DType, TensorType, as_dtype, show_shape
 from tracejit.operand import Tensor
 from tracejit.variable import Variable
 
-_MODULES = ("", "math", "nn", "linalg", "random", "bitwise", "debugging")
+_MODULES = (
+    "", "math", "math.special", "nn", "linalg", "random", "bitwise", "debugging", "nest", "optimizers", "signal",
+    "train", "mixed_precision",
+)  # fmt: skip
 _PLAIN = (bool, int, float, complex, str, bytes, slice)
 _LONGEST = 40  # characters of one argument
 _NUMBERS = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}
@@ -33,7 +37,7 @@ def _functions() -> Iterator[tuple[str, Any]]:
     """Everything public, by the names that users write."""
     root = sys.modules["tracejit"]
     for module in _MODULES:
-        place = getattr(root, module) if module else root
+        place = operator.attrgetter(module)(root) if module else root
         head = f"tj.{module}." if module else "tj."
         for name in getattr(place, "__all__", None) or vars(place):
             x = getattr(place, name)

@@ -1,20 +1,68 @@
 """`tracejit.random`: random tensors, under TensorFlow's names."""
 
-from tracejit.ops.random import (
+import importlib
+import types
+import typing
+
+from tracejit.ops.generator import (
+    Algorithm,
     Generator,
-    categorical,
+    create_rng_state,
     get_global_generator,
-    normal,
+    set_global_generator,
     set_seed,
-    shuffle,
+)
+from tracejit.ops.random import categorical, normal, shuffle, truncated_normal, uniform
+from tracejit.ops.stateless import (
+    fold_in,
+    split,
+    stateless_categorical,
+    stateless_fold_in,
     stateless_normal,
+    stateless_shuffle,
+    stateless_split,
     stateless_truncated_normal,
     stateless_uniform,
-    truncated_normal,
-    uniform,
 )
 
+if typing.TYPE_CHECKING:
+    from tracejit.ops.sampled import (
+        gamma,
+        poisson,
+        stateless_binomial,
+        stateless_gamma,
+        stateless_parameterized_truncated_normal,
+        stateless_poisson,
+    )
+
+# Loaded when they are first asked for, so that `import tracejit` stays quick
+_LATER = (
+    "gamma", "poisson", "stateless_binomial", "stateless_gamma", "stateless_parameterized_truncated_normal",
+    "stateless_poisson",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name in _LATER:
+        globals()[name] = getattr(importlib.import_module("tracejit.ops.sampled"), name)
+        return globals()[name]
+    raise AttributeError(f"module 'tracejit.random' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+experimental = types.SimpleNamespace(
+    Algorithm=Algorithm, Generator=Generator, create_rng_state=create_rng_state,
+    get_global_generator=get_global_generator, set_global_generator=set_global_generator,
+    stateless_fold_in=fold_in, stateless_shuffle=stateless_shuffle, stateless_split=split,
+)  # fmt: skip
+
 __all__ = [
-    "categorical", "Generator", "get_global_generator", "normal", "set_seed", "shuffle", "stateless_normal",
+    "Algorithm", "categorical", "create_rng_state", "experimental", "fold_in", "gamma", "Generator",
+    "get_global_generator", "normal", "poisson", "set_global_generator", "set_seed", "shuffle", "split",
+    "stateless_binomial", "stateless_categorical", "stateless_fold_in", "stateless_gamma", "stateless_normal",
+    "stateless_parameterized_truncated_normal", "stateless_poisson", "stateless_shuffle", "stateless_split",
     "stateless_truncated_normal", "stateless_uniform", "truncated_normal", "uniform",
 ]  # fmt: skip

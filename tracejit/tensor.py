@@ -59,6 +59,7 @@ __all__ = [
     "_steers",
     "_strong",
     "_weak_of",
+    "autocast",
     "check",
     "common_dtype",
     "convert",
@@ -77,6 +78,8 @@ __all__ = [
 
 def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
     """Operands as the op takes them: (what tapes know them by, tensors)."""
+    if context.autocast is not None and op.name != "cast":
+        inputs = tuple([autocast(x) for x in inputs])
     mode = op.promote
     if mode == "none":
         cast = op.name == "cast" or op.family == "control"  # which take Python numbers as what they are
@@ -103,6 +106,14 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
     trace = context.trace
     values = tuple([k if type(k) is Tensor else trace.read(k) if trace is not None else wrap(k._a) for k in keys])
     return keys, values
+
+
+def autocast(x: Any) -> Any:
+    """`x`; a floating Variable in the type that the scope at hand reads it in."""
+    d = context.autocast
+    if d is None or not isinstance(x, Variable) or x.dtype.kind != "f" or x.dtype is d:
+        return x
+    return OPS["cast"](x, dtype=d)
 
 
 def _bring(x: Any, d: DType, weak: bool) -> Operand:

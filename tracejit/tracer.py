@@ -16,7 +16,7 @@ from tracejit.autograph.attempts import MadeHere, Memory, MovingPlaces
 from tracejit.autograph.effects import Effects
 from tracejit.autograph.failures import result_of
 from tracejit.autograph.recorder import Recorder
-from tracejit.autograph.returned import Made, Returned, any_holds_traced, holds_traced
+from tracejit.autograph.returned import Made, Returned, any_holds_traced, holds_traced, number
 from tracejit.autograph.values import Optional
 from tracejit.born import give_birth
 from tracejit.concrete import Executable, Leaf, Parts, parts_of
@@ -33,7 +33,7 @@ from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.guards import Guards
 from tracejit.runtime.records import Constant, Returns
 from tracejit.symbols import axes_of, sizes_of, symbols_of
-from tracejit.tensor import Operand, Tensor, Variable, convert, strong
+from tracejit.tensor import Operand, Tensor, Variable, strong
 from tracejit.tracing import NeedStatic, Trace
 
 _OUT = object()
@@ -299,8 +299,9 @@ def _results(trace: Trace, leaves: list, returned: Returned | None) -> tuple[lis
             results.append(trace.value(x.flag))
             parts, s = tree.flatten(x.value)
             return _Perhaps(s, [one(y) for y in parts])
-        if isinstance(x, Dim):
-            x = convert(x)
+        if isinstance(x, (Dim, Tensor)) and (found := number(trace, x)) is not None:
+            results.append(found[1])
+            return found[0]
         if not isinstance(x, Operand):
             if returned is None or not holds_traced(x):
                 return x

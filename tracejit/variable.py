@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracejit.context import context
+from tracejit.context import activity, context, reading
 from tracejit.conversion import convert, convert_unharmed
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, UnsupportedError, locate
+from tracejit.fast import fast
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, _by_np, canonical, promote, promote_weak
@@ -26,6 +27,12 @@ def _refuse_in_trace() -> None:
                 remedy="make it before the first call; the function can read and assign it from outside",
             )
         )
+
+
+def _in_its_own_type(assign: Callable[[Any], Variable], value: Any) -> Variable:
+    """An assignment in a scope that reads Variables in another type than theirs."""
+    with reading(None):
+        return assign(value)
 
 
 class Variable(Operand):
@@ -109,10 +116,15 @@ class Variable(Operand):
 
     def numpy(self) -> np.ndarray:
         """A copy of the value."""
+        a = self._a
+        if not activity.busy and a.ndim:
+            return a.copy()
         return self._value(".numpy()").copy() if self._a.ndim else self._value(".numpy()")[()]
 
     def read_value(self) -> Tensor:
         """The value now, as a Tensor that later assignments do not touch."""
+        if (native := fast.identity) is not None and (r := native(self)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
         return OPS["identity"](self)
 
     value = read_value
@@ -127,6 +139,10 @@ class Variable(Operand):
         self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
         """Set the value. Returns the Variable. Raises `ShapeError` or `DTypeError` and changes nothing."""
+        if (native := fast.assign) is not None and (r := native(self, value)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
+        if context.autocast is not None:
+            return _in_its_own_type(self.assign, value)
         t = self._fitting(value)
         if context.trace is not None:
             context.trace.assign(self, t)
@@ -140,16 +156,26 @@ class Variable(Operand):
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
         """`v += delta`; of `IndexedSlices` only the rows that they name are touched."""
+        native = fast.assign_add if Variable.assign is _assign else None  # nobody has replaced it
+        if native is not None and (r := native(self, delta)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
         if type(delta) is IndexedSlices:
             return self.scatter_add(delta)
+        if context.autocast is not None:
+            return _in_its_own_type(self.assign_add, delta)
         return self.assign(OPS["add"](self, self._fitting(delta, broadcast=True)))
 
     def assign_sub(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
         """`v -= delta`; of `IndexedSlices` only the rows that they name are touched."""
+        native = fast.assign_sub if Variable.assign is _assign else None
+        if native is not None and (r := native(self, delta)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
         if type(delta) is IndexedSlices:
             return self.scatter_sub(delta)
+        if context.autocast is not None:
+            return _in_its_own_type(self.assign_sub, delta)
         return self.assign(OPS["sub"](self, self._fitting(delta, broadcast=True)))
 
     def _fitting_dtype(self, value: Operand) -> Tensor:
@@ -184,3 +210,6 @@ class Variable(Operand):
 
     def _label(self) -> str:
         return f"Variable '{self._name}' {TensorType(_by_np[self._a.dtype], self._a.shape)}"
+
+
+_assign = Variable.assign

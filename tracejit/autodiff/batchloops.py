@@ -12,6 +12,7 @@ from tracejit.ir.found import fresh
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, int64
+from tracejit.ops.check import require_all
 from tracejit.ops.flow import along
 from tracejit.ops.regions import stage_cond, stage_while
 from tracejit.tensor import convert
@@ -365,8 +366,43 @@ def _barrier(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     return list(y) if type(y) is tuple else [y]
 
 
+# --- sizes that values tell -------------------------------------------------------------------------------------------
+def _count_up(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
+    if not has[0]:
+        return [_told(n, OPS["count_up"](xs[0], size=fresh()), b)]
+    line = _common_size(n, OPS["maximum"](OPS["cast"](xs[0], dtype=int64), 0), b)
+    return [OPS["broadcast_to"](line, shape=(b.n, line.shape[0]))]
+
+
+def _positions(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
+    mask = xs[0]
+    if not has[0]:
+        return [_told(n, OPS["positions"](mask, size=fresh()), b)]
+    line = _common_size(n, OPS["reduce_sum"](OPS["cast"](mask, dtype=int64), axis=(1,)), b)
+    order = OPS["argsort"](OPS["logical_not"](mask), axis=1, descending=False)
+    return [OPS["gather"](order, line, axis=1)]
+
+
+def _told(n: Node, y: Any, b: Batch) -> Any:
+    b.sizes[str(n.attr("size"))] = y.shape[0]
+    return y
+
+
+def _common_size(n: Node, counts: Any, b: Batch) -> Any:
+    """0, 1, … as far as the size that all rows tell. Raises `ControlFlowError` if they tell different ones."""
+    if b.mask is not None:
+        counts = OPS["where"](b.mask, counts, 0)
+    most = OPS["reduce_max"](OPS["concat"](convert([0], int64), counts, axis=0), axis=(0,))
+    same = OPS["equal"](counts, most)
+    if b.mask is not None:
+        same = OPS["logical_or"](same, OPS["logical_not"](b.mask))
+    message = "the rows have parts of different sizes, {}, which one tensor cannot hold"
+    require_all(same, message, [counts], "ControlFlowError")
+    return _told(n, OPS["count_up"](most, size=fresh()), b)
+
+
 CONTROL: dict[str, Callable[[Node, list[Any], Marks, Batch], list[Any]]] = {
     "cond": _cond, "while": _while, "while_saving": _while_saving, "scan": _scan, "custom_vjp": _custom_vjp,
-    "recompute": _recompute, "barrier": _barrier,
+    "recompute": _recompute, "barrier": _barrier, "count_up": _count_up, "positions": _positions,
 }  # fmt: skip
-# rules that need the node: its regions are called again
+# rules that need the node: its regions are called again, or its attributes name what it tells

@@ -11,6 +11,7 @@ from tracejit.ir.op import OPS, Op
 from tracejit.ir.sizes import is_unit, product
 from tracejit.ir.types import int64
 from tracejit.ops.array import moveaxis
+from tracejit.ops.index import COMBINED
 from tracejit.ops.shape import resolve_shape
 from tracejit.tensor import Operand, Tensor
 
@@ -175,6 +176,11 @@ def _first(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict
     return b.spread(xs[0], has[0])
 
 
+@rule("fft", "rfft", "irfft")
+def _transform(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    return op(xs[0], **{**attrs, "axes": tuple([a + 1 for a in attrs["axes"]])})
+
+
 # --- products ---------------------------------------------------------------------------------------------------------
 @rule("matmul")
 def _matmul(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
@@ -190,6 +196,39 @@ def _matmul(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dic
     rank = max(_rank(x, has[0]), _rank(y, has[1])) - 2
     x, y = [padded(t, rank, 2) if h else t for t, h in zip(xs, has, strict=True)]
     return op(x, y, **attrs)
+
+
+# --- matrices ---------------------------------------------------------------------------------------------------------
+_OF_MATRICES = "cholesky qr svd eigh eig lu inv det slogdet adjugate expm sqrtm logm".split()
+
+
+@rule(*_OF_MATRICES, guarded=True)
+def _of_matrices(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    return op(_sound(b, xs[0], has[0]), **attrs)
+
+
+@rule("solve", "triangular_solve", "tridiagonal_solve", guarded=True)
+def _of_systems(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    rank = max(_rank(x, h) for x, h in zip(xs, has, strict=True)) - 2
+    both = _sound(b, xs[0], has[0], op.name == "tridiagonal_solve"), xs[1]
+    return op(*[padded(x, rank, 2) if h else x for x, h in zip(both, has, strict=True)], **attrs)
+
+
+@rule("pinv", guarded=True)
+def _pseudo_inverse(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    both = _sound(b, xs[0], has[0]), xs[1]
+    return op(*[b.spread(x, h) for x, h in zip(both, has, strict=True)] if any(has) else both)
+
+
+def _sound(b: Batch, a: Operand, has: bool, lines: bool = False) -> Any:
+    """Matrices, or diagonals in three lines, of rows that count; in the others the identity, which nobody refuses."""
+    if b.mask is None:
+        return a
+    m, n = a.shape[-2:]
+    down, along = (OPS["iota"](shape=s, axis=k, dtype=int64) for k, s in enumerate(((m, 1), (1, n))))
+    one = OPS["equal"](OPS["add"](down, OPS["mul"](along, 0)), 1) if lines else OPS["equal"](down, along)
+    counts = _rows_of(b.mask, a) if has else OPS["reduce_any"](b.mask, axis=(0,))
+    return OPS["where"](counts, a, OPS["cast"](one, dtype=a.dtype))
 
 
 # --- positions that are data ------------------------------------------------------------------------------------------
@@ -256,8 +295,7 @@ def _scatter_sum(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs
     return _apart(b, op(g, _global(b, i, True, size), size=b.n * size, axis=0), size, axis)  # type: ignore[operator]
 
 
-@rule("put", guarded=True)
-@rule("add_at", guarded=True)
+@rule("put", *COMBINED, guarded=True)
 def _put(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
     axis = attrs["axis"]
     i = _inside(b, xs[1], has[1])
@@ -270,6 +308,19 @@ def _put(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[s
     if k and axis:
         v = moveaxis(v, _span(1 + axis, k), _span(1, k))
     return _apart(b, op(_end_to_end(x, axis), _global(b, i, True, size), v, axis=0), size, axis)
+
+
+@rule("bitcast")
+def _bitcast(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    return op(xs[0], **attrs)
+
+
+@rule("search")
+def _search(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    s, v = xs
+    if not has[0] and len(s.shape) == 1:  # all rows search in one sequence
+        return reshaped(op(s, reshaped(v, product(tuple(v.shape))), **attrs), *v.shape)
+    return op(b.spread(s, has[0]), b.spread(v, has[1]), **attrs)
 
 
 # --- conditions that must hold ----------------------------------------------------------------------------------------

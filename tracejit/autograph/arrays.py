@@ -54,6 +54,7 @@ def used(given: list[Any], made: Any, ours: bool = False) -> None:
     """Arrays were operands. Where they are no inputs of the trace NumPy has read them: their numbers are part of it."""
     inputs = ours or (type(made) is not np.ndarray and any(isinstance(y, Operand) for y in flatten(made)[0]))
     for x in given:
+        reads.array_read(x)
         if not (inputs and _is_input(x)):
             reads.content(x)
 
@@ -74,10 +75,40 @@ def of_method(f: Any, made: Any) -> None:
         reads.content(x)
 
 
-def writes(x: Any) -> None:
-    """Items of an array are about to be set."""
+def writes(x: Any, item: bool = False) -> None:
+    """Items of an array are about to be set; `item`: by `put`."""
     if isinstance(x, np.ndarray) and places.listener() is not None and not places.is_born(root(x)):
+        if not (item and from_outside(x)):
+            raise _refused()
+
+
+def from_outside(x: Any) -> bool:
+    """Whether an array is none of the trace's own, so that writing to it is left to each call."""
+    return places.listener() is not None and not _is_own(x) and x.flags.writeable
+
+
+def later(x: Any, name: str, *args: Any) -> None:
+    """A method that writes to an array from outside, of which the function sees nothing: each call ends with it."""
+
+    def refuse() -> None:
         raise _refused()
+
+    own = root(x)
+    if any(y is not None and root(y) is own for y in reads.arrays_read()):
+        refuse()
+    if any(isinstance(k, slice) and isinstance(y, Operand) for k in flatten(args)[0] for y in _bounds(k)):
+        refuse()
+    args = tuple([a.copy() if isinstance(a, np.ndarray) else a for a in args])
+    listener = places.listener()
+    if listener.elsewhere:
+        listener.defer(x, name, args, {})
+    else:
+        listener.calls(x, name, args, {})
+    reads.defer(own, refuse)
+
+
+def _bounds(k: Any) -> tuple[Any, ...]:
+    return (k.start, k.stop, k.step) if isinstance(k, slice) else ()
 
 
 def _refused() -> ConversionError:
@@ -87,6 +118,9 @@ def _refused() -> ConversionError:
 
 def put(x: Any, key: Any, value: Any) -> None:
     """`x[key] = value` of an array, in which no traced tensor can stand."""
+    if from_outside(x):
+        later(x, "__setitem__", key, value)
+        return
     if any(isinstance(y, Operand) and type(y._a) is Value for y in flatten([key, value])[0]):
         said = "a traced tensor is put into a NumPy array"
         raise locate(ConversionError(said, remedy="stack tensors, or use tj.tensor_scatter_nd_update"))

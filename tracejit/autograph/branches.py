@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, growing, places, reads
+from tracejit.autograph import arrays, dicts, growing, places, reads
 from tracejit.autograph.failures import Unreachable, reaches_end
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.state import merge, only
@@ -18,7 +18,9 @@ from tracejit.context import context
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
+from tracejit.ir.types import bool_
 from tracejit.ops.found import as_number
+from tracejit.ops.host import python_kind
 from tracejit.ops.regions import Region, as_test, emit_cond
 from tracejit.tensor import Operand, Tensor, Variable
 
@@ -28,7 +30,7 @@ asks: dict[str, Callable[..., Any]] = {}  # what asks objects of the user's for 
 
 def decided(x: Any) -> Any:
     """What decides in the place of a condition: for objects of the user's, what they say of their truth."""
-    return asks["truth"](x) if is_users(type(x)) or growing.is_grown(x) else x
+    return asks["truth"](x) if is_users(type(x)) or growing.is_grown(x) or growing.is_partial(x) else x
 
 
 def traced(x: Any) -> bool:
@@ -203,7 +205,10 @@ def or_(first: Part, *rest: Part) -> Any:
 
 def not_(x: Any) -> Any:
     x = decided(x)
-    return OPS["logical_not"](as_test(x)) if traced(x) else not x
+    if not traced(x):
+        return not x
+    made = OPS["logical_not"](as_test(x))
+    return OPS["cast"](made, dtype=bool_, weak=True) if python_kind(x) is not None else made
 
 
 def none_of(*flags: Any) -> Any:
@@ -238,8 +243,10 @@ def _in(x: Any, container: Any) -> Any:
         hit = OPS["equal"](container, x)
         return OPS["reduce_any"](hit, axis=tuple(range(len(hit.shape))))
     if growing.is_grown(container):
-        return _in(x, growing.rows_of(container))
+        return asks["listed"](growing.rows_of(container), x)
     reads.contains(container, x)
+    if growing.is_partial(container):
+        return dicts.contains(container, x)
     if isinstance(container, (list, tuple, set, frozenset, builtins.range)) and (
         traced(x) or any(isinstance(y, Operand) and traced(y) for y in container)
     ):

@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, growing, hostcalls, mutations, places, reads
+from tracejit.autograph import arrays, dicts, growing, hostcalls, listops, mutations, places, reads
 from tracejit.autograph.branches import traced
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import enumerate_, range_, tensor_range, zip_
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Optional
+from tracejit.context import context
 from tracejit.ir.op import OPS
+from tracejit.ir.types import bool_
 from tracejit.ops import array, creation, host
+from tracejit.ops.found import is_open
 from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
@@ -59,6 +62,9 @@ def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
 def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     def every(x: Any) -> Any:
         """Python's any or all, of tensors too."""
+        if isinstance(x, Operand) and len(x.shape) == 1 and is_open(x.shape[0]):
+            hit = OPS[f"reduce_{plain.__name__}"](OPS["cast"](x, dtype=bool_), axis=(0,))
+            return OPS["cast"](hit, dtype=bool_, weak=True)
         found = list(x if not isinstance(x, Operand) else [x[i] for i in builtins.range(len(x))])
         if any(isinstance(y, Operand) and traced(y) for y in found):
             return functools.reduce(lambda a, b: OPS[join](as_test(a), as_test(b)), found)
@@ -71,6 +77,8 @@ def _length(x: Any) -> Any:
     """Python's len; of a tensor it may be a symbol."""
     if growing.is_grown(x):
         return growing.length(x)
+    if growing.is_partial(x):
+        return dicts.length(x)
     reads.length(x)
     if (f := own_method(x, "__len__")) is not None:
         return callee(f)(x)
@@ -88,6 +96,8 @@ def load(x: Any, name: str, *default: Any) -> Any:
     """`x.name`; the functions of properties and `__getattr__` are converted too."""
     if isinstance(x, Operand):
         return getattr(x, name, *default)
+    if growing.is_grown(x) and (own_way := listops.bound(x, name)) is not None:
+        return own_way
     if (number := reads.given("attribute", x, name)) is not None:
         return number
     if type(x) is np.ndarray and name not in _OF_TYPE:
@@ -156,12 +166,21 @@ def _dispatched(f: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
     return called(f.dispatch(type(first)))(first, *args, **kwargs)
 
 
+def _dispatched_method(f: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
+    """A method of `functools.singledispatchmethod`."""
+    own = dict(zip(f.__code__.co_freevars, [c.cell_contents for c in f.__closure__], strict=True))
+    method = own["self"].dispatcher.dispatch(type(first))
+    return called(method.__get__(own["obj"], own["cls"]))(first, *args, **kwargs)
+
+
 def _managed(f: Any, *args: Any, **kwargs: Any) -> Any:
     """What `contextlib.contextmanager` makes of a generator."""
     return contextlib._GeneratorContextManager(callee(f.__wrapped__), args, kwargs)
 
 
-_WRAPPERS: dict[types.CodeType, Callable[..., Any]] = {
+_of_class = functools.singledispatchmethod(len).__get__(None, object)
+_WRAPPERS: dict[types.CodeType | None, Callable[..., Any]] = {
+    getattr(_of_class, "__code__", None): _dispatched_method,
     functools.singledispatch(len).__code__: _dispatched,  # type: ignore[attr-defined]
     contextlib.contextmanager(len).__code__: _managed,  # type: ignore[attr-defined, arg-type]
 }
@@ -259,6 +278,8 @@ def called(f: Any) -> Any:
     ours = str(getattr(h, "__module__", None)).startswith("tracejit.")
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if (made := listops.consumed(f, args, kwargs)) is not listops.OPEN:
+            return made
         if ours:
             args = tuple([_given(g, x) for x in args])
         given = arrays.among([args, kwargs])
@@ -281,13 +302,15 @@ def called(f: Any) -> Any:
                 if isinstance(x, host.Text):
                     str(x)  # which says that it is not known yet
         every = (h, *args, *kwargs.values())
-        before = arrays.copies(every)
+        before, told = arrays.copies(every), context.refused
         try:
             with mutations.noticed(every):
                 made = hostcalls.result(g(*args, **kwargs), args)
         except Exception:
             arrays.used(given, None)
             raise
+        if context.refused is not told and context.refused is not None:  # and it went on without the value
+            raise context.refused
         arrays.unchanged(before)
         arrays.used(given, made)
         arrays.of_method(h, made)

@@ -38,12 +38,12 @@ class Splice(list[Any]):
     """Items of a list that stand in one tensor."""
 
 
-def spliced(rows: Fill) -> Fill:
+def spliced(rows: Fill, python: type | None) -> Fill:
     """What a loop or branch has added to a list."""
 
     def fill(outputs: Sequence[Tensor], made: dict[int, Any]) -> Any:
         t = rows(outputs, made)
-        return Splice([t[i] for i in range(t.shape[0])])
+        return Splice(t.numpy().tolist() if python is not None else [t[i] for i in range(t.shape[0])])
 
     return fill
 
@@ -81,7 +81,7 @@ def _refill(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
         new.update([v for _, v in items])
     elif isinstance(new, dict):
         new.clear()
-        new.update(items)
+        new.update([(k, v) for k, v in items if v is not ABSENT])
     elif isinstance(new, collections.deque):
         new.clear()
         new.extend([v for _, v in items])

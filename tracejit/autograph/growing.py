@@ -7,14 +7,16 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograph.values import forward_operators
+from tracejit.autograph.values import Optional, forward_operators
 from tracejit.context import context
 from tracejit.errors import ConversionError, locate
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import product
-from tracejit.ir.types import int64
+from tracejit.ir.types import bool_, float32, float64, int32, int64
 from tracejit.ops.found import hits
-from tracejit.tensor import convert
+from tracejit.ops.host import python_kind
+from tracejit.tensor import Operand, convert
 
 MOST = 64  # items that are put into a list before they are asked for
 
@@ -22,17 +24,22 @@ MOST = 64  # items that are put into a list before they are asked for
 class Stacked:
     """The items that a loop or branch has added, one tensor of rows for each time a step did so.
 
-    With a mask there is one tensor, and its rows where the mask is true are the items.
+    With a mask there is one tensor, and its rows where the mask is true are the items. `kind` is the type of Python's
+    that all items have, which are as precise as Python has them; None for tensors.
     """
 
-    __slots__ = ("parts", "mask")
-    __tree_fields__ = ("parts", "mask")
+    __slots__ = ("parts", "mask", "kind")
+    __tree_fields__ = ("parts", "mask", "kind")
 
-    def __init__(self, parts: list[Any], mask: Any = None) -> None:
-        self.parts, self.mask = parts, mask
+    def __init__(self, parts: list[Any], mask: Any = None, kind: type | None = None) -> None:
+        self.parts, self.mask, self.kind = parts, mask, kind
 
     def __tensor_rows__(self) -> Any:
-        """All items along a first axis, in order."""
+        """All items along a first axis, in order, as operations take them."""
+        return of_kind(self.exact_rows(), self.kind)
+
+    def exact_rows(self) -> Any:
+        """The same, of Python's numbers in the widest types."""
         first = self.parts[0]
         if self.mask is not None:
             return OPS["gather"](first, hits(self.mask), axis=0)
@@ -48,10 +55,10 @@ class Stacked:
         return n * len(self.parts) if self.mask is None and isinstance(n, int) else None
 
     def items(self) -> list[Any]:
-        rows = self.__tensor_rows__()
+        rows = self.exact_rows()
         if context.trace is not None:
             context.trace.stacked[rows._a] = rows  # type: ignore[attr-defined]
-        return [rows[i] for i in range(self.count() or 0)]
+        return [one_of_kind(rows[i], self.kind) for i in range(self.count() or 0)]
 
 
 def _used(x: Stacked) -> Any:
@@ -88,11 +95,12 @@ class Before:
 
 
 _MARKS = (Stacked, Before)
+_WIDE: dict[Any, Any] = {int: int64, float: float64, bool: bool_}
 
 
 class _State(threading.local):
     def __init__(self) -> None:
-        self.lists: set[int] = set()  # of lists with marks in them
+        self.lists: set[int] = set()  # of lists with marks in them, and of dicts that perhaps have some keys
 
 
 _state = _State()
@@ -104,9 +112,12 @@ def refused(what: str) -> ConversionError:
 
 
 def noted(x: Any) -> None:
-    """A list has got other contents."""
+    """A list or dict has got other contents."""
     if type(x) is list:
         (_state.lists.add if any(isinstance(y, _MARKS) for y in x) else _state.lists.discard)(id(x))
+    elif type(x) is dict:
+        partial = any(type(y) is Optional and not y.none for y in x.values())
+        (_state.lists.add if partial else _state.lists.discard)(id(x))
 
 
 def spread(values: Sequence[Any], most: int = MOST) -> list[Any]:
@@ -128,28 +139,63 @@ def is_grown(x: Any) -> bool:
     return bool(_state.lists) and type(x) is list and id(x) in _state.lists
 
 
+def is_partial(x: Any) -> bool:
+    """Whether a dict has some of its keys in some runs only."""
+    return bool(_state.lists) and type(x) is dict and id(x) in _state.lists
+
+
 def forget() -> None:
     _state.lists = set()
 
 
-def _leading(x: Sequence[Any]) -> int:
+def leading(x: Sequence[Any]) -> int:
     return next((i for i, y in enumerate(x) if isinstance(y, _MARKS)), len(x))
 
 
 def trailing(x: Sequence[Any]) -> int:
     """How many items stand one by one at the end."""
-    return _leading(list(reversed(x)))
+    return leading(list(reversed(x)))
 
 
-def packed(values: Sequence[Any]) -> tuple[Any, Any]:
-    """Items as a tensor of rows, and a mask that says which of them are there."""
+# --- Python's numbers -------------------------------------------------------------------------------------------------
+def kind_of(values: Sequence[Any]) -> type | None:
+    """The type of Python's that all items have; None if one is a tensor, or if they differ."""
+    kinds = {_kind(y) for y in values}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _kind(y: Any) -> type | None:
+    if isinstance(y, _MARKS):
+        return y.kind if isinstance(y, Stacked) else kind_of([*y.first, *y.last])
+    if isinstance(y, Operand):
+        return python_kind(y)
+    return int if type(y) is Dim else type(y) if type(y) in _WIDE else None
+
+
+def exactly(y: Any, kind: type | None) -> Any:
+    """An item as a tensor, which holds one of Python's numbers as precisely as Python does."""
+    return convert(y) if kind is None else OPS["cast"](y, dtype=_WIDE[kind])
+
+
+def of_kind(rows: Any, kind: type | None) -> Any:
+    """Python's numbers in the dtype that they have among tensors."""
+    return rows if kind in (None, bool) else OPS["cast"](rows, dtype=int32 if kind is int else float32)
+
+
+def one_of_kind(x: Any, kind: type | None) -> Any:
+    return x if kind is None else OPS["cast"](x, dtype=_WIDE[kind], weak=True)
+
+
+def packed(values: Sequence[Any], kind: type | None = None) -> tuple[Any, Any]:
+    """Items as a tensor of rows, and a mask that says which of them are there. `kind` is that of all of them."""
     rows, masks = [], []
     for y in values:
         if isinstance(y, Stacked):
-            rows.append(y.parts[0] if y.mask is not None else y.__tensor_rows__())
+            whole = y.exact_rows() if kind else y.__tensor_rows__()
+            rows.append(whole if y.mask is None else y.parts[0] if kind else of_kind(y.parts[0], y.kind))
             masks.append(y.mask if y.mask is not None else _filled(True, rows[-1].shape[0]))
         else:
-            t = convert(y)
+            t = exactly(y, kind)
             rows.append(OPS["reshape"](t, shape=(1, *t.shape)))
             masks.append(_filled(True, 1))
     if len(rows) == 1:
@@ -176,10 +222,10 @@ def _filled(value: bool, n: Any) -> Any:
     return OPS["broadcast_to"](convert(value), shape=(n,))
 
 
-def of_steps(rows: Any, mask: Any) -> Stacked:
+def of_steps(rows: Any, mask: Any, kind: type | None) -> Stacked:
     """What all steps of a loop have added, from the rows and masks of each."""
     n = product(tuple(rows.shape[:2]))
-    return Stacked([OPS["reshape"](rows, shape=(n, *rows.shape[2:]))], OPS["reshape"](mask, shape=(n,)))
+    return Stacked([OPS["reshape"](rows, shape=(n, *rows.shape[2:]))], OPS["reshape"](mask, shape=(n,)), kind)
 
 
 # --- what converted code does with such lists -------------------------------------------------------------------------
@@ -190,8 +236,17 @@ def _check(x: list[Any]) -> None:
 
 def rows_of(x: list[Any]) -> Any:
     """All items as one tensor."""
+    return of_kind(exact_rows(x), kind_of(x))
+
+
+def exact_rows(x: list[Any]) -> Any:
+    """The same, of Python's numbers in the widest types if all are of one type."""
     _check(x)
-    every = [y.__tensor_rows__() if isinstance(y, Stacked) else packed([y])[0] for y in x]
+    kind = kind_of(x)
+    every = [
+        packed([y], kind)[0] if not isinstance(y, Stacked) else y.exact_rows() if kind else y.__tensor_rows__()
+        for y in x
+    ]
     try:
         return OPS["concat"](*every, axis=0) if len(every) > 1 else every[0]
     except Exception:
@@ -215,30 +270,20 @@ def item(x: list[Any], key: Any) -> Any:
     if type(key) is not int and settled(x):
         return x[key]
     if type(key) is int:
-        first, last = _leading(x), trailing(x)
+        first, last = leading(x), trailing(x)
         if -last <= key < first:
             return x[key]
         mark = x[first]
         if isinstance(mark, Before) and key < 0:
             return mark.from_end(-key - last)
-        if isinstance(mark, Before) and key < _leading(mark.first):
+        if isinstance(mark, Before) and key < leading(mark.first):
             return mark.first[key]
-    return rows_of(x)[key]
+    return one_of_kind(exact_rows(x)[key], kind_of(x))
 
 
-def can_set(x: list[Any], key: Any) -> None:
-    """Raises `ConversionError` if an item that does not stand by itself is set."""
-    if settled(x):
-        return
-    if type(key) is not int or not -trailing(x) <= key < _leading(x):
-        raise refused("an item of a list that grows in a loop or branch is set")
-
-
-def can_call(x: list[Any], name: str, args: Sequence[Any]) -> None:
+def can_call(x: list[Any], name: str) -> None:
     """Raises `ConversionError` if a method needs all items."""
-    if name in ("append", "extend", "clear") or (name == "pop" and not args and trailing(x)):
-        return
-    if not settled(x):
+    if name not in ("append", "extend", "clear") and not settled(x):
         raise refused(f"{name}() of a list that grows in a loop or branch")
 
 
@@ -250,11 +295,11 @@ def whole(x: Any) -> None:
 
 
 class Result:
-    """A list that a function returns, and whose length each call finds out."""
+    """A list or dict that a function returns, and of which each call finds out how long it is."""
 
     __slots__ = ("list",)
 
-    def __init__(self, x: list[Any]) -> None:
+    def __init__(self, x: Any) -> None:
         self.list = x
 
 
@@ -262,6 +307,8 @@ def results(x: Any) -> Any:
     """What a function returns, with such lists as leaves."""
     if is_grown(x) and not settled(x):
         return Result(list(x))
+    if is_partial(x):
+        return Result({k: results(y) for k, y in x.items()})
     if type(x) in (list, tuple) and any(type(y) in (list, tuple, dict) for y in x):
         return type(x)([results(y) for y in x])
     if type(x) is dict and any(type(y) in (list, tuple, dict) for y in x.values()):

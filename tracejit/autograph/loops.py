@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tracejit.autograph import growing, hostcalls, places, reads
+from tracejit.autograph import growing, hostcalls, places, ranges, reads
 from tracejit.autograph.branches import Box, Part, State, and_, asks, decided, if_, traced
 from tracejit.autograph.failures import raised, reaches_end, tentative
 from tracejit.autograph.growing import Wanted
@@ -172,7 +172,7 @@ def for_(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Se
     if isinstance(it, Optional):
         it = it.get()
     it = asks["iterated"](it)
-    it = growing.rows_of(it) if growing.is_grown(it) else it
+    it = ranges.items_of(it) if growing.is_grown(it) else it
     reads.whole(reads.content(it))
     hostcalls.check_iterator(it)
     if not is_many(it):
@@ -270,7 +270,7 @@ def _rolled(
     it: Any, n: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str], first: int = 0
 ) -> bool:
     """Whether a loop over a known number of rows could be made one node; if not, as many copies do as well."""
-    before = get()
+    before, told = get(), context.refused
     log: dict[tuple, tuple[places.Place, Any]] = {}
     must = isinstance(n, int) and n > COPIES
     try:
@@ -285,6 +285,7 @@ def _rolled(
             raise
         places.restore(log)
         put(before)
+        context.refused = told
         return False
     return True
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import reads
-from tracejit.autograph.branches import traced
+from tracejit.autograph import growing, reads
+from tracejit.autograph.branches import decided, traced
 from tracejit.autograph.calls import LOOKING, replace
 from tracejit.autograph.failures import may_be_known
 from tracejit.autograph.ranges import Counter
@@ -25,15 +25,12 @@ from tracejit.tensor import Operand, Tensor, convert
 
 # --- conversions ------------------------------------------------------------------------------------------------------
 def _tensor(x: Any) -> Tensor | None:
-    """A traced tensor of which a Python number can be made; None where Python itself has to answer.
-
-    Numbers of float64 are as precise as Python's, but those of a program are float32 where they are returned.
-    """
+    """A traced tensor of which a Python number can be made; None where Python itself has to answer."""
     if isinstance(x, Optional):
         x = x.get()
     if isinstance(x, Text):
         str(x)  # which says that it is not known yet
-    if not (isinstance(x, Operand) and traced(x)) or x._several() or x.dtype.kind == "c" or x.dtype is float64:
+    if not (isinstance(x, Operand) and traced(x)) or x._several() or x.dtype.kind == "c":
         return None
     t = convert(x)
     return OPS["stop_gradient"](OPS["reshape"](t, shape=()) if t.shape else t)  # type: ignore[no-any-return]
@@ -64,9 +61,11 @@ def _int(*args: Any, **kwargs: Any) -> Any:
 
 def _truth(x: Any = False) -> Any:
     """Python's bool."""
+    x = decided(x) if growing.is_grown(x) or growing.is_partial(x) else x
     if isinstance(x, Optional):
         x = x.get()
     if not (isinstance(x, Operand) and traced(x)) or x._several():
+        reads.length(reads.content(x))
         return bool(x)
     return OPS["cast"](as_test(x), dtype=bool_, weak=True)
 
@@ -144,6 +143,7 @@ replace(itertools.count, Counter)
 replace(builtins.float, _float)
 replace(builtins.int, _int)
 replace(builtins.bool, _truth)
+LOOKING.append(_truth)
 for _plain, _own in ((builtins.isinstance, _is_instance), (builtins.type, _type)):
     replace(_plain, _own)
     LOOKING.append(_own)

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, constructors, growing, hostcalls, places, reads  # noqa: F401 - lets calls of classes be known
+from tracejit.autograph import arrays, constructors, dicts, growing, hostcalls, listops, places, reads  # noqa: F401 - lets calls of classes be known
 from tracejit.autograph.branches import Part, and_, compare, decided, if_, if_exp, none_of, not_, or_, traced
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
+from tracejit.autograph.contexts import entered
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, raised
-from tracejit.autograph.loops import for_, while_
+from tracejit.autograph.loops import LONG, for_, while_
 from tracejit.autograph.numbers import picked
 from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
 from tracejit.autograph.places import items as writes_all
 from tracejit.autograph.places import made
-from tracejit.autograph.protocols import IN_PLACE, binary, delete_item, entered, in_place, iterated, negative, set_item
-from tracejit.autograph.ranges import length_of
+from tracejit.autograph.protocols import IN_PLACE, binary, delete_item, in_place, iterated, negative, set_item
+from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
 from tracejit.autograph.reads import whole
 from tracejit.autograph.recorder import mutated
 from tracejit.autograph.texts import formatted, joined
@@ -29,6 +30,7 @@ from tracejit.autograph.values import Optional, Undefined, names
 from tracejit.errors import ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
+from tracejit.ops.found import is_open
 from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import raw
 from tracejit.tensor import Operand
@@ -67,7 +69,9 @@ def item(x: Any, key: Any) -> Any:
     if (index := own_method(key, "__index__")) is not None and isinstance(x, (list, tuple, str)):
         key = callee(index)(key)
     if growing.is_grown(x):
-        return growing.item(x, key)
+        return growing.item(x, key) if type(key) is not slice or growing.settled(x) else listops.sliced(x, key)
+    if growing.is_partial(x):
+        return dicts.item(x, key)
     if type(key) in (int, str) and (number := reads.given("items", x, key)) is not None:
         return number
     if (found := picked(x, key)) is not ...:
@@ -86,7 +90,7 @@ def item(x: Any, key: Any) -> Any:
 
 
 class _Sliced:
-    """Stands for an array in front of brackets with a slice in them."""
+    """Stands for an array, or a list that has grown, in front of brackets with a slice in them."""
 
     __slots__ = ("_x",)
 
@@ -99,17 +103,27 @@ class _Sliced:
 
 def sliced(x: Any) -> Any:
     """`x`, of which a slice is taken."""
-    return _Sliced(x) if isinstance(x, np.ndarray) else whole(x)
+    return _Sliced(x) if isinstance(x, np.ndarray) or growing.is_grown(x) else whole(x)
+
+
+def operand(x: Any) -> Any:
+    """`x`, on which an operator works: everything in a container is read, if it is not for `binary` to say."""
+    return x if growing.is_grown(x) else whole(x)
 
 
 def each(x: Any) -> Any:
     """`x`, of which every item is taken."""
+    if type(x) in (list, tuple) and any(growing.is_grown(y) or growing.is_partial(y) for y in x):
+        return x
     return whole(reads.content(x))
 
 
 def _got(x: dict[Any, Any], key: Any, *default: Any) -> Any:
     reads.item(x, key)
-    return x.get(key, *default)
+    if not growing.is_partial(x):
+        return x.get(key, *default)
+    there, value = dicts.got(x, key)
+    return if_exp(there, lambda: value, lambda: default[0] if default else None)
 
 
 def set_attribute(x: Any, name: str, value: Any) -> None:
@@ -158,9 +172,17 @@ def method(x: Any, name: str, unused: bool = False) -> Any:
     return called(load(x, name))
 
 
+def whole_if_grown(x: Any) -> None:
+    """A slice of a list is set or deleted."""
+    if growing.is_grown(x):
+        growing.whole(x)
+
+
 def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     """Items of a container or an array are about to be set."""
-    arrays.writes(x)
+    arrays.writes(x, key is not places.ALL)
+    if key is places.ALL:
+        whole_if_grown(x)
     places.items(x, key, deleted)
 
 
@@ -184,7 +206,7 @@ def assert_(test: Part, message: Part | None, text: str) -> None:
 def rows(x: Any) -> Any:
     """What a comprehension goes through."""
     x = iterated(x)
-    x = growing.rows_of(x) if growing.is_grown(x) else x
+    x = items_of(x) if growing.is_grown(x) else x
     hostcalls.check_iterator(x)
     if isinstance(x, Operand) and traced(x):
         n = length_of(x)
@@ -192,6 +214,36 @@ def rows(x: Any) -> Any:
             n = int(n)
         return [x[i] for i in builtins.range(n)]
     return whole(reads.content(x))
+
+
+def comprehended(it: Any, plain: Part, item_of: Part, keeps: Part | None) -> Any:
+    """A comprehension over `it`: Python's own, `plain`, or a loop that adds each item of a row that it keeps."""
+    x = iterated(it)
+    x = items_of(x) if growing.is_grown(x) and not growing.settled(x) else x
+    n = length_of(x) if is_many(x) else 0
+    if not (isinstance(n, Operand) or is_open(n) or (isinstance(n, int) and n > LONG)):
+        if keeps is None or not traced_in(x):
+            return plain(x)
+    out: list[Any] = places.made([])
+
+    def step(row: Any) -> None:
+        def add() -> None:
+            method(out, "append", True)(item_of(row))
+
+        if keeps is None:
+            add()
+        else:
+            if_(keeps(row), add, lambda: None, tuple, lambda new: None, (), ())
+
+    for_(x, step, None, tuple, lambda new: None, ())
+    return out
+
+
+def traced_in(x: Any) -> bool:
+    """Whether what a comprehension goes through may have traced tensors in it."""
+    if isinstance(x, (Operand, Rows)):
+        return True
+    return places.listener() is not None and not isinstance(x, (builtins.range, str, bytes))
 
 
 def filtered(x: Any) -> Any:

@@ -183,6 +183,7 @@ def refill(owner: Any, value: Any) -> None:
     kind: Any = next(k for k in (collections.OrderedDict, dict, set, collections.deque) if isinstance(owner, k))
     kind.clear(owner)
     (collections.deque.extend if kind is collections.deque else kind.update)(owner, value)
+    growing.noted(owner)
 
 
 def item_of(owner: Any, key: Any) -> Place | None:

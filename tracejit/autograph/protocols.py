@@ -1,4 +1,4 @@
-"""What Python calls by itself of the user's classes, converted: operators, lengths, truths, iterators, contexts."""
+"""What Python calls by itself of the user's classes, converted: operators, lengths, truths, iterators."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, branches, calls, growing, places, reads, texts
+from tracejit.autograph import arrays, branches, calls, dicts, growing, listops, places, reads, texts
 from tracejit.autograph.calls import callee, own_method, replace
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ops.found import as_number
+from tracejit.ops.host import python_kind
 from tracejit.runtime.guards import raw
 from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand, convert
@@ -55,8 +56,13 @@ def binary(op: str, a: Any, b: Any) -> Any:
     """`a op b`; the functions of the user's classes are converted."""
     if op == "%" and type(a) is str and texts.holds(b):
         return texts.filled(a, b)
-    if op in _COMPARED and (isinstance(a, Dim) or isinstance(b, Dim)):
+    if (op == "/" or op in _COMPARED) and (isinstance(a, Dim) or isinstance(b, Dim)):
         a, b = as_number(a), as_number(b)
+    if growing.is_grown(a) or growing.is_grown(b):
+        if op == "+" and type(a) is type(b) is list:
+            return listops.added(a, b)
+        for x in (a, b):
+            reads.whole(x)
     if not is_users(type(a)) and not is_users(type(b)):
         made = _FUNCTIONS[op](a, b)
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
@@ -116,9 +122,13 @@ def in_place(op: str, a: Any, b: Any) -> Any:
             return made
         if raw(type(a), f"__i{_NAMES[op]}__") is MISSING or f is not None:
             return binary(op, a, b)
-    if isinstance(a, np.ndarray) and not isinstance(b, Operand):
+    if isinstance(a, np.ndarray) and (not isinstance(b, Operand) or python_kind(b) is not None):
+        if arrays.from_outside(a):
+            arrays.later(a, f"__i{_NAMES[op]}__", b)
+            return a
         arrays.writes(a)
     made = IN_PLACE[op](a, b)
+    growing.noted(made)
     if isinstance(b, np.ndarray) or (isinstance(a, np.ndarray) and made is not a):
         arrays.used(arrays.among([a, b]), made)
     return made
@@ -144,8 +154,11 @@ def set_item(x: Any, key: Any, value: Any) -> None:
         arrays.put(x, key, value)
     elif f is None:
         if growing.is_grown(x):
-            growing.can_set(x, key)
-        x[key] = value
+            listops.set_item(x, key, value)
+        elif growing.is_partial(x):
+            dicts.set_item(x, key, value)
+        else:
+            x[key] = value
     else:
         callee(f)(x, key, value)
 
@@ -153,7 +166,11 @@ def set_item(x: Any, key: Any, value: Any) -> None:
 def delete_item(x: Any, key: Any) -> None:
     """`del x[key]`"""
     f = own_method(x, "__delitem__")
-    if f is None:
+    if f is None and growing.is_grown(x):
+        listops.delete_item(x, key)
+    elif f is None and growing.is_partial(x):
+        dicts.delete_item(x, key)
+    elif f is None:
         del x[key]
     else:
         callee(f)(x, key)
@@ -163,6 +180,8 @@ def truth(x: Any) -> Any:
     """What decides whether an object counts as true: its own answer, or the object itself."""
     if growing.is_grown(x):
         return OPS["not_equal"](convert(growing.length(x)), 0)
+    if growing.is_partial(x):
+        return OPS["not_equal"](dicts.length(x), 0)
     f = own_method(x, "__bool__")
     if f is not None:
         return callee(f)(x)
@@ -175,10 +194,10 @@ def _contains(container: Any, x: Any) -> Any:
     return NotImplemented if f is None else truth(callee(f)(container, x))
 
 
-branches.asks.update(truth=truth, contains=_contains, compare=_asked)
+branches.asks.update(truth=truth, contains=_contains, compare=_asked, listed=listops.contains)
 
 
-# --- iterators and contexts -------------------------------------------------------------------------------------------
+# --- iterators ------------------------------------------------------------------------------------------------------
 def iterated(x: Any) -> Any:
     """What to go through in the place of an object: its own iterator, with its steps converted."""
     if not is_users(type(x)):
@@ -209,31 +228,6 @@ def _steps(it: Any, step: Callable[..., Any]) -> Iterator[Any]:
         except StopIteration:
             return
         yield row
-
-
-class _Entered:
-    """A context manager whose two methods are converted."""
-
-    __slots__ = ("_of", "_enter", "_leave")
-
-    def __init__(self, of: Any, enter: Callable[..., Any], leave: Callable[..., Any]) -> None:
-        self._of, self._enter, self._leave = of, enter, leave
-
-    def __enter__(self) -> Any:
-        return self._enter(self._of)
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._leave(self._of, *error)
-
-
-def entered(x: Any) -> Any:
-    """What stands in a `with` statement."""
-    if not is_users(type(x)):
-        return x
-    enter, leave = raw(type(x), "__enter__"), raw(type(x), "__exit__")
-    if type(enter) is not types.FunctionType or type(leave) is not types.FunctionType:
-        return x
-    return _Entered(x, callee(enter), callee(leave))
 
 
 for _op, _f in _FUNCTIONS.items():

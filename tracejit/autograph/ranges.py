@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.autograph import growing
 from tracejit.autograph.branches import traced
 from tracejit.autograph.values import forward_operators
 from tracejit.errors import ConversionError, UnsupportedError, locate
@@ -61,6 +62,13 @@ class Rows:
 
     def __iter__(self) -> Iterator[Any]:
         return (row_of(self, i) for i in builtins.range(int(length_of(self))))
+
+
+def items_of(x: list[Any]) -> Any:
+    """What to go through in the place of a list that has grown: its rows, Python's numbers as such."""
+    kind = growing.kind_of(x)
+    rows = growing.exact_rows(x)
+    return rows if kind is None else Rows([rows], lambda y: growing.one_of_kind(y, kind))
 
 
 def range_(*args: Any) -> Any:

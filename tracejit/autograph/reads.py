@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import growing, rare
+from tracejit.autograph import dicts, growing, rare
 from tracejit.autograph.owners import global_names, is_library_module, is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.contents import Content
@@ -27,6 +27,7 @@ from tracejit.runtime.guards import (
     Guards,
     Item,
     Length,
+    Names,
     Whole,
     own_dict,
     raw,
@@ -203,6 +204,8 @@ class Reads:
         seen = set() if seen is None else seen
         if growing.is_grown(x):
             growing.whole(x)
+        elif growing.is_partial(x):
+            raise dicts.refused("everything in a dict is read")
         if id(x) in seen or id(x) in self._whole or len(seen) > MOST:
             return
         seen.add(id(x))
@@ -276,15 +279,31 @@ def changed(owner: Any, before: Any) -> None:
 is_own: dict[str, Callable[[Any], bool]] = {}  # "array": whether the trace has made it
 
 
+def array_read(x: Any) -> None:
+    """An array is read: refused where the program writes to its memory when it runs."""
+    if _current.reads is not None and _current.reads.deferred:
+        while isinstance(x.base, np.ndarray):
+            x = x.base
+        _current.reads.deferred.get(id(x), lambda: None)()
+
+
+def arrays_read() -> list[Any]:
+    """The arrays whose numbers are part of the trace."""
+    r = _current.reads
+    return [g.owner() for k, g in r.guards.items() if k[0] == "array"] if r is not None else []
+
+
 def content(x: Any) -> Any:
     """`x`; if it is an array of NumPy's, its numbers become part of the trace."""
     if _current.reads is not None and isinstance(x, np.ndarray):
+        array_read(x)
         _current.reads.content(x)
     return x
 
 
 def array_item(x: Any, key: Any, value: Any) -> Any:
     """`value`, which is `x[key]` of an array of NumPy's."""
+    array_read(x)
     if _current.reads is not None and isinstance(value, np.generic) and all(map(_is_index, _indices(key))):
         _current.reads.content(x, key)
     elif not (isinstance(value, np.ndarray) and np.may_share_memory(value, x)):
@@ -372,6 +391,20 @@ def attribute(owner: Any, name: str) -> None:
     _others(owner)
     if _current.reads is not None:
         _current.reads.attribute(owner.__func__ if type(owner) is types.MethodType else owner, name)
+
+
+def names(owner: Any) -> None:
+    """All attributes of an object's own are gone through, by those that are read it is told which ones there are."""
+    if _current.reads is not None:
+        key, label = ("names", id(owner), ""), f"attributes of {type(owner).__name__}"
+        _current.reads.record(Names, key, label, owner)
+
+
+def setting(owner: Any, name: str) -> None:
+    """An attribute of one of this package's own objects, which users may set, is read."""
+    if _current.reads is not None:
+        key, label = ("attribute", id(owner), name), f"attribute {type(owner).__name__}.{name}"
+        _current.reads.record(Attribute, key, label, owner)
 
 
 def item(x: Any, key: Any) -> None:

@@ -46,7 +46,7 @@ class Recipes:
             return text(x, [self.of(t) for t in x.tensors()])
         if kind is Stacked:
             with tracing(self.trace):
-                return spliced(self._output(x.__tensor_rows__(), None))
+                return spliced(self._output(x.exact_rows(), None), x.kind)
         if kind is Optional:
             return perhaps(self._output(x.flag, bool), self.of(x.value), x.none)
         if id(x) not in self.outside and id(x) not in self._doing and rebuilt(x) and self._fresh(x):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tracejit.autograph import effects, growing, places, reads
+from tracejit.autograph import dicts, effects, growing, listops, places, reads
 from tracejit.autograph.attempts import Ahead, MadeHere, Memory, MovingPlaces, Site
 from tracejit.autograph.effects import Effect, Effects, Moving, Path, Pending, follow
 from tracejit.autograph.holders import Note, Outside, held_elsewhere, parts_of
@@ -371,13 +371,17 @@ def mutated(
     elif name == "setdefault":
         reads.item(x, args[0])
         reads.contains(x, args[0])
-    if growing.is_grown(x):
-        growing.can_call(x, name, args)
+    own = growing.is_grown(x) and id(x) in recorder.made and listops.method(x, name, args, kwargs)
+    if growing.is_grown(x) and not own:
+        growing.can_call(x, name)
+    elif growing.is_partial(x):
+        dicts.can_call(name)
     if recorder.defers(x, name, unused):
         return recorder.defer(x, name, args, kwargs)
     places.remember_items(x)
     recorder.calls(x, name, args, kwargs)
-    value = (getattr(x, name) if do is None else do)(*args, **kwargs)
+    value = own(x, *args, **kwargs) if own else (getattr(x, name) if do is None else do)(*args, **kwargs)
+    growing.noted(x)
     if name in TAKING and not unused and not recorder.elsewhere:
         recorder.takes(x, value, user_frame(2))
     return value

@@ -5,19 +5,20 @@ from __future__ import annotations
 import copy
 import gc
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tracejit.autograph import places, reads
-from tracejit.autograph.effects import Fill
+from tracejit.autograph.effects import Fill, output
 from tracejit.autograph.growing import Result
 from tracejit.autograph.holders import MANY, held_elsewhere
 from tracejit.autograph.recipes import Recipes, rebuilt, refused
 from tracejit.autograph.values import Optional
 from tracejit.errors import Location
 from tracejit.ir.dim import Dim
-from tracejit.ir.graph import Value
-from tracejit.tensor import Operand
+from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ops.host import exact, python_kind
+from tracejit.tensor import Operand, convert
 from tracejit.tracing import Trace
 
 _PLAIN = (Operand, Dim, Optional, str, bytes, bool, int, float, complex, type(None), type, types.ModuleType)
@@ -87,6 +88,45 @@ class Returned:
         r.loc = self.loc
         fill = r.of(x)
         return Made(fill, len(r.results)), r.results
+
+
+def number(trace: Trace, x: Any) -> tuple[Made, Value] | None:
+    """How a number is returned that plain Python has as a number of its own; None for tensors.
+
+    That is so for sizes and for what `float`, `len`, `math.exp`, … have made of a tensor. Numbers that come from
+    arguments are tensors, as they are under TensorFlow.
+    """
+    if isinstance(x, Dim):
+        x = convert(x)
+        return Made(output(0, int), 1), trace.value(x)
+    kind = python_kind(x)
+    if kind is None or not _converted(trace.value(x), trace.builder.nodes, lambda v: None, set()):
+        return None
+    return Made(output(0, kind), 1), trace.value(exact(x))
+
+
+def _converted(v: Value, nodes: Iterable[Node], outer: Callable[[Value], bool | None], seen: set[Value]) -> bool:
+    """Whether a Python number comes from a tensor. `outer` says it of the parameters of a region."""
+    made = {o: n for n in nodes for o in n.outs}
+
+    def asked(v: Value) -> bool:
+        if v in seen or not v.type.weak:
+            return False
+        seen.add(v)
+        n = made.get(v)
+        if n is None:
+            return bool(outer(v))
+        if n.op.name == "dim" or (n.op.name == "cast" and not n.inputs[0].type.weak):
+            return True
+        k = n.outs.index(v)
+        found = [g for _, g in n.attrs if isinstance(g, Graph) and k < len(g.results)]
+        for g in found if n.op.family == "control" else ():
+            given = dict(zip(g.params, n.inputs[n.op.name == "cond" :], strict=False))
+            if _converted(g.results[k], g.nodes, lambda p: p in given and asked(given[p]), seen):  # noqa: B023
+                return True
+        return not found and any(map(asked, n.inputs))
+
+    return asked(v)
 
 
 def _copies(x: Any) -> bool:

@@ -38,6 +38,7 @@ MUTATORS = {
     "intersection_update", "symmetric_difference_update",
 }  # fmt: skip
 
+AT_ONCE = {"list", "max", "min", "sorted", "stack", "sum", "tuple"}  # which go through all of a generator expression
 
 
 class Converter(Assignments):
@@ -364,6 +365,9 @@ class Converter(Assignments):
         return at(call("compare", names, first, *[lambda_of(x) for x in rest]), node)
 
     def visit_Call(self, node: ast.Call) -> Any:
+        if getattr(node.func, "id", getattr(node.func, "attr", "")) in AT_ONCE:
+            for a in node.args[:1]:
+                a.ag_at_once = True  # type: ignore[attr-defined]
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
             return at(ast.Call(node.func, [name_of("__class__"), name_of(self.first)], []), node)
         if isinstance(node.func, ast.Name) and (node.func.id in NOT_CALLED or node.func.id.startswith("ag__")):
@@ -386,14 +390,37 @@ class Converter(Assignments):
         return at(ast.Call(func, args, words), node)
 
     def visit_ListComp(self, node: ast.ListComp) -> Any:
+        loop = self._as_loop(node)
         for g in node.generators:
             g.ifs = [at(call("filtered", self.visit(x)), x) for x in g.ifs]
         node.elt = self.visit(node.elt)
         for g in node.generators:
             g.iter = at(call("rows", self.visit(g.iter)), g.iter)
-        return at(call("made", node), node)
+        if loop is None:
+            return at(call("made", node), node)
+        first: Any = node.generators[0]
+        over, first.iter = first.iter.args[0], at(call("rows", name_of("ag__all")), node)
+        given = ast.arguments([], [ast.arg("ag__all")], None, [], [], None, [])
+        plain = ast.Lambda(given, at(call("made", node), node))
+        return at(call("comprehended", over, plain, *loop), node)
 
     visit_GeneratorExp = visit_SetComp = visit_ListComp  # type: ignore[assignment]
+
+    def _as_loop(self, node: ast.ListComp) -> list[ast.expr] | None:
+        """The item of a row, and whether the row has one, as functions of the row."""
+        (g, *more) = node.generators
+        at_once = isinstance(node, ast.ListComp) or hasattr(node, "ag_at_once")
+        if more or g.is_async or not at_once or any(_binds(n) for n in ast.walk(node)):
+            return None
+
+        def of_row(x: ast.expr) -> ast.expr:
+            each = ast.comprehension(copy.deepcopy(g.target), ast.Tuple([name_of("ag__row")], ast.Load()), [], 0)
+            body = ast.Subscript(ast.ListComp(self.visit(copy.deepcopy(x)), [each]), ast.Constant(0), ast.Load())
+            return ast.Lambda(ast.arguments([], [ast.arg("ag__row")], None, [], [], None, []), at(body, x))
+
+        test: ast.expr = g.ifs[0] if len(g.ifs) == 1 else ast.BoolOp(ast.And(), [*g.ifs])
+        keeps = of_row(at(test, g.ifs[0])) if g.ifs else ast.Constant(None)
+        return [of_row(node.elt), keeps]
 
     def visit_DictComp(self, node: ast.DictComp) -> Any:
         for g in node.generators:
@@ -412,6 +439,10 @@ class Converter(Assignments):
                 parts.append(v)
         return at(call("joined", *parts), node)
 
+
+
+def _binds(n: ast.AST) -> bool:
+    return isinstance(n, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom))
 
 
 _SIGNS: dict[type, str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}

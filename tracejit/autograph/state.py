@@ -53,6 +53,8 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
         return lambda made: x
     if _absent(x) or _absent(y) or type(x) is Optional or type(y) is Optional:
         return _perhaps(name, a, x, b, y, pairs)
+    if type(x) is dict and type(y) is dict and list(x) != list(y):
+        return _dicts(name, a, x, b, y, pairs)
     if type(x) is list and type(y) is list and (made := _lists(name, a, x, b, y, pairs)) is not None:
         return made
     fx, sx = flatten(x)
@@ -78,7 +80,8 @@ def _lists(
         return None
     if not all(is_value(v) or (type(v) is Stacked and _is_bounded(v)) for rest in rests for v in rest):
         raise locate(_clash(name, x, y, "in one branch, in the other"))
-    given = [r.call(growing.packed, rest) if rest else None for r, rest in zip((a, b), rests, strict=True)]
+    kind = growing.kind_of([*rests[0], *rests[1]])
+    given = [r.call(growing.packed, rest, kind) if rest else None for r, rest in zip((a, b), rests, strict=True)]
     most = max(g[0].shape[0] for g in given if g is not None)
     full: list[Any] = [g and r.call(growing.padded, *g, most) for r, g in zip((a, b), given, strict=True)]
     first, second = full
@@ -88,7 +91,25 @@ def _lists(
         raise locate(_clash(name, x, y, "in one branch, in the other"))
     k = len(pairs)
     pairs += [agreed(a, rx, b, ry, name), (mx, my)]
-    return lambda made: [*x[:n], Stacked([made[k]], made[k + 1])]
+    return lambda made: [*x[:n], Stacked([made[k]], made[k + 1], kind)]
+
+
+def _dicts(
+    name: str, a: Region, x: dict[Any, Any], b: Region, y: dict[Any, Any], pairs: list[tuple[Tensor, Tensor]]
+) -> Made:
+    """How a dict is made to which branches add keys: those of one branch are there where it is taken."""
+    keys = dict.fromkeys([*x, *y])
+    if any((k not in x or k not in y) and {**y, **x}[k] is None for k in keys):  # not there, and None: both no value
+        raise locate(_clash(name, x, y, "in one branch, in the other"))
+    of = {k: f"{name}[{k!r}]" for k in keys}
+    parts = {k: merge(of[k], a, x.get(k, Undefined(of[k])), b, y.get(k, Undefined(of[k])), pairs) for k in keys}
+
+    def make(made: Sequence[Tensor]) -> Any:
+        new = {k: p(made) for k, p in parts.items()}
+        growing.noted(new)
+        return new
+
+    return make
 
 
 def _is_bounded(x: Stacked) -> bool:
@@ -262,6 +283,8 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
         return _optional(name, x, y, set_at(name, loc))
     if hasattr(type(y), "grown_since") and type(x) is type(y) and y.grown_since(x):
         return _Array(name, x, y.grown_since(x))
+    if type(x) is dict and type(y) is dict and list(x) != list(y):
+        return _Dict(name, x, y, loc, changing)
     fx, sx = flatten(x)
     fy, sy = flatten(y)
     if sx == sy and hasattr(type(x), "__tree_fields__"):  # what has not been written yet is zeros
@@ -278,7 +301,7 @@ class _List(_Part):
     """A list to which each step adds the same number of tensors, or some that it decides on."""
 
     def __init__(self, name: str, x: list[Any], added: list[Any], carried: int) -> None:
-        self.name, self.x = name, x
+        self.name, self.x, self.kind = name, x, growing.kind_of(added)
         self.ragged = any(type(v) is Stacked for v in added)
         self.carried = min(carried, growing.trailing(x))
         first = x[len(x) - self.carried :]
@@ -304,10 +327,44 @@ class _List(_Part):
 
     def grown(self, x: Any) -> Sequence[Any]:
         added = self._added(x)
-        return growing.packed(added) if self.ragged else added
+        self.kind = growing.kind_of(added)
+        if self.ragged:
+            return growing.packed(added, self.kind)
+        return [growing.exactly(v, self.kind) for v in added] if self.kind else added
 
     def finish(self, x: Any, rows: Stacked) -> Any:
-        return [*self.x, growing.of_steps(*rows.parts) if self.ragged else rows]
+        if not self.ragged:
+            return [*self.x, Stacked(rows.parts, None, self.kind)]
+        every, mask = rows.parts
+        return [*self.x, growing.of_steps(every, mask, self.kind)]
+
+
+class _Dict(_Part):
+    """A dict to which steps add keys, some perhaps."""
+
+    def __init__(
+        self, name: str, x: dict[Any, Any], y: dict[Any, Any], loc: Location | None, changing: set[tuple[str, int]]
+    ) -> None:  # fmt: skip
+        of = {k: f"{name}[{k!r}]" for k in dict.fromkeys([*x, *y])}
+        none = {k: Undefined(n) for k, n in of.items()}
+        if any(x.get(k, y.get(k)) is None for k in of):
+            raise locate(_clash(name, x, y, "before a step of the loop, after it"))
+        parts = {k: _part(n, x.get(k, none[k]), y.get(k, none[k]), loc, changing) for k, n in of.items()}
+
+        def make(leaves: Sequence[Any]) -> Any:
+            made, i = {}, 0
+            for k, p in parts.items():
+                made[k] = p.make(leaves[i : i + len(p.first)])
+                i += len(p.first)
+            growing.noted(made)
+            return made
+
+        def take(value: Any) -> list[Any]:
+            if type(value) is not dict or set(value) - set(of) or any(p.more for p in parts.values()):
+                raise locate(_clash(name, x, value, "before a step of the loop, after it"))
+            return [t for k, p in parts.items() for t in p.take(value.get(k, none[k]))]
+
+        super().__init__([t for p in parts.values() for t in p.first], make, take)
 
 
 def _nest(

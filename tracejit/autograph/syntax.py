@@ -46,7 +46,7 @@ def whole_of(x: ast.expr) -> ast.expr:
     """An operand; if it may be a container from outside, everything in it counts as read."""
     named = isinstance(x, (ast.Name, ast.Attribute, ast.Subscript))
     made = any(is_call(x, name) for name in ("load", "item", "value_of", "if_exp", "and_", "or_"))
-    return at(call("whole", x), x) if named or made else x
+    return at(call("operand", x), x) if named or made else x
 
 
 def set_target(target: ast.expr) -> ast.stmt:

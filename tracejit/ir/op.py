@@ -22,7 +22,8 @@ class Op:
     domain     where tests may sample inputs, for each input or one for all
     dtypes     kinds that the op takes, letters of "biufc"
     kinds      the same as NumPy's letters where eager operands have to be asked for them, else empty
-    special    names of numerical facts used by rules: commutative, idempotent, preserves_zero, …
+    special    names of numerical facts used by rules: commutative, idempotent, preserves_zero, …; `into` says that
+               `numpy` takes an array to write to, `out`
     native     the eager op in native code, once it is loaded; NotImplemented for what is not simple
     doc        one sentence for the generated page
     """

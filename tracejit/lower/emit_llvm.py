@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tracejit.ir.types import DType
+from tracejit.ir.types import DType, float32, float64
+from tracejit.lower.cascade import Tree, cascade
 from tracejit.lower.emit_body import BodyEmitter, Mask
 from tracejit.lower.keptrows import kept_values
 from tracejit.lower.kernel import BLOCK, FULL, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride
-from tracejit.lower.llvm import Module, Val, i64
+from tracejit.lower.llvm import Module, Val, i64, lanes
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
 from tracejit.passes.groups import accumulator, rounds
 
+VECTORS = 32  # steps of a loop in registers whose sum is one of a tree's leaves
+LINES = 32  # the same of lines
 ROWS_AT_ONCE = 4  # rows that are added up in registers before they go to the column sums
 
 
@@ -116,8 +119,7 @@ class _Emitter(BodyEmitter):
                 out = self._nest(axes[1:], [*index, i], inner, kinds, dtypes, body, unroll, None)
                 return [s.v for s in out]
 
-            got = self.fn.loop(0, self.size(axes[0]), step, [a.v for a in accs])
-            return [S(v, d) for v, d in zip(got, dtypes, strict=True)]
+            return self._long(i64(0), self.size(axes[0]), LINES, accs, kinds, step)
         return self._vectors(axes[0], index, accs, kinds, dtypes, body, unroll, span)
 
     def _vectors(
@@ -130,8 +132,6 @@ class _Emitter(BodyEmitter):
         count = f.sub(hi, lo) if lo != "0" else hi
         stride = w * unroll
         main_end = f.add(lo, f.and_(count, i64(-stride))) if lo != "0" else f.and_(count, i64(-stride))
-        neutral = [self.mv.neutral(k, d) for k, d in zip(kinds, dtypes, strict=True)]
-        init = accs + neutral * (unroll - 1)
 
         def wrap(vals: tuple[Val, ...]) -> list[S]:
             return [S(v, dtypes[j % n]) for j, v in enumerate(vals)]
@@ -143,17 +143,44 @@ class _Emitter(BodyEmitter):
                 return []
             return [s.v for s in body([*index, i], unroll, None, wrap(carried))]
 
-        got = wrap(tuple(f.loop(lo, main_end, main, [a.v for a in init], step=stride)))
-        for c in range(1, unroll):
-            for j in range(n):
-                got[j] = self.mv.combiner(kinds[j])(got[j], got[c * n + j])
-        got = got[:n]
+        got = self._long(lo, main_end, stride * VECTORS, accs, kinds, main, stride, unroll)
 
         def tail(i: Val, *carried: Val) -> list[Val]:
             mask = f.mask(f.sub(hi, i), w)
             return [s.v for s in body([*index, i], 1, mask, wrap(carried))]
 
         return wrap(tuple(f.loop(main_end, hi, tail, [a.v for a in got], step=w)))
+
+    def _long(
+        self, lo: Val, hi: Val, block: int, accs: list[S], kinds: list[str], body: Callable[..., Sequence[Val]],
+        step: int = 1, copies: int = 1,
+    ) -> list[S]:  # fmt: skip
+        """`accs` combined with what a loop adds to so many copies of them: sums of floats in blocks, as a tree."""
+        f, n = self.fn, len(accs)
+        dtypes = [a.dtype for a in accs]
+        ms = [self.m1 if lanes(a.v.ty) == 1 else self.mv for a in accs]
+        neutral = [m.neutral(k, d) for m, k, d in zip(ms, kinds, dtypes, strict=True)]
+
+        single = [functools.partial(_combined, m.combiner(k), d) for m, k, d in zip(ms, kinds, dtypes, strict=True)]
+
+        def combine(xs: Sequence[Val], ys: Sequence[Val]) -> list[Val]:
+            return [one(x, y) for one, x, y in zip(single, xs, ys, strict=True)]
+
+        def part(start: Val, end: Val, first: Sequence[S] = neutral) -> list[Val]:
+            got = f.loop(start, end, body, [a.v for a in [*first, *neutral * (copies - 1)]], step)
+            parts = [got[i * n : i * n + n] for i in range(copies)]
+            while len(parts) > 1:
+                parts = [combine(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+            return parts[0]
+
+        if any(k == "sum" and d.kind == "f" for k, d in zip(kinds, dtypes, strict=True)):
+            trees = [Tree(f, a.v.ty, one) for a, one in zip(accs, single, strict=True)]
+            found = cascade(f, lo, hi, block, part, trees, [a.v for a in neutral])
+            if any(a.v != b.v for a, b in zip(accs, neutral, strict=True)):
+                found = combine([a.v for a in accs], found)
+        else:
+            found = part(lo, hi, accs)
+        return [S(v, d) for v, d in zip(found, dtypes, strict=True)]
 
     # --- rows ---------------------------------------------------------------------------------------------------------
     def outer_index(self, p: Val) -> list[Val | None]:
@@ -277,8 +304,7 @@ class _Emitter(BodyEmitter):
                     whole = f.add(first, f.and_(f.sub(end, first), i64(-ROWS_AT_ONCE)))
                     f.loop(first, whole, blocks, step=ROWS_AT_ONCE)
                     first = whole
-                got = f.loop(first, end, one, [a.v for a in init])
-                accs = [S(v, k.stmts[x.stmt].dtype) for v, x in zip(got, order, strict=True)]
+                accs = self._long(first, end, LINES, init, [x.kind for x in order], one)
             for x, acc in zip(order, accs, strict=True):
                 value = self.mv.reduce(x.kind, acc) if x.over == "rows" else acc
                 memory = self.m1.memory(accumulator(value.dtype))
@@ -346,6 +372,10 @@ class _Emitter(BodyEmitter):
         return lambda x: at[id(x)]
 
 
+def _combined(combine: Callable[[S, S], S], dtype: DType, x: Val, y: Val) -> Val:
+    return combine(S(x, dtype), S(y, dtype)).v
+
+
 def emit_combine(module: Module, name: str, kind: str, dtype: DType, kept: DType) -> None:
     """`out[i] = combination over c of partial[c, i]`, which is kept as `kept`.
 
@@ -363,6 +393,7 @@ def emit_combine(module: Module, name: str, kind: str, dtype: DType, kept: DType
 
     partial, out, chunks, length = operand(0, "ptr"), operand(1, "ptr"), operand(2, "i64"), operand(3, "i64")
     mem, memory = m.memory(dtype), m.memory(kept)
+    wide = float64 if kind == "sum" and kept is float32 else kept
     end = f.intrinsic("smin", f.mul(hi, i64(BLOCK)), length)
 
     def block(i: Val) -> None:
@@ -370,10 +401,10 @@ def emit_combine(module: Module, name: str, kind: str, dtype: DType, kept: DType
 
         def add(c: Val, acc: Val) -> list[Val]:
             x = m.load(f.gep(partial, f.add(f.mul(c, length), i), memory), kept, mask)
-            return [m.combiner(kind)(S(acc, kept), x).v]
+            return [m.combiner(kind)(S(acc, wide), m.cast(x, wide)).v]
 
-        got = f.loop(0, chunks, add, [m.neutral(kind, kept).v])
-        m.store(S(got[0], dtype), f.gep(out, i, mem), mask)
+        got = f.loop(0, chunks, add, [m.neutral(kind, wide).v])
+        m.store(S(m.cast(S(got[0], wide), kept).v, dtype), f.gep(out, i, mem), mask)
 
     f.loop(f.mul(lo, i64(BLOCK)), end, block, step=m.width)
     f.ret_()

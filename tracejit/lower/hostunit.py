@@ -15,6 +15,7 @@ from tracejit.ir.types import TensorType, as_dtype
 from tracejit.lower.binding import Binding
 from tracejit.lower.units import NodeUnit
 from tracejit.passes.groups import is_scalar_constant
+from tracejit.quiet import quietly
 from tracejit.runtime.records import Host, StepRecord
 from tracejit.tracing import at_sizes
 
@@ -37,28 +38,34 @@ class HostUnit(NodeUnit):
                 ins.append(functools.partial(_fixed, fixed))
             else:
                 strides = tuple(b.size(s) * v.dtype.size for s in lay.strides)
-                slot = b.slot_at(lay.base, lay.offset, v.dtype.size)
-                ins.append(functools.partial(_seen, slot, v.dtype.np, shape, strides))
+                ins.append(viewer(b.slot_at(lay.base, lay.offset, v.dtype.size), v.dtype.np, shape, strides))
         return ins
 
     def steps(self, b: Binding) -> list[StepRecord]:
         n, ins = self.node, self.readers(b)
-        outs = [(b.slot(o), o.dtype.np, tuple(b.size(d) for d in o.shape)) for o in n.outs]
+        outs = [viewer(b.slot(o), o.dtype.np, tuple(b.size(d) for d in o.shape)) for o in n.outs]
         attrs = at_sizes(n.attrs, b.sizes)  # type: ignore[arg-type]
         op = n.op
 
         def run(frame: int) -> None:
             arrays = [read(frame) for read in ins]
+            where = [out(frame) for out in outs]
             try:
-                with np.errstate(all="ignore"):
-                    r = op.numpy(*arrays, **attrs)
+                if "into" in op.special:
+                    quietly(op.numpy, *arrays, **attrs, out=where[0])
+                    return
+                if op.family == "control":  # functions of the user's have their own context variables
+                    with np.errstate(all="ignore"):
+                        r = op.numpy(*arrays, **attrs)
+                else:
+                    r = quietly(op.numpy, *arrays, **attrs)
             except Exception as e:
                 error = located(n, arrays, e)
                 if error is e:
                     raise
                 raise error from None
-            for (s, d, shape), x in zip(outs, r if type(r) is tuple else (r,), strict=True):
-                array_at(_word(frame, s), d, shape)[...] = x
+            for y, x in zip(where, r if type(r) is tuple else (r,), strict=True):
+                y[...] = x
 
         return [Host(without_frames(run))]
 
@@ -86,13 +93,29 @@ def _fixed(a: np.ndarray, frame: int) -> np.ndarray:
     return a
 
 
-def _seen(slot: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...], frame: int) -> np.ndarray:
-    """The operand in a frame's buffer."""
-    return np.lib.stride_tricks.as_strided(array_at(_word(frame, slot), dtype, shape, strides), shape, strides)
+def viewer(
+    slot: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
+) -> Callable[[int], np.ndarray]:
+    """From the address of a frame to the array in one of its buffers."""
+    if 0 in shape:
+        return functools.partial(_fixed, np.empty(shape, dtype))
+    low, size = _extent(dtype, shape, strides)
+    word, part = ctypes.c_int64.from_address, (ctypes.c_char * size).from_address
+    array, at = np.ndarray, 8 * slot
+
+    def view(frame: int) -> np.ndarray:
+        return array(shape, dtype, part(word(frame + at).value + low), -low, strides)  # type: ignore[arg-type]
+
+    return view
 
 
-def _word(frame: int, slot: int) -> int:
-    return ctypes.c_int64.from_address(frame + 8 * slot).value
+def _extent(dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...] | None) -> tuple[int, int]:
+    """Where the first byte of an array lies, from that of its first element, and how many bytes it reaches over."""
+    if strides is None:
+        return 0, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    low = sum(min(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True))
+    high = sum(max(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True)) + dtype.itemsize
+    return low, high - low
 
 
 def array_at(
@@ -101,12 +124,6 @@ def array_at(
     """The array at an address: as large as its last element needs."""
     if 0 in shape:
         return np.empty(shape, dtype)
-    if strides is None:
-        count = int(np.prod(shape, dtype=np.int64))
-        whole: Any = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
-        flat: np.ndarray[Any, Any] = np.frombuffer(whole, dtype)
-        return flat.reshape(shape)
-    low = sum(min(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True))
-    high = sum(max(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True)) + dtype.itemsize
-    part: Any = (ctypes.c_char * (high - low)).from_address(address + low)
+    low, size = _extent(dtype, shape, strides)
+    part: Any = (ctypes.c_char * size).from_address(address + low)
     return np.ndarray(shape, dtype, part, -low, strides)

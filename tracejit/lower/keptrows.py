@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tracejit.lower.kernel import FULL, HEAVY, Kernel, Stmt
+from tracejit.ops.forms import FORMS
 
 
 def kept_values(k: Kernel) -> list[Stmt]:
@@ -21,7 +22,7 @@ def kept_values(k: Kernel) -> list[Stmt]:
             if s.level < FULL or (i, phase) in seen:
                 continue
             seen.add((i, phase))
-            if s.kind == "op" and s.op is not None and s.op.name in HEAVY:
+            if s.kind == "op" and s.op is not None and (s.op.name in HEAVY or s.op.name in FORMS):
                 if s.phase == phase:
                     computed.add(i)
                 elif i in computed:

@@ -14,6 +14,7 @@ from tracejit.ir.graph import Attrs, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import is_unit
 from tracejit.ir.types import DType
+from tracejit.ops.forms import FORMS
 from tracejit.passes.groups import Group, is_scalar_constant, is_view, kind_of
 from tracejit.passes.layout import Layout, Layouts, across, contiguous
 
@@ -153,7 +154,9 @@ class Kernel:
     def weight(self) -> int:
         """Rough cost of one element, in cheap operations."""
         return sum(
-            10 if s.op is not None and s.op.name in HEAVY else 3 if s.kind == "gather" else 1
+            (10 if s.op.name in HEAVY else 40 if s.op.name in FORMS else 1)
+            if s.op is not None
+            else (3 if s.kind == "gather" else 1)
             for s in self.stmts
             if s.level == FULL and s.kind != "const"
         )
@@ -161,7 +164,11 @@ class Kernel:
     def crowded(self) -> bool:
         """Whether there are too many operations for each of the long ones to have code of its own."""
         names = [s.op.name for s in self.stmts if s.op is not None]
-        return len(names) > 64 or sum(n in HEAVY or n in LONG for n in names) > 24
+        return (
+            len(names) > 64
+            or sum(n in HEAVY or n in LONG for n in names) > 24
+            or any(n in FORMS for n in names)
+        )
 
     def phases(self) -> int:
         return max([s.phase for s in self.stmts], default=0)

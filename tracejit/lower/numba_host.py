@@ -14,7 +14,9 @@ from tracejit.ir.graph import Node
 from tracejit.ir.types import DType
 from tracejit.lower.numba_access import Size
 from tracejit.lower.numba_expr import WIDTH, negated
+from tracejit.lower.numba_matrices import MATRICES, matrix_lines
 from tracejit.ops.check import ERRORS
+from tracejit.ops.index import COMBINED
 
 SizeText = Callable[[Size], str]
 REDUCTIONS = {
@@ -65,6 +67,10 @@ def host_lines(n: Node, out: Sequence[str], args: Sequence[str], size: SizeText)
         shape = tuple_text([size(d) for d in n.out.shape])
         at = ", ".join([":"] * attrs["axis"] + [args[1]])
         return [f"{y} = np.zeros({shape}, {numpy_type(n.out.dtype)})", f"np.add.at({y}, np.s_[{at}], {args[0]})"]
+    if name in ("fft", "rfft", "irfft"):
+        return _transform(n, y, args[0], size)
+    if name in MATRICES:
+        return matrix_lines(n, out, args)
     if name in OPAQUE:
         return OPAQUE[name](n, y, *args)
     if name == "positions":
@@ -130,13 +136,58 @@ def _put(n: Node, y: str, x: str, i: str, v: str) -> list[str]:
     return [f"{y} = {x}.copy()", f"{y}{_at(n.attr('axis'), i)} = {v}"]
 
 
-def _add_at(n: Node, y: str, x: str, i: str, v: str) -> list[str]:
-    return [f"{y} = {x}.copy()", f"np.add.at({y}, np.s_{_at(n.attr('axis'), i)}, {v})"]
+def _search(n: Node, y: str, s: str, v: str) -> list[str]:
+    side = '"right"' if n.attr("right") else '"left"'
+    s, v = (x if _comparable(n, x) == x else f"{x}.astype(np.float32)" for x in (s, v))
+    if len(n.inputs[0].shape) == 1:
+        return [f"{y} = np.searchsorted({s}, {v}, {side})"]
+    return [
+        f"{y} = np.empty({v}.shape, np.int64)",
+        f"for at in np.ndindex({y}.shape[:-1]):",
+        f"    {y}[at] = np.searchsorted({s}[at], {v}[at], {side})",
+    ]
+
+
+def _bitcast(n: Node, y: str, x: str) -> list[str]:
+    """Whole lines: the new last axis is split off, or the old one joined, afterwards."""
+    have, want = n.inputs[0].dtype.size, n.out.dtype.size
+    flat = f"np.ascontiguousarray({x}).reshape(-1).view({numpy_type(n.out.dtype)})"
+    shape = f"{x}.shape" if have == want else f"(*{x}.shape, {have // want})" if have > want else f"{x}.shape[:-1]"
+    return [f"{y} = {flat}.reshape({shape})"]
+
+
+_UFUNCS = {"add": "add", "mul": "multiply", "max": "maximum", "min": "minimum"}
+
+
+def _combined_at(n: Node, y: str, x: str, i: str, v: str) -> list[str]:
+    f = _UFUNCS[COMBINED[n.op.name]]
+    return [f"{y} = {x}.copy()", f"np.{f}.at({y}, np.s_{_at(n.attr('axis'), i)}, {v})"]
 
 
 OPAQUE: dict[str, Callable[..., list[str]]] = {
-    "cumsum": _running, "cumprod": _running, "argsort": _argsort, "sort": _sort, "put": _put, "add_at": _add_at,
+    "cumsum": _running, "cumprod": _running, "argsort": _argsort, "sort": _sort, "put": _put, "search": _search,
+    "bitcast": _bitcast,
+    **dict.fromkeys(COMBINED, _combined_at),
 }  # fmt: skip
+
+
+# --- Fourier transforms -----------------------------------------------------------------------------------------------
+def _transform(n: Node, y: str, x: str, size: SizeText) -> list[str]:
+    """A function of np.fft; they refuse to transform nothing."""
+    axes, norm = n.attr("axes"), n.attr("norm")
+    name = f"i{n.op.name}" if dict(n.attrs).get("inverse") else n.op.name
+    length = [size(n.attr("n"))] if n.op.name == "irfft" else []
+    if len(axes) > 1:
+        name = f"{name}n"
+        length = [f"[{', '.join([*[size(n.inputs[0].shape[a]) for a in axes[:-1]], *length])}]"] if length else []
+    at = f"axes={tuple_text([str(a) for a in axes])}" if len(axes) > 1 else f"axis={axes[0]}"
+    text = f"np.fft.{name}({', '.join([x, *length, at])}, norm=\"{norm}\")"
+    sizes = [*n.inputs[0].shape, *n.out.shape]
+    if all(type(d) is int and d > 0 for d in sizes):
+        return [f"{y} = {text}"]
+    nothing = f"np.zeros({tuple_text([size(d) for d in n.out.shape])}, {numpy_type(n.out.dtype)})"
+    some = f"{x}.size and {size(n.attr('n'))} > 0" if n.op.name == "irfft" else f"{x}.size"
+    return [f"{y} = {nothing}", f"if {some}:", f"    {y} = {text}"]
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from tracejit.ir.graph import Attrs
 from tracejit.ir.op import Op
 from tracejit.ir.types import DType, as_dtype, bool_, float32
 from tracejit.lower.numba_dialect import Dialect
-from tracejit.lower.numba_expr import BIG, Binds, Expr, Names, Scope, Writer, operations
+from tracejit.lower.numba_expr import BIG, Binds, Expr, Names, Scope, Writer, negated, operations
 from tracejit.lower.numba_helpers import CALLS, HELPERS, WHOLE, helper, literal
 from tracejit.passes.groups import rounds
 
@@ -43,6 +43,27 @@ class Helpers:
         while self.local is not None and wish in self.local:
             wish = f"{wish}_of"
         return self.names.new(wish)
+
+    def loop(
+        self, state: Sequence[Expr], fixed: Sequence[Expr], going: Callable[..., Expr], step: Callable[..., Any]
+    ) -> str:
+        """The name of a function that repeats a step, as the protocol's `iterate` says."""
+        name, names = self._name("iterate", state[0].dtype), Names(self.names)
+        now = [Expr(x.dtype, names.new("s")) for x in state]
+        given = [Expr(x.dtype, names.new("x")) for x in fixed]
+        out = Writer()
+        with out.block(f"def {name}({', '.join([g.template for g in (*now, *given)])}):"):
+            with out.block("while True:"):
+                scope = Scope(out, names)
+                test, new = going(*now, *given), step(*now, *given)
+                scope.count([test, *new])
+                out.line(f"if {negated(scope.text(test))}:")
+                out.line("    break")
+                texts = [scope.text(x) for x in new]
+                out.line(f"{', '.join([x.template for x in now])} = {', '.join(texts)}")
+            out.line(f"return ({', '.join([x.template for x in now])},)")
+        self._add(out.text())
+        return name
 
     def _add(self, text: str) -> None:
         self.texts.append(f"{self.dialect.decorators['helper']}\n{text}")
@@ -321,6 +342,18 @@ class NumbaScalar:
 
     def isfinite(self, a: Expr) -> Expr:
         return self._class("isfinite", a, True)
+
+    def if_any(self, c: Expr, value: Callable[[], Expr], otherwise: Expr) -> Expr:
+        return self.select(c, value(), otherwise)
+
+    def iterate(
+        self, state: Sequence[Expr], fixed: Sequence[Expr], going: Callable[..., Expr], step: Callable[..., Any]
+    ) -> list[Expr]:
+        """`while going(*state, *fixed): state = step(*state, *fixed)`."""
+        d = state[0].dtype
+        name = self.helpers.loop(state, fixed, going, step)
+        done = self.call(name, (*state, *fixed), d)
+        return [self._make(x.dtype, f"{{}}[{k}]", (done,), (Binds.ATOM,), Binds.ATOM) for k, x in enumerate(state)]
 
     def erf(self, a: Expr) -> Expr:
         return self._wide("math.erf", a)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.lower import intproduct, scan, scatter, sort, sortvalues, topk
+from tracejit.lower import intproduct, scan, scatter, search, sort, sortvalues, topk
 from tracejit.lower.llvm import Module
 
 EMITTERS: dict[str, Callable[..., None]] = {
@@ -13,6 +13,7 @@ EMITTERS: dict[str, Callable[..., None]] = {
     "scatter bins": scatter.emit_bins,
     "scan columns": scan.emit_columns,
     "scan lines": scan.emit_lines,
+    "search": search.emit,
     "sort": sort.emit,
     "sort lines": sortvalues.emit_lines,
     "sort pieces": sortvalues.emit_pieces,

@@ -14,12 +14,14 @@ from tracejit.lower.intproduct import ROWS as ROW_TILE
 from tracejit.lower.kernel import BLOCK, Size, copy_kernel
 from tracejit.lower.scan import COLUMNS, LINES
 from tracejit.lower.scatter import BINS, ROWS
+from tracejit.lower.search import SEARCH
 from tracejit.lower.sort import LONG, SORT, SPARE, entry_bytes, in_words
 from tracejit.lower.sortvalues import LINES as SORT_LINES
 from tracejit.lower.sortvalues import MERGE, key_bits, room
 from tracejit.lower.sortvalues import PIECES as SORT_PIECES
 from tracejit.lower.topk import AT_ONCE, LANES, TOP, capacity
 from tracejit.lower.units import NodeUnit, batch_stride
+from tracejit.ops.index import COMBINED
 from tracejit.passes.layout import Layout, Layouts, contiguous, even
 from tracejit.runtime.records import StepRecord
 
@@ -27,6 +29,7 @@ STRIP = 128  # bytes of a row that are worth a task of their own
 PIECES = 16  # sets of bins
 PIECE = 1 << 14  # elements of a piece of a line
 LINES_APART = 16  # lines from which each is a task
+SEARCH_PIECE = 256  # values from which a part of them is a task of its own
 TILES = 16  # tiles of rows of a task of a product
 SORT_PIECE = 1 << 14  # elements from which a piece of a line is sorted by itself
 PACK_ROWS, PACK_BYTES = 24, 1 << 16  # rows of a task and size of the right operand from which copying it pays
@@ -78,11 +81,11 @@ class RoutineUnit(NodeUnit):
 
 
 class ScatterUnit(RoutineUnit):
-    """scatter_sum, add_at, which adds to what is there instead of zeros, and put, which replaces it."""
+    """scatter_sum; add_at and the like, which combine with what is there instead of zeros; put, which replaces it."""
 
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
         super().__init__(index, node, layouts)
-        self.mode = {"scatter_sum": "sum", "add_at": "add", "put": "put"}[node.op.name]
+        self.mode = {"scatter_sum": "sum", "put": "put", **COMBINED}[node.op.name]
         self.sums = self.mode == "sum"
         self.values, self.places = (0, 1) if self.sums else (2, 1)
         self.axis = node.attr("axis")
@@ -365,6 +368,36 @@ class TopUnit(RoutineUnit):
         return [b.launch(b.code(self.source), operands, groups, lines * (size + 64 * k), self.describe(), one=True)]
 
 
+class SearchUnit(RoutineUnit):
+    """search."""
+
+    def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
+        super().__init__(index, node, layouts)
+        s, self.rank = node.inputs[0], len(node.inputs[0].shape)
+        self.along = self.step(0, self.rank - 1, self.rank)
+        unit = type(self.along) is int and self.along == 1
+        self.source = compiler.of_routine("search", s.dtype, node.attr("right"), unit)
+
+    def sources(self) -> list[compiler.Source]:
+        return [self.source]
+
+    def steps(self, b: Binding) -> list[StepRecord]:
+        s, v = self.node.inputs
+        size, count, rows = b.size(s.shape[-1]), b.size(v.shape[-1]), b.size(product(v.shape[:-1]))
+        if not count * rows:
+            return []
+        work = rows * count * 4 * max(size.bit_length(), 1)
+        pieces = max(1, min(4 * b.threads // rows, count // SEARCH_PIECE)) if rows < 4 * b.threads else 1
+        piece = -(-count // pieces)
+        operands = self.operands(
+            b, SEARCH, out=b.slot(self.node.out), sequence=self.pointer(b, 0), values=self.pointer(b, 1), size=size,
+            count=count, row_step=self.step(0, 0, self.rank - 1), step=self.along,
+            value_row_step=self.step(1, 0, self.rank - 1), value_step=self.step(1, self.rank - 1, self.rank),
+            piece=piece, pieces=-(-count // piece),
+        )  # fmt: skip
+        return [b.launch(b.code(self.source), operands, rows * -(-count // piece), work, self.describe())]
+
+
 class IntegerProductUnit(RoutineUnit):
     """A product of integer matrices."""
 
@@ -402,6 +435,7 @@ class IntegerProductUnit(RoutineUnit):
 
 
 ROUTINES: dict[str, type[RoutineUnit]] = {
-    "scatter_sum": ScatterUnit, "put": ScatterUnit, "add_at": ScatterUnit, "cumsum": ScanUnit, "cumprod": ScanUnit,
-    "argsort": SortUnit, "sort": ValuesUnit, "top_k": TopUnit, "matmul": IntegerProductUnit,
+    "scatter_sum": ScatterUnit, "put": ScatterUnit, **dict.fromkeys(COMBINED, ScatterUnit), "cumsum": ScanUnit,
+    "cumprod": ScanUnit,
+    "argsort": SortUnit, "sort": ValuesUnit, "top_k": TopUnit, "search": SearchUnit, "matmul": IntegerProductUnit,
 }  # fmt: skip

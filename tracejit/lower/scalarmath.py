@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 from tracejit.lower.celltables import ERF
 from tracejit.lower.coefficients import CELLS, FLOAT
-from tracejit.lower.llvm import Val, elem
+from tracejit.lower.llvm import Val, elem, lanes
 from tracejit.lower.scalarcast import S, literal
 from tracejit.lower.scalarrandom import RandomScalar
 
@@ -136,6 +137,34 @@ class LLVMScalar(RandomScalar):
         return S(r, x.dtype)
 
     # --- the protocol -----------------------------------------------------------------------------------------
+    def if_any(self, c: S, value: Callable[[], S], otherwise: S) -> S:
+        """`value` in the lanes of c; it is computed only if there are any."""
+        f, n = self.fn, max(lanes(c.v.ty), lanes(otherwise.v.ty))
+        on, old = f.splat(c.v, n), f.splat(otherwise.v, n)
+        new = f.if_(self.any(on), lambda: [f.select(on, f.splat(value().v, n), old)], lambda: [old])
+        return S(new[0], otherwise.dtype)
+
+    def iterate(
+        self, state: Sequence[S], fixed: Sequence[S], going: Callable[..., S], step: Callable[..., Sequence[S]]
+    ) -> list[S]:
+        """`while going(*state, *fixed): state = step(*state, *fixed)` per lane; one that is done stays as it is."""
+        f, dtypes = self.fn, [x.dtype for x in state]
+        n = max(lanes(x.v.ty) for x in (*state, *fixed))
+
+        def wrapped(values: Sequence[Val]) -> list[S]:
+            return [S(v, d) for v, d in zip(values, dtypes, strict=True)]
+
+        def test(values: Sequence[Val]) -> Val:
+            return f.splat(going(*wrapped(values), *fixed).v, n)
+
+        def body(on: Val, *old: Val) -> list[Val]:
+            new = [f.splat(x.v, n) for x in step(*wrapped(old), *fixed)]
+            now = [f.select(on, a, b) for a, b in zip(new, old, strict=True)]
+            return [f.and_(on, test(now)), *now]
+
+        start = [f.splat(x.v, n) for x in state]
+        return wrapped(f.while_([test(start), *start], lambda on, *_: self.any(on), body)[1:])
+
     def erf(self, x: S) -> S:
         return self._map(self._erf, x)
 

@@ -1,4 +1,4 @@
-"""Sums and writes at positions that are data, as LLVM IR. Each element of the result belongs to one task.
+"""Sums, products, extremes and writes at positions that are data, as LLVM IR. Each element has one task.
 
 A task goes through all positions in order, so that a result depends neither on the number of tasks nor on who takes
 them. Positions outside the axis are passed over.
@@ -6,9 +6,13 @@ them. Positions outside the axis are passed over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tracejit.ir.types import DType
 from tracejit.lower.llvm import Module, Val, i64
 from tracejit.lower.routine import Mask, Routine
+from tracejit.lower.scalar import S
+from tracejit.lower.scalarmath import LLVMScalar
 
 PIECE = 1024  # positions that are sorted out at a time
 ROWS = (
@@ -17,12 +21,18 @@ ROWS = (
 BINS = ("out values places", "size count outer_step place_step index_step piece pieces")
 
 
+def _combiner(m: LLVMScalar, mode: str) -> Callable[[S, S], S] | None:
+    """What is made of the value that is there and another; None: the other takes its place."""
+    return None if mode == "put" else m.combiner({"add": "sum", "mul": "prod"}.get(mode, mode))
+
+
 class _Rows(Routine):
     """`out[o, places[k], :] += values[o, k, :]`. A task owns `height` rows of one o, and `strip` columns of them."""
 
     def __init__(self, module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool) -> None:
         super().__init__(module, name, dtype, *ROWS)
-        self.index, self.add, self.begin, self.unit = index, mode != "put", mode == "sum", unit
+        self.index, self.begin, self.unit = index, mode == "sum", unit
+        self.combine = _combiner(self.mv, mode)
         self.numbers, self.rows = self.fn.alloca(8 * PIECE), self.fn.alloca(8 * PIECE)
         self.run(self.task)
 
@@ -79,7 +89,7 @@ class _Rows(Routine):
             else:
                 step = self["inner_step"]
                 x = self.mv.gather(self.element(source, f.mul(q, step)), step, self.dtype, mask)
-            self.mv.store(self.mv.add(self.mv.load(to, self.dtype, mask), x) if self.add else x, to, mask)
+            self.mv.store(self.combine(self.mv.load(to, self.dtype, mask), x) if self.combine else x, to, mask)
 
         self.vectors(self.left, self.right, columns)
 
@@ -89,7 +99,8 @@ class _Bins(Routine):
 
     def __init__(self, module: Module, name: str, dtype: DType, index: DType, mode: str) -> None:
         super().__init__(module, name, dtype, *BINS)
-        self.index, self.add, self.begin = index, mode != "put", mode == "sum"
+        self.index, self.begin = index, mode == "sum"
+        self.combine = _combiner(self.m1, mode)
         self.run(self.task)
 
     def task(self, t: Val) -> None:
@@ -107,7 +118,7 @@ class _Bins(Routine):
             def put() -> None:
                 to = self.element(out, at)
                 x = self.m1.load(self.element(values, f.mul(k, self["place_step"])), self.dtype)
-                self.m1.store(self.m1.add(self.m1.load(to, self.dtype), x) if self.add else x, to)
+                self.m1.store(self.combine(self.m1.load(to, self.dtype), x) if self.combine else x, to)
 
             f.if_(f.cmp("ult", at, self["size"]), put)
 
@@ -117,7 +128,8 @@ class _Bins(Routine):
 def emit_rows(module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool) -> None:
     """`unit`: the inner elements of the values lie next to each other.
 
-    Values are summed into zeros ("sum"), added to what is there ("add"), or replace it ("put").
+    Values are summed into zeros ("sum"), are added to what is there, multiply it, are compared with it ("add", "mul",
+    "max", "min"), or replace it ("put").
     """
     _Rows(module, name, dtype, index, mode, unit)
 

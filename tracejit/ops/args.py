@@ -12,10 +12,12 @@ from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
+from tracejit.ir.op import OPS
 from tracejit.ir.sizes import hint, is_unit, product
 from tracejit.ir.types import as_dtype, show_shape
+from tracejit.ops.found import told
 from tracejit.publicnames import shown_value
-from tracejit.tensor import Operand, Variable, convert, strong
+from tracejit.tensor import Operand, Variable, autocast, convert, strong
 
 Size = int | Dim
 LARGEST = 64  # elements up to which a traced integer tensor's value is worked out
@@ -136,7 +138,7 @@ def listed(x: Any, what: str) -> list[Any]:
 def operand(x: Any, dtype: Any = None) -> Operand:
     """A Tensor or Variable as it is, anything else as a Tensor; `dtype` casts."""
     if isinstance(x, Operand) and (dtype is None or x.dtype is as_dtype(dtype)):
-        return strong(x)
+        return strong(x if context.autocast is None else autocast(x))
     return convert(x, dtype)
 
 
@@ -156,6 +158,13 @@ def waits(x: Operand) -> bool:
         return False
     context.trace.need_value(x._a)  # type: ignore[attr-defined]
     return True
+
+
+def open_size(x: Any, what: str = "a size") -> Size:
+    """A size; from a tensor that only the program knows one that the program finds out (negative ones are 0)."""
+    if isinstance(x, Operand) and x.dtype.kind in "iu" and all(map(is_unit, x.shape)) and waits(x):
+        return told(OPS["reshape"](x, shape=()))
+    return as_size(x, what)
 
 
 def eager_only(x: Operand, what: str) -> np.ndarray:

@@ -9,15 +9,29 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, ShapeError, TracejitError, locate
+from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.sizes import known_equal, now_unit, product, shown
-from tracejit.ir.types import as_dtype, broadcast_shapes, int32, show_shape
+from tracejit.ir.types import as_dtype, broadcast_shapes, int32, int64, show_shape
+from tracejit.ops import direct
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
+from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, listed, operand, require
-from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, run_silently, to_array, wrap
+from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, listed, open_size, operand, require, waits
+from tracejit.ops.quick import at_once, planned
+from tracejit.tensor import (
+    Operand,
+    Tensor,
+    common_dtype,
+    convert,
+    convert_unharmed,
+    quietly,
+    run_silently,
+    to_array,
+    wrap,
+)
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -32,6 +46,9 @@ def shape(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
 
 def size(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     """The number of elements as a 0-d integer tensor."""
+    if type(input) is Tensor and out_type is int32 and not activity.busy and type(input._a) is np.ndarray:
+        if input._a.size < 2**31:
+            return wrap(quietly(np.array, input._a.size, int32.np))
     return convert(product(tuple(operand(input).shape)), out_type)
 
 
@@ -42,6 +59,8 @@ def rank(input: Any, name: str | None = None) -> Tensor:
 
 def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
     """The same elements in the same order under another shape; one size may be −1."""
+    if (native := fast.reshape) is not None and (r := native(tensor, shape)) is not NotImplemented:
+        return r
     if type(tensor) is Tensor and not activity.busy and type(shape) in (tuple, list):
         try:
             if min(shape) >= -1:
@@ -58,6 +77,10 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
 
 def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str | None = None) -> Tensor:
     """The axes in the order `perm`, reversed by default."""
+    if fast.transpose is not None and not conjugate:
+        r = fast.reverse_axes(a) if perm is None else fast.transpose(a, perm)  # type: ignore[misc]
+        if r is not NotImplemented:
+            return r
     x = operand(a)
     if perm is None and not conjugate:
         return x.T
@@ -68,6 +91,8 @@ def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str | Non
 
 def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
     """A new axis of size 1 before `axis`; negative ones count from the end of the result."""
+    if (native := fast.expand_dims) is not None and (r := native(input, axis)) is not NotImplemented:
+        return r
     x = operand(input)
     at = as_axis(axis, x.ndim + 1)
     return S.reshape(x, shape=(*x.shape[:at], 1, *x.shape[at:]))
@@ -75,6 +100,8 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
 
 def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
     """Without the axes of size 1, or without those in `axis`."""
+    if (native := fast.squeeze) is not None and (r := native(input, axis)) is not NotImplemented:
+        return r
     if type(input) is Tensor and not activity.busy and (axis is None or type(axis) is int):
         try:
             return wrap(input._a.squeeze(axis))
@@ -118,25 +145,12 @@ def moveaxis(x: Operand, source: Any, destination: Any) -> Tensor:
 # --- joining and cutting ----------------------------------------------------------------------------------------------
 def concat(values: Any, axis: Any, name: str | None = None) -> Tensor:
     """Tensors joined along an axis."""
-    if not activity.busy and (quick := _joined(np.concatenate, values, axis)) is not None:
+    if not activity.busy and (quick := at_once(direct.concat, values, axis)) is not None:
         return quick
     parts = _alike([values] if isinstance(values, Operand) and not values.ndim else values)
     require(bool(parts), "concat needs one tensor or more")
     at = as_axis(axis, parts[0].ndim)
     return S.concat(*parts, axis=at) if len(parts) > 1 else E.identity(parts[0])
-
-
-def _joined(join: Any, values: Any, axis: Any) -> Tensor | None:
-    """What NumPy makes of a list of eager tensors of one dtype, None of anything else and after an error."""
-    if type(values) not in (list, tuple) or type(axis) is not int:
-        return None
-    arrays = [v._a for v in values if type(v) is Tensor and type(v._a) is not Value]
-    if len(arrays) != len(values) or len({a.dtype for a in arrays}) != 1:
-        return None
-    try:
-        return wrap(run_silently(join, arrays, axis))
-    except Exception:  # the caller explains it
-        return None
 
 
 def _alike(values: Any) -> list[Operand]:
@@ -150,7 +164,7 @@ def _alike(values: Any) -> list[Operand]:
 
 def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    if not activity.busy and (quick := _joined(np.stack, values, axis)) is not None:
+    if not activity.busy and (quick := at_once(direct.stack, values, axis)) is not None:
         return quick
     values = listed(values, "values")
     if any(hasattr(v, "__tensor_rows__") for v in values):  # what a loop has appended to a list, as one tensor
@@ -205,12 +219,12 @@ def cut(x: Operand, axis: int, start: Size, count: Size, step: int = 1) -> Tenso
 
 def unstack(value: Any, num: int | None = None, axis: Any = 0, name: str = "unstack") -> list[Tensor]:
     """The slices along an axis as a list."""
+    if not activity.busy and (quick := at_once(direct.unstack, value, num, axis)) is not None:
+        return quick
     x = operand(value)
     at = as_axis(axis, x.ndim)
     n = int(x.shape[at])
     require(num is None or num == n, f"unstack: axis {at} has {n} slices, not {num}")
-    if type(x) is Tensor and not activity.busy:
-        return [wrap(row) for row in (x._a if not at else np.moveaxis(x._a, at, 0))]
     rest = tuple([d for i, d in enumerate(x.shape) if i != at])
     return [S.reshape(cut(x, at, i, 1), shape=rest) for i in range(n)]
 
@@ -219,6 +233,8 @@ def split(
     value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str = "split"
 ) -> list[Tensor]:
     """Pieces along an axis: so many of one size, or of the given sizes, one of which may be −1."""
+    if not activity.busy and (quick := at_once(direct.split, value, num_or_size_splits, axis)) is not None:
+        return quick
     x = operand(value)
     at = as_axis(axis, x.ndim)
     total = x.shape[at]
@@ -247,6 +263,8 @@ def split(
 
 def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
     """The tensor repeated as a whole, `multiples[i]` times along axis i."""
+    if not activity.busy and (quick := at_once(direct.tile, input, multiples)) is not None:
+        return quick
     x = operand(input)
     times = as_sizes(multiples, "multiples")
     require(all(type(m) is not int or m >= 0 for m in times), f"multiples must not be negative: {times}")
@@ -261,10 +279,14 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
 
 def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) -> Tensor:
     """Each element repeated, along an axis or of the flattened tensor; `repeats` is one number or one per element."""
+    if not activity.busy and (quick := at_once(direct.repeat, input, repeats, axis)) is not None:
+        return quick
     x = operand(input)
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     at = as_axis(axis, x.ndim)
+    if isinstance(repeats, Operand) and waits(repeats):
+        return _repeated_later(x, repeats, at)
     times = as_sizes(repeats, "repeats")
     require(all(type(t) is not int or t >= 0 for t in times), f"repeats must not be negative: {times}")
     if len(times) == 1:
@@ -277,12 +299,29 @@ def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) 
     return I.gather(x, convert(positions), axis=at)
 
 
+def _repeated_later(x: Operand, repeats: Operand, at: int) -> Tensor:
+    """Repetitions whose number the program finds out: behind each element's last place begins the next element."""
+    n = x.shape[at]
+    times = E.maximum(E.cast(repeats, dtype=int64), 0)
+    if repeats.ndim == 0 or not known_equal(repeats.shape[0], n):
+        if repeats.ndim and not now_unit(repeats.shape[0]):
+            raise locate(ShapeError(f"{shown(repeats.shape[0])} repeats for axis {at} of {show_shape(x.shape)}"))
+        times = S.broadcast_to(S.reshape(times, shape=(1,)), shape=(n,))
+    ends = R.cumsum(times, axis=0, exclusive=False, reverse=False)
+    total = open_size(R.reduce_sum(times, axis=(0,)))
+    one = S.broadcast_to(convert(1, int64), shape=(n,))
+    begun = cut(I.scatter_sum(one, ends, size=total + 1, axis=0), 0, 0, total)
+    return I.gather(x, R.cumsum(begun, axis=0, exclusive=False, reverse=False), axis=at)
+
+
 def pad(
     tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0, name: str | None = None
 ) -> Tensor:
     """Elements added before and after each axis: a constant, or the tensor mirrored without (REFLECT) or with
     (SYMMETRIC) its edge.
     """
+    if not activity.busy and (quick := planned(pad, tensor, paddings, mode, constant_values)) is not None:
+        return quick
     x = operand(tensor)
     flat = as_sizes(_flat(paddings) if isinstance(paddings, (Operand, Sequence)) else paddings, "paddings")
     if len(flat) != 2 * x.ndim:
@@ -330,6 +369,8 @@ def _pad_constant(x: Operand, pairs: list[tuple[Size, Size]], value: Any) -> Ten
 
 def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
     """The elements in reverse order along axes."""
+    if not activity.busy and (quick := at_once(direct.reverse, tensor, axis)) is not None:
+        return quick
     x = operand(tensor)
     axes = as_axes(axis, x.ndim)
     return S.slice_(
@@ -342,6 +383,8 @@ def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
 
 def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
     """The elements shifted along axes; those that leave at the end come back at the start."""
+    if not activity.busy and (quick := at_once(direct.roll, input, shift, axis)) is not None:
+        return quick
     x = operand(input)
     shifts, axes = as_sizes(shift, "shift"), as_sizes(axis, "axis")
     require(len(shifts) == len(axes), f"roll takes a shift for each axis, not {len(shifts)} for {len(axes)}")
@@ -359,6 +402,12 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
 
 def meshgrid(*args: Any, indexing: str = "xy", name: str | None = None) -> list[Tensor]:
     """Coordinate arrays of a grid; "xy" has the first coordinate along the columns, "ij" along the rows."""
+    if not activity.busy and (quick := planned(_meshgrid, args, indexing)) is not None:
+        return quick
+    return _meshgrid(args, indexing)
+
+
+def _meshgrid(args: Sequence[Any], indexing: str) -> list[Tensor]:
     require(indexing in ("xy", "ij"), f"indexing is 'xy' or 'ij', not {indexing!r}")
     lines = [reshape(a, (-1,)) for a in args]
     n = len(lines)

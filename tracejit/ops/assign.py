@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.context import context
+from tracejit.context import context, reading
 from tracejit.errors import ArgumentError, MissingAttributeError, OutOfRangeError, ShapeError, TracedValueError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -51,6 +51,9 @@ def _slice_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Va
     def method(
         self: Tensor, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
     ) -> Variable:
+        if context.autocast is not None:
+            with reading(None):
+                return method(self, value)
         v, key = self.__dict__["_slice_of"]
         key = key if type(key) is tuple else (key,)
         if combine is not None:
@@ -69,6 +72,8 @@ OTHERS += [(f"v[key].{name}", method) for name, method in _METHODS.items()]
 
 
 def _getattr(self: Tensor, name: str) -> Any:
+    if name.startswith("__"):  # a protocol asks whether there is such a method: NumPy does so for each np.asarray
+        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
     if name in _METHODS:
         if "_slice_of" in self.__dict__:
             return _METHODS[name].__get__(self)
@@ -157,6 +162,9 @@ def _masked_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., V
     def method(
         self: _MaskedSlice, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
     ) -> Variable:
+        if context.autocast is not None:
+            with reading(None):
+                return method(self, value)
         v, key, mask = self._of
         return v.assign(_replaced_where(v, key, E.identity(mask), value, combine))
 

@@ -18,7 +18,7 @@ from tracejit.ops.flow import map_fn
 from tracejit.ops.linalg import matmul
 from tracejit.ops.random import dropout
 from tracejit.ops.reductions import peak, reduce_sum
-from tracejit.tensor import Tensor
+from tracejit.tensor import Operand, Tensor
 
 LARGE = 1 << 18  # scores of one head from which they are computed in blocks
 BLOCK = 64  # queries
@@ -50,7 +50,7 @@ def scaled_dot_product_attention(
     mask = None if attn_mask is None else _mask(attn_mask, q, k)
     factor = 1 / math.sqrt(int(q.shape[-1]) or 1) if scale is None else scale
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, first: Any) -> Tensor:
+    def attend(q: Operand, k: Operand, v: Operand, mask: Operand | None, first: Any) -> Tensor:
         return _attend(q, k, v, mask, first if is_causal else None, factor, dropout_p)
 
     queries, keys = q.shape[-2], k.shape[-2]
@@ -61,7 +61,7 @@ def scaled_dot_product_attention(
     return _by_blocks(attend, q, k, v, mask)
 
 
-def _fit(q: Tensor, k: Tensor, v: Tensor) -> None:
+def _fit(q: Operand, k: Operand, v: Operand) -> None:
     shown = ", ".join(f"{n} {x.type}" for n, x in (("query", q), ("key", k), ("value", v)))
     if min(q.ndim, k.ndim, v.ndim) < 2:
         raise locate(ShapeError(f"query, key and value have two axes or more, found {shown}"))
@@ -71,7 +71,7 @@ def _fit(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise locate(ShapeError(f"query [..., L, E] needs key [..., S, E] and value [..., S, V], found {shown}"))
 
 
-def _shared(q: Tensor, x: Tensor) -> Tensor:
+def _shared(q: Operand, x: Operand) -> Operand:
     """The heads of keys or values, each as often as heads of the query use it."""
     if min(q.ndim, x.ndim) < 3:
         raise locate(ShapeError(f"with enable_gqa operands have three axes or more, found {q.type} and {x.type}"))
@@ -82,7 +82,7 @@ def _shared(q: Tensor, x: Tensor) -> Tensor:
     return x if ours == theirs else repeat(x, ours // theirs, axis=x.ndim - 3)
 
 
-def _mask(given: Any, q: Tensor, k: Tensor) -> Tensor:
+def _mask(given: Any, q: Operand, k: Operand) -> Operand:
     mask = operand(given)
     if mask.dtype.kind not in "bf":
         raise locate(DTypeError(f"attn_mask holds bools, or numbers to be added to the scores, found {mask.type}"))
@@ -93,7 +93,7 @@ def _mask(given: Any, q: Tensor, k: Tensor) -> Tensor:
     return reshape(mask, (*[1] * (2 - mask.ndim), *mask.shape)) if mask.ndim < 2 else mask
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, first: Any, scale: Any, rate: float) -> Tensor:
+def _attend(q: Operand, k: Operand, v: Operand, mask: Operand | None, first: Any, scale: Any, rate: float) -> Tensor:
     """The attention of queries, of which the first has this position if keys after it are left out.
 
     The weights are divided by their sum after the product: it has fewer numbers.
@@ -114,16 +114,16 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, first: Any, sc
     return cast(E.div(_wide(matmul(cast(kept, dtype), v)), total), dtype)
 
 
-def _wide(x: Tensor) -> Tensor:
+def _wide(x: Operand) -> Operand:
     return x if x.dtype.size >= 4 else E.cast(x, dtype=float32)
 
 
-def _by_blocks(attend: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _by_blocks(attend: Any, q: Operand, k: Operand, v: Operand, mask: Operand | None) -> Tensor:
     """As `attend`, for some queries after others."""
     length = int(q.shape[-2])
     count = -(-length // BLOCK)
 
-    def cut(x: Tensor) -> Tensor:
+    def cut(x: Operand) -> Tensor:
         more = count * BLOCK - length
         x = pad(x, [[0, 0]] * (x.ndim - 2) + [[0, more], [0, 0]]) if more else x
         return moveaxis(reshape(x, (*x.shape[:-2], count, BLOCK, x.shape[-1])), -3, 0)
@@ -134,7 +134,7 @@ def _by_blocks(attend: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
         rows["mask"], whole = cut(mask), None
 
     @recompute_grad
-    def block(row: dict[str, Tensor], k: Tensor, v: Tensor) -> Tensor:
+    def block(row: dict[str, Tensor], k: Operand, v: Operand) -> Tensor:
         return attend(row["q"], k, v, row.get("mask", whole), row["first"])
 
     y = moveaxis(map_fn(lambda row: block(row, k, v), rows), 0, -3)
@@ -142,7 +142,7 @@ def _by_blocks(attend: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     return y[..., :length, :] if count * BLOCK != length else y
 
 
-def _by_heads(attend: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _by_heads(attend: Any, q: Operand, k: Operand, v: Operand, mask: Operand | None) -> Tensor:
     """As `attend`, for one head after the other."""
     parts = {"q": q, "k": k, "v": v} if mask is None else {"q": q, "k": k, "v": v, "mask": mask}
     lead: Any = ()
@@ -151,7 +151,7 @@ def _by_heads(attend: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None)
     if not lead:
         return attend(q, k, v, mask, 0)
 
-    def flat(x: Tensor) -> Tensor:
+    def flat(x: Operand) -> Tensor:
         return reshape(broadcast_to(x, (*lead, *x.shape[-2:])), (product(lead), *x.shape[-2:]))
 
     @recompute_grad

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,11 @@ from tracejit.ir.types import DType, TensorType, int32, int64
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, known
 from tracejit.ops.reduce import reduce_all
-from tracejit.tensor import Operand, Variable
+from tracejit.tensor import Operand, Tensor, Variable
 
 ERRORS: dict[str, type[Exception]] = {
     "ArgumentError": ArgumentError, "AssertionError": AssertionError, "ControlFlowError": ControlFlowError,
-    "DTypeError": DTypeError, "DivisionError": DivisionError, "OutOfRangeError": OutOfRangeError,
+    "DTypeError": DTypeError, "KeyError": KeyError, "DivisionError": DivisionError, "OutOfRangeError": OutOfRangeError,
     "OverflowError": OverflowError,
 }  # fmt: skip
 _VIEWS = {"cast", "identity", "reshape", "transpose", "slice", "broadcast_to", "stop_gradient"}
@@ -84,9 +85,9 @@ def require_range(i: Operand, n: Size, message: str, negative: bool = True) -> N
         if values.size and (values.min() < low or values.max() >= n):
             raise locate(OutOfRangeError(_text((values.astype(np.int64),), message, (low, n))))
         return
-    if type(i._a) is not Value or _below(i._a, n) or any(type(d) is int and d == 0 for d in i.shape):
-        return
     trace: Any = context.trace
+    if trace is None or any(type(d) is int and d == 0 for d in i.shape) or (type(i._a) is Value and _below(i._a, n)):
+        return
     d = _wide(i.dtype, n)
     x = i if d is i.dtype else E.cast(i, dtype=d)
     ok = E.less(x, n)
@@ -105,6 +106,16 @@ def require_below(i: Operand, n: Size) -> None:
     d = _wide(i.dtype, n)
     x = E.cast(i, dtype=d)
     require_range(E.maximum(x, 0) if d.kind == "i" else x, n, "segment {} is not one of {high}", negative=False)
+
+
+def require_all(ok: Tensor, message: str, data: Sequence[Operand], error: str = "ArgumentError") -> None:
+    """Refuse what does not hold everywhere, now if it is known, else when the program runs; `{}` are the data."""
+    t: Any = reduce_all(ok, axis=tuple(range(ok.ndim))) if ok.ndim else ok
+    if context.trace is None:
+        if not t._a:
+            raise locate(ERRORS[error](_text(tuple([x._value("data") for x in data]), message, ())))  # type: ignore[arg-type]
+        return
+    OPS["check"](t, *data, error=error, message=named(message))
 
 
 def require_powers(y: Any) -> None:

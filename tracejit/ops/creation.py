@@ -10,16 +10,18 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import ArgumentError, ShapeError, locate
+from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Const, Value
 from tracejit.ir.sizes import now_unit, product
 from tracejit.ir.types import DType, as_dtype, float32, float64, int32, int64, show_shape, uint64
+from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
-from tracejit.ops import found
 from tracejit.ops.args import Size, as_axis, as_size, as_sizes, known, operand, require
 from tracejit.ops.check import check, named
 from tracejit.ops.define import numpy_name
+from tracejit.ops.quick import at_once, planned
 from tracejit.ops.shape import broadcast_to, iota, reshape
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, run_silently, wrap
 from tracejit.tracing import constant as constant_row
@@ -32,7 +34,7 @@ def splat(shape: tuple[Size, ...], value: Any, dtype: DType) -> Tensor:
             raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
     if value in (0, 1) and not activity.busy:
         try:
-            return wrap(run_silently(np.ones if value else np.zeros, shape, dtype.np))
+            return wrap(run_silently(direct.filled if value else np.zeros, shape, dtype.np))
         except Exception:  # explained below
             pass
     return constant_row(value=Const(None, value, shape, dtype))
@@ -50,11 +52,15 @@ def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, nam
     given. Raises `DTypeError` for what is no number and for integers outside the dtype's range, `ShapeError` for
     ragged lists.
     """
+    if (native := fast.convert) is not None and (r := native(value, dtype)) is not NotImplemented:
+        return r
     return convert_unharmed(value, dtype)
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Tensor:
     """A Tensor with this value; `shape` reshapes it, or repeats a single element."""
+    if shape is None and (native := fast.convert) is not None and (r := native(value, dtype)) is not NotImplemented:
+        return r
     t = convert_unharmed(value, dtype)
     if shape is None:
         return t
@@ -65,16 +71,28 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
 
 def zeros(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any = None) -> Tensor:
     """Zeros (False for bool) of a shape."""
+    if type(dtype) is DType and not activity.busy and (type(shape) is tuple or type(shape) is list):
+        try:
+            t: Tensor = object.__new__(Tensor)
+            t._a = run_silently(np.zeros, shape, dtype.np)
+            return t
+        except Exception:  # explained below
+            pass
     return splat(as_sizes(shape), 0, as_dtype(dtype))
 
 
 def ones(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any = None) -> Tensor:
     """Ones (True for bool) of a shape."""
+    if not activity.busy and (quick := at_once(direct.filled, shape, dtype)) is not None:
+        return quick
     return splat(as_sizes(shape), 1, as_dtype(dtype))
 
 
 def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> Tensor:
     """One value, a number or a 0-d tensor, in every element of shape `dims`."""
+    if (type(value) is float or type(value) is int) and not activity.busy:
+        if (quick := at_once(direct.filled, dims, float32 if type(value) is float else int32, value)) is not None:
+            return quick
     t = convert(value)
     if t.ndim:
         raise locate(ShapeError(f"fill repeats one element, the value has shape {show_shape(t.shape)}"))
@@ -109,6 +127,9 @@ def eye(
     num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: Any = float32, name: str | None = None
 ) -> Tensor:
     """The identity matrix, or a matrix with ones on the main diagonal, repeated over `batch_shape`."""
+    if batch_shape is None and not activity.busy:
+        if (quick := at_once(direct.eye, num_rows, num_columns, dtype)) is not None:
+            return quick
     rows = as_size(num_rows)
     columns = rows if num_columns is None else as_size(num_columns)
     require(not any(type(n) is int and n < 0 for n in (rows, columns)), f"eye of {rows} rows and {columns} columns")
@@ -133,6 +154,7 @@ def _end(x: Any) -> Any:
     return x
 
 
+_LAST = int(int32.max)
 _NO_STEP = "a range needs a delta that is not 0"
 _ENDLESS = "a range has a finite number of elements"
 
@@ -159,6 +181,14 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
     int32 for Python ints, float32 for Python floats; the dtype of the bounds if they are tensors.
     """
     if limit is None:
+        if type(start) is int and dtype is None and type(delta) is int and delta == 1 and not activity.busy:
+            if start <= _LAST:
+                try:
+                    t: Tensor = object.__new__(Tensor)
+                    t._a = run_silently(np.arange, 0, start, 1, int32.np)  # type: ignore[arg-type]
+                    return t
+                except Exception:  # explained below
+                    pass
         start, limit = 0, start
     if dtype is None and not activity.busy and type(start) is type(limit) is type(delta) is int:
         if -(2**31) <= start <= 2**31 and -(2**31) <= limit <= 2**31 and delta:
@@ -166,6 +196,8 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
                 return wrap(run_silently(np.arange, start, limit, delta, int32.np))  # type: ignore[arg-type]
             except Exception:  # explained below
                 pass
+    if dtype is None and not activity.busy and (quick := at_once(direct.steps, start, limit, delta)) is not None:
+        return quick
     bounds = start, limit, delta = _bound(start), _bound(limit), _bound(delta)
     if dtype is not None:
         d = as_dtype(dtype)
@@ -205,6 +237,9 @@ def _count_found(start: Any, limit: Any, delta: Any) -> Tensor:
 
 def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any = 0) -> Tensor:
     """`num` values at equal distances from start to stop, both included, along a new axis."""
+    if not activity.busy and type(axis) is int and axis in (0, -1):
+        if (quick := at_once(direct.linspace, start, stop, num)) is not None:
+            return quick
     n = as_size(num)
     require(n > 0, f"linspace needs one value or more, not {n}")
     d, weak = common_dtype((start, stop))
@@ -239,6 +274,13 @@ def one_hot(
     The new axis is the last unless `axis` says otherwise. An index outside 0 … depth − 1 gives only `off_value`.
     float32 unless `dtype` or the values say otherwise.
     """
+    if not activity.busy:
+        if on_value is None and off_value is None and (axis is None or axis == -1):
+            quick = at_once(direct.one_hot, indices, depth, dtype)
+        else:
+            quick = planned(one_hot, indices, depth, on_value, off_value, axis, dtype)
+        if quick is not None:
+            return quick  # type: ignore[no-any-return]
     i = operand(indices)
     if i.dtype.kind not in "iu":
         raise locate(ArgumentError(f"one_hot takes integer indices, not {i.dtype.name}"))
@@ -260,6 +302,8 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     """x with another element type. Floats become integers by dropping the fraction; what is outside the range
     becomes the nearest integer in it, NaN becomes 0. Integers wrap around. Complex numbers lose the imaginary part.
     """
+    if (native := fast.cast) is not None and (r := native(x, dtype)) is not NotImplemented:
+        return r
     d = as_dtype(dtype)
     if type(x) is Tensor and not activity.busy and d.kind != "c":
         a = x._a
@@ -286,6 +330,8 @@ def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:
 
 def identity(input: Any, name: str | None = None) -> Tensor:
     """The same value as a Tensor; of a Variable, its value now."""
+    if (native := fast.identity) is not None and (r := native(input)) is not NotImplemented:
+        return r
     return E.identity(input)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.context import activity
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
 from tracejit.ir.sizes import hint, is_unit, know_units, known_equal, product, shown
 from tracejit.ir.types import show_shape
@@ -16,6 +16,8 @@ from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, operand, shown_value
 from tracejit.ops.linalg import diag_part, permuted
+from tracejit.ops.order import contraction_order
+from tracejit.ops.quick import planned
 from tracejit.tensor import Operand, Tensor
 
 Term = tuple[Any, tuple[str, ...]]  # a tensor and a label for each of its axes
@@ -26,8 +28,10 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
 
     A letter names an axis; one that the result lacks is summed over. Without "->" the result has the letters that
     occur once, in alphabetical order. "..." stands for axes that are broadcast. Pairs are contracted in the order
-    that keeps the results small.
+    with the fewest products; `optimize` names the search for more than six operands, "greedy" or one of opt_einsum's.
     """
+    if not activity.busy and (quick := planned(einsum, equation, *inputs)) is not None:
+        return quick
     if not isinstance(equation, str):
         raise locate(DTypeError(f"the equation is a string, not {shown_value(equation)}"))
     operands = [
@@ -36,8 +40,8 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
     labels, result = _parse(equation, tuple([x.ndim for x in operands]))
     sizes = _sizes(equation, operands, labels)
     terms = [_alone(x, names, sizes) for x, names in zip(operands, labels, strict=True)]
-    while len(terms) > 1:
-        i, j = _cheapest(terms, result, sizes) if len(terms) > 2 else (0, 1)
+    known = {n: hint(d) for n, d in sizes.items()}
+    for i, j in contraction_order([names for _, names in terms], result, known, optimize):
         rest = [t for k, t in enumerate(terms) if k not in (i, j)]
         needed = set(result).union(*[names for _, names in rest])
         pair = [_summed(t, needed.union(o[1])) for t, o in ((terms[i], terms[j]), (terms[j], terms[i]))]
@@ -118,18 +122,6 @@ def _summed(term: Term, needed: set[str]) -> Term:
     x, names = term
     axes = tuple([i for i, n in enumerate(names) if n not in needed])
     return (R.reduce_sum(x, axis=axes), tuple([n for n in names if n in needed])) if axes else term
-
-
-def _cheapest(terms: Sequence[Term], result: Sequence[str], sizes: dict[str, Size]) -> tuple[int, int]:
-    """The pair whose contraction is the smallest, then needs the fewest products."""
-
-    def cost(i: int, j: int) -> tuple[int, int]:
-        rest = set(result).union(*[t[1] for k, t in enumerate(terms) if k not in (i, j)])
-        both = set(terms[i][1]) | set(terms[j][1])
-        work = product(tuple([max(hint(sizes[n]), 1) for n in both]))
-        return int(product(tuple([max(hint(sizes[n]), 1) for n in both & rest]))), int(work)
-
-    return min(itertools.combinations(range(len(terms)), 2), key=lambda p: cost(*p))
 
 
 def _widened(term: Term, order: Sequence[str]) -> Term:

@@ -254,7 +254,7 @@ sign.numpy = of_reals(np.sign)
 sigmoid: Op = elementwise("sigmoid", of_reals(K.sigmoid), "sigmoid", lambda y, x: (y * (1.0 - y),), doc="1 / (1 + e⁻ˣ).", **F)
 softplus: Op = elementwise("softplus", of_reals(K.softplus), "softplus", lambda y, x: (sigmoid(x),), doc="log(1 + eˣ).", **F)
 relu: Op = elementwise(
-    "relu", lambda x: np.maximum(x, np.zeros((), x.dtype)), lambda m, x: m.maximum(x, m.const(0, x.dtype)),
+    "relu", K.relu, lambda m, x: m.maximum(x, m.const(0, x.dtype)),
     lambda y, x: (cast(x > 0, dtype=x.dtype),), dtypes="iuf", doc="max(x, 0); its slope at 0 is 0.",
 )  # fmt: skip
 erf: Op = elementwise(

@@ -52,6 +52,13 @@ count_up = Op(
 )  # fmt: skip
 
 
+def told(n: Operand) -> Dim:
+    """A 0-d integer tensor as a size that the program finds out; a negative one as 0."""
+    size = fresh()
+    count_up(n, size=size)
+    return size
+
+
 def _infer_positions(mask: TensorType, size: Dim) -> TensorType:
     if mask.dtype.kind != "b" or len(mask.shape) != 1:
         raise DTypeError(f"positions are those of a mask with one axis, not {mask}")

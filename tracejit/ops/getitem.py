@@ -12,12 +12,13 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.sizes import known_equal, product, shown
 from tracejit.ir.types import show_shape
+from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
-from tracejit.ops import found
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, as_sizes, known, operand, waits
 from tracejit.ops.check import require_index
+from tracejit.ops.quick import at_once
 from tracejit.ops.select import linear_index
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 
@@ -283,6 +284,8 @@ Operand.__getitem__ = getitem  # type: ignore[method-assign]
 
 def slice_(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:
     """The block of `size` elements from `begin`; a size of −1 reaches to the end."""
+    if not activity.busy and (quick := at_once(direct.block, input_, begin, size)) is not None:
+        return quick
     x = operand(input_)
     starts, counts = as_sizes(begin, "begin"), as_sizes(size, "size")
     if not len(starts) == len(counts) == x.ndim:

@@ -61,18 +61,24 @@ def power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.power(a, b)
 
 
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, _numbers(x.dtype)[0])
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    zero, one = _zero_one(x.dtype)
-    return np.exp(np.minimum(x, zero)) / (np.exp(-np.abs(x)) + one)
+    zero, one, minus = _numbers(x.dtype)
+    return np.exp(np.minimum(x, zero)) / (np.exp(np.copysign(x, minus)) + one)
 
 
 @functools.cache
-def _zero_one(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((), dtype), np.ones((), dtype)
+def _numbers(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """0, 1 and −1."""
+    return np.zeros((), dtype), np.ones((), dtype), -np.ones((), dtype)
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
-    return (np.maximum(x, np.zeros((), x.dtype)) + np.log1p(np.exp(-np.abs(x)))).astype(x.dtype)
+    zero, _, minus = _numbers(x.dtype)
+    return np.maximum(x, zero) + np.log1p(np.exp(np.copysign(x, minus)))
 
 
 # Rational approximations of W. J. Cody (Math. Comp. 23, 1969), relative error below 1.2e-16.
@@ -100,45 +106,73 @@ _Q3 = (
 )  # fmt: skip
 
 
-def _erfc_tail(y: np.ndarray) -> np.ndarray:
-    """erfc for y > 0.46875."""
-    num, den = _P2[8] * y, y
-    for i in range(7):
-        num, den = (num + _P2[i]) * y, (den + _Q2[i]) * y
-    mid = (num + _P2[7]) / (den + _Q2[7])
-    z = 1.0 / (y * y)
-    num, den = _P3[5] * z, z
-    for i in range(4):
-        num, den = (num + _P3[i]) * z, (den + _Q3[i]) * z
-    far = z * (num + _P3[4]) / (den + _Q3[4])
-    far = (0.56418958354775628695 - far) / y
-    r = np.where(y <= 4.0, mid, far)
+def _columns() -> np.ndarray:
+    """The coefficients in Horner's order, a column for each step: of numerators and denominators, near 0, then up to 4,
+    then beyond. Steps before a polynomial's first have zeros."""
+    rows = []
+    for numerator, denominator in ((_P1, _Q1), (_P2, _Q2), (_P3, _Q3)):
+        *middle, last = numerator[:-1]
+        rows += [[numerator[-1], *middle, last], [1.0, *denominator]]
+    steps = max(map(len, rows))
+    return np.array([[0.0] * (steps - len(row)) + row for row in rows]).T[:, :, None].copy()
+
+
+_COEFFICIENTS = _columns()
+
+
+_FEW = 32  # elements up to which the coefficients are kept once for each
+
+
+@functools.cache
+def _spread(n: int) -> np.ndarray:
+    return np.repeat(_COEFFICIENTS, n, 2)
+
+
+def _parts(w: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """erf for |w| ≤ 0.46875, and erfc of y = |w| where it is greater."""
+    small = np.minimum(np.maximum(w, -0.5), 0.5)
+    y = np.minimum(np.maximum(y, 0.4), 30.0)
+    v = np.empty((6, w.size))
+    v[:2], v[2:4], v[4:] = small * small, y, 1.0 / (y * y)
+    first, *middle, last = _COEFFICIENTS if w.size > _FEW else _spread(w.size)
+    r = first * v
+    for c in middle:
+        r += c
+        r *= v
+    r += last
+    far = (0.56418958354775628695 - v[4] * r[4] / r[5]) / y
+    tail = np.where(y <= 4.0, r[2] / r[3], far)
     cut = np.trunc(y * 16.0) / 16.0
-    return np.exp(-cut * cut) * np.exp(-(y - cut) * (y + cut)) * r
+    return small * r[0] / r[1], np.exp(-cut * cut) * np.exp(-(y - cut) * (y + cut)) * tail
 
 
-def _erf_small(x: np.ndarray) -> np.ndarray:
-    z = x * x
-    num, den = _P1[4] * z, z
-    for i in range(3):
-        num, den = (num + _P1[i]) * z, (den + _Q1[i]) * z
-    return x * (num + _P1[3]) / (den + _Q1[3])
+_BLOCK = 2048  # elements at a time: what is computed of them stays in the cache
 
 
-def erf(x: np.ndarray) -> np.ndarray:
-    w = x.astype(np.float64)
+def _in_blocks(f: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """An elementwise function of lines of float64 as one of arrays of any floating type."""
+
+    def run(x: np.ndarray) -> np.ndarray:
+        w = x.reshape(-1).astype(np.float64)
+        for at in range(0, w.size, _BLOCK):
+            w[at : at + _BLOCK] = f(w[at : at + _BLOCK])
+        return w.reshape(x.shape).astype(x.dtype, copy=False)
+
+    return run
+
+
+@_in_blocks
+def erf(w: np.ndarray) -> np.ndarray:
     y = np.abs(w)
-    tail = np.copysign(1.0 - _erfc_tail(np.clip(y, 0.4, 30.0)), w)
-    return np.where(np.isnan(w), w, np.where(y <= 0.46875, _erf_small(np.clip(w, -0.5, 0.5)), tail)).astype(x.dtype)
+    small, tail = _parts(w, y)
+    return np.where(np.isnan(w), w, np.where(y <= 0.46875, small, np.copysign(1.0 - tail, w)))
 
 
-def erfc(x: np.ndarray) -> np.ndarray:
-    w = x.astype(np.float64)
+@_in_blocks
+def erfc(w: np.ndarray) -> np.ndarray:
     y = np.abs(w)
-    tail = _erfc_tail(np.clip(y, 0.4, 30.0))
-    tail = np.where(w < 0, 2.0 - tail, tail)
-    near = 1.0 - _erf_small(np.clip(w, -0.5, 0.5))
-    return np.where(np.isnan(w), w, np.where(y <= 0.46875, near, tail)).astype(x.dtype)
+    small, tail = _parts(w, y)
+    return np.where(np.isnan(w), w, np.where(y <= 0.46875, 1.0 - small, np.where(w < 0, 2.0 - tail, tail)))
 
 
 def on_integers_identity(f: Callable[..., Any]) -> Callable[..., Any]:

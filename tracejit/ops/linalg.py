@@ -12,12 +12,14 @@ from tracejit.errors import ShapeError, locate
 from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
+from tracejit.ops import direct
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
 from tracejit.ops.args import as_axis, as_size, as_sizes, floating, listed, operand, require
-from tracejit.ops.array import cut, swapaxes
+from tracejit.ops.array import cut, moveaxis, swapaxes
 from tracejit.ops.creation import counter
 from tracejit.ops.define import FUNCTIONS, install_method
+from tracejit.ops.quick import at_once, planned
 from tracejit.ops.reductions import reduce_max, reduce_min, reduce_sum
 from tracejit.slices import IndexedSlices
 from tracejit.tensor import Operand, Tensor, convert, run_silently, wrap
@@ -48,6 +50,11 @@ def matmul(
                 return wrap(run_silently(C.multiply, a._a, b._a))
             except Exception:  # explained below
                 pass
+    elif not (activity.busy or adjoint_a or adjoint_b or output_type):
+        if (quick := at_once(direct.product, a, b, transpose_a, transpose_b)) is not None:
+            return quick
+    both = (transpose_a and adjoint_a) or (transpose_b and adjoint_b)
+    require(not both, "an operand is transposed or made adjoint, not both")
     x, y = operand(a), operand(b)
     if output_type is not None:
         x, y = operand(x, output_type), operand(y, output_type)
@@ -102,6 +109,8 @@ install_method("__rmatmul__", _rmatmul)
 
 def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, name: str | None = None) -> Tensor:
     """The products of matrices and vectors: the last axes of `a` (two) and `b` (one)."""
+    if not (activity.busy or adjoint_a) and (quick := at_once(direct.matvec, a, b, transpose_a)) is not None:
+        return quick
     v = operand(b)
     y = matmul(a, S.reshape(v, shape=(*v.shape, 1)), transpose_a=transpose_a, adjoint_a=adjoint_a)
     return S.reshape(y, shape=tuple(y.shape[:-1]))
@@ -109,6 +118,8 @@ def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, n
 
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     """Sum over pairs of axes: the last n of a with the first n of b, or the axes that two lists name."""
+    if not activity.busy and (quick := planned(tensordot, a, b, axes)) is not None:
+        return quick
     x, y = operand(a), operand(b)
     if isinstance(axes, (list, tuple)) or getattr(axes, "ndim", False):
         require(len(axes) == 2, f"axes are a number or a pair, not {axes!r}")
@@ -141,32 +152,93 @@ def permuted(x: Operand, perm: Sequence[int]) -> Operand:
 def norm(
     tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: str | None = None
 ) -> Tensor:
-    """The norm of vectors along an axis, of matrices in two axes, or of all elements: "euclidean", 1, 2, inf, p."""
+    """The norm of vectors along an axis, of matrices in two axes, or of all elements as one vector.
+
+    Parameters
+    ----------
+    ord : for vectors "euclidean", a number p, 0 for how many elements are not 0, or ±inf; for matrices "euclidean" or
+        "fro", "nuc" (the sum of the singular values), ±2 (the largest and the smallest of them), ±1 and ±inf (sums of
+        columns and of rows)
+    axis : None for all elements, an axis, or the two axes of matrices
+    """
+    if not activity.busy and (quick := planned(norm, tensor, ord, axis, keepdims)) is not None:
+        return quick
     x = floating(tensor)
-    two = axis is not None and not isinstance(axis, int) and len(as_sizes(axis)) == 2
-    size = E.abs_(x) if x.dtype.kind != "c" else E.sqrt(E.real(E.mul(x, E.conj(x))))
-    if ord in ("euclidean", "fro") or (ord == 2 and not two):
-        return E.sqrt(reduce_sum(E.square(x if x.dtype.kind != "c" else size), axis, keepdims))
-    if two:
-        require(ord in (1, math.inf), f"the norm {ord!r} of matrices is not available", "use 'euclidean', 1 or inf")
-        rows, columns = (as_axis(i, x.ndim) for i in as_sizes(axis))
-        first, second = (rows, columns) if ord == 1 else (columns, rows)
-        y = reduce_max(reduce_sum(size, first, True), second, True)
-        return (
-            y if keepdims else S.reshape(y, shape=tuple([d for i, d in enumerate(x.shape) if i not in (rows, columns)]))
-        )
-    if ord == math.inf:
-        return reduce_max(size, axis, keepdims)
-    if ord == -math.inf:
-        return reduce_min(size, axis, keepdims)
-    require(isinstance(ord, (int, float)) and ord > 0, f"ord is 'euclidean', a positive number or inf, not {ord!r}")
+    pair = axis is not None and not isinstance(axis, int) and len(as_sizes(axis, "axis")) == 2
+    if isinstance(ord, str):
+        require(ord in ("euclidean", "fro", "nuc"), f"no norm is called {ord!r}", "use 'euclidean', 'fro' or 'nuc'")
+        require(pair or ord != "nuc", "the norm 'nuc' is one of matrices", "name two axes")
+    else:
+        require(isinstance(ord, (int, float)), f"ord is a name or a number, not {ord!r}")
+    if ord in ("euclidean", "fro"):
+        return E.sqrt(reduce_sum(_squared(x), axis, keepdims))
+    if pair:
+        return _matrix_norm(x, ord, as_sizes(axis, "axis"), keepdims)
+    return _vector_norm(x, ord, axis, keepdims)
+
+
+def _squared(x: Operand) -> Tensor:
+    """The squares of the elements' sizes."""
+    return E.square(x) if x.dtype.kind != "c" else E.add(E.square(E.real(x)), E.square(E.imag(x)))
+
+
+def _sizes_of(x: Operand) -> Tensor:
+    return E.abs_(x) if x.dtype.kind != "c" else E.sqrt(_squared(x))
+
+
+def _vector_norm(x: Operand, ord: float, axis: Any, keepdims: bool) -> Tensor:
+    if ord == 2:
+        return E.sqrt(reduce_sum(_squared(x), axis, keepdims))
+    size = _sizes_of(x)
+    if ord in (math.inf, -math.inf):
+        return (reduce_max if ord > 0 else reduce_min)(size, axis, keepdims)
+    if ord == 0:
+        return reduce_sum(E.cast(E.not_equal(x, 0), dtype=size.dtype), axis, keepdims)
     if ord == 1:
         return reduce_sum(size, axis, keepdims)
     return E.pow_(reduce_sum(E.pow_(size, float(ord)), axis, keepdims), 1.0 / ord)
 
 
+def _matrix_norm(x: Operand, ord: Any, axes: Sequence[Any], keepdims: bool) -> Tensor:
+    rows, columns = (as_axis(i, x.ndim) for i in axes)
+    require(rows != columns, f"axis {tuple(axes)} names an axis twice")
+    require(ord in ("nuc", 1, -1, 2, -2, math.inf, -math.inf), f"no norm of matrices is {ord!r}", "use 1, 2 or inf")
+    if ord in ("nuc", 2, -2):
+        from tracejit.ops.spectra import svdvals
+
+        rest = [i for i in range(x.ndim) if i not in (rows, columns)]
+        s = svdvals(permuted(x, [*rest, rows, columns]))
+        y = (reduce_sum if ord == "nuc" else reduce_max if ord == 2 else reduce_min)(s, -1)
+        if not keepdims:
+            return y
+        return S.reshape(y, shape=tuple([1 if i in (rows, columns) else d for i, d in enumerate(x.shape)]))
+    first, second = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    y = (reduce_max if ord > 0 else reduce_min)(reduce_sum(_sizes_of(x), first, True), second, True)
+    return y if keepdims else S.reshape(y, shape=tuple([d for i, d in enumerate(x.shape) if i not in (rows, columns)]))
+
+
+def normalize(tensor: Any, ord: Any = "euclidean", axis: Any = None, name: str | None = None) -> tuple[Tensor, Tensor]:
+    """The tensor divided by its norm, and the norm, whose axes are kept; arguments as those of `tj.norm`."""
+    x = floating(tensor)
+    size = norm(x, ord, axis, True)
+    return E.div(x, size), size
+
+
+def vector_norm(x: Any, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Tensor:
+    """The norm of vectors along one axis or several, or of all elements; `ord` as that of vectors in `tj.norm`."""
+    require(isinstance(ord, (int, float)), f"ord is a number, not {ord!r}")
+    return _vector_norm(floating(x), ord, axis, keepdims)
+
+
+def matrix_norm(x: Any, ord: Any = "fro", keepdims: bool = False) -> Tensor:
+    """The norm of the matrices in the last two axes; `ord` as that of matrices in `tj.norm`."""
+    return norm(x, ord, (-2, -1), keepdims)
+
+
 def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None) -> Tensor:
     """x / √Σx² over axes; `epsilon` bounds the sum from below."""
+    if not activity.busy and (quick := planned(l2_normalize, x, axis, epsilon)) is not None:
+        return quick
     x = floating(x)
     return E.mul(x, E.rsqrt(E.maximum(reduce_sum(E.square(x), axis, True), epsilon)))
 
@@ -174,6 +246,8 @@ def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | N
 # --- diagonals --------------------------------------------------------------------------------------------------------
 def diag_part(input: Any, name: str | None = None) -> Tensor:
     """The main diagonals of the matrices in the last two axes."""
+    if not activity.busy and (quick := planned(diag_part, input)) is not None:
+        return quick
     x = operand(input)
     require(x.ndim >= 2, f"a diagonal needs two axes or more, the shape is {show_shape(x.shape)}")
     rows, columns = x.shape[-2:]
@@ -184,6 +258,8 @@ def diag_part(input: Any, name: str | None = None) -> Tensor:
 
 def diag(diagonal: Any, name: str | None = None) -> Tensor:
     """Matrices with the last axis on the main diagonal and zeros elsewhere."""
+    if not activity.busy and (quick := planned(diag, diagonal)) is not None:
+        return quick
     x = operand(diagonal)
     require(x.ndim >= 1, "diag needs one axis or more")
     n = x.shape[-1]
@@ -193,11 +269,15 @@ def diag(diagonal: Any, name: str | None = None) -> Tensor:
 
 def trace(x: Any, name: str | None = None) -> Tensor:
     """The sums of the main diagonals of the matrices in the last two axes."""
+    if not activity.busy and (quick := planned(trace, x)) is not None:
+        return quick
     return reduce_sum(diag_part(x), -1)
 
 
 def band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Tensor:
     """The matrices with zeros below `num_lower` subdiagonals and above `num_upper` superdiagonals; −1 keeps all."""
+    if not activity.busy and (quick := planned(band_part, input, num_lower, num_upper)) is not None:
+        return quick
     x = operand(input)
     require(x.ndim >= 2, f"band_part needs two axes or more, the shape is {show_shape(x.shape)}")
     below, above = as_size(num_lower), as_size(num_upper)
@@ -219,9 +299,53 @@ def matrix_transpose(a: Any, name: str | None = None, conjugate: bool = False) -
 
 def outer(a: Any, b: Any) -> Tensor:
     """All products of an element of a with one of b, both flattened."""
+    if not activity.busy and (quick := planned(outer, a, b)) is not None:
+        return quick
     x, y = operand(a), operand(b)
     n, m = product(tuple(x.shape)), product(tuple(y.shape))
     return E.mul(S.reshape(x, shape=(n, 1)), S.reshape(y, shape=(1, m)))
+
+
+def vecdot(a: Any, b: Any, axis: int = -1) -> Tensor:
+    """Σ conj(a) · b along an axis; the others are broadcast."""
+    x, y = operand(a), operand(b)
+    require(bool(x.ndim and y.ndim), "vecdot needs one axis or more")
+    if axis != -1:
+        x, y = moveaxis(x, axis, -1), moveaxis(y, axis, -1)
+    if not known_equal(x.shape[-1], y.shape[-1]):
+        raise locate(ShapeError(f"vecdot: {show_shape(x.shape)} and {show_shape(y.shape)}: the sizes differ"))
+    return reduce_sum(E.mul(E.conj(x) if x.dtype.kind == "c" else x, y), -1)
+
+
+def cross(a: Any, b: Any, name: str | None = None, axis: int = -1) -> Tensor:
+    """The cross products of vectors of three elements along an axis; the others are broadcast."""
+    if not activity.busy and (quick := planned(cross, a, b, None, axis)) is not None:
+        return quick
+    x, y = operand(a), operand(b)
+    for t in (x, y):
+        if not t.ndim or not known_equal(t.shape[as_axis(axis, t.ndim)], 3):
+            raise locate(ShapeError(f"cross: {show_shape(x.shape)} and {show_shape(y.shape)}: vectors have 3 elements"))
+    if axis != -1:
+        x, y = moveaxis(x, axis, -1), moveaxis(y, axis, -1)
+    (x1, y1), (x2, y2) = ([_turned(t, k) for t in (x, y)] for k in (1, 2))
+    z = E.sub(E.mul(x1, y2), E.mul(x2, y1))
+    return z if axis == -1 else moveaxis(z, -1, axis)
+
+
+def _turned(x: Operand, k: int) -> Tensor:
+    """The elements of vectors of three from the k-th on, and those before it behind them."""
+    last = x.ndim - 1
+    return S.concat(cut(x, last, k, 3 - k), cut(x, last, 0, k), axis=last)
+
+
+def kron(a: Any, b: Any) -> Tensor:
+    """The Kronecker product: blocks b times each element of a; the one with fewer axes gets new ones in front."""
+    x, y = operand(a), operand(b)
+    rank = max(x.ndim, y.ndim)
+    sizes = [(*(1,) * (rank - t.ndim), *t.shape) for t in (x, y)]
+    left = S.reshape(x, shape=tuple([d for n in sizes[0] for d in (n, 1)]))
+    right = S.reshape(y, shape=tuple([d for n in sizes[1] for d in (1, n)]))
+    return S.reshape(E.mul(left, right), shape=tuple([n * m for n, m in zip(*sizes, strict=True)]))
 
 
 def global_norm(t_list: Any, name: str | None = None) -> Tensor:
@@ -237,6 +361,8 @@ def _sum_of_squares(t_list: Any) -> Tensor:
 
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
     """t scaled down so that its norm over axes is at most `clip_norm`."""
+    if not activity.busy and (quick := planned(clip_by_norm, t, clip_norm, axes)) is not None:
+        return quick
     x = floating(t)
     total = reduce_sum(E.square(x), axes, True)
     size = E.sqrt(E.where(E.equal(total, 0), 1.0, total))

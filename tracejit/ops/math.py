@@ -6,6 +6,9 @@ import math as _math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from tracejit.context import activity
 from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.ir.types import float32, float64, show_shape
 from tracejit.ops import elementwise as E
@@ -13,13 +16,14 @@ from tracejit.ops import special
 from tracejit.ops.args import floating, listed, operand, require
 from tracejit.ops.check import require_powers
 from tracejit.ops.define import install_method, public, same_shape
+from tracejit.ops.quick import planned
 from tracejit.pynumbers import arithmetic, integral, is_number
 from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor, common_dtype
 
 add = public(E.add)
 subtract = sub = public(E.sub)
 multiply = mul = public(E.mul)
-divide = truediv = div = public(E.div)
+divide = truediv = realdiv = div = public(E.div)
 floordiv = public(E.floordiv)
 mod = floormod = public(E.floormod)
 truncatediv = public(E.truncdiv)
@@ -60,13 +64,21 @@ def _truth(x: Any) -> Operand:
     return x if x.dtype.kind == "b" else E.not_equal(x, 0)
 
 
+def _both_true_or_false(x: Any, y: Any) -> bool:
+    return type(x) is Tensor and type(y) is Tensor and x._a.dtype.kind == "b" and y._a.dtype.kind == "b"
+
+
 def logical_and(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x and y; numbers are true if they are not 0."""
+    if _both_true_or_false(x, y):
+        return _and(x, y)
     return _and(_truth(x), _truth(y))
 
 
 def logical_or(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x or y; numbers are true if they are not 0."""
+    if _both_true_or_false(x, y):
+        return _or(x, y)
     return _or(_truth(x), _truth(y))
 
 
@@ -98,6 +110,7 @@ def conj(x: Any, name: str | None = None) -> Tensor:
     return E.conj(x) if x.dtype.kind == "c" else E.identity(x)
 
 
+_raised = public(E.pow_)
 _POWERS: dict[float, Callable[[Any], Tensor]] = {1: E.identity, 2: square, 0.5: sqrt, -1: reciprocal, -0.5: rsqrt}
 
 
@@ -106,6 +119,8 @@ def pow(x: Any, y: Any, name: str | None = None) -> Tensor:
     if (type(y) is int or type(y) is float) and y in _POWERS and isinstance(x, Operand):
         if x.dtype.kind == "f" or (y in (1, 2) and type(y) is int and x.dtype.kind in "iuc"):
             return _POWERS[y](x)
+    if type(x) is Tensor and type(y) is Tensor and x._a.dtype.kind == "f":
+        return _raised(x, y)
     if _is_whole(x) and _is_whole(y):
         require_powers(y)
     return E.pow_(x, y)
@@ -136,6 +151,8 @@ NUMPY_UFUNCS["power"] = NUMPY_UFUNCS["float_power"] = pow
 
 def divide_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x / y, and 0 where y is 0."""
+    if not activity.busy and (quick := planned(divide_no_nan, x, y)) is not None:
+        return quick
     x, y = _floats(x, y)
     zero = E.equal(y, 0)
     return E.where(zero, 0, E.div(x, E.where(zero, 1, y)))
@@ -151,6 +168,8 @@ def _floats(x: Any, y: Any) -> tuple[Operand, Operand]:
 
 def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x / y, and 0 where x is 0 even if y is 0."""
+    if not activity.busy and (quick := planned(xdivy, x, y)) is not None:
+        return quick
     x, y = _floats(x, y)
     zero = E.equal(x, 0)
     return E.where(zero, 0.0, E.div(x, E.where(zero, 1, y)))
@@ -158,12 +177,16 @@ def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 def xlogy(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x · log y, and 0 where x is 0."""
+    if not activity.busy and (quick := planned(xlogy, x, y)) is not None:
+        return quick
     x, y = _floats(x, y)
     return E.multiply_no_nan(E.log(y), x)
 
 
 def xlog1py(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x · log(1 + y), and 0 where x is 0."""
+    if not activity.busy and (quick := planned(xlog1py, x, y)) is not None:
+        return quick
     x, y = _floats(x, y)
     return E.multiply_no_nan(E.log1p(y), x)
 
@@ -173,10 +196,20 @@ def squared_difference(x: Any, y: Any, name: str | None = None) -> Tensor:
     return E.square(E.sub(x, y))
 
 
+def _is_limit(x: float) -> bool:
+    """Whether it is a number, and not 0 even in float32: there are two zeros to choose from."""
+    return x > 1e-37 or x < -1e-37
+
+
 def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Tensor:
     """t where it is between the two values, else the nearer of them; NaN stays. The gradient passes where
     min ≤ t ≤ max, and where t is NaN.
     """
+    if type(clip_value_min) is type(clip_value_max) is float and type(t) is Tensor and not activity.busy:
+        if t._a.dtype.char in "fd" and _is_limit(clip_value_min) and _is_limit(clip_value_max):
+            return minimum(maximum(t, clip_value_min), clip_value_max)
+    if not activity.busy and (quick := planned(clip_by_value, t, clip_value_min, clip_value_max)) is not None:
+        return quick
     t = operand(t)
     if t.dtype.kind in "iu":  # every integer is beyond a limit that its type cannot hold
         clip_value_min = None if type(clip_value_min) is int and clip_value_min < t.dtype.min else clip_value_min
@@ -188,8 +221,21 @@ def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | 
     return t if type(t) is Tensor else E.identity(t)
 
 
+def _of_one_shape(tensors: list[Any]) -> Tensor | None:
+    """The sum of eager tensors, None of anything else."""
+    total = tensors[0]
+    for x in tensors:
+        if type(x) is not Tensor or type(x._a) is not np.ndarray or x._a.shape != total._a.shape:
+            return None
+    for x in tensors[1:]:
+        total = add(total, x)
+    return total  # type: ignore[no-any-return]
+
+
 def add_n(inputs: Any, name: str | None = None) -> Tensor:
     """The sum of a list of tensors of one shape."""
+    if type(inputs) is list and inputs and (quick := _of_one_shape(inputs)) is not None:
+        return quick
     parts = [operand(x) for x in ([inputs] if isinstance(inputs, Operand) else listed(inputs, "inputs"))]
     require(bool(parts), "add_n needs one tensor or more")
     if not all(same_shape(tuple(p.shape), tuple(parts[0].shape)) for p in parts):
@@ -201,6 +247,18 @@ def add_n(inputs: Any, name: str | None = None) -> Tensor:
     return total if type(total) is Tensor else E.identity(total)
 
 
+def accumulate_n(inputs: Any, shape: Any = None, tensor_dtype: Any = None, name: str | None = None) -> Tensor:
+    """The sum of a list of tensors of one shape."""
+    return add_n(inputs)
+
+
+def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Tensor:
+    """A number, or a 0-d tensor, times a tensor. Raises `ShapeError` if the first has axes."""
+    if isinstance(scalar, Operand) and scalar.ndim:
+        raise locate(ShapeError(f"scalar_mul multiplies by a 0-d tensor, not by {scalar.type}"))
+    return E.mul(scalar, operand(x))
+
+
 def lerp(start: Any, stop: Any, weight: Any) -> Tensor:
     """start + weight · (stop − start)."""
     return E.add(start, E.mul(weight, E.sub(stop, start)))
@@ -208,6 +266,8 @@ def lerp(start: Any, stop: Any, weight: Any) -> Tensor:
 
 def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
     """The polynomial with these coefficients, the highest power first, by Horner's scheme."""
+    if not activity.busy and (quick := planned(polyval, coeffs, x)) is not None:
+        return quick
     coeffs = listed(coeffs, "coeffs")
     if not coeffs:
         raise locate(ArgumentError("polyval needs one coefficient or more"))
@@ -220,18 +280,22 @@ def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
 
 def logaddexp(x: Any, y: Any, name: str | None = None) -> Tensor:
     """log(eˣ + eʸ) without overflow."""
+    if not activity.busy and (quick := planned(logaddexp, x, y)) is not None:
+        return quick
     high, low = E.maximum(x, y), E.minimum(x, y)
     return E.add(high, E.softplus(E.where(E.equal(high, low), 0.0, E.sub(low, high))))
 
 
 def log_sigmoid(x: Any, name: str | None = None) -> Tensor:
     """log(1 / (1 + e⁻ˣ)) without underflow."""
+    if not activity.busy and (quick := planned(log_sigmoid, x)) is not None:
+        return quick
     return E.neg(E.softplus(E.neg(floating(x))))
 
 
 def ndtri(p: Any, name: str | None = None) -> Tensor:
     """The quantile function of the standard normal distribution."""
-    return E.mul(special.erfinv(E.sub(E.mul(floating(p), 2.0), 1.0)), _math.sqrt(2.0))
+    return E.mul(special.erfcinv(E.mul(floating(p), 2.0)), -_math.sqrt(2.0))
 
 
 def angle(input: Any, name: str | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import importlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -27,10 +28,10 @@ from tracejit.ops.define import numpy_name
 from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, Tensor, convert
 
 NUMPY_UFUNCS |= {
-    "matmul": linalg.matmul, "matvec": linalg.matvec, "conjugate": M.conj, "square": M.square, "sqrt": M.sqrt,
+    "matmul": linalg.matmul, "matvec": linalg.matvec, "vecdot": linalg.vecdot, "conjugate": M.conj,
+    "square": M.square, "sqrt": M.sqrt,
     "degrees": lambda x: x * (180.0 / np.pi), "rad2deg": lambda x: x * (180.0 / np.pi),
     "radians": lambda x: x * (np.pi / 180.0), "deg2rad": lambda x: x * (np.pi / 180.0),
-    "hypot": lambda x, y: M.sqrt(M.square(x) + M.square(y)), "cbrt": lambda x: M.sign(x) * M.abs(x) ** (1.0 / 3.0),
 }  # fmt: skip
 
 
@@ -280,20 +281,6 @@ def inner(a: Any, b: Any) -> Tensor:
     return E.mul(x, y) if not x.ndim or not y.ndim else linalg.tensordot(x, y, ([x.ndim - 1], [y.ndim - 1]))
 
 
-@numpy_name("diag")
-def diag(v: Any, k: int = 0) -> Tensor:
-    if k:
-        raise TypeError("left to NumPy")
-    x = operand(v)
-    return linalg.diag(x) if x.ndim == 1 else linalg.diag_part(x)
-
-
-@numpy_name("trace")
-def trace(a: Any) -> Tensor:
-    x = operand(a)
-    return linalg.trace(x if x.ndim == 2 else A.moveaxis(x, (0, 1), (-2, -1)))
-
-
 @numpy_name("norm")
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     t = operand(x)
@@ -335,3 +322,21 @@ NUMPY_FUNCTIONS |= {
     "full_like": lambda a, fill_value, dtype=None: creation.full_like(a, fill_value, dtype),
     "copy": _as_is(creation.identity),
 }  # fmt: skip
+
+# Functions of matrices, whose file is read when one of them is first called
+_OF_MATRICES = """
+    cholesky cond cross det diag diagonal eig eigh eigvals eigvalsh inv kron linalg.diagonal linalg.matmul linalg.outer
+    linalg.trace linalg.vecdot matrix_norm matrix_power matrix_rank multi_dot pinv qr slogdet solve svd svdvals trace
+    tril triu vector_norm
+"""
+
+
+def _later(name: str) -> Callable[..., Any]:
+    def f(*args: Any, **kwargs: Any) -> Any:
+        importlib.import_module("tracejit.ops.numpy_linalg")
+        return NUMPY_FUNCTIONS[name](*args, **kwargs)
+
+    return f
+
+
+NUMPY_FUNCTIONS |= {name: _later(name) for name in _OF_MATRICES.split()}

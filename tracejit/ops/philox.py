@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from tracejit.ir.op import Op
 from tracejit.ir.types import DType, TensorType, broadcast_shapes, uint32, uint64
 
 # J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011)
-_M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by in each round
+M0, M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
+W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by in each round
 ROUNDS = 10
 _LOW = 0xFFFFFFFF
 
@@ -23,23 +24,45 @@ def philox(counter: np.ndarray, stream: np.ndarray, key: np.ndarray) -> list[np.
     c0, c1, c2, c3 = counter & low, counter >> shift, stream & low, stream >> shift
     k0, k1 = key & low, key >> shift
     for _ in range(ROUNDS):
-        p0, p1 = c0 * np.uint64(_M0), c2 * np.uint64(_M1)
+        p0, p1 = c0 * np.uint64(M0), c2 * np.uint64(M1)
         c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1 & low, (p0 >> shift) ^ c3 ^ k1, p0 & low
-        k0, k1 = (k0 + np.uint64(_W0)) & low, (k1 + np.uint64(_W1)) & low
+        k0, k1 = (k0 + np.uint64(W0)) & low, (k1 + np.uint64(W1)) & low
     return [c0, c1, c2, c3]
 
 
-_BLOCK = 8192  # counters at a time: their words stay in the cache
+BLOCK = 8192  # counters at a time: their words stay in the cache
+
+
+# Native functions that do what `_words` does for contiguous lines of numbers, by `per`; and who loads them after so
+# many calls.
+Words = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+NATIVE: dict[int, Words] = {}
+WHEN_FREQUENT: list[Callable[[], None]] = []
+_FREQUENT = 64
+_calls = 0
+
+
+def _count() -> None:
+    global _calls
+    _calls += 1
+    if _calls == _FREQUENT:
+        for begin in WHEN_FREQUENT:
+            begin()
 
 
 def _words(i: np.ndarray, key: np.ndarray, stream: np.ndarray, per: int) -> np.ndarray:
     """The words of elements `i`, `per` of them in one counter's 128 bits."""
     flat = i.reshape(-1)
+    native = NATIVE.get(per)
+    if native is None:
+        _count()
+    elif flat.dtype is uint64.np and key.dtype is stream.dtype is uint64.np:
+        return native(np.ascontiguousarray(flat), key, stream).reshape(i.shape)
     shift = np.uint64(per.bit_length() - 1)
     counters, place = _distinct(flat >> shift)
     out = np.empty((counters.size, per), np.uint64)
-    for at in range(0, counters.size, _BLOCK):
-        out[at : at + _BLOCK] = _together(philox(counters[at : at + _BLOCK], stream, key), per)
+    for at in range(0, counters.size, BLOCK):
+        out[at : at + BLOCK] = _together(philox(counters[at : at + BLOCK], stream, key), per)
     lane = flat & np.uint64(per - 1)
     return np.take(out, place * per + lane.view(np.int64)).reshape(i.shape)
 
@@ -59,6 +82,12 @@ def _together(words: list[np.ndarray], per: int) -> np.ndarray:
 
 def _kernel(per: int, dtype: DType) -> Any:
     def run(i: np.ndarray, key: np.ndarray, stream: np.ndarray) -> np.ndarray:
+        native = NATIVE.get(per)
+        if native is not None and i.ndim == 1 and i.flags.c_contiguous and i.dtype is uint64.np and not key.ndim:
+            if not stream.ndim and key.dtype is stream.dtype is uint64.np:
+                return native(i, key, stream).astype(dtype.np, copy=False)
+        if not key.ndim and not stream.ndim:
+            return _words(i, key, stream, per).astype(dtype.np, copy=False)
         shape = np.broadcast_shapes(i.shape, key.shape, stream.shape)
         if key.size == 1 and stream.size == 1:
             r = _words(i, key.reshape(()), stream.reshape(()), per)
@@ -82,10 +111,10 @@ def _scalar(per: int) -> Any:
         # 32-bit words in 64-bit lanes: a vector unit multiplies these without moving them about
         (c0, c1), (c2, c3), (k0, k1) = halves(m.shift_right(i, c(per.bit_length() - 1))), halves(stream), halves(key)
         for _ in range(ROUNDS):
-            (l0, h0), (l1, h1) = halves(m.mul(c0, c(_M0))), halves(m.mul(c2, c(_M1)))
+            (l0, h0), (l1, h1) = halves(m.mul(c0, c(M0))), halves(m.mul(c2, c(M1)))
             c0, c1 = m.bit_xor(m.bit_xor(h1, c1), k0), l1
             c2, c3 = m.bit_xor(m.bit_xor(h0, c3), k1), l0
-            k0, k1 = m.bit_and(m.add(k0, c(_W0)), c(_LOW)), m.bit_and(m.add(k1, c(_W1)), c(_LOW))
+            k0, k1 = m.bit_and(m.add(k0, c(W0)), c(_LOW)), m.bit_and(m.add(k1, c(W1)), c(_LOW))
         odd = m.ne(m.bit_and(i, c(1)), c(0))
         if per == 2:
             return m.bit_or(m.select(odd, c2, c0), m.shift_left(m.select(odd, c3, c1), c(32)))

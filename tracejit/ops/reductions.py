@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,23 +14,35 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import as_dtype, float32, int32, int64
+from tracejit.ops import direct
 from tracejit.ops import elementwise as E
 from tracejit.ops import reduce as R
 from tracejit.ops.args import Size, as_axes, as_axis, floating, operand
-from tracejit.ops.shape import reshape
+from tracejit.ops.quick import at_once, planned
+from tracejit.ops.shape import place, reshape, slice_
 from tracejit.tensor import Operand, Tensor, convert, run_silently, wrap
 
 _EVERY = [tuple(range(rank)) for rank in range(65)]
 
 
+def _sorted(axes: Any, rank: int) -> tuple[int, ...]:
+    """A list of axes counted from the front, in order; at least one. Raises for anything unusual."""
+    if (type(axes) is not list and type(axes) is not tuple) or not {int}.issuperset(map(type, axes)):
+        raise ValueError("axes")
+    over = sorted([a % rank for a in axes])
+    if not over or len(set(over)) != len(over) or not all(-rank <= a < rank for a in axes):
+        raise ValueError("axes")
+    return tuple(over)
+
+
 def _over(op: Op, x: Operand, axis: Any, keepdims: bool) -> Tensor:
     """A reduction row over axes in any form."""
-    if type(x) is Tensor and not activity.busy and (axis is None or type(axis) is int):
+    if type(x) is Tensor and not activity.busy:
         a = x._a
         n = a.ndim if type(a) is np.ndarray else 0
-        if n and (axis is None or -n <= axis < n) and (not op.kinds or a.dtype.kind in op.kinds):
+        if n and (type(axis) is not int or -n <= axis < n) and (not op.kinds or a.dtype.kind in op.kinds):
             try:
-                over = _EVERY[n] if axis is None else (axis % n,)
+                over = _EVERY[n] if axis is None else (axis % n,) if type(axis) is int else _sorted(axis, n)
                 y = wrap(run_silently(op.numpy, a, axis=over))
                 return wrap(y._a.reshape(R.kept(a.shape, over))) if keepdims else y
             except Exception:  # explained below
@@ -66,6 +79,8 @@ def reduce_mean(input_tensor: Any, axis: Any = None, keepdims: bool = False, nam
     """The mean over axes. Of integers it is a floating number, as in NumPy: float64, or float32 for up to 16 bits
     (TensorFlow rounds it down to an integer).
     """
+    if not activity.busy and (quick := planned(reduce_mean, input_tensor, axis, keepdims)) is not None:
+        return quick
     x = floating(input_tensor)
     wide = _accurate(x)
     y = _divided(_over(R.reduce_sum, wide, axis, keepdims), count(x, axis))
@@ -116,6 +131,9 @@ def reduce_any(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
 
 def count_nonzero(input: Any, axis: Any = None, keepdims: bool = False, dtype: Any = int64, name: Any = None) -> Tensor:
     """How many elements over axes are not 0."""
+    if not activity.busy and axis is None and not keepdims and dtype is int64:
+        if (quick := at_once(direct.count_nonzero, input)) is not None:
+            return quick
     return _over(R.reduce_sum, E.cast(_boolean(input), dtype=as_dtype(dtype)), axis, keepdims)
 
 
@@ -130,6 +148,8 @@ def peak(x: Operand, axis: Any) -> Tensor:
 
 def reduce_logsumexp(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
     """log Σ eˣ over axes without overflow; −inf of no elements. Its gradient is the softmax."""
+    if not activity.busy and (quick := planned(reduce_logsumexp, input_tensor, axis, keepdims)) is not None:
+        return quick
     x = floating(input_tensor)
     axes = as_axes(axis, x.ndim)
     m = peak(x, axes)
@@ -139,6 +159,8 @@ def reduce_logsumexp(input_tensor: Any, axis: Any = None, keepdims: bool = False
 
 def reduce_variance(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
     """The mean squared distance from the mean over axes (divided by n, not n − 1)."""
+    if not activity.busy and (quick := planned(reduce_variance, input_tensor, axis, keepdims)) is not None:
+        return quick
     x = floating(input_tensor)
     wide = _accurate(x)
     away = E.sub(wide, reduce_mean(wide, axis, True))
@@ -149,16 +171,24 @@ def reduce_variance(input_tensor: Any, axis: Any = None, keepdims: bool = False,
 
 def reduce_std(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
     """The square root of the variance over axes."""
+    if not activity.busy and (quick := planned(reduce_std, input_tensor, axis, keepdims)) is not None:
+        return quick
     return E.sqrt(reduce_variance(input_tensor, axis, keepdims))
 
 
 def reduce_euclidean_norm(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
     """√Σx² over axes."""
+    if not activity.busy and (quick := planned(reduce_euclidean_norm, input_tensor, axis, keepdims)) is not None:
+        return quick
     return E.sqrt(reduce_sum(E.square(floating(input_tensor)), axis, keepdims))
 
 
 def _position(op: Op) -> Callable[..., Tensor]:
+    form = direct.position(op.name)
+
     def f(input: Any, axis: Any = None, output_type: Any = int64, name: str | None = None) -> Tensor:
+        if not activity.busy and (quick := at_once(form, input, axis, output_type)) is not None:
+            return quick
         x = operand(input)
         y = op(x, axis=as_axis(0 if axis is None else axis, x.ndim))
         d = as_dtype(output_type)
@@ -174,8 +204,14 @@ def _position(op: Op) -> Callable[..., Tensor]:
 argmax, argmin = _position(R.argmax), _position(R.argmin)
 
 
-def _cumulative(op: Op) -> Callable[..., Tensor]:
+def _cumulative(op: Op, ufunc: np.ufunc) -> Callable[..., Tensor]:
+    form = direct.running(ufunc)
+
     def f(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
+        if not activity.busy:
+            quick = planned(f, x, axis, exclusive, reverse) if exclusive or reverse else at_once(form, x, axis)
+            if quick is not None:
+                return quick  # type: ignore[no-any-return]
         x = operand(x)
         if x.dtype.kind == "b":
             x = E.cast(x, dtype=int32)
@@ -186,13 +222,71 @@ def _cumulative(op: Op) -> Callable[..., Tensor]:
     return f
 
 
-cumsum, cumprod = _cumulative(R.cumsum), _cumulative(R.cumprod)
+cumsum, cumprod = _cumulative(R.cumsum, np.add), _cumulative(R.cumprod, np.multiply)
+
+
+def cumulative_logsumexp(
+    x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None
+) -> Tensor:
+    """log Σ eˣ of the elements up to each along an axis, without overflow; with the options of cumsum.
+
+    Of no elements, where it is `exclusive`, it is −∞.
+    """
+    y = floating(x)
+    at = as_axis(axis, y.ndim)
+    n = y.shape[at]
+    if exclusive:
+        y = _shifted(y, at, 1, reverse, -math.inf)
+    reach = 1
+    while n > reach:  # each element holds the sum of so many
+        y = _log_sum(y, _shifted(y, at, reach, reverse, -math.inf))
+        reach *= 2
+    return y if type(y) is Tensor else E.identity(y)
+
+
+def _shifted(x: Operand, axis: int, by: int, back: bool, fill: Any) -> Tensor:
+    """Elements moved along an axis, `fill` in the places that they leave."""
+    n = x.shape[axis]
+    start, rest = [0] * x.ndim, list(x.shape)
+    rest[axis] = n - by if n > by else 0
+    start[axis] = by if back and n > by else 0
+    kept = slice_(x, start=tuple(start), size=tuple(rest), step=(1,) * x.ndim)
+    start[axis] = 0 if back else by if n > by else 0
+    return place(kept, shape=tuple(x.shape), start=tuple(start), step=(1,) * x.ndim, fill=fill)
+
+
+def _log_sum(x: Operand, y: Operand) -> Tensor:
+    """log(eˣ + eʸ); equal infinities are what they are."""
+    same = E.equal(x, y)
+    high, low = E.maximum(x, y), E.minimum(x, y)
+    return E.add(high, E.softplus(E.where(same, 0.0, E.sub(low, high))))
+
+
+def is_non_decreasing(x: Any, name: str | None = None) -> Tensor:
+    """Whether no element of the flattened tensor is below the one before it; true of fewer than two."""
+    return _steps(x, E.less_equal)
+
+
+def is_strictly_increasing(x: Any, name: str | None = None) -> Tensor:
+    """Whether each element of the flattened tensor is above the one before it; true of fewer than two."""
+    return _steps(x, E.less)
+
+
+def _steps(x: Any, relation: Op) -> Tensor:
+    x = operand(x)
+    n = product(tuple(x.shape))
+    rest = n - 1 if n > 1 else 0
+    flat = reshape(x, shape=(n,))
+    parts = [slice_(flat, start=(k,), size=(rest,), step=(1,)) for k in ((0, 1) if n > 1 else (0, 0))]
+    return R.reduce_all(relation(*parts), axis=(0,))  # type: ignore[no-any-return]
 
 
 def moments(
     x: Any, axes: Any = None, shift: Any = None, keepdims: bool = False, name: str | None = None
 ) -> tuple[Tensor, Tensor]:
     """The mean and the variance over axes."""
+    if not activity.busy and (quick := planned(moments, x, axes, shift, keepdims)) is not None:
+        return quick
     x = floating(x)
     mean = reduce_mean(x, axes, True)
     variance = reduce_mean(E.square(E.sub(x, mean)), axes, keepdims)

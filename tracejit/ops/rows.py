@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.context import context
+from tracejit.context import context, reading
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import known_equal, product
@@ -50,15 +50,19 @@ def _each(op: Op) -> Callable[..., Tensor]:
     return combine
 
 
+def _in_place(ufunc: np.ufunc) -> Callable[..., Any]:
+    return lambda a, i, u: I.combine_at(ufunc, a, i, u)
+
+
 # method → how it combines arrays in place, and values in a trace
 _HOW: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
     "update": (lambda a, i, u: a.__setitem__(i, u), I.put),
-    "add": (np.add.at, I.add_at),
-    "sub": (np.subtract.at, lambda x, i, u, axis: I.add_at(x, i, E.neg(u), axis=axis)),
-    "mul": (np.multiply.at, _each(E.mul)),
-    "div": (np.true_divide.at, _each(E.div)),
-    "min": (np.minimum.at, _each(E.minimum)),
-    "max": (np.maximum.at, _each(E.maximum)),
+    "add": (_in_place(np.add), I.add_at),
+    "sub": (_in_place(np.subtract), lambda x, i, u, axis: I.add_at(x, i, E.neg(u), axis=axis)),
+    "mul": (_in_place(np.multiply), I.mul_at),
+    "div": (_in_place(np.true_divide), _each(E.div)),
+    "min": (_in_place(np.minimum), I.min_at),
+    "max": (_in_place(np.maximum), I.max_at),
 }  # fmt: skip
 
 
@@ -70,7 +74,8 @@ def _apply(v: Variable, how: str, i: Operand, u: Operand) -> Variable:
     if context.trace is None:
         rows, values = i._value("an index"), u._value("updates")
         return _changed(v, lambda a: eager(a, rows, values))
-    return v.assign(traced(v, i, u, axis=0))
+    with reading(None):
+        return v.assign(traced(v, i, u, axis=0))
 
 
 def _flat(i: Operand, u: Operand) -> tuple[Operand, Operand]:
@@ -117,7 +122,7 @@ def _elements_method(how: str) -> Callable[..., Variable]:
         if context.trace is None:
             eager, numbers, values = _HOW[how][0], i._value("an index"), u._value("updates")
             return _changed(self, lambda a: eager(a.reshape((lead, *rest)), numbers, values))
-        flat = S.reshape(self, shape=(lead, *rest))
+        flat = S.reshape(E.cast(self, dtype=self.dtype), shape=(lead, *rest))
         return self.assign(S.reshape(_HOW[how][1](flat, i, u, axis=0), shape=tuple(self.shape)))
 
     return method

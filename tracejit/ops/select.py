@@ -7,21 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.op import Op
-from tracejit.ir.sizes import known_equal, product
+from tracejit.ir.sizes import known_equal, now_unit, product
 from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64, show_shape
+from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
-from tracejit.ops import found
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, operand, require, waits
+from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, open_size, operand, require, waits
 from tracejit.ops.array import cut, expand_dims, moveaxis
-from tracejit.ops.check import may_be_negative, require_below, require_index
+from tracejit.ops.check import require_index
 from tracejit.ops.creation import counter
 from tracejit.ops.define import same_shape
+from tracejit.ops.quick import at_once, planned
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, quietly, wrap
+
+_BOOL = np.dtype(bool)
 
 
 # --- picking ----------------------------------------------------------------------------------------------------------
@@ -30,6 +34,10 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
 
     With the condition alone: the positions where it is true, one row each (int64).
     """
+    if not activity.busy:
+        form = (direct.where, condition, x, y) if x is not None else (direct.positions, condition)
+        if (x is None) is (y is None) and (quick := at_once(*form)) is not None:
+            return quick
     if x is None and y is None:
         m = operand(condition)
         if waits(m):
@@ -43,6 +51,13 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
 
 def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_mask") -> Tensor:
     """The elements, or slices from `axis` on, where the mask is true."""
+    if not activity.busy:
+        if axis is None and type(tensor) is Tensor and type(mask) is Tensor:
+            m: Any = mask._a
+            if m.dtype is _BOOL and m.ndim and m.shape == tensor._a.shape[: m.ndim]:
+                return tensor[mask]
+        if (quick := at_once(direct.boolean_mask, tensor, mask, axis)) is not None:
+            return quick
     x, m = operand(tensor), operand(mask)
     if m.dtype.kind != "b" or not m.ndim:
         raise locate(DTypeError(f"a mask is boolean and has an axis, not {m.type}"))
@@ -66,6 +81,8 @@ def gather(
 
     The first `batch_dims` axes of both are walked through together.
     """
+    if not activity.busy and (quick := at_once(direct.gather, params, indices, axis, batch_dims)) is not None:
+        return quick
     x, i = operand(params), operand(indices)
     if i.dtype.kind not in "iu":
         raise locate(DTypeError(f"indices must be integers, not {i.dtype.name}"))
@@ -117,6 +134,9 @@ def coordinates(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
 
 def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None = None) -> Tensor:
     """The elements or slices at the coordinates in the last axis of `indices`."""
+    if not activity.busy and type(batch_dims) is int and batch_dims == 0:
+        if (quick := at_once(direct.gather_nd, params, indices)) is not None:
+            return quick
     x, i = operand(params), operand(indices)
     b = as_axis(batch_dims, min(x.ndim, i.ndim) + 1, "batch_dims")
     if b:
@@ -129,6 +149,8 @@ def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None =
 
 def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor:
     """Zeros of a shape with `updates` added at the coordinates in the last axis of `indices`."""
+    if not activity.busy and (quick := at_once(direct.scatter_nd, indices, updates, shape)) is not None:
+        return quick
     full = as_sizes(shape)
     at, k = coordinates(indices, full)
     u = operand(updates)
@@ -137,23 +159,6 @@ def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) 
         raise locate(ShapeError(f"updates of shape {show_shape(u.shape)}, the indices need {show_shape(want)}"))
     y = I.scatter_sum(u, at, size=product(full[:k]), axis=0)
     return S.reshape(y, shape=full)
-
-
-def unsorted_segment_sum(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
-    """The sums of the elements or slices that have the same segment number, one for each of 0 … num_segments − 1.
-
-    Those with a negative number are left out.
-    """
-    x, i = operand(data), operand(segment_ids)
-    if i.dtype.kind not in "iu" or not all(map(known_equal, i.shape, x.shape[: i.ndim])) or i.ndim > x.ndim:
-        raise locate(ShapeError(f"segment_ids {i.type} do not go with data {x.type}"))
-    size = as_size(num_segments)
-    require_below(i, size)
-    if not may_be_negative(i):
-        return I.scatter_sum(x, i, size=size, axis=0)
-    i = E.cast(i, dtype=int64)
-    y = I.scatter_sum(x, E.where(E.less(i, 0), size, i), size=size + 1, axis=0)
-    return cut(y, 0, 0, size)
 
 
 def _fitting(updates: Any, dtype: DType) -> Operand:
@@ -168,19 +173,47 @@ def _fitting(updates: Any, dtype: DType) -> Operand:
     return convert_unharmed(updates, dtype)
 
 
-def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
-    """The tensor with `updates` added at the coordinates in the last axis of `indices`."""
+def _scattered(op: Op, tensor: Any, indices: Any, updates: Any) -> Tensor:
+    """The tensor with updates put, or combined with what is there, at coordinates."""
     x = operand(tensor)
-    return E.add(x, scatter_nd(indices, _fitting(updates, x.dtype), tuple(x.shape)))
+    at, k = coordinates(indices, tuple(x.shape))
+    u = _fitting(updates, x.dtype)
+    want = (*at.shape, *x.shape[k:])
+    if u.ndim != len(want) or not all(map(known_equal, u.shape, want)):
+        if u.ndim > len(want) or not all(now_unit(d) or known_equal(d, w) for d, w in zip(u.shape[::-1], want[::-1])):
+            raise locate(ShapeError(f"updates of shape {show_shape(u.shape)}, the indices need {show_shape(want)}"))
+        u = S.broadcast_to(u, shape=want)
+    flat = S.reshape(x, shape=(product(tuple(x.shape[:k])), *x.shape[k:]))
+    return S.reshape(op(flat, at, u, axis=0), shape=tuple(x.shape))
+
+
+def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """The tensor with `updates` added at the coordinates in the last axis of `indices`; equal ones each count."""
+    if not activity.busy and (quick := at_once(direct.scattered_sum, tensor, indices, updates)) is not None:
+        return quick
+    return _scattered(I.add_at, tensor, indices, updates)
+
+
+def tensor_scatter_nd_sub(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """The tensor with `updates` subtracted at the coordinates in the last axis of `indices`."""
+    return _scattered(I.add_at, tensor, indices, E.neg(_fitting(updates, operand(tensor).dtype)))
+
+
+def tensor_scatter_nd_max(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """The tensor with the larger of it and `updates` at the coordinates in the last axis of `indices`."""
+    return _scattered(I.max_at, tensor, indices, updates)
+
+
+def tensor_scatter_nd_min(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """The tensor with the smaller of it and `updates` at the coordinates in the last axis of `indices`."""
+    return _scattered(I.min_at, tensor, indices, updates)
 
 
 def tensor_scatter_nd_update(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
-    """The tensor with `updates` at the coordinates in the last axis of `indices`, which must differ."""
-    x = operand(tensor)
-    u = _fitting(updates, x.dtype)
-    one = S.broadcast_to(convert(1, int32), shape=tuple(u.shape))
-    hit = E.greater(scatter_nd(indices, one, tuple(x.shape)), 0)
-    return E.where(hit, scatter_nd(indices, u, tuple(x.shape)), x)
+    """The tensor with `updates` at the coordinates in the last axis of `indices`; of equal ones the last counts."""
+    if not activity.busy and (quick := at_once(direct.scattered, tensor, indices, updates)) is not None:
+        return quick
+    return _scattered(I.put, tensor, indices, updates)
 
 
 def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tensor:
@@ -223,18 +256,24 @@ in_order: Op = Op(
 
 def argsort(values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: bool = True, name: Any = None) -> Tensor:
     """The positions that sort along an axis (int32); equal elements keep their order."""
+    if not activity.busy and (quick := at_once(direct.argsort, values, axis, direction)) is not None:
+        return quick
     x = operand(values)
     return E.cast(R.argsort(x, axis=as_axis(axis, x.ndim), descending=_descending(direction)), dtype=int32)
 
 
 def sort(values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | None = None) -> Tensor:
     """The elements in order along an axis."""
+    if not activity.busy and (quick := at_once(direct.sort, values, axis, direction)) is not None:
+        return quick
     x = operand(values)
     return in_order(x, axis=as_axis(axis, x.ndim), descending=_descending(direction))
 
 
 def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> tuple:
     """The k largest elements along the last axis, the largest first, and their positions."""
+    if not activity.busy and (quick := at_once(direct.top_k, input, k, index_type)) is not None:
+        return quick
     x = operand(input)
     n = as_size(k, "k")
     if not x.ndim or n > x.shape[-1]:
@@ -244,10 +283,20 @@ def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, 
 
 
 def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: str | None = None) -> Tensor:
-    """A mask of `maxlen` columns whose first `lengths[i]` are true."""
+    """A mask of `maxlen` columns (by default the largest length) whose first `lengths[i]` are true."""
+    if maxlen is not None and not activity.busy:
+        if (quick := planned(sequence_mask, lengths, maxlen, dtype)) is not None:
+            return quick
     x = operand(lengths)
     if x.dtype.kind not in "iuf":
         raise locate(DTypeError(f"lengths are real numbers, not {x.dtype.name}"))
-    n = int(eager_only(x, "sequence_mask without maxlen").max(initial=0)) if maxlen is None else as_size(maxlen)
+    if maxlen is None and waits(x):
+        line = S.reshape(E.cast(x, dtype=int64), shape=(product(tuple(x.shape)),))
+        zero = S.reshape(convert(0, int64), shape=(1,))
+        n: Size = open_size(R.reduce_max(S.concat(zero, line, axis=0), axis=(0,)))
+    elif maxlen is None:
+        n = int(eager_only(x, "sequence_mask without maxlen").max(initial=0))
+    else:
+        n = open_size(maxlen, "maxlen")
     steps = counter(n, x.ndim + 1, x.ndim, x.dtype)
     return E.cast(E.less(steps, expand_dims(x, -1)), dtype=as_dtype(dtype))

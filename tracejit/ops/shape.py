@@ -118,7 +118,7 @@ def _slice_infer(x: TensorType, *, start: tuple, size: tuple, step: tuple) -> Te
     return TensorType(x.dtype, size, x.weak)
 
 
-def _index(start: tuple, size: tuple, step: tuple) -> tuple[slice, ...]:
+def sliced(start: tuple, size: tuple, step: tuple) -> tuple[slice, ...]:
     out = []
     for b, n, s in zip(start, size, step, strict=True):
         end = b + n * s
@@ -128,7 +128,7 @@ def _index(start: tuple, size: tuple, step: tuple) -> tuple[slice, ...]:
 
 slice_: Op = Op(
     "slice", "shape", _slice_infer,
-    lambda x, *, start, size, step: x[_index(start, size, step)],
+    lambda x, *, start, size, step: x[sliced(start, size, step)],
     vjp=lambda g, y, x, *, start, size, step: (place(g, shape=tuple(x.shape), start=start, step=step, fill=0),),
     jvp=_linear_jvp(lambda: slice_), dtypes="biufc", linear=True,
     doc="`size` elements along each axis from `start` in steps of `step`.",
@@ -142,7 +142,7 @@ def _place_infer(x: TensorType, *, shape: tuple, start: tuple, step: tuple, fill
 
 def _place(x: np.ndarray, *, shape: tuple, start: tuple, step: tuple, fill: Any = 0) -> np.ndarray:
     out = np.full(shape, fill, x.dtype)
-    out[_index(start, x.shape, step)] = x
+    out[sliced(start, x.shape, step)] = x
     return out
 
 
@@ -168,7 +168,7 @@ def _update_infer(x: TensorType, v: TensorType, *, start: tuple, step: tuple) ->
 
 def _update(x: np.ndarray, v: np.ndarray, *, start: tuple, step: tuple) -> np.ndarray:
     out = x.copy()
-    out[_index(start, v.shape, step)] = v
+    out[sliced(start, v.shape, step)] = v
     return out
 
 

@@ -20,11 +20,30 @@ def apart(graph: Graph, numerics: Level, around: frozenset[str] = frozenset()) -
     if not any(symbols_of(n) for n in graph.nodes):
         return graph
     known = around | given(graph)
+    graph = _results_apart(graph, known)
     needs = _needs(graph)
     late = _late(graph, known, needs)
     if late:
         graph = _wrapped(graph, late, _after(graph, late, needs), numerics)
     return _regions(graph, numerics, known)
+
+
+def _results_apart(graph: Graph, known: frozenset[str]) -> Graph:
+    """The graph with a copy for each further place of a result whose size is found: only a part can make it."""
+    again = {i for i, r in enumerate(graph.results) if r in graph.results[:i] and symbols_in(tuple(r.shape)) - known}
+    if not again:
+        return graph
+    b = Builder()
+    env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
+    for n in graph.nodes:
+        _emit(b, n, env)
+    results = []
+    for i, r in enumerate(graph.results):
+        if i in again:
+            node = Node(OPS["copy"], (env[r],), (), [r.type], b.scope, None)
+            b.nodes.append(node)
+        results.append(node.outs[0] if i in again else env[r])
+    return b.finish(graph.name, results)
 
 
 def _needs(graph: Graph) -> dict[Node, list[Node]]:
@@ -89,7 +108,8 @@ def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -
     inside = [n for n in graph.nodes if n in late]
     own = {v for n in inside for v in n.outs}
     reads = list(dict.fromkeys(v for n in inside for v in n.inputs if v not in own))
-    told = {s for n in inside for s in told_by(n)} | {s for v in reads for s in symbols_in(tuple(v.shape))}
+    told = {s for n in inside for s in told_by(n)}
+    told |= {str(d) for v in reads for d in v.shape if isinstance(d, Dim) and str(d) in d.symbols}  # not n + 1
     needed = {s for n in inside for s in symbols_of(n)} - told  # the part knows what its operands and nodes tell only
     later = {v for n in after for v in n.outs}
     reads += [v for v in _tellers(graph, needed, own | later) if v not in reads]

@@ -75,7 +75,7 @@ def _movable(n: Node) -> bool:
 
 
 def _room(loop: Loop) -> int:
-    """How many bytes a value of all steps may take: who writes a loop over blocks does not want all blocks in memory."""
+    """The bytes that a value of all steps may take: who writes a loop over blocks does not want all of them at once."""
     moved = sum(nbytes(x) for x in (*loop.node.inputs, *loop.node.outs))
     return min(STACK, max(SMALL, SHARE * moved))
 

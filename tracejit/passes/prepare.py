@@ -8,6 +8,7 @@ from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import hint, is_unit
 from tracejit.ir.types import int32, int64
+from tracejit.ops.index import COMBINED
 from tracejit.passes.complexparts import split
 from tracejit.passes.cuts import cut
 from tracejit.passes.found import apart
@@ -17,6 +18,7 @@ from tracejit.passes.match import DEFAULT, Level, level
 from tracejit.passes.turn import turn
 
 TINY = 8
+_WRITERS = ("put", *COMBINED)
 Pass = tuple[str, Callable[[Graph], Graph]]
 
 
@@ -182,7 +184,7 @@ def _is_splat(v: Value) -> bool:
 
 def _any_step(n: Node, i: int) -> bool:
     """Whether an operand may be one element repeated."""
-    return (n.op.name == "scatter_sum" and i == 0) or (n.op.name in ("put", "add_at") and i == 2)
+    return (n.op.name == "scatter_sum" and i == 0) or (n.op.name in _WRITERS and i == 2)
 
 
 def _one_element(b: Builder, v: Value) -> Value:
@@ -197,7 +199,7 @@ def _one_element(b: Builder, v: Value) -> Value:
 def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
     """Axes first … last − 1 of an operand that native code walks through with one stride; None if it has no limits."""
     rank, axis = len(n.inputs[i].shape), dict(n.attrs).get("axis", 0)
-    if n.op.name == "scatter_sum" or (n.op.name in ("put", "add_at") and i > 0):
+    if n.op.name == "scatter_sum" or (n.op.name in _WRITERS and i > 0):
         which = len(n.inputs) - 1 if n.op.name == "scatter_sum" else 1
         if i == which:
             return [(0, rank)]
@@ -205,6 +207,8 @@ def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
         return [(0, axis), (axis, end), (end, rank)]
     if n.op.name in ("cumsum", "cumprod", "argsort", "sort", "top_k"):
         return [(0, axis), (axis, axis + 1), (axis + 1, rank)]
+    if n.op.name == "search":
+        return [(0, rank - 1), (rank - 1, rank)]
     return None
 
 

@@ -19,6 +19,16 @@ class _MethodDef(ctypes.Structure):
     ]
 
 
+class _GetSetDef(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("get", ctypes.c_void_p),
+        ("set", ctypes.c_void_p),
+        ("doc", ctypes.c_char_p),
+        ("closure", ctypes.c_void_p),
+    ]
+
+
 def keep(obj: object) -> None:
     """Let an object live as long as the process: native code leads to it up to the very end."""
     _kept.append(obj)
@@ -32,6 +42,23 @@ def builtin(name: str, address: int, payload: object = None) -> Callable[..., An
     make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     new = make(("PyCFunction_NewEx", ctypes.pythonapi))
     return new(ctypes.addressof(definition), payload, None)  # type: ignore[no-any-return]
+
+
+_DESCRIPTOR = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)
+
+
+def method(cls: type, name: str, address: int, flags: int, doc: str) -> Any:
+    """The native code at an address as a method of a class, called as `flags` of Python's method definitions say."""
+    definition = _MethodDef(name.encode(), address, flags, doc.encode())
+    keep(definition)
+    return _DESCRIPTOR(("PyDescr_NewMethod", ctypes.pythonapi))(cls, ctypes.addressof(definition))
+
+
+def getter(cls: type, name: str, address: int, doc: str) -> Any:
+    """The native code `ptr f(obj, closure)` at an address as an attribute of a class that can be read only."""
+    definition = _GetSetDef(name.encode(), address, None, doc.encode(), None)
+    keep(definition)
+    return _DESCRIPTOR(("PyDescr_NewGetSet", ctypes.pythonapi))(cls, ctypes.addressof(definition))
 
 
 def address(function: object) -> int:

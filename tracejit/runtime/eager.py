@@ -15,17 +15,20 @@ from typing import Any, Final
 import numpy as np
 
 from tracejit.context import activity
+from tracejit.fast import fast
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import ALL, DType
+from tracejit.ir.types import ALL
 from tracejit.lower.engine import Library
 from tracejit.ops import define
-from tracejit.quiet import memory_handler
+from tracejit.quiet import _silent, memory_handler
 from tracejit.runtime import layout, memory
-from tracejit.runtime.arithmetic import TYPES, Element, Number, Row
+from tracejit.runtime.arithmetic import Row
+from tracejit.runtime.attributes import EXPORTS, PROTOCOLS, Attributes, is_own, python_functions
 from tracejit.runtime.cfunctions import builtin, complete, keep, of_python
 from tracejit.runtime.modules import Recipe, await_turn, load
-from tracejit.runtime.slots import CALLS, DATA, FUNCTIONS, module_text
-from tracejit.tensor import WHEN_WARM, Operand, Tensor, Variable, run_silently
+from tracejit.runtime.slots import CALLS, DATA, FUNCTIONS, QUICK, module_text
+from tracejit.runtime.ufuncs import WRAPPED, dtype_names, fill_row, promotions, types_table, ufunc_of, ufuncs_table
+from tracejit.tensor import WHEN_WARM, Operand, Tensor, TensorShape, Variable, run_silently
 
 # Methods and ops, each with the number of the slot in Python's stable ABI and its place in PyNumberMethods.
 UNARY: Final = (("__neg__", "neg", 30, 48), ("__abs__", "abs", 6, 64), ("__invert__", "bit_not", 27, 80))
@@ -53,75 +56,6 @@ _RICHCOMPARE_PLACE: Final = 200
 _NUMBERS: Final = (*UNARY, *BINARY, PRODUCT, POWER)
 CLASSES: Final = (Tensor, Variable)
 
-# Ops whose kernels are functions around a ufunc: that of `pow` for floats only.
-_OTHERS: Final[dict[str, np.ufunc]] = {"pow": np.power, "matmul": np.matmul}
-_ROUNDED: Final = {"pow", "atan2"}  # the other ops on two operands are exact or rounded correctly
-# PyUFuncObject
-_NIN, _NOUT, _LOOPS, _LOOP_DATA, _LOOP_COUNT, _LOOP_TYPES = 16, 20, 32, 40, 48, 64
-
-
-# --- NumPy's loops ----------------------------------------------------------------------------------------------
-def _ufunc(op: Op) -> np.ufunc | None:
-    """The ufunc that computes an op, if one does."""
-    if op.name in _OTHERS:
-        return _OTHERS[op.name]
-    return op.numpy if isinstance(op.numpy, np.ufunc) else None
-
-
-def _number_of(char: str) -> int:
-    return int(np.dtype(char).num)
-
-
-def loops(ufunc: np.ufunc) -> dict[int, tuple[int, int, int]]:
-    """For type numbers that all operands may have: the loop, its data, and the type number of the result."""
-    at, n = id(ufunc), ufunc.ntypes
-    if (layout.half(at + _NIN), layout.half(at + _NOUT), layout.half(at + _LOOP_COUNT)) != (ufunc.nin, ufunc.nout, n):
-        return {}
-    if ufunc.nout != 1:
-        return {}
-    numbers = ctypes.string_at(layout.word(at + _LOOP_TYPES), n * ufunc.nargs)
-    expected = [_number_of(c) for t in ufunc.types for c in t.replace("->", "")]
-    if list(numbers) != expected:
-        return {}
-    functions, data = layout.word(at + _LOOPS), layout.word(at + _LOOP_DATA)
-    found: dict[int, tuple[int, int, int]] = {}
-    for k in range(n):
-        *inputs, result = numbers[k * ufunc.nargs : (k + 1) * ufunc.nargs]
-        if len(set(inputs)) == 1 and inputs[0] < TYPES and result < TYPES:
-            loop = layout.word(functions + 8 * k)
-            found.setdefault(inputs[0], (loop, layout.word(data + 8 * k) if data else 0, result))
-    return found
-
-
-def _elements() -> list[DType]:
-    """The element types whose loops are taken, of those that NumPy itself has."""
-    return [d for d in ALL if d.np.num < TYPES and d.np.isbuiltin == 1]
-
-
-def _types_table() -> Any:
-    table = (ctypes.c_int64 * (Element.WORDS * TYPES))()
-    for d in _elements():
-        at = Element.WORDS * d.np.num
-        table[at + Element.DESCR] = id(d.np)
-        table[at + Element.SIZE] = d.size
-        if d.kind in "iu":
-            table[at + Element.NUMBER] = Number.INTEGER
-            table[at + Element.LOW], table[at + Element.HIGH] = int(d.min), min(int(d.max), 2**63 - 1)
-        elif d.name in ("float32", "float64"):
-            table[at + Element.NUMBER] = Number.FLOAT if d.bits == 32 else Number.DOUBLE
-    return table
-
-
-def _fill(table: Any, number: int, op: Op, kinds: str) -> None:
-    """Write the loops of an op for types of these kinds into its row."""
-    ufunc = _ufunc(op)
-    found = {} if ufunc is None else loops(ufunc)
-    kind = {int(d.np.num): d.kind for d in _elements()}
-    for n, (loop, data, result) in found.items():
-        if n in kind and kind[n] in kinds and result in kind:
-            at = Row.WORDS * number + Row.LOOPS + 3 * n
-            table[at : at + 3] = [loop, data, result]
-
 
 # --- slots ------------------------------------------------------------------------------------------------------
 def _slot(cls: type, number: int) -> int:
@@ -132,7 +66,7 @@ def _slot(cls: type, number: int) -> int:
 
 def _with_methods() -> type:
     """A class that has all the operators as methods: its slots are Python's own functions."""
-    names = [name for name, *_ in (*_NUMBERS, *COMPARISONS)]
+    names = [name for name, *_ in (*_NUMBERS, *COMPARISONS)] + [*PROTOCOLS]
     return type("Plain", (), {name: lambda self, *other: NotImplemented for name in names} | {"__hash__": None})
 
 
@@ -140,8 +74,8 @@ def _reflected(method: str) -> str:
     return "__r" + method[2:]
 
 
-def _slot_places(cls: type) -> dict[str, int]:
-    """The addresses of a class's slots by method, of those that still lead to the methods which the ops installed.
+def _slot_places(cls: type, given: Attributes) -> dict[str, int]:
+    """The addresses of a class's slots by method, of those that still lead to our own methods.
 
     Raises `RuntimeError` when the class is not laid out as expected.
     """
@@ -151,6 +85,8 @@ def _slot_places(cls: type) -> dict[str, int]:
         raise RuntimeError(f"the operators of {cls.__name__} do not lie where they are expected")
     slots = {name: (number, numbers + place) for name, _, number, place in _NUMBERS}
     slots["compare"] = (_RICHCOMPARE_SLOT, id(cls) + _RICHCOMPARE_PLACE)
+    for name, (number, table, place) in PROTOCOLS.items():
+        slots[name] = (number, layout.word(id(cls) + table) + place)
     for name, (number, address) in slots.items():
         if not 0 != _slot(cls, number) == _slot(plain, number) == layout.word(address):
             raise RuntimeError(f"{cls.__name__} has another function for {name}")
@@ -159,6 +95,7 @@ def _slot_places(cls: type) -> dict[str, int]:
     taken |= {n for n, *_ in (*BINARY, PRODUCT, POWER) if n in mine and _reflected(n) in mine}
     if all(n in mine for n, _ in COMPARISONS):
         taken.add("compare")
+    taken |= {n for n in PROTOCOLS if is_own(cls, n, given.given)}
     return {name: address for name, (_, address) in slots.items() if name in taken}
 
 
@@ -171,21 +108,26 @@ class Native:
             raise RuntimeError("Tensor and Variable keep their arrays at different places")
         if any(layout.half(id(d.np) + layout.DESCR_NUMBER) != d.np.num for d in ALL):
             raise RuntimeError("NumPy's dtypes are not laid out as expected")
-        self.places = {cls: _slot_places(cls) for cls in CLASSES}
+        self._attributes = Attributes()
+        self.places = {cls: _slot_places(cls, self._attributes) for cls in CLASSES}
         plain = _with_methods()  # the slots of Tensor and Variable hold the same functions
         self.before = {name: _slot(plain, number) for name, _, number, _ in _NUMBERS}
         self.before["compare"] = _slot(plain, _RICHCOMPARE_SLOT)
+        self.before |= {name: _slot(plain, number) for name, (number, *_) in PROTOCOLS.items()}
         self._ops = [OPS[name] for _, name, *_ in (*_NUMBERS, *COMPARISONS)]
-        kinds = ["f" if op.name == "pow" else op.dtypes for op in self._ops] + [OPS["square"].dtypes, "f"]
-        self._ops += [OPS["square"], OPS["square"]]
-        more = [f.op for f, _ in define.FUNCTIONS if f.op not in self._ops and _ufunc(f.op) and f.op.arity in (1, 2)]
+        kinds = ["f" if op.name == "pow" else op.dtypes for op in self._ops] + [OPS["square"].dtypes, "f", "iuf"]
+        self._ops += [OPS["square"], OPS["square"], OPS["pow"]]
+        more = [f.op for f, _ in define.FUNCTIONS if f.op not in self._ops and ufunc_of(f.op) and f.op.arity in (1, 2)]
         self._ops += dict.fromkeys(more)
-        kinds += [op.dtypes for op in self._ops[len(kinds) :]]
+        kinds += ["f" if op.name in WRAPPED else op.dtypes for op in self._ops[len(kinds) :]]
         self._rows = (ctypes.c_int64 * (Row.WORDS * len(self._ops)))()
         for k, (op, wanted) in enumerate(zip(self._ops, kinds, strict=True)):
-            _fill(self._rows, k, op, wanted)
-            self._rows[Row.WORDS * k + Row.ROUNDED] = op.name in _ROUNDED
-        self._types = _types_table()
+            fill_row(self._rows, k, op, wanted)
+        self._types, self._promotions = types_table(), promotions()
+        self._dtypes, self._named = dtype_names()
+        self._slice_of = sys.intern("_slice_of")
+        place = {op: ctypes.addressof(self._rows) + 8 * Row.WORDS * k for k, op in reversed([*enumerate(self._ops)])}
+        self._ufuncs = ufuncs_table(place)
         self._names: list[object] = [sys.intern(n) for name, *_ in _NUMBERS for n in (name, _reflected(name))]
         self._recipe = _recipe(payload)
         self._library = load(self._recipe, self._addresses(), self._improve)
@@ -193,14 +135,25 @@ class Native:
 
     def _addresses(self) -> dict[str, int]:
         objects: dict[str, object] = {
-            "tj_ndarray": np.ndarray, "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_int": int,
+            "tj_ndarray": np.ndarray, "tj_generic": np.generic, "tj_bool": bool,
+            "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_int": int,
             "tj_true": True, "tj_false": False, "tj_none": None, "tj_zero": 0, "tj_not_implemented": NotImplemented,
+            "tj_shape": TensorShape, "tj_slice": slice, "tj_str": str, "tj_tuple": tuple,
+            "tj_list": list, "tj_dots": Ellipsis, "tj_silent": _silent, "tj_slice_of": self._slice_of,
         }  # fmt: skip
-        found = of_python(FUNCTIONS) | {n: id(o) for n, o in objects.items()}
+        found = of_python(n for n in FUNCTIONS if n not in layout.API) | {n: id(o) for n, o in objects.items()}
         found["tj_array"] = memory.address_array()
         found["tj_richcompare"] = self.before["compare"]
+        found |= {f"tj_before{name}": self.before[name] for name in PROTOCOLS}
+        found |= {name: id(f) for name, f in python_functions().items()}
+        found["tj_numpy_subscript"] = _slot(np.ndarray, PROTOCOLS["__getitem__"][0])
         found["tj_busy"] = id(activity) + layout.slot_offset(type(activity), "busy")
         found["tj_rows"], found["tj_types"] = ctypes.addressof(self._rows), ctypes.addressof(self._types)
+        found["tj_promotion"] = ctypes.addressof(self._promotions)
+        found["tj_ufuncs"] = ctypes.addressof(self._ufuncs)
+        found["tj_dtypes"] = ctypes.addressof(self._dtypes)
+        api = layout.numpy_api()
+        found |= {name: api[place] or 0 for name, place in layout.API.items() if name in FUNCTIONS}
         return complete(found, (*DATA, *FUNCTIONS))
 
     def _complete_rows(self) -> None:
@@ -222,8 +175,9 @@ class Native:
     def install(self) -> None:
         """Put the functions into the classes' slots, and behind the public functions."""
         keep(self)
+        self._attributes.install({name: self._library[name] for name in EXPORTS})
         for cls, places in self.places.items():
-            if _slot_places(cls) != places:
+            if _slot_places(cls, self._attributes) != places:
                 continue  # somebody gave the class another method meanwhile
             for name, address in places.items():
                 ctypes.c_uint64.from_address(address).value = self._library[name]
@@ -235,6 +189,8 @@ class Native:
         for f, accelerate in define.FUNCTIONS:
             if f.op in self._ops:
                 accelerate(self.function(f.op))
+        for name in QUICK:
+            setattr(fast, name, builtin(name, self._library[f"call_{name}"]))
 
     def _improve(self, code: bytes) -> None:
         """Go on with better code, in slots that still hold this module's functions."""
@@ -243,10 +199,10 @@ class Native:
             keep(library)  # calls may still be in the old one
         self._library = new
         self._complete_rows()
-        for places in self.places.values():
-            for name, address in places.items():
-                if layout.word(address) == old[name]:
-                    ctypes.c_uint64.from_address(address).value = new[name]
+        held = [(n, a) for places in self.places.values() for n, a in places.items() if layout.word(a) == old[n]]
+        self._attributes.install({name: new[name] for name in EXPORTS})  # which resets slots
+        for name, address in held:
+            ctypes.c_uint64.from_address(address).value = new[name]
         self._accelerate()
 
     def installed(self) -> set[str]:
@@ -256,7 +212,7 @@ class Native:
 
 def _recipe(payload: int) -> Recipe:
     names = tuple([n for n, *_ in UNARY]), tuple([n for n, *_ in BINARY]), PRODUCT[0], POWER[0]
-    exports = [n for n, *_ in _NUMBERS] + ["compare", *[f"call_{operation}" for operation in CALLS]]
+    exports = [n for n, *_ in _NUMBERS] + ["compare", *[f"call_{name}" for name in (*CALLS, *QUICK)], *EXPORTS]
     return Recipe(module_text, (payload, *names), tuple(exports), optimize=2)
 
 

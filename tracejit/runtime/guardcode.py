@@ -94,6 +94,9 @@ def define_holds(m: Module) -> None:
         f.loop(0, words, lambda i: equal("i64", i))
         f.loop(f.mul(words, i64(8)), n, lambda i: equal("i8", i))
 
+    def counted(rec: Val) -> None:
+        f.guard(f.cmp("eq", field(f, f.load("ptr", namespace), layout.SIZE, "i64"), word(f, rec, 1)), "no")
+
     def same_word(rec: Val, ty: str) -> None:
         now = f.load(ty, word(f, rec, 1, "ptr"))
         f.guard(f.cmp("eq", now, f.cast("trunc", word(f, rec, 2), ty)), "no")
@@ -114,6 +117,7 @@ def define_holds(m: Module) -> None:
             Check.LIST: lambda: listed(rec),
             Check.DICT: lambda: mapping(rec),
             Check.BYTES: lambda: content(rec),
+            Check.COUNT: lambda: counted(rec),
         }
         switch(f, word(f, rec, 0), arms, "no")
 

@@ -22,14 +22,15 @@ _KEYS: Final = frozenset((int, bool, str, bytes, type(None)))  # looking these u
 
 # --- native records ---------------------------------------------------------------------------------------------------
 class Check(IntEnum):
-    """The kinds of native records, of four words each. ENTRY and PRESENT look into the dict that stands before them.
+    """The kinds of native records, of four words each. ENTRY, PRESENT and COUNT look into the dict that stands before
+    them.
 
-    NAMESPACE dict; OWNER object, its class: the object's own dict; ENTRY key, value or 0; PRESENT key;
+    NAMESPACE dict; OWNER object, its class: the object's own dict; ENTRY key, value or 0; PRESENT key; COUNT n;
     POINTER address, value; NUMBER address, i64; VERSION address, i32; ITEM list, index, value;
     LIST list, n, at; DICT dict, n, at: values (keys and values) at this distance from the start; BYTES address, n, at.
     """
 
-    NAMESPACE, OWNER, ENTRY, PRESENT, POINTER, NUMBER, VERSION, ITEM, LIST, DICT, BYTES = range(11)
+    NAMESPACE, OWNER, ENTRY, PRESENT, POINTER, NUMBER, VERSION, ITEM, LIST, DICT, BYTES, COUNT = range(12)
 
 
 RECORD: Final = 4  # words
@@ -65,6 +66,9 @@ class Words:
     def present(self, where: Sequence[int], key: Any) -> None:
         self.keep.append(key)
         self.groups.setdefault(tuple(where), []).append((Check.PRESENT, id(key), 0, 0))
+
+    def count(self, where: Sequence[int], n: int) -> None:
+        self.groups.setdefault(tuple(where), []).append((Check.COUNT, n, 0, 0))
 
     def add(self, kind: Check, a: int, b: int = 0, c: int = 0) -> None:
         self.single[kind, a, b, c] = None
@@ -221,6 +225,21 @@ class Attribute(Guard):
             if own_dict(x) is None:
                 raise Unknown
             w.entry((Check.OWNER, id(x), id(type(x))), name, own)
+
+
+class Names(Guard):
+    """How many attributes of its own an object has: which of them it has is told by guards of these."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return len(own_dict(self.owner()) or ())
+
+    def words(self, w: Words) -> None:
+        x = self.owner()
+        if own_dict(x) is None:
+            raise Unknown
+        w.count((Check.OWNER, id(x), id(type(x))), self.now())
 
 
 class ClassAttribute(Guard):

@@ -19,12 +19,17 @@ TYPE: Final = 8
 SIZE: Final = 16  # of tuples, lists and dicts
 # PyTypeObject
 TYPE_NUMBERS: Final = 96  # the pointer to its PyNumberMethods
+TYPE_SEQUENCE: Final = 104  # and to its PySequenceMethods, the first of which is the length
+TYPE_MAPPING: Final = 112  # and to its PyMappingMethods, the second of which takes items
 TYPE_FLAGS: Final = 168
 HAVE_VECTORCALL: Final = 1 << 11
 TYPE_VERSION: Final = 384  # 32 bits; another number, or 0, after the class or one of its bases has changed
 # values inside objects
 FLOAT_VALUE: Final = 16
 CELL_CONTENTS: Final = 16
+SLICE_START: Final = 16
+SLICE_STOP: Final = 24
+SLICE_STEP: Final = 32
 TUPLE_ITEMS: Final = tuple.__basicsize__
 LIST_ITEMS: Final = 24  # the pointer to them
 BYTES_DATA: Final = bytes.__basicsize__ - 1  # the base size counts the terminating zero
@@ -47,6 +52,11 @@ API_ARRAY_TYPE: Final = 2
 API_NEW_FROM_DESCR: Final = 94
 API_SET_HANDLER: Final = 304
 API_GET_HANDLER: Final = 305
+API: Final = {
+    "PyArray_CopyInto": 50, "PyArray_Scalar": 60, "PyArray_FromScalar": 61, "PyArray_ToList": 86,
+    "PyArray_NewFromDescr": API_NEW_FROM_DESCR, "PyArray_Transpose": 123, "PyArray_Newshape": 135,
+    "PyArray_SetBaseObject": 282,
+}  # fmt: skip
 
 # From 3.12 on some objects are immortal, and their reference counts must not be written.
 IMMORTAL: Final = sys.version_info >= (3, 12)
@@ -120,7 +130,7 @@ def _objects_match() -> bool:
     items = [object(), object()]
     pair, number, text = tuple(items), 1.5, b"12345678"
     table = {"a": 1, "b": 2}
-    cell = types.CellType(items)
+    cell, part = types.CellType(items), slice(items[0], items[1], True)
     before = half(id(items))
     refs = [items] * 5
     counted = half(id(items)) - before == 5 and word(id(items)) >> 32 == 0
@@ -133,6 +143,7 @@ def _objects_match() -> bool:
         and [word(word(id(items) + LIST_ITEMS) + 8 * i) for i in (0, 1)] == [id(x) for x in items]
         and word(id(table) + SIZE) == 2
         and word(id(cell) + CELL_CONTENTS) == id(items)
+        and all(word(id(part) + at) == id(x) for at, x in zip((SLICE_START, SLICE_STOP, SLICE_STEP), [*items, True]))
         and ctypes.c_double.from_address(id(number) + FLOAT_VALUE).value == number
         and ctypes.string_at(id(text) + BYTES_DATA, 8) == text
         and slot_offset(_Probe, "b") == slot_offset(_Probe, "a") + 8

@@ -1,0 +1,328 @@
+"""Mixed precision: policies, Variables read in 16 bits, scaled losses, and sums of 16-bit numbers kept in float32."""
+
+import numpy as np
+import pytest
+
+import tracejit as tj
+from tracejit.errors import ArgumentError
+
+MP = tj.mixed_precision
+
+
+@pytest.fixture(autouse=True)
+def usual_policy():
+    yield
+    MP.set_global_policy(None)
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+def test_policies():
+    p = MP.Policy("mixed_float16")
+    assert (p.name, p.compute_dtype, p.variable_dtype) == ("mixed_float16", "float16", "float32")
+    assert MP.Policy("mixed_bfloat16").compute_dtype == "bfloat16"
+    assert (MP.Policy("float64").compute_dtype, MP.Policy("float64").variable_dtype) == ("float64", "float64")
+    assert p == MP.Policy("mixed_float16") != MP.Policy("float32")
+    assert len({p, MP.Policy("mixed_float16")}) == 1
+    for wrong in ("mixed_float8", "int32", None):
+        with pytest.raises(ArgumentError, match="policy"):
+            MP.Policy(wrong)
+
+
+def test_casts_of_nests():
+    p = MP.Policy("mixed_bfloat16")
+    given = {"x": tj.ones((2,)), "n": tj.ones((2,), tj.int32), "a": np.ones(3), "v": tj.Variable(1.0), "k": 3, "f": 0.5}
+    for f in (p.cast_to_compute, tj.function(p.cast_to_compute)):
+        found = f(given)
+        assert {k: found[k].dtype.name for k in "xnav"} == {
+            "x": "bfloat16", "n": "int32", "a": "bfloat16", "v": "bfloat16"
+        }  # fmt: skip
+    assert p.cast_to_compute(0.5) == 0.5
+
+
+def test_a_trace_that_asks_for_the_global_policy():
+    f = tj.function(lambda x: MP.global_policy().cast_to_compute(x))
+    x = tj.ones((2,))
+    assert f(x).dtype is tj.float32
+    MP.set_global_policy("mixed_float16")
+    assert f(x).dtype is tj.float16
+    MP.set_global_policy(MP.Policy("mixed_bfloat16"))
+    assert f(x).dtype is tj.bfloat16
+    assert MP.global_policy().name == "mixed_bfloat16"
+
+
+# --- autocast ---------------------------------------------------------------------------------------------------------
+READS = {
+    "product": lambda x, w: x @ w,
+    "function": lambda x, w: tj.matmul(w, x, transpose_a=True, transpose_b=True),
+    "operator": lambda x, w: w * 2.0,
+    "slice": lambda x, w: w[0],
+    "reduction": lambda x, w: tj.reduce_sum(w, 0),
+    "value": lambda x, w: tj.identity(w),
+    "einsum": lambda x, w: tj.einsum("ij,jk->ik", x, w),
+    "concat": lambda x, w: tj.concat([w, w], 0),
+    "rows": lambda x, w: tj.gather(w, [0, 1]),
+    "NumPy": lambda x, w: np.tanh(w),
+}
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", READS)
+def test_variables_are_read_in_the_compute_type(name, policy):
+    d = MP.Policy(policy).compute_dtype
+    w, x = tj.Variable(np.full((3, 2), 1.001, np.float32)), tj.ones((4, 3), d)
+
+    def inside(x):
+        with MP.autocast(policy):
+            return READS[name](x, w)
+
+    read = READS[name](x, tj.cast(w, d))
+    for f in (inside, tj.function(inside)):
+        y = f(x)
+        assert y.dtype.name == d
+        np.testing.assert_array_equal(np.asarray(y, np.float32), np.asarray(read, np.float32))
+    assert READS[name](x, w).dtype is tj.float32  # no longer
+
+
+def test_other_variables_and_scopes():
+    n, h, w = tj.Variable(1), tj.Variable(1.0, dtype=tj.float16), tj.Variable(1.0)
+    with MP.autocast("mixed_float16"):
+        assert [(v * 1).dtype.name for v in (n, h, w)] == ["int32", "float16", "float16"]
+        assert w.dtype is tj.float32
+        with MP.autocast("float32"):
+            assert (w * 1.0).dtype is tj.float32
+        assert (w * 1.0).dtype is tj.float16
+    MP.set_global_policy("mixed_bfloat16")
+    with MP.autocast() as policy:
+        assert (w * 1.0).dtype.name == policy.compute_dtype == "bfloat16"
+    assert (w * 1.0).dtype is tj.float32
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_gradients_and_assignments_are_in_the_variables_own_type(traced):
+    fine = np.float32(1.0001)  # no number of 16 bits
+    w, other = (tj.Variable(np.full((3, 2), fine)) for _ in range(2))
+    optimizer, ema = tj.optimizers.SGD(1e-4), tj.train.ExponentialMovingAverage(0.5)
+
+    def step(x):
+        with MP.autocast("mixed_float16"):
+            with tj.GradientTape() as tape:
+                loss = tj.reduce_sum(x @ w)
+            g = tape.gradient(loss, w)
+            w.assign_add(tj.ones((3, 2)) * 1e-4)
+            w[1].assign_add(tj.ones((2,)) * 1e-4)
+            w.assign_sub(tj.ones((3, 2)) * 1e-4)
+            other.assign(w)
+            other.scatter_add(tj.IndexedSlices(tj.ones((1, 2)) * 1e-4, [0]))
+            optimizer.apply_gradients([(g, w)])
+            ema.apply([w])
+        return g
+
+    g = (tj.function(step) if traced else step)(tj.ones((4, 3), tj.float16))
+    assert g.dtype is tj.float32
+    want = np.full((3, 2), fine) + np.array([[0.0], [1e-4], [0.0]], np.float32)
+    np.testing.assert_allclose(other.numpy(), want + np.array([[1e-4], [0.0], [0.0]], np.float32), rtol=2e-7)
+    np.testing.assert_allclose(w.numpy(), want - 4e-4, rtol=2e-7)
+    np.testing.assert_array_equal(ema.average(w).numpy(), w.numpy())
+
+
+def test_functions_called_in_a_scope_are_traced_for_it():
+    w, x = tj.Variable(tj.ones((3, 2))), tj.ones((1, 3), tj.float16)
+
+    class Layer:
+        @tj.function
+        def call(self, x):
+            return x @ w
+
+    f, layer = tj.function(lambda x: x @ w), Layer()
+    for _ in range(3):
+        assert (f(x).dtype.name, layer.call(x).dtype.name) == ("float32", "float32")
+        with MP.autocast("mixed_float16"):
+            assert (f(x).dtype.name, layer.call(x).dtype.name) == ("float16", "float16")
+            with tj.GradientTape() as tape:
+                y = tj.reduce_sum(f(x))
+        assert tape.gradient(y, w).dtype is tj.float32
+    assert f.experimental_get_tracing_count() == 1
+
+
+# --- scaled losses ----------------------------------------------------------------------------------------------------
+def scaler(**options):
+    return MP.LossScaleOptimizer(tj.optimizers.SGD(1.0, momentum=0.5), **options)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_training_in_float16_with_an_overflow(traced):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((32, 8)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32)
+    weights = [tj.Variable(rng.standard_normal(s).astype(np.float32) * 0.3) for s in ((8, 16), (16,), (16, 2), (2,))]
+    policy = MP.Policy("mixed_float16")
+    optimizer = MP.LossScaleOptimizer(tj.optimizers.Adam(0.05), initial_scale=2.0**10, dynamic_growth_steps=4)
+
+    def step(x, y):
+        with tj.GradientTape() as tape:
+            with policy_scope():
+                w1, b1, w2, b2 = weights
+                logits = tj.nn.relu(policy.cast_to_compute(x) @ w1 + b1) @ w2 + b2
+            assert logits.dtype is tj.float16
+            loss = tj.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=tj.cast(logits, tj.float32))
+            loss = tj.reduce_mean(loss)
+            scaled = optimizer.scale_loss(loss)
+        optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights))
+        return loss
+
+    def policy_scope():
+        return MP.autocast(policy)
+
+    f = tj.function(step) if traced else step
+    losses, scales = [], []
+    for k in range(20):
+        before = [v.numpy() for v in [*weights, *optimizer.inner_optimizer.variables]]
+        losses.append(float(f(x * (np.float32(1e6) if k == 2 else 1), y)))
+        scales.append(float(optimizer.loss_scale))
+        same = [np.array_equal(v.numpy(), b) for v, b in zip([*weights, *optimizer.inner_optimizer.variables], before)]
+        assert all(same) if k == 2 else not any(same[:4])
+    assert scales == [2.0**10] * 2 + [2.0**9] * 4 + [2.0**10] * 4 + [2.0**11] * 4 + [2.0**12] * 4 + [2.0**13] * 2
+    assert not np.isfinite(losses[2])
+    assert losses[-1] < 0.3 < losses[0]
+    assert int(optimizer.iterations) == 19
+    assert not traced or f.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_one_gradient_that_is_not_finite(bad, traced):
+    a, b, optimizer = tj.Variable([1.0, 2.0]), tj.Variable(3.0), scaler(initial_scale=8.0)
+
+    def step(g):
+        optimizer.apply([g, tj.constant(8.0)], [a, b])
+
+    f = tj.function(step) if traced else step
+    f(tj.constant([bad, 1.0]))
+    assert (a.numpy().tolist(), float(b), int(optimizer.iterations)) == ([1.0, 2.0], 3.0, 0)
+    assert float(optimizer.dynamic_scale) == 4.0
+    f(tj.constant([4.0, 4.0]))
+    assert (a.numpy().tolist(), float(b), int(optimizer.iterations)) == ([0.0, 1.0], 1.0, 1)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_gradients_without_the_scale(traced):
+    v, optimizer = tj.Variable([0.0, 0.0]), scaler(initial_scale=16.0)
+
+    def step():
+        with tj.GradientTape() as tape:
+            scaled = optimizer.get_scaled_loss(tj.reduce_sum(v * [3.0, 4.0]))
+        grads = optimizer.get_unscaled_gradients(tape.gradient(scaled, [v]))
+        clipped, norm = tj.clip_by_global_norm(grads, 1.0)
+        optimizer.apply_gradients(zip(clipped, [v]))
+        return norm
+
+    assert float((tj.function(step) if traced else step)()) == 5.0
+    np.testing.assert_allclose(v.numpy(), [-0.6, -0.8], rtol=1e-6)
+
+
+def test_the_scale_is_no_number_of_16_bits():
+    optimizer = scaler(initial_scale=2.0**20)
+    with MP.autocast("mixed_float16"):
+        for loss in (tj.constant(1.0, tj.float16), tj.constant(1.0)):
+            scaled = optimizer.scale_loss(loss)
+            assert (float(scaled), scaled.dtype) == (2.0**20, tj.float32)
+
+
+def test_rows_and_missing_gradients():
+    table, other, optimizer = tj.Variable(tj.zeros((4, 2))), tj.Variable(1.0), scaler(initial_scale=2.0)
+
+    @tj.function
+    def step(rows):
+        optimizer.apply([tj.IndexedSlices(rows, tj.constant([1, 1]), (4, 2)), None], [table, other])
+
+    with pytest.warns(RuntimeWarning, match="no gradients"):
+        step(tj.ones((2, 2)))
+    step(tj.constant([[np.inf, 0.0], [0.0, 0.0]]))
+    assert table.numpy()[:, 0].tolist() == [0.0, -1.0, 0.0, 0.0]
+    assert float(optimizer.loss_scale) == 1.0
+
+
+def test_state_of_both():
+    v, optimizer = tj.Variable(1.0), scaler(initial_scale=4.0)
+    optimizer.apply([tj.constant(1.0)], [v])
+    optimizer.learning_rate = 0.5
+    state = optimizer.get_state()
+    assert set(state) == {"step_counter", "dynamic_scale", "iterations", "learning_rate", "0/momentum"}
+    other, w = scaler(), tj.Variable(1.0)
+    other.build([w])
+    other.set_state(state)
+    assert (float(other.learning_rate), float(other.loss_scale), int(other.iterations)) == (0.5, 4.0, 1)
+
+
+def test_an_update_of_ones_own_is_skipped_too():
+    outside = tj.Variable(0.0)
+
+    class Own(tj.optimizers.Optimizer):
+        def update_step(self, gradient, variable, learning_rate):
+            outside.assign_add(1.0)
+            variable.assign_sub(gradient)
+
+    v, optimizer = tj.Variable(0.0), MP.LossScaleOptimizer(Own(0.1), initial_scale=1.0)
+    step = tj.function(lambda g: optimizer.apply([g], [v]))
+    for g in (1.0, np.inf, 1.0):
+        step(tj.constant(g))
+    assert (float(v), float(outside)) == (-3.0, 2.0)  # the third gradient is divided by ½
+
+
+def test_wrong_scalers():
+    for make in (lambda: scaler(dynamic=False), lambda: scaler(initial_scale=0.0), lambda: MP.LossScaleOptimizer(3),
+                 lambda: MP.LossScaleOptimizer(scaler()), lambda: scaler(dynamic_growth_steps=0)):  # fmt: skip
+        with pytest.raises(ArgumentError):
+            make()
+
+
+# --- sums of 16-bit numbers -------------------------------------------------------------------------------------------
+N = 4096
+EPS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+
+def numbers(*shape):
+    return lambda rng, d: tj.constant(rng.uniform(0.5, 1.0, shape) / 64, d)
+
+
+def spread(*shape):
+    return lambda rng, d: tj.constant(rng.standard_normal(shape) * 2 + 3, d)
+
+
+# function, operands, how far off in units of the last place of 16 bits
+ACCUMULATED = {
+    "product": (lambda a, b: a @ b, [numbers(8, N), numbers(N, 8)], 1),
+    "transposed product": (lambda a, b: tj.matmul(a, b, transpose_b=True), [numbers(8, N), numbers(8, N)], 1),
+    "batch of products": (lambda a, b: a @ b, [numbers(3, 8, N), numbers(3, N, 8)], 1),
+    "matrix and vector": (tj.linalg.matvec, [numbers(8, N), numbers(N)], 1),
+    "tensordot": (lambda a, b: tj.tensordot(a, b, 1), [numbers(8, N), numbers(N, 8)], 1),
+    "einsum": (lambda a, b: tj.einsum("ij,kj->ik", a, b), [numbers(8, N), numbers(8, N)], 1),
+    "convolution": (lambda a, b: tj.nn.conv2d(a, b, 1, "VALID"), [numbers(2, 9, 9, 64), numbers(5, 5, 64, 8)], 1),
+    "1-d convolution": (lambda a, b: tj.nn.conv1d(a, b, 1, "SAME"), [numbers(2, 50, 64), numbers(5, 64, 8)], 1),
+    "depthwise convolution": (
+        lambda a, b: tj.nn.depthwise_conv2d(a, b, [1] * 4, "VALID"), [numbers(2, 35, 35, 3), numbers(31, 31, 3, 1)], 1
+    ),
+    "pooling": (lambda a: tj.nn.avg_pool2d(a, 16, 16, "VALID"), [numbers(2, 32, 32, 4)], 1),
+    "mean": (lambda a: tj.reduce_mean(a, 1), [numbers(4, N)], 1),
+    "mean over rows": (lambda a: tj.reduce_mean(a, 0), [numbers(N, 4)], 1),
+    "variance": (lambda a: tj.math.reduce_variance(a, 1), [spread(4, N)], 2),
+    "moments": (lambda a: tj.stack(tj.nn.moments(a, [1])), [spread(4, N)], 2),
+    "norm": (lambda a: tj.norm(a, axis=1), [numbers(4, N)], 2),
+    "softmax": (lambda a: tj.nn.softmax(a), [spread(4, N)], 8),
+    "log softmax": (lambda a: tj.nn.log_softmax(a), [spread(4, N)], 3),
+    "layer normalisation": (lambda a: tj.nn.layer_normalization(a), [spread(4, N)], 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("name", ACCUMULATED)
+def test_sums_are_kept_in_float32(name, dtype):
+    f, makers, places = ACCUMULATED[name]
+    rng = np.random.default_rng(0)
+    args = [make(rng, dtype) for make in makers]
+    want = np.asarray(f(*[tj.cast(a, tj.float64) for a in args]))
+    size = np.maximum(np.abs(want), 1.0) if name == "layer normalisation" else np.maximum(np.abs(want), 2.0**-14)
+    for g in (f, tj.function(f)):
+        y = g(*args)
+        assert y.dtype.name == dtype
+        assert np.max(np.abs(np.asarray(y).astype(np.float64) - want) / size) <= places * EPS[dtype]

@@ -1,0 +1,71 @@
+"""What stands in `with` statements of converted code: managers that are converted, and what none may swallow."""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.autograph.calls import callee
+from tracejit.autograph.failures import NOT_CAUGHT, catching
+from tracejit.autograph.owners import is_users
+from tracejit.context import context
+from tracejit.errors import ConversionError
+from tracejit.runtime.guards import raw
+
+
+class _Entered:
+    """A context manager. It sees the end of a trace that is given up, but cannot keep it from ending."""
+
+    __slots__ = ("_of", "_enter", "_leave", "_tried")
+
+    def __init__(self, of: Any, enter: Callable[..., Any], leave: Callable[..., Any], tried: catching | None) -> None:
+        self._of, self._enter, self._leave, self._tried = of, enter, leave, tried
+
+    def __enter__(self) -> Any:
+        value = self._enter(self._of)
+        if self._tried is not None:
+            self._tried.__enter__()
+        return value
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> Any:
+        if self._tried is not None:
+            try:
+                self._tried.__exit__(kind, *error)
+            except ConversionError as e:
+                self._leave(self._of, type(e), e, None)
+                raise
+        left = self._leave(self._of, kind, *error)
+        return False if kind is not None and issubclass(kind, NOT_CAUGHT) else left
+
+
+def entered(x: Any) -> Any:
+    """What stands in a `with` statement."""
+    cls = type(x)
+    if context.trace is None or cls.__module__.startswith("tracejit."):
+        return x
+    enter, leave = raw(cls, "__enter__"), raw(cls, "__exit__")
+    if not all(isinstance(f, types.FunctionType) for f in (enter, leave)):
+        return x
+    kinds: tuple[type, ...] = getattr(x, "_exceptions", ()) if isinstance(x, contextlib.suppress) else ()
+    if is_users(cls):
+        kinds = (Exception,) if _swallows(leave.__code__) else ()
+        enter, leave = callee(enter), callee(leave)
+    return _Entered(x, enter, leave, catching(lambda: kinds) if kinds else None)
+
+
+@functools.lru_cache(1024)
+def _swallows(code: types.CodeType) -> bool:
+    """Whether an `__exit__` may return something that counts as true, so that errors end there."""
+    before: Any = None
+    for i in dis.get_instructions(code):
+        if i.opname == "RETURN_CONST" and i.argval:
+            return True
+        constant = before is not None and before.opname == "LOAD_CONST"
+        if i.opname == "RETURN_VALUE" and not (constant and not before.argval):
+            return True
+        before = i
+    return False

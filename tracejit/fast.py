@@ -1,0 +1,34 @@
+"""The native forms of public functions and methods, each None until native code is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Fast:
+    """Functions of positional operands that return NotImplemented where it is not simple."""
+
+    __slots__ = (
+        "cast", "convert", "identity", "reshape", "transpose", "reverse_axes", "squeeze", "expand_dims", "assign",
+        "assign_add", "assign_sub", "sealed",
+    )  # fmt: skip
+    cast: Callable[[Any, Any], Any] | None
+    convert: Callable[[Any, Any], Any] | None
+    identity: Callable[[Any], Any] | None
+    reshape: Callable[[Any, Any], Any] | None
+    transpose: Callable[[Any, Any], Any] | None
+    reverse_axes: Callable[[Any], Any] | None
+    squeeze: Callable[[Any, Any], Any] | None
+    expand_dims: Callable[[Any, Any], Any] | None
+    assign: Callable[[Any, Any], Any] | None
+    assign_add: Callable[[Any, Any], Any] | None
+    assign_sub: Callable[[Any, Any], Any] | None
+    sealed: Callable[[Any], Any] | None
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, None)
+
+
+fast = Fast()

@@ -1,0 +1,514 @@
+"""The native code of indexing and of shapes: new arrays that show a tensor's memory, or elements taken out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
+from tracejit.runtime import layout
+from tracejit.runtime.arithmetic import MISS, Element, Number, element_of, is_tensor, words
+from tracejit.runtime.boundary import call, decref, field, incref, nonzero, sym
+
+RANK: Final = 64  # more axes than NumPy's arrays have
+PREFER_COPY: Final = 0  # NPY_CORDER
+
+
+def require_quiet(f: Fn, label: str = "miss") -> None:
+    """Jump to `label` while a trace or a tape is active in some thread."""
+    f.guard(f.cmp("eq", f.load("ptr", sym("tj_busy")), sym("tj_zero")), label)
+
+
+def is_exact(f: Fn, obj: Val, cls: str) -> Val:
+    return f.cmp("eq", field(f, obj, layout.TYPE), sym(cls))
+
+
+def rank_of(f: Fn, array: Val) -> Val:
+    return f.cast("sext", field(f, array, layout.ARRAY_NDIM, "i32"), "i64")
+
+
+def integer(f: Fn, obj: Val, overflow: Val, label: str = "miss") -> Val:
+    """The value of an exact int; jumps to `label` if it has more than 64 bits."""
+    n = f.call("PyLong_AsLongLongAndOverflow", [obj, overflow], "i64")
+    f.guard(f.cmp("eq", f.load("i32", overflow), const("i32", 0)), label)
+    return n
+
+
+def move(f: Fn, to: Val, source: Val, size: Val) -> None:
+    """Copy so many bytes."""
+    name = f.module.declare("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+    f.call(name, [to, source, size, const("i1", 0)])
+
+
+def _define_view(m: Module) -> None:
+    """`ptr view(array, rank, dims, strides, data)`: an array that shows another's memory; null if there is none."""
+    params = [("array", "ptr"), ("rank", "i64"), ("dims", "ptr"), ("strides", "ptr"), ("data", "ptr")]
+    f = m.function("view", params, "ptr", internal=True, attrs="noinline")
+    array, rank, dims, strides, data = f.args
+    descr = field(f, array, layout.ARRAY_DESCR)
+    incref(f, descr)
+    flags = f.and_(field(f, array, layout.ARRAY_FLAGS, "i32"), const("i32", layout.WRITEABLE))
+    args = [sym("tj_ndarray"), descr, f.cast("trunc", rank, "i32"), dims, strides, data, flags, NULL]
+    out = f.call("PyArray_NewFromDescr", args, "ptr")
+    f.guard(nonzero(f, out), "error")
+    incref(f, array)
+    f.call("PyArray_SetBaseObject", [out, array], "i32")
+    f.ret_(out)
+    f.label("error")
+    f.ret_(NULL)
+
+
+def _define_single(m: Module) -> None:
+    """`ptr single(array, data)`: a 0-d array with the element of an array's that lies there, or MISS."""
+    f = m.function("single", [("array", "ptr"), ("data", "ptr")], "ptr", internal=True, attrs="alwaysinline")
+    array, data = f.args
+    _, kind = element_of(f, array)
+    descr, size = words(f, kind, Element.DESCR, "ptr"), words(f, kind, Element.SIZE)
+    made = f.call("tj_array", [descr, const("i32", 0), NULL, size], "ptr")
+    f.guard(nonzero(f, made), "error")
+    move(f, field(f, made, layout.ARRAY_DATA), data, size)
+    f.ret_(made)
+    f.label("error")
+    f.ret_(NULL)
+    f.label("miss")
+    f.ret_(MISS)
+
+
+# --- keys of numbers, slices, new axes and dots -----------------------------------------------------------------
+def _items(f: Fn, key: Val) -> tuple[Val, Val]:
+    """Where the components of a key lie, and how many there are."""
+    one = f.alloca(8, 8)
+    f.store(key, one)
+    several = is_exact(f, key, "tj_tuple")
+    items = f.select(several, f.gep(key, layout.TUPLE_ITEMS), one)
+    (n,) = f.if_(several, lambda: [field(f, key, layout.SIZE, "i64")], lambda: [i64(1)])
+    return items, n
+
+
+def _require_simple_slice(f: Fn, item: Val, label: str = "miss") -> None:
+    for offset in (layout.SLICE_START, layout.SLICE_STOP, layout.SLICE_STEP):
+        bound = field(f, item, offset)
+        f.guard(f.or_(f.cmp("eq", bound, sym("tj_none")), is_exact(f, bound, "tj_int")), label)
+
+
+class _Cut:
+    """Writes the walk over a key's components: it fills the dims and strides of the view that the key means."""
+
+    def __init__(self, f: Fn, array: Val) -> None:
+        self.f = f
+        self.rank = rank_of(f, array)
+        self.dims, self.strides = field(f, array, layout.ARRAY_DIMS), field(f, array, layout.ARRAY_STRIDES)
+        self.new_dims, self.new_strides = f.alloca(8 * RANK, 8), f.alloca(8 * RANK, 8)
+        self.bounds = [f.alloca(8, 8) for _ in range(3)]
+        self.overflow, self.dotted = f.alloca(4, 4), f.alloca(4, 4)
+
+    def axis(self, axis: Val) -> tuple[Val, Val]:
+        f = self.f
+        f.guard(f.cmp("slt", axis, self.rank), "miss")
+        return f.load("i64", f.gep(self.dims, axis, "i64")), f.load("i64", f.gep(self.strides, axis, "i64"))
+
+    def put(self, at: Val, dim: Val, stride: Val) -> None:
+        f = self.f
+        f.store(dim, f.gep(self.new_dims, at, "i64"))
+        f.store(stride, f.gep(self.new_strides, at, "i64"))
+
+    def number(self, item: Val, axis: Val, out: Val, offset: Val) -> list[Val]:
+        f = self.f
+        size, stride = self.axis(axis)
+        n = integer(f, item, self.overflow)
+        k = f.select(f.cmp("slt", n, i64(0)), f.add(n, size), n)
+        f.guard(f.cmp("ult", k, size), "miss")
+        return [f.add(axis, i64(1)), out, f.add(offset, f.mul(k, stride))]
+
+    def slice(self, item: Val, axis: Val, out: Val, offset: Val) -> list[Val]:
+        f = self.f
+        _require_simple_slice(f, item)
+        size, stride = self.axis(axis)
+        f.guard(f.cmp("sge", f.call("PySlice_Unpack", [item, *self.bounds], "i32"), const("i32", 0)), "clear")
+        step = f.load("i64", self.bounds[2])
+        n = f.call("PySlice_AdjustIndices", [size, self.bounds[0], self.bounds[1], step], "i64")
+        some = f.cmp("sgt", n, i64(0))  # of no elements NumPy keeps the place where the axis begins
+        start = f.select(some, f.load("i64", self.bounds[0]), i64(0))
+        self.put(out, f.select(some, n, i64(0)), f.mul(stride, f.select(some, step, i64(1))))
+        return [f.add(axis, i64(1)), f.add(out, i64(1)), f.add(offset, f.mul(start, stride))]
+
+    def rest(self, axis: Val, out: Val, n: Val) -> None:
+        """The next n axes as they are."""
+        f = self.f
+        f.loop(0, n, lambda i: self.put(f.add(out, i), *self.axis(f.add(axis, i))))
+
+
+def _define_cut(m: Module) -> None:
+    """`ptr cut(array, key, shows)`: a new reference to the array that a key means, null with an exception, or MISS;
+    whether it shows the memory of the other is stored in `shows`."""
+    f = m.function("cut", [("array", "ptr"), ("key", "ptr"), ("shows", "ptr")], "ptr", internal=True, attrs="noinline")
+    array, key, shows = f.args
+    items, n = _items(f, key)
+    c = _Cut(f, array)
+    f.guard(f.cmp("ult", n, i64(RANK // 2)), "miss")
+    f.store(const("i32", 0), c.dotted)
+
+    def used(i: Val, k: Val) -> list[Val]:
+        item = f.load("ptr", f.gep(items, i, "ptr"))
+        number, part = is_exact(f, item, "tj_int"), is_exact(f, item, "tj_slice")
+        dots = f.cmp("eq", item, sym("tj_dots"))
+        f.guard(f.or_(f.or_(number, part), f.or_(dots, f.cmp("eq", item, sym("tj_none")))), "fancy")
+        f.if_(dots, lambda: f.store(f.add(f.load("i32", c.dotted), const("i32", 1)), c.dotted))
+        return [f.add(k, f.cast("zext", f.or_(number, part), "i64"))]
+
+    (taken,) = f.loop(0, n, used, [i64(0)])
+    dots = f.load("i32", c.dotted)
+    f.guard(f.cmp("ule", dots, const("i32", 1)), "miss")
+    f.guard(f.cmp("sle", taken, c.rank), "miss")
+
+    def component(i: Val, axis: Val, out: Val, offset: Val) -> list[Val]:
+        item = f.load("ptr", f.gep(items, i, "ptr"))
+
+        def new_axis() -> list[Val]:
+            c.put(out, i64(1), i64(0))
+            return [axis, f.add(out, i64(1)), offset]
+
+        def all_others() -> list[Val]:
+            k = f.sub(c.rank, taken)
+            c.rest(axis, out, k)
+            return [f.add(axis, k), f.add(out, k), offset]
+
+        def no_number() -> list[Val]:
+            part = is_exact(f, item, "tj_slice")
+            return f.if_(part, lambda: c.slice(item, axis, out, offset), no_axis)
+
+        def no_axis() -> list[Val]:
+            return f.if_(f.cmp("eq", item, sym("tj_none")), new_axis, all_others)
+
+        return f.if_(is_exact(f, item, "tj_int"), lambda: c.number(item, axis, out, offset), no_number)
+
+    axis, out, offset = f.loop(0, n, component, [i64(0), i64(0), i64(0)])
+    left = f.sub(c.rank, axis)
+    c.rest(axis, out, left)
+    rank = f.add(out, left)
+    data = f.gep(field(f, array, layout.ARRAY_DATA), offset)
+    single = f.and_(f.cmp("eq", rank, i64(0)), f.cmp("eq", dots, const("i32", 0)))
+    f.guard(f.not_(single), "element")
+    f.store(const("i32", 1), shows)
+    f.ret_(f.call("view", [array, rank, c.new_dims, c.new_strides, data], "ptr"))
+    f.label("element")
+    f.store(const("i32", 0), shows)
+    f.ret_(f.call("single", [array, data], "ptr"))
+    f.label("fancy")
+    f.store(const("i32", 0), shows)
+    f.ret_(f.call("pick", [array, items, n], "ptr"))
+    f.label("clear")
+    f.call("PyErr_Clear", [])
+    f.br("miss")
+    f.label("miss")
+    f.ret_(MISS)
+
+
+# --- keys with arrays -------------------------------------------------------------------------------------------
+def _array_in_key(f: Fn, item: Val) -> Val:
+    """The array that a tensor in a key holds, of integers or truths."""
+    a = f.call("payload", [item], "ptr")
+    f.guard(nonzero(f, a), "drop")
+    index, kind = element_of(f, a, "drop")
+    whole = f.cmp("eq", words(f, kind, Element.NUMBER), i64(Number.INTEGER))
+    f.guard(f.or_(whole, f.cmp("eq", index, i64(0))), "drop")
+    return a
+
+
+def _component(f: Fn, item: Val) -> Val:
+    """A component of a key as NumPy takes it; jumps to "drop" for one that Python has to see."""
+
+    def plain() -> list[Val]:
+        part = is_exact(f, item, "tj_slice")
+        f.if_(part, lambda: _require_simple_slice(f, item, "drop"))
+        known = part
+        for k in [is_exact(f, item, cls) for cls in ("tj_int", "tj_list", "tj_ndarray")]:
+            known = f.or_(known, k)
+        for name in ("tj_none", "tj_dots"):
+            known = f.or_(known, f.cmp("eq", item, sym(name)))
+        f.guard(known, "drop")
+        return [item]
+
+    return f.if_(is_tensor(f, item), lambda: [_array_in_key(f, item)], plain)[0]
+
+
+def _define_pick(m: Module) -> None:
+    """`ptr pick(array, items, n)`: what NumPy's own indexing gives for a key with arrays; an error of it is a miss."""
+    f = m.function("pick", [("array", "ptr"), ("items", "ptr"), ("n", "i64")], "ptr", internal=True, attrs="noinline")
+    array, items, n = f.args
+    held = f.alloca(8, 8)
+    f.store(NULL, held)
+
+    def one() -> list[Val]:
+        x = _component(f, f.load("ptr", items))
+        incref(f, x)
+        f.store(x, held)
+        return [x]
+
+    def several() -> list[Val]:
+        made = f.call("PyTuple_New", [n], "ptr")
+        f.guard(nonzero(f, made), "error")
+        f.store(made, held)
+
+        def component(i: Val) -> None:
+            x = _component(f, f.load("ptr", f.gep(items, i, "ptr")))
+            incref(f, x)
+            f.store(x, f.gep(f.gep(made, layout.TUPLE_ITEMS), i, "ptr"))
+
+        f.loop(0, n, component)
+        return [made]
+
+    (key,) = f.if_(f.cmp("eq", n, i64(1)), one, several)
+    f.guard(f.cmp("eq", f.call("PyContext_Enter", [sym("tj_silent")], "i32"), const("i32", 0)), "inside")
+    r = f.call("tj_numpy_subscript", [array, key], "ptr")
+    f.if_(f.cmp("eq", r, NULL), lambda: call(f, "PyErr_Clear"))
+    f.call("PyContext_Exit", [sym("tj_silent")], "i32")
+    decref(f, key)
+    f.guard(nonzero(f, r), "miss")
+    f.guard(is_exact(f, r, "tj_ndarray"), "scalar")
+    f.ret_(r)
+    f.label("scalar")
+    decref(f, r)
+    f.br("miss")
+    f.label("inside")
+    f.call("PyErr_Clear", [])
+    f.br("drop")
+    f.label("drop")
+    unused = f.load("ptr", held)
+    f.if_(nonzero(f, unused), lambda: decref(f, unused))
+    f.br("miss")
+    f.label("error")
+    f.ret_(NULL)
+    f.label("miss")
+    f.ret_(MISS)
+
+
+def _define_subscript(m: Module) -> None:
+    """`ptr subscript(obj, key)`: `x[key]` of a Tensor, or MISS."""
+    f = m.function("subscript", [("obj", "ptr"), ("key", "ptr")], "ptr", internal=True)
+    obj, key = f.args
+    shows = f.alloca(4, 4)
+    require_quiet(f)
+    f.guard(is_exact(f, obj, "tj_tensor"), "miss")
+    array = f.call("payload", [obj], "ptr")
+    f.guard(nonzero(f, array), "miss")
+    line = f.cmp("eq", field(f, array, layout.ARRAY_NDIM, "i32"), const("i32", 1))
+
+    def element() -> list[Val]:  # the most frequent key, without the walk
+        n, size = integer(f, key, shows), f.load("i64", field(f, array, layout.ARRAY_DIMS))
+        k = f.select(f.cmp("slt", n, i64(0)), f.add(n, size), n)
+        f.guard(f.cmp("ult", k, size), "miss")
+        offset = f.mul(k, f.load("i64", field(f, array, layout.ARRAY_STRIDES)))
+        return [f.call("single", [array, f.gep(field(f, array, layout.ARRAY_DATA), offset)], "ptr")]
+
+    simple = f.and_(is_exact(f, key, "tj_int"), line)
+    (r,) = f.if_(simple, element, lambda: [f.call("cut", [array, key, shows], "ptr")])
+    f.guard(f.cmp("ne", r, MISS), "miss")
+    f.guard(nonzero(f, r), "error")
+    f.ret_(f.call("wrap", [r], "ptr"))
+    f.label("error")
+    f.ret_(NULL)
+    f.label("miss")
+    f.ret_(MISS)
+
+
+def _define_variable_subscript(m: Module) -> None:
+    """`ptr variable_subscript(obj, key)`: `v[key]` of a Variable: a copy that knows which part it is of, or MISS."""
+    f = m.function("variable_subscript", [("obj", "ptr"), ("key", "ptr")], "ptr", internal=True)
+    obj, key = f.args
+    shows = f.alloca(4, 4)
+    require_quiet(f)
+    f.guard(is_exact(f, obj, "tj_variable"), "miss")
+    array = f.call("payload", [obj], "ptr")
+    f.guard(nonzero(f, array), "miss")
+    incref(f, array)  # the Variable may let go of it meanwhile
+    part = f.call("cut", [array, key, shows], "ptr")
+    decref(f, array)
+    f.guard(f.cmp("ne", part, MISS), "miss")
+    f.guard(nonzero(f, part), "error")
+
+    def own() -> list[Val]:
+        copy = f.call("copy", [part], "ptr")
+        decref(f, part)
+        f.guard(f.cmp("ne", copy, MISS), "miss")
+        f.guard(nonzero(f, copy), "error")
+        return [copy]
+
+    (a,) = f.if_(nonzero(f, f.load("i32", shows)), own, lambda: [part])
+    t = f.call("wrap", [a], "ptr")
+    f.guard(nonzero(f, t), "error")
+    origin = f.call("PyTuple_New", [i64(2)], "ptr")
+    f.guard(nonzero(f, origin), "lost")
+    for k, x in enumerate((obj, key)):
+        incref(f, x)
+        f.store(x, f.gep(origin, layout.TUPLE_ITEMS + 8 * k))
+    failed = f.call("PyObject_SetAttr", [t, sym("tj_slice_of"), origin], "i32")
+    decref(f, origin)
+    f.guard(f.cmp("eq", failed, const("i32", 0)), "lost")
+    f.ret_(t)
+    f.label("lost")
+    decref(f, t)
+    f.br("error")
+    f.label("error")
+    f.ret_(NULL)
+    f.label("miss")
+    f.ret_(MISS)
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------
+def _moving(m: Module, name: str, params: int) -> tuple[Fn, Val]:
+    """A function of a tensor and other objects that shows the tensor's memory in another way, and its array."""
+    names = ("obj", "other")[:params]
+    f = m.function(name, [(n, "ptr") for n in names], "ptr", internal=True)
+    require_quiet(f)
+    f.guard(is_exact(f, f.args[0], "tj_tensor"), "miss")
+    array = f.call("payload", [f.args[0]], "ptr")
+    f.guard(nonzero(f, array), "miss")
+    return f, array
+
+
+def _shown(f: Fn, out: Val) -> None:
+    """Return a Tensor with a view; the ends of the functions of this part."""
+    f.guard(nonzero(f, out), "error")
+    f.ret_(f.call("wrap", [out], "ptr"))
+    f.label("error")
+    f.ret_(NULL)
+    f.label("miss")
+    f.ret_(MISS)
+
+
+def _listed(f: Fn, obj: Val) -> tuple[Val, Val]:
+    """The items of a tuple or a list, and how many there are; jumps to "miss" for other objects."""
+    pair, line = is_exact(f, obj, "tj_tuple"), is_exact(f, obj, "tj_list")
+    f.guard(f.or_(pair, line), "miss")
+    n = field(f, obj, layout.SIZE, "i64")
+    f.guard(f.cmp("ult", n, i64(RANK // 2)), "miss")
+    (items,) = f.if_(pair, lambda: [f.gep(obj, layout.TUPLE_ITEMS)], lambda: [field(f, obj, layout.LIST_ITEMS)])
+    return items, n
+
+
+def _define_reshape(m: Module) -> None:
+    f, array = _moving(m, "reshape", 2)
+    items, n = _listed(f, f.args[1])
+    dims, shape, overflow = f.alloca(8 * RANK, 8), f.alloca(16, 8), f.alloca(4, 4)
+    flags = field(f, array, layout.ARRAY_FLAGS, "i32")
+    f.guard(nonzero(f, f.and_(flags, const("i32", layout.C_CONTIGUOUS))), "miss")  # else it may have to be copied
+
+    def size(i: Val) -> None:
+        item = f.load("ptr", f.gep(items, i, "ptr"))
+        f.guard(is_exact(f, item, "tj_int"), "miss")
+        d = integer(f, item, overflow)
+        f.guard(f.cmp("sge", d, i64(-1)), "miss")
+        f.store(d, f.gep(dims, i, "i64"))
+
+    f.loop(0, n, size)
+    f.store(dims, shape)
+    f.store(n, f.gep(shape, 8))
+    out = f.call("PyArray_Newshape", [array, shape, const("i32", PREFER_COPY)], "ptr")
+    f.guard(nonzero(f, out), "clear")
+    f.ret_(f.call("wrap", [out], "ptr"))
+    f.label("clear")
+    f.call("PyErr_Clear", [])
+    f.br("miss")
+    f.label("miss")
+    f.ret_(MISS)
+
+
+def _define_transpose(m: Module) -> None:
+    """All axes in reverse order, and axes in a given order."""
+    f, array = _moving(m, "reverse_axes", 1)
+    _shown(f, f.call("PyArray_Transpose", [array, NULL], "ptr"))
+    f, array = _moving(m, "transpose", 2)
+    items, n = _listed(f, f.args[1])
+    order, shape, overflow = f.alloca(8 * RANK, 8), f.alloca(16, 8), f.alloca(4, 4)
+    rank = rank_of(f, array)
+    f.guard(f.cmp("eq", n, rank), "miss")
+
+    def axis(i: Val, seen: Val) -> list[Val]:
+        item = f.load("ptr", f.gep(items, i, "ptr"))
+        f.guard(is_exact(f, item, "tj_int"), "miss")
+        given = integer(f, item, overflow)
+        k = f.select(f.cmp("slt", given, i64(0)), f.add(given, rank), given)
+        f.guard(f.cmp("ult", k, rank), "miss")
+        f.store(k, f.gep(order, i, "i64"))
+        return [f.or_(seen, f.op("shl", i64(1), k))]
+
+    (seen,) = f.loop(0, n, axis, [i64(0)])
+    f.guard(f.cmp("eq", seen, f.sub(f.op("shl", i64(1), rank), i64(1))), "miss")
+    f.store(order, shape)
+    f.store(n, f.gep(shape, 8))
+    _shown(f, f.call("PyArray_Transpose", [array, shape], "ptr"))
+
+
+def _position(f: Fn, obj: Val, rank: Val) -> Val:
+    """An axis as an exact int, counted from the front."""
+    f.guard(is_exact(f, obj, "tj_int"), "miss")
+    given = integer(f, obj, f.alloca(4, 4))
+    k = f.select(f.cmp("slt", given, i64(0)), f.add(given, rank), given)
+    f.guard(f.cmp("ult", k, rank), "miss")
+    return k
+
+
+def _axes(f: Fn, array: Val, keep: Callable[[Val, Val, Val], Val], dims: Val, strides: Val) -> Val:
+    """Write the axes that `keep(i, size, written)` lets through; how many these are."""
+    theirs, apart = field(f, array, layout.ARRAY_DIMS), field(f, array, layout.ARRAY_STRIDES)
+
+    def axis(i: Val, n: Val) -> list[Val]:
+        size = f.load("i64", f.gep(theirs, i, "i64"))
+        f.store(size, f.gep(dims, n, "i64"))
+        f.store(f.load("i64", f.gep(apart, i, "i64")), f.gep(strides, n, "i64"))
+        return [f.add(n, f.cast("zext", keep(i, size, n), "i64"))]
+
+    return f.loop(0, rank_of(f, array), axis, [i64(0)])[0]
+
+
+def _define_squeeze(m: Module) -> None:
+    """Without all axes of size 1 (`None`), or without one of them."""
+    f, array = _moving(m, "squeeze", 2)
+    dims, strides = f.alloca(8 * RANK, 8), f.alloca(8 * RANK, 8)
+    data = field(f, array, layout.ARRAY_DATA)
+    f.guard(f.cmp("ne", f.args[1], sym("tj_none")), "every")
+    k = _position(f, f.args[1], rank_of(f, array))
+    f.guard(f.cmp("eq", f.load("i64", f.gep(field(f, array, layout.ARRAY_DIMS), k, "i64")), i64(1)), "miss")
+    n = _axes(f, array, lambda i, size, n: f.cmp("ne", i, k), dims, strides)
+    out = f.call("view", [array, n, dims, strides, data], "ptr")
+    f.guard(nonzero(f, out), "error")
+    f.ret_(f.call("wrap", [out], "ptr"))
+    f.label("every")
+    f.scopes = [{}]
+    n = _axes(f, array, lambda i, size, n: f.cmp("ne", size, i64(1)), dims, strides)
+    _shown(f, f.call("view", [array, n, dims, strides, field(f, array, layout.ARRAY_DATA)], "ptr"))
+
+
+def _define_expand(m: Module) -> None:
+    """With a new axis of size 1."""
+    f, array = _moving(m, "expand_dims", 2)
+    dims, strides = f.alloca(8 * RANK, 8), f.alloca(8 * RANK, 8)
+    rank = rank_of(f, array)
+    k = _position(f, f.args[1], f.add(rank, i64(1)))
+    theirs, apart = field(f, array, layout.ARRAY_DIMS), field(f, array, layout.ARRAY_STRIDES)
+
+    def axis(i: Val) -> None:
+        at = f.add(i, f.cast("zext", f.cmp("sge", i, k), "i64"))
+        f.store(f.load("i64", f.gep(theirs, i, "i64")), f.gep(dims, at, "i64"))
+        f.store(f.load("i64", f.gep(apart, i, "i64")), f.gep(strides, at, "i64"))
+
+    f.loop(0, rank, axis)
+    f.store(i64(1), f.gep(dims, k, "i64"))
+    f.store(i64(0), f.gep(strides, k, "i64"))
+    data = field(f, array, layout.ARRAY_DATA)
+    _shown(f, f.call("view", [array, f.add(rank, i64(1)), dims, strides, data], "ptr"))
+
+
+def define_views(m: Module) -> None:
+    """`cut` and the functions of a tensor and a key, a shape, an order of axes or an axis."""
+    _define_view(m)
+    _define_single(m)
+    _define_pick(m)
+    _define_cut(m)
+    _define_subscript(m)
+    _define_variable_subscript(m)
+    _define_reshape(m)
+    _define_transpose(m)
+    _define_squeeze(m)
+    _define_expand(m)

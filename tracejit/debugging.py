@@ -37,7 +37,8 @@ def _said(message: str | None, what: str) -> str:
 
 def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> None:
     """Raise `ArgumentError` showing `data` unless the condition holds."""
-    _require(condition, "assertion failed: " + " ".join("{}" for _ in data), data)
+    shown = list(data) if isinstance(data, (list, tuple)) else [data]
+    _require(condition, "assertion failed: " + " ".join("{}" for _ in shown), shown)
 
 
 def _comparison(op: str, sign: str) -> Callable[..., None]:

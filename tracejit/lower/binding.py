@@ -231,12 +231,12 @@ class Binding:
             if v in self.places:
                 self.frame[self.places[v]] = address
         total, arena = self._arena(fixed)
-        scalars = sum(isinstance(a, ScalarArg) for a in args)
-        for i, h in enumerate(self.held):
-            h.slot = len(self.frame) + scalars + i
         if self.offsets:
             first = self.pointers(self.offsets)
             steps = first + moved(steps, len(first))
+        scalars = sum(isinstance(a, ScalarArg) for a in args)
+        for i, h in enumerate(self.held):  # last, since pointers need slots too
+            h.slot = len(self.frame) + scalars + i
         return Plan(
             Tensor, args=args, captures=captures, frame=self.frame, arena_bytes=total, arena=arena, outputs=outputs,
             steps=steps, returns=returns(self), unshare=unshare, keep=(p, keep), release_gil=self.work >= GIL_WORK,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import activity, context
-from tracejit.errors import ArgumentError, ShapeError, TracejitError, locate
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracejitError, locate
 from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
@@ -301,6 +301,8 @@ def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) 
 
 def _repeated_later(x: Operand, repeats: Operand, at: int) -> Tensor:
     """Repetitions whose number the program finds out: behind each element's last place begins the next element."""
+    if repeats.dtype.kind not in "iu":
+        raise locate(DTypeError(f"repeats must hold integers, not {repeats.dtype.name}"))
     n = x.shape[at]
     times = E.maximum(E.cast(repeats, dtype=int64), 0)
     if repeats.ndim == 0 or not known_equal(repeats.shape[0], n):

@@ -45,6 +45,47 @@ def mixed(x: Any, m: Any) -> Any:
     return tj.complex(x, x * x)
 
 
+def _of_several_axes() -> Iterator[Case]:
+    s, volumes = tj.signal, [[(2, 3, 2)], [(2, 1, 3, 4)]]
+    last = [-3, -2, -1]
+    yield Case("signal.ifft2d", s.ifft2d, np.fft.ifft2, [[(3, 4)], [(2, 3, 1)]], "c", factor=20)
+    yield Case("signal.fft3d", s.fft3d, lambda x: np.fft.fftn(x, axes=last), volumes, "c", factor=30)
+    yield Case("signal.ifft3d", s.ifft3d, lambda x: np.fft.ifftn(x, axes=last), volumes, "c", factor=30)
+    yield Case("signal.fftnd", s.fftnd, np.fft.fftn, volumes, "c", factor=30)
+    yield Case(
+        "signal.rfft3d", lambda x: apart(s.rfft3d(x)), lambda x: parts(np.fft.rfftn(x, axes=last)), volumes, factor=30
+    )
+    yield Case(
+        "signal.irfft2d", lambda x: s.irfft2d(mixed(x, tj)), lambda x: np.fft.irfft2(mixed(x, np)),
+        [[(3, 4)], [(2, 3)]], factor=40,
+    )  # fmt: skip
+    yield Case(
+        "signal.irfft3d", lambda x: s.irfft3d(mixed(x, tj)), lambda x: np.fft.irfftn(mixed(x, np), axes=last), volumes,
+        factor=40,
+    )  # fmt: skip
+
+
+def cosines(bins: int) -> np.ndarray:
+    """cos(π / N (n + ½ + N / 2) (k + ½)): (2N, N)."""
+    return np.cos(np.pi / bins * (np.arange(2 * bins)[:, None] + 0.5 + bins / 2) * (np.arange(bins) + 0.5))
+
+
+def _of_frames() -> Iterator[Case]:
+    s = tj.signal
+    yield Case(
+        "signal.mdct", lambda x: s.mdct(x, 8, None), lambda x: np.sqrt(2) * framed(x, 8, 4) @ cosines(4),
+        [[(16,)], [(2, 12)]], factor=100, own_sizes=True,
+    )  # fmt: skip
+    yield Case(
+        "signal.inverse_mdct", lambda x: s.inverse_mdct(x, None),
+        lambda x: added(x @ cosines(4).T * np.sqrt(2) / 8, 4), [[(3, 4)], [(2, 1, 4)]], factor=100, own_sizes=True,
+    )  # fmt: skip
+    yield Case(
+        "signal.inverse_stft", lambda x: s.inverse_stft(mixed(x, tj), 4, 2, window_fn=None),
+        lambda x: added(np.fft.irfft(mixed(x, np), 4), 2), [[(3, 3)], [(2, 1, 3)]], factor=40, own_sizes=True,
+    )  # fmt: skip
+
+
 def cases() -> Iterator[Case]:
     s = tj.signal
     yield Case("signal.fft", s.fft, np.fft.fft, LINES, "c", factor=20)
@@ -81,6 +122,8 @@ def cases() -> Iterator[Case]:
         "signal.irfftnd", lambda x: s.irfftnd(mixed(x, tj), [3, 4], [0, -1], "ortho"),
         lambda x: np.fft.irfftn(mixed(x, np), [3, 4], [0, -1], "ortho"), [[(3, 3)], [(4, 2, 3)]], factor=40,
     )  # fmt: skip
+    yield from _of_several_axes()
+    yield from _of_frames()
     yield Case("signal.fftshift", s.fftshift, np.fft.fftshift, [[(5,)], [(2, 3)], [(0, 4)]], "biufc")
     yield Case(
         "signal.ifftshift", lambda x: s.ifftshift(x, -1), lambda x: np.fft.ifftshift(x, -1), [[(5,)], [(2, 4)]],

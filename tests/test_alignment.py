@@ -1,6 +1,5 @@
 """Eager tensors that own their memory begin at a multiple of 64 bytes: before native code is loaded, and after."""
 
-import importlib
 import os
 import pickle
 import subprocess

@@ -281,6 +281,14 @@ def test_the_loss_of_sequences_at_its_edges():
         assert not g[2:, 2].any()
         assert not g[1:, 3].any()
         np.testing.assert_allclose(g.sum(-1), 0, atol=1e-6)
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = f(tj.constant(labels), x, tj.constant([2, 1, 0, 0]), tj.constant([0, 0, 0, 1]))
+        assert y.numpy()[:3].tolist() == [np.inf, np.inf, 0]  # no times tell no labels
+        g = tape.gradient(y, x).numpy()
+        assert np.isfinite(g).all()
+        assert g[0, 3].any()
+        assert not g[:, :3].any()
     assert tj.nn.ctc_loss([[1]], x[:, :1], [1], [3]).shape == (1,)
     with pytest.raises(ShapeError):
         tj.nn.ctc_loss([[1]], x, [1], [3])
@@ -425,3 +433,31 @@ def test_a_size_that_all_rows_share():
 
     x = tj.constant(RNG.normal(size=(4, 1)))
     np.testing.assert_allclose(f(x, n), x.numpy() * np.arange(3.0))
+
+
+# --- tensors without axes, positions without coordinates --------------------------------------------------------------
+@pytest.mark.parametrize("value", [True, False])
+def test_positions_of_a_tensor_without_axes(value):
+    x = tj.constant(value)
+    for f in (tj.where, tj.function(tj.where)):
+        assert f(x).shape == (int(value), 0)
+        assert f(x).dtype is tj.int64
+
+
+def test_positions_without_coordinates_are_those_of_the_whole_tensor():
+    x, u = tj.constant([1.0, 2.0]), tj.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 1.0]])
+    at = np.zeros((3, 0), np.int32)
+    same(lambda x: tj.gather_nd(x, at), (x,))
+    assert tj.gather_nd(x, at).numpy().tolist() == [[1, 2]] * 3
+    assert tj.gather_nd(x, at[0]).numpy().tolist() == [1, 2]
+    assert tj.gather_nd(tj.constant([[1.0], [2.0]]), np.zeros((2, 0), np.int32), batch_dims=1).shape == (2, 1)
+    results = {"add": [10, 9], "sub": [-8, -5], "update": [5, 1], "max": [5, 4], "min": [1, 1]}
+    for name, want in results.items():
+        f = getattr(tj, f"tensor_scatter_nd_{name}")
+        same(lambda x, u, f=f: f(x, at, u), (x, u))
+        assert f(x, at, u).numpy().tolist() == want
+        assert f(x, at[0], u[2]).shape == (2,)
+    assert tj.scatter_nd(at, u, (2,)).numpy().tolist() == [9, 7]
+    assert tj.gather_nd(3.0, at).numpy().tolist() == [3, 3, 3]
+    with pytest.raises(ShapeError, match="2 coordinates"):
+        tj.gather_nd(x, [[0, 0]])

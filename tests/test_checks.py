@@ -318,3 +318,29 @@ def test_powers_of_integers_that_may_be_negative_are_looked_at_when_the_program_
     with pytest.raises(tj.errors.ArgumentError, match="negative power of integers"):
         f(x, tj.constant([3, -1]))
     assert f.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("outer", [lambda f: f, tj.function], ids=["eager", "traced"])
+@pytest.mark.parametrize("position", [2**63, 2**64 - 1, 2**64 - 3])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, i: tj.gather(x, i), lambda x, i: tj.gather_nd(x, i[:, None]), lambda x, i: x[i],
+        lambda x, i: x[i[1]], lambda x, i: tj.gather(x[None], i, axis=1),
+    ],
+    ids=["gather", "gather_nd", "index", "one", "axis"],
+)  # fmt: skip
+def test_unsigned_positions_that_no_signed_integer_holds(f, position, outer):
+    """They are outside of every axis, and none of them stands for a position from the end."""
+    x, i = tj.constant([1.0, 2.0, 3.0]), tj.constant(np.array([1, position], np.uint64))
+    with pytest.raises(tj.errors.OutOfRangeError, match=f"index {position} is out"):
+        outer(f)(x, i)
+    assert outer(f)(x, tj.constant(np.array([1, 2], np.uint64))).numpy().ravel()[-1] == 3.0
+
+
+def test_unsigned_positions_of_assigned_elements():
+    v = tj.Variable([1.0, 2.0, 3.0])
+    for i in (np.array([2**64 - 1], np.uint64), tj.constant(np.array([2**64 - 1], np.uint64)), np.uint64(2**64 - 1)):
+        with pytest.raises(tj.errors.OutOfRangeError, match=f"index {2**64 - 1} is out"):
+            v[i].assign(5.0)
+    assert v.numpy().tolist() == [1.0, 2.0, 3.0]

@@ -540,6 +540,17 @@ def test_documentation_stays():
         tj.ones((2,))[5]
 
 
+@pytest.mark.parametrize("make", [tj.constant, np.asarray, tj.Variable], ids=["tensor", "array", "Variable"])
+def test_unsigned_positions_that_no_signed_integer_holds(make):
+    """NumPy takes them for positions from the end."""
+    x, v = tj.constant(np.arange(6.0).reshape(3, 2)), tj.Variable([1.0, 2.0, 3.0])
+    far, near = (make(np.array([1, p], np.uint64)) for p in (2**64 - 1, 2))
+    for t, key in [(x, far), (x, (slice(1, 3), far)), (x, far[1]), (v, far)]:
+        with pytest.raises(tj.errors.OutOfRangeError, match=f"index {2**64 - 1} is out of bounds"):
+            t[key]
+    assert (x[near].numpy().tolist(), v[near].numpy().tolist()) == ([[2.0, 3.0], [4.0, 5.0]], [2.0, 3.0])
+
+
 def run(code):
     script = "import sys, numpy as np, tracejit as tj\nfrom tracejit.runtime import eager\n" + code
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)

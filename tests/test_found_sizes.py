@@ -4,9 +4,10 @@ import gc
 
 import numpy as np
 import pytest
+from lowerings import compiled
 
 import tracejit as tj
-from tracejit.errors import ControlFlowError
+from tracejit.errors import ControlFlowError, ShapeError
 from tracejit.runtime import memory
 
 
@@ -124,6 +125,66 @@ def test_an_array_of_a_size_that_is_a_tensor():
         np.testing.assert_array_equal(numbers, 2 * np.arange(n))
 
 
+def in_a_branch(x):
+    if tj.reduce_sum(x) > 0.0:
+        total = tj.reduce_sum(x[x > 0])
+    else:
+        total = tj.reduce_max(tj.unique(x)[0])
+    return total
+
+
+def in_a_loop(x):
+    total = tj.reduce_sum(x) * 0.0
+    while total < 20.0:
+        larger = x[x > total]
+        total = total + tj.reduce_sum(larger) * 0.25 + 1.0
+    return total
+
+
+@pytest.mark.parametrize("f", [in_a_branch, in_a_loop])
+def test_inside_branches_and_loops_alone(f):
+    """Where nothing around them has such a size, native code still runs them."""
+    traced = compiled(f)
+    for x in ([3.0, -1.0, 2.0], [-3.0, -1.0, 2.0], [0.5, 0.5, 8.0]):
+        x = tj.constant(x)
+        np.testing.assert_allclose(traced(x), f(x), rtol=1e-6)
+
+
+def branches_of_two_sizes(x):
+    y = x
+    if tj.reduce_sum(x) > 0.0:
+        y = x[x > 0]
+    else:
+        y = tj.unique(x)[0]
+    return y
+
+
+def state_that_shrinks(x):
+    y = x[x > 0]
+    while tj.reduce_sum(y) > 3.0:
+        y = y[y < tj.reduce_max(y)]
+    return y
+
+
+def rows_of_any_size(x):
+    return tj.map_fn(lambda row: row[row > 0], tj.stack([x, x]))
+
+
+@pytest.mark.parametrize(
+    ("f", "said"),
+    [
+        (branches_of_two_sizes, "'y' .*depends on values which one branch computes"),
+        (state_that_shrinks, "'y' .*depends on values which a step of the loop computes"),
+        (rows_of_any_size, "a row of what is stacked .*which a step of the loop computes"),
+    ],
+)
+def test_sizes_stay_in_the_region_that_finds_them(f, said):
+    x = tj.constant([3.0, 1.0, 2.0])
+    f(x)
+    with pytest.raises(ShapeError, match=said):
+        tj.function(f)(x)
+
+
 def test_sizes_do_not_fit():
     @tj.function
     def f(x):
@@ -152,6 +213,20 @@ def test_arrays_are_given_back():
     assert memory.stats().live_bytes <= before + 4096
 
 
+@pytest.mark.parametrize("start", [1, 3, 5])
+def test_arrays_of_found_sizes_beside_parts_of_buffers(start):
+    """The references that a call holds have words of their own, behind those with which pointers are worked out."""
+
+    def f(x, scale):
+        return tj.unique(x)[0], tj.sort(x[start:]), tj.cumsum(x[start + 1 :]) * scale, x[x > 2.0]
+
+    traced = tj.function(f)
+    for values in ([3.0, 1.0, 2.0, 3.0, 5.0, 4.0, 1.0], [1.0] * 7, range(7)):
+        x = tj.constant(list(values), tj.float64)
+        for got, want in zip(traced(x, 2.0), f(x, 2.0), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
 def test_a_mask_over_the_rows_of_a_while_has_a_gradient():
     """The part that waits for the mask's size needs that of the rows as well, which none of its operands has."""
 
@@ -169,3 +244,117 @@ def test_a_mask_over_the_rows_of_a_while_has_a_gradient():
     traced = tj.function(f)
     for x in (1.0, 0.5, 3.0):
         np.testing.assert_allclose(traced(tj.constant(x)), f(tj.constant(x)))
+
+
+LINE = np.array([0.5, -1.0, 0.5, 2.0, -1.0, 1.5])
+TABLE = np.array([[0.5, -1.0, 2.0], [1.0, 0.5, -1.5], [-0.5, 1.5, 2.5], [0.0, 3.0, 1.0]])
+CUBE = np.stack([TABLE, TABLE[::-1] * 0.75], 2)
+SIX = np.array([0, 0, 2, 2, 2, 3], np.int32)
+FOUR = np.array([0, 0, 1, 3], np.int32)
+EACH = np.array([[1, 0, 1], [0, 0, 2], [2, 1, 1], [0, 2, 2]], np.int32)
+WITHIN = {
+    "unique": (lambda x: tj.unique(x)[0], LINE),
+    "unique of a table": (lambda x: tj.unique(tj.reshape(x, [-1]))[0], TABLE),
+    "unique_with_counts": (lambda x: tj.unique_with_counts(x)[0] * 2.0, LINE),
+    "where": (lambda x: tj.gather_nd(x, tj.where(x > 0)), TABLE),
+    "boolean_mask": (lambda x: tj.boolean_mask(x, x > 0), LINE),
+    "boolean_mask of a table": (lambda x: tj.boolean_mask(x, x > 0), TABLE),
+    "boolean_mask of rows": (lambda x: tj.boolean_mask(x, tj.reduce_sum(x, 2) > 0), CUBE),
+    "boolean_mask, axis=1": (lambda x: tj.boolean_mask(x, tj.reduce_sum(x, (0, 2)) > 4, axis=1), CUBE),
+    "bincount": (lambda x: tj.math.bincount(tj.cast(x * 2.0 + 3.0, tj.int32), weights=x), TABLE),
+    "segment_sum": (tj.math.segment_sum, LINE, SIX),
+    "segment_mean of rows": (tj.math.segment_mean, TABLE, FOUR),
+    "unsorted_segment_sum": (tj.math.unsorted_segment_sum, LINE, SIX, np.int32(5)),
+    "unsorted_segment_mean of rows": (tj.math.unsorted_segment_mean, TABLE, FOUR, np.int32(5)),
+    "unsorted_segment_sum by a table": (tj.math.unsorted_segment_sum, CUBE, EACH, np.int32(4)),
+    "repeat": (tj.repeat, LINE, SIX),
+    "repeat of rows": (lambda x, n: tj.repeat(x, n, axis=0), TABLE, FOUR),
+    "repeat as often each": (tj.repeat, TABLE, np.int32(3)),
+    "dynamic_partition": (lambda x, i: tj.dynamic_partition(x, i, 4)[2], LINE, SIX),
+    "dynamic_partition by a table": (lambda x, i: tj.concat(tj.dynamic_partition(x, i, 3)[::-1], 0), CUBE, EACH),
+    "dynamic_stitch": (lambda x, i: tj.dynamic_stitch([i, i + 1], [x, x * 2.0]), LINE, SIX),
+    "dynamic_stitch by a table": (lambda x, i: tj.dynamic_stitch([i], [x]), CUBE, EACH),
+    "one after another": (lambda x: tj.unique(tj.boolean_mask(x, x > -1.0))[0], TABLE),
+}  # fmt: skip
+
+
+def weighed(y):
+    """A loss that asks for the size and the shape of what it is of."""
+    weights = tj.reshape(tj.cast(tj.range(tj.size(y)) + 1, y.dtype), tj.shape(y))
+    return tj.reduce_sum(tj.sin(y) * weights)
+
+
+def slope_of(f):
+    def slope(x, *rest):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            loss = weighed(f(x, *rest))
+        return tape.gradient(loss, x)
+
+    return slope
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_sizes_found_among_open_ones(name):
+    """Eager, traced for the sizes given, and traced once for all sizes: values, gradients inside and outside."""
+    f, *arrays = WITHIN[name]
+    args = [tj.constant(a) for a in arrays]
+    again = [tj.constant(a[1:]) if a.ndim else tj.constant(a) for a in arrays]
+    signature = [tj.TensorSpec([None] * a.ndim, a.dtype.name) for a in arrays]
+    for g in (f, slope_of(f)):
+        every = compiled(g, input_signature=signature)
+        for xs in (args, again):
+            want = g(*xs)
+            for traced in (compiled(g), every):
+                got = traced(*xs)
+                assert (got.dtype, got.shape) == (want.dtype, want.shape)
+                np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
+        assert every.experimental_get_tracing_count() == 1
+    outside = slope_of(compiled(f, input_signature=signature))
+    np.testing.assert_allclose(outside(*args), slope_of(f)(*args), rtol=1e-10, atol=1e-12)
+
+
+def test_a_region_with_a_found_size_that_sees_no_axis_of_an_open_one():
+    def f(x):
+        flat = tj.reshape(x, [-1])
+        total = tj.reduce_sum(x) * 0.0
+        for i in tj.range(3):
+            larger = tj.boolean_mask(flat, flat > tj.cast(i, tj.float64))
+            total = total * 0.5 + weighed(larger)
+        return total
+
+    every = compiled(f, input_signature=[tj.TensorSpec([None, None], tj.float64)])
+    for x in (TABLE, TABLE[1:], TABLE[:, :2]):
+        np.testing.assert_allclose(every(tj.constant(x)), f(tj.constant(x)), rtol=1e-12)
+
+
+def test_a_table_of_open_sizes_in_columns():
+    every = compiled(tj.math.bincount, input_signature=[tj.TensorSpec([None, None], tj.int32)])
+    for a in ([[1, 2, 3], [0, 1, 1]], [[7]], np.zeros((0, 4)), [[0, 0], [2, 2], [5, 1]]):
+        a = np.asarray(a, np.int32)
+        np.testing.assert_array_equal(every(tj.constant(a)), np.bincount(a.reshape(-1)))
+
+
+def counted(x):
+    values, _, counts = tj.unique_with_counts(x)
+    total = tj.reduce_sum(x)
+    if total > 0.0:
+        total = tj.reduce_sum(tj.unique(x)[0] * tj.cast(tj.unique_with_counts(x)[2], tj.float64))
+    return total + tj.reduce_sum(values * tj.cast(counts, tj.float64))
+
+
+def put_together(x):
+    """Sizes found in several places that are equal, and a gradient that needs those of the parts."""
+    i = tj.cast(x > 0.6, tj.int32)
+    parts = tj.dynamic_partition(tj.range(tj.size(x)), i, 2), tj.dynamic_partition(x, i, 2)
+    return tj.dynamic_stitch(*parts)
+
+
+@pytest.mark.parametrize("f", [counted, put_together])
+def test_sizes_that_are_equal_wherever_they_are_found(f):
+    x = tj.constant(LINE)
+    for options in ({}, {"input_signature": [tj.TensorSpec([None], tj.float64)]}):
+        traced = compiled(f, **options)
+        np.testing.assert_allclose(traced(x), f(x), rtol=1e-12)
+        np.testing.assert_allclose(slope_of(traced)(x), slope_of(f)(x), rtol=1e-12)
+        np.testing.assert_allclose(compiled(slope_of(f), **options)(x), slope_of(f)(x), rtol=1e-12)

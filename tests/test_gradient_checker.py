@@ -54,6 +54,11 @@ def called(case: Case, xs: Sequence[object], at: Sequence[int], moved: Sequence[
     return case.f(*args)
 
 
+def known(y: tj.Tensor, seed: tj.Tensor) -> tj.Tensor:
+    """The result with its size, where in a trace only the program would know it."""
+    return tj.ensure_shape(y, seed.shape)
+
+
 def pairing(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
     """Σ Re(ā b): what a cotangent says of a tangent."""
     return float(sum(np.sum((np.conj(x) * y).real) for x, y in zip(a, b, strict=True)))
@@ -69,10 +74,10 @@ def derivatives(case: Case, xs: Sequence[object], given: dict) -> list[tj.Tensor
 
     with tj.GradientTape() as tape:
         tape.watch(sources)
-        y = called(case, xs, at, sources)
+        y = known(called(case, xs, at, sources), given["seed"])
     first = pulled(tape, y)
     with tj.autodiff.ForwardAccumulator(sources, given["tangents"]) as acc:
-        y = called(case, xs, at, sources)
+        y = known(called(case, xs, at, sources), given["seed"])
     tangent = acc.jvp(y, "zero")
     if not case.second:
         return [*first, tangent]
@@ -80,13 +85,13 @@ def derivatives(case: Case, xs: Sequence[object], given: dict) -> list[tj.Tensor
         outer.watch(sources)
         with tj.GradientTape() as tape:
             tape.watch(sources)
-            y = called(case, xs, at, sources)
+            y = known(called(case, xs, at, sources), given["seed"])
         g = pulled(tape, y)
     reverse = outer.gradient(g, sources, output_gradients=given["weights"], unconnected_gradients="zero")
     with tj.autodiff.ForwardAccumulator(sources, given["tangents"]) as acc:
         with tj.GradientTape() as tape:
             tape.watch(sources)
-            y = called(case, xs, at, sources)
+            y = known(called(case, xs, at, sources), given["seed"])
         g = pulled(tape, y)
     return [*first, tangent, *reverse, *[acc.jvp(x, "zero") for x in g]]
 

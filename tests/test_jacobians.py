@@ -264,3 +264,147 @@ def test_a_training_loop_with_its_tape_is_compiled():
 
     assert float(train(tj.constant(3))) == 5 * 0.25**2
     assert v.numpy().tolist() == [0.125, 0.25]
+
+
+# --- through loops whose number of steps the program finds out --------------------------------------------------------
+START, ROWS = np.array([0.9, 1.1, 0.7]), np.random.default_rng(1).uniform(0.7, 1.2, (4, 3))
+EYE = np.eye(3)
+
+
+def growing(x):
+    y = x
+    while tj.reduce_sum(y * y) < 30.0:
+        y = y * y + x
+    return tj.reduce_sum(y**2)
+
+
+def twice_growing(x):
+    y = x
+    while tj.reduce_sum(y) < 9.0:
+        z = y
+        while tj.reduce_sum(z * z) < 20.0:
+            z = z * 1.5 + x
+        y = y + 0.3 * z
+    return tj.reduce_sum(y * y * x)
+
+
+def stacking(x):
+    y, states = x, []
+    while tj.reduce_sum(y * y) < 30.0:
+        y = y * y + x
+        states.append(y)
+    return tj.reduce_sum(tj.stack(states) ** 2)
+
+
+def selecting(x):
+    v = tj.boolean_mask(x, x > 0.8)
+    return tj.reduce_sum(v**3) + tj.reduce_sum(v) ** 2
+
+
+def tape_hessian(f):
+    def h(x):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            g = reverse(f)(x)
+        return tape.jacobian(g, x)
+
+    return h
+
+
+def columns(x):
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        g = reverse(growing)(x)
+    return tape.batch_jacobian(g, x)
+
+
+def of_hessian(x):
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        h = tape_hessian(growing)(x)
+    return tape.jacobian(h, x)
+
+
+def hessian_in_a_loop(x):
+    s, i = x, 0
+    while i < 3:
+        s = s + 1e-4 * tj.linalg.matvec(tape_hessian(growing)(s), x)
+        i += 1
+    return s
+
+
+def products(pull):
+    """Rows that pull unit vectors back through a gradient as `pull(product, vector)` says."""
+
+    def f(x):
+        with tj.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            g = reverse(growing)(x)
+        return tj.vectorized_map(
+            lambda v: pull(lambda u: tape.gradient(g, x, output_gradients=u), v), tj.constant(EYE)
+        )
+
+    return f
+
+
+def in_a_loop(product, v):
+    while tj.reduce_sum(v) > 1e-3:
+        v = product(v) * 1e-4
+    return v
+
+
+def own_loop_again(limit):
+    """Rows that differentiate their own gradient again where a condition holds."""
+
+    def row(r):
+        with tj.GradientTape(persistent=True) as tape:
+            tape.watch(r)
+            g = reverse(growing)(r)
+
+        def deeper():
+            return tj.cond(r[1] > 1.0, lambda: tape.gradient(g, r) * 2.0, lambda: -g)
+
+        return tj.cond(r[0] > limit, deeper, lambda: g)
+
+    return row
+
+
+HESSIAN = tape_hessian(growing)
+FOUND = {
+    "tape": (HESSIAN, START), "nested loops": (tape_hessian(twice_growing), START),
+    "a list of states": (tape_hessian(stacking), START), "a mask": (tape_hessian(selecting), START),
+    "rows of a batch": (columns, ROWS), "third order": (of_hessian, START), "in a loop": (hessian_in_a_loop, START),
+    "jacobian of a gradient": (tj.jacobian(reverse(growing), mode="reverse"), START),
+    "recomputed": (tape_hessian(tj.recompute_grad(growing)), START),
+    "gradient of a Hessian": (reverse(lambda x: tj.reduce_sum(HESSIAN(x) ** 2)), START),
+    "each row": (lambda x: tj.vectorized_map(HESSIAN, x), ROWS),
+    "each row, nested loops": (lambda x: tj.vectorized_map(tape_hessian(twice_growing), x), ROWS),
+    "rows of rows": (lambda x: tj.vectorized_map(lambda r: tj.vectorized_map(HESSIAN, r), x), ROWS[None]),
+    "some rows": (products(lambda p, v: tj.cond(v[0] > 0.5, lambda: p(v), lambda: v)), START),
+    "no rows": (products(lambda p, v: tj.cond(v[0] > 5.0, lambda: p(v), lambda: v)), START),
+    "rows in loops": (products(in_a_loop), START),
+    "rows under conditions": (lambda x: tj.vectorized_map(own_loop_again(0.9), x), ROWS),
+    "gradient of rows under conditions": (
+        reverse(lambda x: tj.reduce_sum(tj.vectorized_map(own_loop_again(0.9), x) ** 2)), ROWS
+    ),
+    "no rows under conditions": (lambda x: tj.vectorized_map(own_loop_again(9.0), x), ROWS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_traced_jacobians_through_loops_of_found_lengths(name):
+    """One trace for arguments for which the loops take different numbers of steps."""
+    f, x = FOUND[name]
+    traced = tj.function(f, strict=True)
+    for scale in (1.0, 1.1, 0.95):
+        np.testing.assert_allclose(traced(tj.constant(x * scale)), f(tj.constant(x * scale)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("outer", [lambda f: f, tj.function], ids=["eager", "traced"])
+@pytest.mark.parametrize("f", [growing, twice_growing, stacking, selecting])
+def test_hessians_of_tapes_through_found_sizes(f, outer):
+    expected = numeric(lambda x: reverse(f)(tj.constant(x)), START)
+    h = outer(tape_hessian(f))
+    np.testing.assert_allclose(h(tj.constant(START)), expected, rtol=1e-6, atol=1e-6)
+    rows = outer(lambda x: tj.vectorized_map(tape_hessian(f), x))(tj.constant([START, START]))
+    np.testing.assert_allclose(rows[1], expected, rtol=1e-6, atol=1e-6)

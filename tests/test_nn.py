@@ -6,6 +6,9 @@ import scipy.special as sp
 from helpers import gradients
 
 import tracejit as tj
+from tracejit.errors import DTypeError, ShapeError
+
+NAN, INF = np.nan, np.inf
 
 
 def test_softmax_is_stable():
@@ -161,6 +164,18 @@ def test_embedding_lookup():
 
 def test_in_top_k_and_zero_fraction():
     assert tj.math.in_top_k([0, 1], [[0.1, 0.9], [0.2, 0.8]], 1).numpy().tolist() == [False, True]
+    p = [[NAN, 1], [INF, 1], [-INF, -INF], [1, 2], [1, 2], [1, INF], [1, 2], [3, 2]]
+    want = [False, False, False, False, False, False, True, True]
+    t = [1, 0, 0, 2, -1, 0, 1, 0]  # of no class at 3 and 4
+    specs = [tj.TensorSpec([None], tj.int32), tj.TensorSpec([None, None])]
+    assert tj.math.in_top_k(t, p, 1).numpy().tolist() == want
+    traced = tj.function(lambda t, p: tj.math.in_top_k(t, p, 1), input_signature=specs)
+    assert traced(np.array(t, np.int32), np.array(p, np.float32)).numpy().tolist() == want
+    assert tj.math.in_top_k([0, 1], tj.zeros((2, 0)), 1).numpy().tolist() == [False, False]
+    with pytest.raises(DTypeError, match="targets must be integers"):
+        tj.math.in_top_k([0.0, 1.0], tj.zeros((2, 3)), 1)
+    with pytest.raises(ShapeError, match="targets"):
+        tj.math.in_top_k([0], tj.zeros((2, 3)), 1)
     assert tj.math.zero_fraction([0.0, 1.0, 0.0, 2.0]).numpy() == 0.5
 
 

@@ -1,6 +1,6 @@
-"""The Numba source compiled by Numba, in parallel: every operation of the table at least once, in one of the dtypes.
+"""The Numba source compiled by Numba, in parallel: every row of the table at least once, in one of the dtypes.
 
-All operations in all dtypes, and in all shapes for one dtype, are marked slow; test_differential.py runs the source as
+All cases in all dtypes, and in all shapes for one dtype, are marked slow; test_differential.py runs the source as
 plain Python.
 """
 
@@ -17,14 +17,43 @@ from op_table import CASES, Case
 from test_differential import same
 
 import tracejit as tj
+from tracejit.context import listen, unlisten
 from tracejit.ir.types import ALL, DType
 
 Variant = tuple[Case, Sequence[tuple[int, ...]]]
 
 
-def operation(c: Case) -> str:
-    """Cases of one operation differ in what follows its name."""
-    return c.name.partition(",")[0]
+class Heard:
+    """The rows that eager calls go through."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def record(self, op: Any, keys: tuple, values: tuple, attrs: dict, outs: tuple) -> None:
+        self.names.add(op.name)
+
+    def knows(self, x: Any) -> bool:
+        return False
+
+
+def rows(c: Case) -> set[str]:
+    heard = Heard()
+    listen(heard)
+    try:
+        c.f(*[tj.constant(x) for x in c.arrays(c.dtypes()[-1], c.small())])
+    finally:
+        unlisten(heard)
+    return heard.names
+
+
+def covering() -> list[Case]:
+    """Cases that go through all rows of the table, those of few rows first: what others are composed of."""
+    out, have = [], set()
+    for c, mine in sorted(((c, rows(c)) for c in CASES), key=lambda x: len(x[1])):
+        if not mine <= have:
+            have |= mine
+            out.append(c)
+    return out
 
 
 def largest(c: Case) -> Sequence[tuple[int, ...]]:
@@ -32,10 +61,9 @@ def largest(c: Case) -> Sequence[tuple[int, ...]]:
 
 
 def one_dtype_each() -> dict[DType, list[Variant]]:
-    """Each operation in one of its dtypes, in turns."""
-    first = {operation(c): c for c in reversed(CASES)}
+    """Each row in one of its dtypes, in turns."""
     out: dict[DType, list[Variant]] = {d: [] for d in ALL}
-    for c in first.values():
+    for c in covering():
         d = min(c.dtypes(), key=lambda d: len(out[d]))
         out[d].append((c, largest(c)))
     return out

@@ -64,7 +64,7 @@ def test_binomial(n, p):
     assert y.max() <= n
 
 
-INF = np.inf
+INF, NAN = np.inf, np.nan
 BOUNDS = [(-2, 2), (-1, 0.5), (0, INF), (0.5, 0.6), (1, INF), (6, INF), (8, 9), (-INF, -7), (-0.1, 3), (30, 31)]
 
 
@@ -76,6 +76,13 @@ def test_bounded_normal_numbers(low, high):
     continuous((y - 3) / 2, st.truncnorm(low, high))
     assert y.min() >= 3 + 2 * low
     assert y.max() <= 3 + 2 * high
+
+
+@pytest.mark.parametrize("row", [[INF, 1.0], [-INF, -INF], [NAN, 1.0], [1.0, NAN], [1.0, INF, INF]])
+def test_categorical_gives_classes_even_of_logits_that_are_not_finite(row):
+    draw = tj.function(lambda x: R.stateless_categorical(x, 50, SEED))
+    for x in (draw([row]), R.stateless_categorical([row], 50, SEED)):
+        assert 0 <= x.numpy().min() <= x.numpy().max() < len(row)
 
 
 def test_categorical_classes():
@@ -317,3 +324,10 @@ def test_errors():
         R.stateless_gamma((2,), 3, 1.0)
     with pytest.raises(ShapeError, match="negative"):
         R.gamma((-1,), 1.0)
+
+
+def test_a_seed_whose_size_a_signature_leaves_open():
+    draw = tj.function(lambda s: R.stateless_uniform((3,), s), input_signature=[tj.TensorSpec([None], tj.int32)])
+    assert draw(tj.constant([1, 2])).numpy().tolist() == R.stateless_uniform((3,), [1, 2]).numpy().tolist()
+    with pytest.raises(ArgumentError, match="seed of two integers"):
+        draw(tj.constant([1, 2, 3]))

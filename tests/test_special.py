@@ -320,3 +320,56 @@ def test_hypot_neither_overflows_nor_vanishes():
     y = np.array([1e300, -1e-300, NAN, 0.0])
     for way, got in Lowered(np.hypot).results(x, y):
         np.testing.assert_allclose(got[0], np.hypot(x, y), rtol=1e-15, err_msg=way)
+
+
+# --- where a formula has no value but its limit -----------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("a", "b", "x", "slope"),
+    [(1, 0.1, 0, 0.1), (1, 2, 0, 2), (1, 1, 0, 1), (1, 1, 1, 1), (2, 1, 1, 2), (0.5, 1, 1, 0.5), (2, 0.5, 0, 0)],
+)
+def test_the_slope_of_betainc_at_the_ends(a, b, x, slope):
+    def f(x):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = M.betainc(float(a), float(b), x)
+        return tape.gradient(y, x)
+
+    x = tj.constant(float(x), tj.float64)
+    np.testing.assert_allclose([f(x).numpy(), tj.function(f)(x).numpy()], slope, rtol=1e-12)
+
+
+def test_the_slopes_of_the_density_of_betainc_and_igamma_for_an_exponent_of_0():
+    p, q = (tj.constant(v, tj.float64) for v in (1.0, 0.5))
+    with tj.GradientTape(persistent=True) as outer:
+        outer.watch([p, q])
+        with tj.GradientTape(persistent=True) as tape:
+            tape.watch(q)
+            y, z = M.betainc(p, 3.0, q), M.igamma(p, q)
+        dy, dz = tape.gradient(y, q), tape.gradient(z, q)
+    np.testing.assert_allclose(outer.gradient(dy, p).numpy(), 0.75 * (np.log(0.5) + sp.digamma(4) - sp.digamma(1)))
+    np.testing.assert_allclose(outer.gradient(dz, p).numpy(), np.exp(-0.5) * (np.log(0.5) - sp.digamma(1)))
+
+
+def test_the_slope_of_igamma_at_0():
+    x = tj.constant(0.0, tj.float64)
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        y = M.igamma(1.0, x)
+    assert tape.gradient(y, x).numpy() == 1
+
+
+# --- operands that are not finite -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_parts_of_real_numbers_that_are_not_finite(wrap):
+    x = tj.constant([INF, -INF, NAN, -0.0, -2.0])
+    assert wrap(M.imag)(x).numpy().tolist() == [0.0] * 5
+    np.testing.assert_allclose(wrap(M.angle)(x).numpy(), [0, np.pi, 0, 0, np.pi], rtol=1e-6)
+    assert wrap(lambda x: M.polyval([], x))(x).numpy().tolist() == [0.0] * 5
+    assert wrap(lambda x: M.polyval([3.0], x))(x).numpy().tolist() == [3.0] * 5
+    assert wrap(lambda x: M.polyval([1.0, 3.0], x))(tj.constant([INF])).numpy().tolist() == [INF]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_squared_difference_of_complex_numbers_is_that_of_their_distance(wrap):
+    y = wrap(M.squared_difference)(tj.constant([1 + 2j, 0]), tj.constant([3 - 1j, 2]))
+    assert y.numpy().tolist() == [13, 4]

@@ -265,13 +265,15 @@ GROUPS = [
     Group(
         "Derivatives, and functions made of functions",
         "They take functions, not tensors.",
-        """function custom_gradient recompute_grad grad_pass_through jvp vjp hvp hessian jacobian benchmark""".split(),
+        """function custom_gradient recompute_grad grad_pass_through jvp vjp hvp hessian jacobian benchmark
+        signal.inverse_stft_window_fn""".split(),
     ),
     Group(
         "Settings, questions and names",
         "They compute no tensors.",
         """as_dtype debug get_threads set_threads threads is_tensor is_symbolic_tensor get_static_value
-        executing_eagerly device group no_op tuple nest. mixed_precision.""".split(),
+        executing_eagerly inside_function device group
+        no_op tuple control_dependencies nest. mixed_precision.""".split(),
     ),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from tracejit.autograph import reads
 from tracejit.context import reading
 from tracejit.errors import ArgumentError, locate
-from tracejit.ir.types import as_dtype
+from tracejit.ir.types import DType, as_dtype
 from tracejit.ops import elementwise as E
 from tracejit.optimizers.scaling import LossScaleOptimizer
 from tracejit.tensor import Operand, convert
@@ -26,7 +26,8 @@ class Policy:
     Products, convolutions, sums and means of 16-bit numbers are accumulated in float32 in any case.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | DType) -> None:
+        name = name.name if isinstance(name, DType) else name
         if name not in _MIXED:
             try:
                 fits = isinstance(name, str) and as_dtype(name).kind == "f"
@@ -90,7 +91,7 @@ def global_policy() -> Policy:
     return _state.policy
 
 
-def set_global_policy(policy: Policy | str | None) -> None:
+def set_global_policy(policy: Policy | str | DType | None) -> None:
     """Set the policy that counts where none is given; None is "float32". Functions that ask for it are traced anew."""
     _state.policy = _policy(policy if policy is not None else "float32")
 
@@ -99,15 +100,19 @@ def _policy(x: Any) -> Policy:
     return x if isinstance(x, Policy) else Policy(x)
 
 
-@contextmanager
-def autocast(policy: Policy | str | None = None) -> Iterator[Policy]:
+def autocast(policy: Policy | str | DType | None = None) -> AbstractContextManager[Policy]:
     """In this block operations read floating Variables in the policy's compute type; None is the global policy.
 
     Gradients with respect to the Variables have their own type, and assignments and optimizers see them as they are.
     Tensors are not cast: give inputs to `policy.cast_to_compute`. A traced function that is called in the block is
     traced for it.
     """
-    p = global_policy() if policy is None else _policy(policy)
+    return _casting(None if policy is None else _policy(policy))
+
+
+@contextmanager
+def _casting(policy: Policy | None) -> Iterator[Policy]:
+    p = global_policy() if policy is None else policy
     with reading(as_dtype(p.compute_dtype)):
         yield p
 

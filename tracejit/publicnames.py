@@ -78,7 +78,13 @@ def call_of(frame: FrameType, line: str) -> str:
     if not found:
         return _operator(code, values)
     written = set(re.findall(r"\w+", line))
-    name, f = max(found, key=lambda x: len(written.intersection(re.findall(r"\w+", x[0]))))
+    owners = [c.__name__ for c in type(values.get("self")).__mro__]  # a method of many classes is its object's
+
+    def fits(x: tuple[str, FunctionType]) -> tuple[int, int]:
+        owner = x[0].partition(".")[0]
+        return len(written.intersection(re.findall(r"\w+", x[0]))), -owners.index(owner) if owner in owners else -99
+
+    name, f = max(found, key=fits)
     return f"{name}({', '.join(_arguments(f, code, values))})"
 
 

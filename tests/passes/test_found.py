@@ -98,3 +98,27 @@ def test_loops_beside_what_waits():
     assert last == rows[-1]
     rows, last = tj.function(f)(tj.constant(X), tj.constant(4))
     np.testing.assert_array_equal(np.asarray(rows), [1.0, 1.5, 1.75, 1.875])
+
+
+def test_what_waits_is_told_the_open_sizes_that_it_needs():
+    """By the argument that has them as axes, or in a region that has no such value by lines as long as they are."""
+
+    def f(x):
+        flat = tj.reshape(x, (-1,))
+        return tj.boolean_mask(flat, flat > 0)[:, None] * flat[None, :]
+
+    def g(x):
+        flat = tj.reshape(x, (-1,)) * 2.0
+        return tj.cond(tj.reduce_sum(x) > 0, lambda: tj.reduce_sum(f(flat)), lambda: 0.0)
+
+    x = np.arange(-2.0, 4.0).reshape(2, 3)
+    signature = [tj.TensorSpec([None, None], tj.float64)]
+    graph = prepare(optimize(tj.function(f, input_signature=signature).graph(x)))
+    (part,) = [n for n in graph.nodes if n.op.name == "sized"]
+    assert graph.params[0] in part.inputs
+    graph = prepare(optimize(tj.function(g, input_signature=signature).graph(x)))
+    (branch,) = [n.attr("then") for n in graph.nodes if n.op.name == "cond"]
+    assert [str(n.out.shape[0]) for n in branch.nodes if n.op.name == "iota"] == ["d0_0", "d0_1"]
+    for h in (f, g):
+        want = h(tj.constant(x))
+        np.testing.assert_allclose(tj.function(h, input_signature=signature, strict=True)(x), want)

@@ -14,6 +14,7 @@ from tracejit.autograph.calls import callee
 from tracejit.context import context, tracing
 from tracejit.errors import ArgumentError, ControlFlowError, ShapeError, locate
 from tracejit.ir.dim import Dim
+from tracejit.ir.found import sizes_told, told_within
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, float32, int32
@@ -105,7 +106,8 @@ def _over_rows(
         out = along(lambda _, leaves: ((), f(*leaves)), (), rows, flatten(list(rows))[1], n, False)[1]
         leaves, structure = flatten(out)
         return leaves, [True] * len(leaves), structure
-    b = Batch(n, fallback=fallback)
+    b = Batch(n, sizes=_found_around(row.graph), fallback=fallback)
+    b.ran = dict.fromkeys(b.sizes)
     counted = {id(v): _counted(v, step, b) for v, step in row.moves}
     captured = [counted.get(id(x), x) for x in row.captured]
     has = [True] * len(rows) + [id(x) in counted for x in row.captured]
@@ -113,6 +115,16 @@ def _over_rows(
     for v, step in row.moves:
         _moved_on(v, step, n)
     return [y if type(y) is Tensor else convert(y) for y in ys], marks, row.structure
+
+
+def _found_around(graph: Graph) -> dict[str, Size]:
+    """The sizes that the traces around have found already, and that operations of a row find again."""
+    trace: Any = context.trace
+    again, found = told_within(graph), dict[str, Size]()
+    while trace is not None and again:
+        found |= {s: d for s, d in sizes_told(trace.builder.nodes).items() if s in again}
+        trace = trace.parent
+    return found
 
 
 def _said(name: str, warn: bool, refuse: bool) -> Callable[[str], None]:

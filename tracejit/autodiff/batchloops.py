@@ -155,13 +155,13 @@ def _cond(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     p, args, flags = xs[0], xs[1:], has[1:]
     marks = _marked(n, has, set(b.counts))
     if has[0]:
-        ys, hy = replay_rows(n.attr("then"), args, flags, b.narrowed(p))
-        zs, hz = replay_rows(n.attr("orelse"), args, flags, b.narrowed(OPS["logical_not"](p)))
+        ys, hy = replay_rows(n.attr("then"), args, flags, b.narrowed(p).inside())
+        zs, hz = replay_rows(n.attr("orelse"), args, flags, b.narrowed(OPS["logical_not"](p)).inside())
         ys, zs = ([_exact(x, v) for x, v in zip(xs, n.outs, strict=True)] for xs in (ys, zs))
         return [chosen(p, y, z, (h, k), b) for y, z, h, k in zip(ys, zs, hy, hz, strict=True)]
 
     def branch(graph: Graph) -> Callable[[], Any]:
-        return lambda: _aligned(*replay_rows(graph, args, flags, b), marks, b)
+        return lambda: _aligned(*replay_rows(graph, args, flags, b.inside()), marks, b)
 
     then, orelse = branch(n.attr("then")), branch(n.attr("orelse"))
     if context.trace is None:
@@ -201,21 +201,21 @@ class _Steps:
         self.first = first
 
     def _going(self, state: Sequence[Any], b: Batch) -> Any:
-        (ok,), (h,) = replay_rows(self.cond, [*state, *self.rest], self.flags, b)
+        (ok,), (h,) = replay_rows(self.cond, [*state, *self.rest], self.flags, b.inside())
         ok = b.spread(ok, h)
         return ok if b.mask is None else OPS["logical_and"](ok, b.mask)
 
     def test(self, *state: Any) -> Any:
         if self.apart:
             return OPS["reduce_any"](state[0], axis=(0,))
-        (ok,), _ = replay_rows(self.cond, [*state, *self.rest], self.flags, self.b)
+        (ok,), _ = replay_rows(self.cond, [*state, *self.rest], self.flags, self.b.inside())
         mask = self.b.mask
         return ok if mask is None else OPS["logical_and"](ok, OPS["reduce_any"](mask, axis=(0,)))
 
     def step(self, *state: Any) -> list[Any]:
         own = state[self.head :]
         inner = self.b.within(state[0]) if self.apart else self.b
-        new, h = replay_rows(self.body, [*own, *self.rest], self.flags, inner)
+        new, h = replay_rows(self.body, [*own, *self.rest], self.flags, inner.inside())
         if not self.apart:
             return _aligned(new, h, [*self.marks, *self.made], self.b)
         kept = [chosen(state[0], y, x, (k, True), self.b) for y, x, k in zip(new, own, h, strict=False)]
@@ -231,9 +231,16 @@ def _while(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
 
 
 def _while_saving(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
-    """Rows that are done stand still in the steps that others still take; `scan` leaves these steps out."""
-    loop = _Steps(n, xs, has, b, counting=True)
+    """Rows that are done stand still in the steps that others still take; `scan` leaves these steps out.
+
+    A loop that was gone through before takes the same steps again, for the rows that counted then.
+    """
     (symbol,) = n.attr("steps").symbols
+    if symbol in b.sizes:
+        b = b.within(b.ran.get(symbol, b.mask))
+    else:
+        b.ran[symbol] = b.mask
+    loop = _Steps(n, xs, has, b, counting=True)
     if context.trace is None:
         last, count, saved = _saved_now(loop)
         b.sizes[symbol] = int(count)
@@ -274,7 +281,7 @@ def _saved_later(loop: _Steps, known: Any) -> tuple[list[Any], Any, list[Any], D
     def closed(f: Callable[..., Any], name: str) -> Graph:
         def g(*args: Any) -> Any:
             loop.rest = list(args[k : k + len(rest)])
-            loop.b = own.within(args[-1]) if mask else own
+            loop.b = own.closed(args[-1] if mask else None)
             return tuple(made) if isinstance(made := f(*args[:k]), list) else made
 
         try:
@@ -299,7 +306,7 @@ def _scan(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     rest, flags = xs[k + m :], [*marks[:k], *has[k:]]
 
     def step(state: Any, row: Any) -> tuple[Any, Any]:
-        out = _aligned(*replay_rows(body, [*state, *row, *rest], flags, b), marks, b)
+        out = _aligned(*replay_rows(body, [*state, *row, *rest], flags, b.inside()), marks, b)
         return out[:k], out[k:]
 
     first = [_exact(x, p) for x, p in zip(xs, body.params[:k], strict=False)]
@@ -321,7 +328,7 @@ def _uneven_scan(n: Node, xs: list[Any], has: Marks, b: Batch, counts: Any, tota
     def step(state: Any, row: Any) -> tuple[Any, Any]:
         at, own = state[0], state[1:]
         going = OPS["less"](at, counts)
-        ys, h = replay_rows(body, [*own, *row, *rest], flags, b.narrowed(going))
+        ys, h = replay_rows(body, [*own, *row, *rest], flags, b.narrowed(going).inside())
         kept = [chosen(going, y, x, (f, True), b) for y, x, f in zip(ys, own, h, strict=False)]
         made = [b.spread(y, f) for y, f in zip(ys[k:], h[k:], strict=True)]
         made = [chosen(going, y, OPS["cast"](0, dtype=y.dtype), (True, False), b) for y in made]
@@ -341,7 +348,7 @@ def _custom_vjp(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     if any(has):
         need = [True] * k + list(wanted) + [False] * (len(xs) - end)
         xs = [b.spread(x, h) if w else x for x, h, w in zip(xs, has, need, strict=True)]
-        flags, inner = [True] * k + list(has[end:]), Batch(b.n, None, b.sizes, b.counts, b.fallback)
+        flags, inner = [True] * k + list(has[end:]), b.within(None).closed(None)
         types = [TensorType(t.dtype, tuple(t.shape)) for t in (*xs[:k], *xs[end:])]
 
         def back(*args: Any) -> tuple[Any, ...]:
@@ -369,7 +376,7 @@ def _barrier(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
 # --- sizes that values tell -------------------------------------------------------------------------------------------
 def _count_up(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     if not has[0]:
-        return [_told(n, OPS["count_up"](xs[0], size=fresh()), b)]
+        return [_told(n, OPS["count_up"](xs[0], size=_size(n, b)), b)]
     line = _common_size(n, OPS["maximum"](OPS["cast"](xs[0], dtype=int64), 0), b)
     return [OPS["broadcast_to"](line, shape=(b.n, line.shape[0]))]
 
@@ -377,10 +384,16 @@ def _count_up(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
 def _positions(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     mask = xs[0]
     if not has[0]:
-        return [_told(n, OPS["positions"](mask, size=fresh()), b)]
+        return [_told(n, OPS["positions"](mask, size=_size(n, b)), b)]
     line = _common_size(n, OPS["reduce_sum"](OPS["cast"](mask, dtype=int64), axis=(1,)), b)
     order = OPS["argsort"](OPS["logical_not"](mask), axis=1, descending=False)
     return [OPS["gather"](order, line, axis=1)]
+
+
+def _size(n: Node, b: Batch) -> Dim:
+    """A size that an operation tells: that of before, where it was called before."""
+    known = b.sizes.get(str(n.attr("size")))
+    return known if isinstance(known, Dim) else fresh()
 
 
 def _told(n: Node, y: Any, b: Batch) -> Any:
@@ -398,7 +411,7 @@ def _common_size(n: Node, counts: Any, b: Batch) -> Any:
         same = OPS["logical_or"](same, OPS["logical_not"](b.mask))
     message = "the rows have parts of different sizes, {}, which one tensor cannot hold"
     require_all(same, message, [counts], "ControlFlowError")
-    return _told(n, OPS["count_up"](most, size=fresh()), b)
+    return _told(n, OPS["count_up"](most, size=_size(n, b)), b)
 
 
 CONTROL: dict[str, Callable[[Node, list[Any], Marks, Batch], list[Any]]] = {

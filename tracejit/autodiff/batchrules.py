@@ -23,10 +23,11 @@ class Batch:
 
     `n` is None for a single row without a batch axis. `mask` is a bool for each row or None: of the others nothing is
     used, so that no check may fail for them and no position of theirs may be read. `sizes` are the numbers of steps
-    of loops that have run; `counts` those of each row, where they differ, and the number in all.
+    of loops that have run, `ran` the masks that these ran under; `counts` the numbers of steps of each row, where they
+    differ, and the number in all.
     """
 
-    __slots__ = ("n", "mask", "sizes", "counts", "fallback", "_turned")
+    __slots__ = ("n", "mask", "sizes", "counts", "fallback", "ran", "_turned")
 
     def __init__(
         self, n: Size | None, mask: Tensor | None = None, sizes: dict[str, Size] | None = None,
@@ -36,12 +37,26 @@ class Batch:
         self.sizes: dict[str, Size] = {} if sizes is None else sizes
         self.counts: dict[str, tuple[Tensor, Tensor]] = {} if counts is None else counts
         self.fallback = fallback
+        self.ran: dict[str, Tensor | None] = {}
         self._turned: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def within(self, mask: Tensor) -> Batch:
+    def within(self, mask: Tensor | None) -> Batch:
         """The same rows, of which only these count; the mask takes the place of the one before."""
         new = Batch(self.n, mask, self.sizes, self.counts, self.fallback)
-        new._turned = self._turned
+        new.ran, new._turned = self.ran, self._turned
+        return new
+
+    def inside(self) -> Batch:
+        """The same in a region, which may be entered again: what its loops tell holds for this time only."""
+        new = Batch(self.n, self.mask, dict(self.sizes), dict(self.counts), self.fallback)
+        new.ran, new._turned = dict(self.ran), self._turned
+        return new
+
+    def closed(self, mask: Tensor | None) -> Batch:
+        """The same in a graph that knows of no mask but this, which stands for the one at hand."""
+        new = self.inside()
+        new.mask = mask
+        new.ran = {s: m if m is None else mask for s, m in self.ran.items() if m is None or m is self.mask}
         return new
 
     def narrowed(self, mask: Tensor) -> Batch:

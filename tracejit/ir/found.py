@@ -42,11 +42,36 @@ def symbols_of(n: Node) -> set[str]:
     return _of_values(n.inputs) | _of_values(n.outs) | {s for _, v in n.attrs for s in symbols_in(v)}
 
 
+def open_in(x: object) -> dict[str, Dim]:
+    """The other symbols in a size, a shape, an attribute, a node or a graph: what arguments' shapes tell."""
+    if isinstance(x, Dim):
+        return {s: x for s in x.symbols if not s.startswith(PREFIX)}
+    if isinstance(x, Node):
+        return open_in((*[tuple(v.shape) for v in (*x.inputs, *x.outs)], *[v for _, v in x.attrs]))
+    if isinstance(x, Graph):
+        x = (*[tuple(p.shape) for p in x.params], *x.nodes)
+    elif not isinstance(x, (tuple, list)):
+        x = getattr(x, "shape", None)  # of a constant
+    return {s: d for y in x for s, d in open_in(y).items()} if isinstance(x, (tuple, list)) else {}
+
+
 def told_by(n: Node) -> set[str]:
     """Those that a node finds out."""
     if n.op.name in TELLERS:
         return symbols_in(n.attr(TELLERS[n.op.name]))
     return _of_values(n.outs) - _of_values(n.inputs) if n.op.name == "sized" else set()
+
+
+def told_within(graph: Graph) -> set[str]:
+    """Those that the nodes of a graph find out, in its regions too."""
+    inside = [told_within(v) for n in graph.nodes for _, v in n.attrs if type(v) is Graph]
+    return {s for n in graph.nodes for s in told_by(n)}.union(*inside)
+
+
+def sizes_told(nodes: Iterable[Node]) -> dict[str, Dim]:
+    """What the nodes that tell a size tell, by its symbol."""
+    told = [n.attr(TELLERS[n.op.name]) for n in nodes if n.op.name in TELLERS]
+    return {s: d for d in told for s in d.symbols}
 
 
 def given(graph: Graph) -> set[str]:

@@ -54,7 +54,7 @@ def _text(data: tuple[np.ndarray, ...], message: str, bounds: tuple) -> str:
         return message.format(*shown)
     low, high = bounds
     outside = data[0][(data[0] < low) | (data[0] >= high)]
-    return message.format(outside.reshape(-1)[0].item(), *shown[1:], low=low, high=high)
+    return message.format(int(outside.reshape(-1)[0]), *shown[1:], low=low, high=high)
 
 
 check: Op = Op(
@@ -83,7 +83,7 @@ def require_range(i: Operand, n: Size, message: str, negative: bool = True) -> N
     if values is not None and not isinstance(n, Dim) and not _has_sizes(values):
         low = -n if negative else 0
         if values.size and (values.min() < low or values.max() >= n):
-            raise locate(OutOfRangeError(_text((values.astype(np.int64),), message, (low, n))))
+            raise locate(OutOfRangeError(_text((values,), message, (low, n))))
         return
     trace: Any = context.trace
     if trace is None or any(type(d) is int and d == 0 for d in i.shape) or (type(i._a) is Value and _below(i._a, n)):

@@ -64,6 +64,8 @@ def ctc_loss(
     place = counter(states.shape[1], 2, 1, int64)
     open_ends = S.reshape(E.mul(count, 2), shape=(batch, 1))
     start = E.where(E.less_equal(place, E.minimum(open_ends, 1)), chances[0], -math.inf)
+    none = E.cast(E.where(E.equal(place, 0), 0.0, -math.inf), dtype=start.dtype)  # no time tells no label alone
+    start = E.where(E.greater(S.reshape(steps, shape=(batch, 1)), 0), start, none)
     skips = _skips(states, blank)
 
     def step(alpha: Any, given: Any) -> Tensor:

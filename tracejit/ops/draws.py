@@ -165,7 +165,10 @@ def shuffled(source: Source, value: Any) -> Tensor:
 
 
 def classes(source: Source, logits: Any, num_samples: Any, dtype: Any) -> Tensor:
-    """Class numbers by the running sum of the probabilities, which a uniform number falls into."""
+    """Class numbers by the running sum of the probabilities, which a uniform number falls into.
+
+    They are classes even where logits are infinite or NaN: one for which no uniform number tells is the last.
+    """
     x = floating(logits)
     require(x.ndim == 2, f"categorical takes (batch, classes), not {x.type}")
     d = as_dtype(dtype)
@@ -179,7 +182,8 @@ def classes(source: Source, logits: Any, num_samples: Any, dtype: Any) -> Tensor
     last = S.slice_(total, start=(0, count - 1), size=(batch, 1), step=(1, 1))
     level = E.mul(u, S.reshape(last, shape=(batch, 1, 1)))
     passed = E.less_equal(S.reshape(total, shape=(batch, 1, count)), level)
-    return E.cast(R.reduce_sum(E.cast(passed, dtype=int64), axis=(2,)), dtype=d)  # type: ignore[no-any-return]
+    before = R.reduce_sum(E.cast(passed, dtype=int64), axis=(2,))
+    return E.cast(E.minimum(before, count - 1), dtype=d)  # type: ignore[no-any-return]
 
 
 # --- draws from a stream, which moves on once the arguments are known to be right -------------------------------------

@@ -22,11 +22,15 @@ from tracejit.ops.quick import at_once
 from tracejit.ops.select import linear_index
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 
+_MOST = np.iinfo(np.int64).max
+
 
 def plain(k: Any) -> Any:
     """A component of a key as NumPy takes it; the bounds of a slice may be tensors."""
     if isinstance(k, Operand):
-        return k._value("an index")
+        k = k._value("an index")
+    if isinstance(k, (np.ndarray, np.uint64)) and k.dtype.char in "LQ" and k.size and k.max() > _MOST:
+        raise IndexError(f"index {k.max()} is out of bounds")  # NumPy takes it for a negative one
     if type(k) is slice and not all(type(b) in (int, type(None)) for b in (k.start, k.stop, k.step)):
         return slice(*[None if b is None else int(as_size(b, "a slice bound")) for b in (k.start, k.stop, k.step)])
     return k

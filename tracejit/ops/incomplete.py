@@ -409,11 +409,17 @@ def _betainc(m: Any, a: Any, b: Any, x: Any) -> Any:
 # --- rows -------------------------------------------------------------------------------------------------------------
 def _density(a: Tensor, x: Tensor) -> Tensor:
     """x^(a−1)·e^−x / Γ(a)."""
-    return E.exp((a - 1.0) * E.log(x) - x - lgamma(a))
+    return E.exp(_log_power(E.log, x, a, 1.0) - x - lgamma(a))
 
 
 def _beta_slope(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
-    return E.exp((a - 1.0) * E.log(x) + (b - 1.0) * E.log1p(-x) - betaln(a, b))
+    return E.exp(_log_power(E.log, x, a, 1.0) + _log_power(E.log1p, -x, b, 0.0) - betaln(a, b))
+
+
+def _log_power(log: Op, x: Tensor, a: Tensor, unit: float) -> Tensor:
+    """(a − 1)·log x for a logarithm that is 0 at `unit`; 0 where a is 1 and x is at the pole, as 0⁰ is 1."""
+    pole = E.logical_and(E.equal(a, 1.0), E.equal(x, unit - 1.0))
+    return (a - 1.0) * log(E.where(pole, unit, x))  # type: ignore[no-any-return]
 
 
 def _grad_a_slope(y: Tensor, a: Tensor, x: Tensor) -> tuple:

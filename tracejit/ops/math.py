@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import activity
-from tracejit.errors import ArgumentError, ShapeError, locate
+from tracejit.errors import ShapeError, locate
 from tracejit.ir.types import float32, float64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import special
@@ -101,7 +101,12 @@ def real(input: Any, name: str | None = None) -> Tensor:
 def imag(input: Any, name: str | None = None) -> Tensor:
     """The imaginary part; zeros for a real tensor."""
     x = operand(input)
-    return E.imag(x) if x.dtype.kind == "c" else E.mul(x, 0)
+    return E.imag(x) if x.dtype.kind == "c" else _nought(x)
+
+
+def _nought(x: Operand) -> Tensor:
+    """Zeros of the shape of x even where that is not finite; its gradient is 0."""
+    return E.multiply_no_nan(x, 0)
 
 
 def conj(x: Any, name: str | None = None) -> Tensor:
@@ -176,24 +181,27 @@ def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 
 def xlogy(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """x · log y, and 0 where x is 0."""
+    """x · log y, and 0 where x is 0, whatever y is. There both gradients are 0, too, as TensorFlow's are."""
     if not activity.busy and (quick := planned(xlogy, x, y)) is not None:
         return quick
     x, y = _floats(x, y)
-    return E.multiply_no_nan(E.log(y), x)
+    zero = E.equal(x, 0)
+    return E.where(zero, 0.0, E.mul(x, E.log(E.where(zero, 1, y))))
 
 
 def xlog1py(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """x · log(1 + y), and 0 where x is 0."""
+    """x · log(1 + y), and 0 where x is 0, whatever y is. There both gradients are 0, too, as TensorFlow's are."""
     if not activity.busy and (quick := planned(xlog1py, x, y)) is not None:
         return quick
     x, y = _floats(x, y)
-    return E.multiply_no_nan(E.log1p(y), x)
+    zero = E.equal(x, 0)
+    return E.where(zero, 0.0, E.mul(x, E.log1p(E.where(zero, 0, y))))
 
 
 def squared_difference(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """(x − y)²."""
-    return E.square(E.sub(x, y))
+    """(x − y)²; |x − y|², with an imaginary part of 0, for complex numbers."""
+    d = E.sub(x, y)
+    return E.mul(E.conj(d), d) if d.dtype.kind == "c" else E.square(d)
 
 
 def _is_limit(x: float) -> bool:
@@ -265,14 +273,15 @@ def lerp(start: Any, stop: Any, weight: Any) -> Tensor:
 
 
 def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
-    """The polynomial with these coefficients, the highest power first, by Horner's scheme."""
+    """The polynomial with these coefficients, the highest power first, by Horner's scheme; 0 if there are none."""
     if not activity.busy and (quick := planned(polyval, coeffs, x)) is not None:
         return quick
     coeffs = listed(coeffs, "coeffs")
-    if not coeffs:
-        raise locate(ArgumentError("polyval needs one coefficient or more"))
     x = operand(x)
-    p = E.add(E.mul(x, 0), coeffs[0])
+    p = _nought(x)
+    if not coeffs:
+        return p
+    p = E.add(p, coeffs[0])
     for c in coeffs[1:]:
         p = E.add(E.mul(p, x), c)
     return p
@@ -304,7 +313,7 @@ def angle(input: Any, name: str | None = None) -> Tensor:
     if x.dtype.kind == "c":
         return E.atan2(E.imag(x), E.real(x))
     x = floating(x)
-    return E.where(E.less(x, 0), _math.pi, 0.0 * x)
+    return E.where(E.less(x, 0), _math.pi, _nought(x))
 
 
 def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:

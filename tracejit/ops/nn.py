@@ -20,7 +20,7 @@ from tracejit.ops.define import public
 from tracejit.ops.linalg import l2_normalize
 from tracejit.ops.math import sigmoid, softplus, tanh
 from tracejit.ops.quick import at_once, planned
-from tracejit.ops.reductions import moments, peak, reduce_mean, reduce_sum
+from tracejit.ops.reductions import moments, peak, reduce_all, reduce_any, reduce_mean, reduce_sum
 from tracejit.ops.select import gather
 from tracejit.tensor import Operand, Tensor, is_tensor
 
@@ -275,10 +275,21 @@ def embedding_lookup(params: Any, ids: Any, max_norm: Any = None, name: str | No
 
 
 def in_top_k(targets: Any, predictions: Any, k: Any, name: str | None = None) -> Tensor:
-    """Whether fewer than k predictions are larger than that of the target class."""
-    x = floating(predictions)
-    own = gather(x, expand_dims(targets, -1), batch_dims=1, axis=1)
-    return E.less(reduce_sum(E.cast(E.greater(x, own), dtype=int32), -1), as_sizes(k)[0])
+    """Whether fewer than k predictions are larger than that of the target class.
+
+    Predictions are (batch, classes), targets (batch,). False where the target is no class, and for predictions that
+    are not all finite.
+    """
+    x, t = floating(predictions), operand(targets)
+    if t.dtype.kind not in "iu":
+        raise locate(DTypeError(f"targets must be integers, not {t.dtype.name}"))
+    if x.ndim != 2 or t.ndim != 1 or not known_equal(x.shape[0], t.shape[0]):
+        message = f"in_top_k takes predictions (batch, classes) and targets (batch,), not {x.type} and {t.type}"
+        raise locate(ShapeError(message))
+    hit = E.equal(expand_dims(E.cast(t, dtype=int64), -1), counter(x.shape[1], 2, 1, int64))
+    own = reduce_sum(E.where(hit, x, 0.0), -1, True)
+    few = E.less(reduce_sum(E.cast(E.greater(x, own), dtype=int32), -1), as_sizes(k)[0])
+    return E.logical_and(few, E.logical_and(reduce_any(hit, -1), reduce_all(E.isfinite(x), -1)))
 
 
 def zero_fraction(value: Any, name: str | None = None) -> Tensor:

@@ -11,8 +11,9 @@ from tracejit.context import context, tracing
 from tracejit.errors import ControlFlowError, DTypeError, ShapeError, locate, user_frame
 from tracejit.intervals import INT64
 from tracejit.ir.dim import Dim
-from tracejit.ir.found import fresh
+from tracejit.ir.found import fresh, symbols_in, told_by
 from tracejit.ir.graph import Builder, Graph, Value
+from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import now_unit, product
 from tracejit.ir.types import DType, TensorType, bool_, show_shape
@@ -40,6 +41,17 @@ class Region:
         with tracing(self.trace):
             return f(*args, **kwargs)
 
+    def keep_sizes(self, what: str, t: Tensor) -> None:
+        """Raise `ShapeError` for a result whose size only the region finds out: nothing around it can tell that."""
+        if symbols_in(tuple(t.shape)) & {s for n in self.trace.builder.nodes for s in told_by(n)}:
+            where = "a step of the loop" if self.name == "body" else "one branch"
+            raise locate(
+                ShapeError(
+                    f"{what} has a shape that depends on values which {where} computes: {show_shape(t.shape)}",
+                    remedy="reduce it there, or keep its shape, say with tj.where(mask, x, 0)",
+                )
+            )
+
     def outside(self) -> dict[int, tuple[Any, Value]]:
         """What the region reads from around it, by identity: the operand out there, and the parameter in here."""
         found: dict[int, tuple[Any, Value]] = {k: (o, t._a) for k, (o, t) in self.trace.captures.items()}
@@ -57,9 +69,13 @@ class Region:
             p = b.param(types[k])
             if k in found:
                 env[found[k][1]] = p
-        for n in self.trace.builder.finish(self.name, values).nodes:
-            b.loc = n.loc
-            env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), n.attrs), strict=True))
+        asked, hooks.decision = hooks.decision, None  # the decisions have been made, where the region knows its sizes
+        try:
+            for n in self.trace.builder.finish(self.name, values).nodes:
+                b.loc = n.loc
+                env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), n.attrs), strict=True))
+        finally:
+            hooks.decision = asked
         b.loc = None
         return b.finish(self.name, [env[v] for v in values])
 
@@ -168,6 +184,8 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
         )
         error.of_branches = True
         raise locate(error)
+    for r, v in ((a, s), (b, t)):
+        r.keep_sizes(_set(name) if name else "the result", v)
     return s, b.call(_shaped, t, s)
 
 
@@ -228,6 +246,8 @@ def stage_rows(
         if settled:
             break
     inner.trace.notes |= notes
+    for x in made:
+        inner.keep_sizes("a row of what is stacked", x)
     outer = Region(test, [t.type for t in state], "cond")
     ok = outer.call(as_test, outer.leaves[0])
     if outer.trace.written():
@@ -274,8 +294,8 @@ def _settled(
     for i, (t, x) in enumerate(zip(state, inner.leaves, strict=True)):
         y = inner.call(_weakly, x)
         d, weak = _carried([t, y if isinstance(x, Operand) else x])
+        label = _set(names[i]) if names and names[i] else f"value {i} of the loop's state"
         if not same_shape(tuple(y.shape), tuple(t.shape)):
-            label = _set(names[i]) if names and names[i] else f"value {i} of the loop's state"
             one, other = show_shape(t.shape), show_shape(y.shape)
             raise locate(
                 ShapeError(
@@ -283,6 +303,7 @@ def _settled(
                     remedy="let it keep its shape, or append what is added to a list",
                 )
             )
+        inner.keep_sizes(label, y)
         if d is not t.dtype or weak != t.type.weak:
             same = False
         label = repr(str(names[i])) if names else f"value {i} of the state"
@@ -310,6 +331,8 @@ def stage_scan(
         if settled:
             break
     inner.trace.notes |= notes
+    for x in made:
+        inner.keep_sizes("a row of what is stacked", x)
     writes = written([inner])
     news = [inner.call(inner.trace.read, v) for v in writes]
     for t in [*results, *news, *made]:

@@ -42,7 +42,10 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
         m = operand(condition)
         if waits(m):
             m = m if m.dtype.kind == "b" else E.not_equal(m, 0)
-            return S.concat(*[S.reshape(i, shape=(i.shape[0], 1)) for i in found.coordinates(m)], axis=1)
+            columns = [S.reshape(i, shape=(i.shape[0], 1)) for i in found.coordinates(m)]
+            if not m.ndim:
+                return S.slice_(columns[0], start=(0, 0), size=(columns[0].shape[0], 0), step=(1, 1))
+            return S.concat(*columns, axis=1)
         mask = eager_only(m, "where with one argument")
         return wrap(quietly(lambda: np.argwhere(mask).astype(np.int64)))
     require(x is not None and y is not None, "where takes both x and y, or neither")
@@ -119,12 +122,17 @@ def linear_index(indices: Sequence[Operand], sizes: Sequence[Size]) -> Tensor:
 
 
 def coordinates(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
-    """Linear positions from an index tensor whose last axis holds coordinates, and how many there are."""
+    """Linear positions from an index tensor whose last axis holds coordinates, and how many there are.
+
+    Without coordinates, every position is that of the whole tensor.
+    """
     i = operand(indices)
     if i.dtype.kind not in "iu" or not i.ndim:
         raise locate(DTypeError(f"indices must be integers with a last axis of coordinates, not {i.type}"))
     k = int(i.shape[-1])
-    if not 0 < k <= len(shape):
+    if not k:
+        return E.cast(S.broadcast_to(convert(0, int64), shape=tuple(i.shape[:-1])), dtype=int64), 0
+    if k > len(shape):
         raise locate(ShapeError(f"{k} coordinates for a tensor of shape {show_shape(shape)}"))
     parts = [S.reshape(cut(i, i.ndim - 1, j, 1), shape=tuple(i.shape[:-1])) for j in range(k)]
     for j, p in enumerate(parts):

@@ -8,6 +8,7 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import ArgumentError, locate
+from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import DType, float32, int64, uint64
 from tracejit.ops import draws as D
 from tracejit.ops import elementwise as E
@@ -35,7 +36,7 @@ def seeded(seed: Any, alg: Any = None) -> Source:
 
 def _seed(seed: Any) -> Operand:
     s = operand(seed)
-    if tuple(s.shape) != (2,) or s.dtype.kind not in "iu":
+    if s.ndim != 1 or s.dtype.kind not in "iu" or not known_equal(s.shape[0], 2):
         raise locate(ArgumentError(f"a stateless draw takes a seed of two integers, not {s.type}"))
     return s
 

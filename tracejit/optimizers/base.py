@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypedDict
 
@@ -46,7 +47,7 @@ def computed_in(d: DType) -> DType:
     return float32 if d.kind == "f" and d.bits < 32 else d
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Changes Variables along gradients. A class of its own overrides `slots` and `update_step`.
 
     Parameters
@@ -142,6 +143,9 @@ class Optimizer:
             self._learning_rate = rate
         elif isinstance(self._learning_rate, Variable):
             self._learning_rate.assign(E.cast(convert(rate), dtype=self._learning_rate.dtype))
+        elif isinstance(rate, str):
+            wanted = "a number, a Variable, a schedule or a callable"
+            raise locate(ArgumentError(f"a learning rate is {wanted}, not {rate!r}"))
         else:
             self._learning_rate = self.add_variable((), rate, float32, "learning_rate")
 
@@ -250,9 +254,9 @@ class Optimizer:
         assert tape is not None
         return self.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
+    @abstractmethod
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
         """Change one Variable and its slots."""
-        raise NotImplementedError(f"{type(self).__name__} has no update_step(gradient, variable, learning_rate)")
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss times `loss_scale_factor`, for the gradients that are given to `apply`."""

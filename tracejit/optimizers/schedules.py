@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,12 @@ from tracejit.ops import elementwise as E
 from tracejit.tensor import Tensor, convert
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(ABC):
     """A learning rate that follows from the number of the step: a class of its own overrides `__call__(step)`."""
 
+    @abstractmethod
     def __call__(self, step: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no __call__(step)")
+        """The rate of the update with this number; the first one is 0."""
 
 
 def _number(x: Any) -> Tensor:

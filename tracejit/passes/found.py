@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from tracejit.errors import Location
 from tracejit.ir.dim import Dim
-from tracejit.ir.found import TELLERS, given, symbols_in, symbols_of, told_by
-from tracejit.ir.graph import Attrs, Builder, Graph, Node, Value
+from tracejit.ir.found import TELLERS, given, open_in, symbols_in, symbols_of, told_by
+from tracejit.ir.graph import Attrs, Builder, Graph, Node, Value, next_scope
 from tracejit.ir.op import OPS
+from tracejit.ir.text import walk
+from tracejit.ir.types import TensorType, int32
 from tracejit.passes.match import Level
 
 
@@ -17,7 +20,7 @@ def apart(graph: Graph, numerics: Level, around: frozenset[str] = frozenset()) -
     Loops that only go through rows of found number are native, and stay. `around` are the sizes that are known where
     the graph is a region.
     """
-    if not any(symbols_of(n) for n in graph.nodes):
+    if not any(symbols_of(n) for g in walk(graph, "sized") for n in g.nodes):
         return graph
     known = around | given(graph)
     graph = _results_apart(graph, known)
@@ -110,9 +113,12 @@ def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -
     reads = list(dict.fromkeys(v for n in inside for v in n.inputs if v not in own))
     told = {s for n in inside for s in told_by(n)}
     told |= {str(d) for v in reads for d in v.shape if isinstance(d, Dim) and str(d) in d.symbols}  # not n + 1
-    needed = {s for n in inside for s in symbols_of(n)} - told  # the part knows what its operands and nodes tell only
+    # the part knows what its operands and nodes tell only
+    needed = {s for n in inside for s in (*symbols_of(n), *open_in(n))} - told
     later = {v for n in after for v in n.outs}
-    reads += [v for v in _tellers(graph, needed, own | later) if v not in reads]
+    tellers = _tellers(graph, needed, own | later)
+    made = _lines({s: d for n in inside for s, d in open_in(n).items() if s in needed - tellers.keys()}, inside[0].loc)
+    reads = list(dict.fromkeys([*reads, *tellers.values(), *[n.out for n in made]]))
     used = {v for n in graph.nodes if n not in late for v in n.inputs} | set(graph.results)
     gives = [v for n in inside for v in n.outs if v in used]
     b = Builder()
@@ -120,6 +126,8 @@ def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -
     for n in graph.nodes:
         if n not in late and n not in after:
             _emit(b, n, env)
+    for n in made:
+        _emit(b, n, env)
     attrs: Attrs = (("body", _part(graph, inside, reads, gives)), ("numerics", numerics.name))
     types = [v.type for v in gives]
     node = Node(OPS["sized"], tuple([env[v] for v in reads]), attrs, types, b.scope, inside[0].loc)
@@ -131,14 +139,22 @@ def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -
     return b.finish(graph.name, [env[r] for r in graph.results])
 
 
-def _tellers(graph: Graph, needed: set[str], but: set[Value]) -> list[Value]:
+def _tellers(graph: Graph, needed: set[str], but: set[Value]) -> dict[str, Value]:
     """For each size that other values tell one of these: the size is that of one of its axes."""
+    out: dict[str, Value] = {}
+    for v in (*graph.params, *(v for n in graph.nodes for v in n.outs)):
+        for s in {str(d) for d in v.shape if isinstance(d, Dim)} & needed if v not in but else ():
+            out.setdefault(s, v)
+    return {s: out[s] for s in sorted(out)}
+
+
+def _lines(sizes: Mapping[str, Dim], loc: Location | None) -> list[Node]:
+    """Arrays that tell the sizes of symbols, for a region none of whose values does."""
     out = []
-    for s in sorted(needed):
-        values = (v for v in (*graph.params, *(v for n in graph.nodes for v in n.outs)) if v not in but)
-        v = next((v for v in values if any(isinstance(d, Dim) and str(d) == s for d in v.shape)), None)
-        if v is not None:
-            out.append(v)
+    for s, d in sorted(sizes.items()):
+        shape = (Dim.symbol(s, d.hint),)
+        attrs = (("axis", 0), ("dtype", int32), ("shape", shape))
+        out.append(Node(OPS["iota"], (), attrs, [TensorType(int32, shape)], next_scope(), loc))
     return out
 
 

@@ -210,17 +210,25 @@ class Flow:
 def _size_givers(
     joint: Graph, kept: list[Value], own: tuple[Value, ...], cotangents: tuple[Value, ...], results: int
 ) -> list[Value]:
-    """Parameters that the backward half must also take to know the sizes of its symbols."""
-    inside = _needed(joint.results[results:], set(kept), _tellers(joint, [*kept, *cotangents]))
+    """What the backward half must also take to know the sizes of its symbols: parameters, and what tells found ones."""
+    tellers = _tellers(joint, [*kept, *cotangents])
+    inside = _needed(joint.results[results:], set(kept), tellers)
+    out = [v for v in tellers.values() if v in inside and _out_of_reach(v, set(kept), cotangents, tellers)]
+    inside = _needed(joint.results[results:], {*kept, *out}, _tellers(joint, [*kept, *out, *cotangents]))
     used = {s for v in inside for s in _symbols(v)}
-    known = {s for v in [*kept, *cotangents] for s in _bare(v)}
-    out = []
+    known = {s for v in [*kept, *out, *cotangents] for s in _bare(v)}
     for v in own:
         new = (_bare(v) & used) - known
         if new:
             out.append(v)
             known |= new
     return out
+
+
+def _out_of_reach(v: Value, kept: set[Value], cotangents: tuple[Value, ...], tellers: dict[str, Value]) -> bool:
+    """Whether only the forward half can make a value."""
+    made = _needed([v], kept, tellers)
+    return made.isdisjoint(cotangents) and any(x.node is None or not x.node.pure for x in made)
 
 
 def _symbols(v: Value) -> set[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
+
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import MISS, Element, Number, element_of, is_tensor, words
@@ -212,7 +214,15 @@ def _array_in_key(f: Fn, item: Val) -> Val:
     index, kind = element_of(f, a, "drop")
     whole = f.cmp("eq", words(f, kind, Element.NUMBER), i64(Number.INTEGER))
     f.guard(f.or_(whole, f.cmp("eq", index, i64(0))), "drop")
+    _require_signed(f, a)
     return a
+
+
+def _require_signed(f: Fn, a: Val) -> None:
+    """Jump to "drop" for positions of uint64, which NumPy lets wrap around."""
+    number = field(f, field(f, a, layout.ARRAY_DESCR), layout.DESCR_NUMBER, "i32")
+    for t in (np.ulong, np.ulonglong):
+        f.guard(f.cmp("ne", number, const("i32", int(np.dtype(t).num))), "drop")
 
 
 def _component(f: Fn, item: Val) -> Val:
@@ -221,6 +231,7 @@ def _component(f: Fn, item: Val) -> Val:
     def plain() -> list[Val]:
         part = is_exact(f, item, "tj_slice")
         f.if_(part, lambda: _require_simple_slice(f, item, "drop"))
+        f.if_(is_exact(f, item, "tj_ndarray"), lambda: _require_signed(f, item))
         known = part
         for k in [is_exact(f, item, cls) for cls in ("tj_int", "tj_list", "tj_ndarray")]:
             known = f.or_(known, k)

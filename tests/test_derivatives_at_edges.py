@@ -77,9 +77,8 @@ OF_TWO = [
     (tj.maximum, 1, 1, 0.5, 0.5), (tj.minimum, INF, INF, 0.5, 0.5), (tj.maximum, 1, 2, 0, 1),
     (tj.pow, 0, 0, 0, 0), (tj.pow, 0, 2, 0, 0), (tj.pow, 0, 1, 1, 0), (tj.pow, -2, 3, 12, 0), (tj.pow, NAN, 0, 0, 0),
     (tj.divide, 1, 0, INF, -INF), (tj.divide, 0, 1, 1, 0), (tj.atan2, 0, 0, 0, 0), (tj.atan2, 0, -1, -1, 0),
-    (tj.math.xlogy, 0, 0, 0, 0), (tj.math.xlogy, 0, -2, 0, 0), (tj.math.xlogy, 0, 2, 0, 0),
-    (tj.math.xlogy, 2, 0, -INF, INF), (tj.math.xlog1py, 0, -1, 0, 0), (tj.math.xlog1py, 0, NAN, 0, 0),
-    (tj.math.xdivy, 0, 0, 0, 0), (tj.math.divide_no_nan, 3, 0, 0, 0),
+    (tj.math.xlogy, 0, 0, -INF, 0), (tj.math.xlogy, 0, 2, np.log(2), 0), (tj.math.xlogy, 2, 0, -INF, INF),
+    (tj.math.xlog1py, 0, -1, -INF, 0), (tj.math.xdivy, 0, 0, 0, 0), (tj.math.divide_no_nan, 3, 0, 0, 0),
     (tj.math.multiply_no_nan, INF, 0, 0, INF), (tj.math.logaddexp, -INF, -INF, 0.5, 0.5),
     (tj.math.logaddexp, INF, 0, 1, 0), (tj.math.floormod, 7, 2, 1, -3), (tj.math.truncatemod, -7, 2, 1, 3),
     (lambda a, b: tj.where(a > 0, tj.math.log(a), b), 0, 5, 0, 1),
@@ -192,3 +191,16 @@ def test_clipped_beyond_the_norm():
     np.testing.assert_allclose(given[0][0].numpy(), [0.3, 0.4])
     for got in derivatives(lambda x: tj.clip_by_global_norm([x], 1.0)[0][0], x, weights=np.array([1.0, 0.0])):
         np.testing.assert_allclose(got[0], [0.2 * 0.64, -0.2 * 0.48], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x", "slopes"),
+    [
+        ([INF, 1, 2], [2, INF, INF]), ([INF, -3], [-3, INF]), ([-INF, 2, -1], [-2, INF, -INF]),
+        ([0, INF], [INF, 0]), ([0, 0, INF], [NAN, NAN, 0]), ([0, 0, 5], [0, 0, 0]), ([0, 3, 5], [15, 0, 0]),
+        ([0, INF, -2], [-INF, 0, NAN]), ([INF, INF], [INF, INF]),
+    ],
+)  # fmt: skip
+def test_products_with_infinities(x, slopes):
+    for got in derivatives(tj.reduce_prod, x):
+        np.testing.assert_allclose(got[0], slopes, rtol=1e-12)

@@ -28,6 +28,18 @@ def test_policies():
             MP.Policy(wrong)
 
 
+def test_a_policy_by_a_dtype_and_the_line_of_a_wrong_one():
+    assert MP.Policy(tj.bfloat16) == MP.Policy("bfloat16")
+    v = tj.Variable([1.0])
+    with MP.autocast(tj.float16) as p:
+        assert (p.name, (v + 1).dtype) == ("float16", tj.float16)
+    with pytest.raises(ArgumentError, match=r"autocast\(policy='no'\)") as e:
+        MP.autocast("no")
+    assert "contextlib" not in str(e.value)
+    with pytest.raises(ArgumentError, match="policy"):
+        MP.Policy(tj.int32)
+
+
 def test_casts_of_nests():
     p = MP.Policy("mixed_bfloat16")
     given = {"x": tj.ones((2,)), "n": tj.ones((2,), tj.int32), "a": np.ones(3), "v": tj.Variable(1.0), "k": 3, "f": 0.5}

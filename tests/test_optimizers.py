@@ -312,6 +312,16 @@ def test_errors():
         O.Adam(beta_3=0.5)
     with pytest.raises((ShapeError, ArgumentError, DTypeError)):
         optimizer.learning_rate = [1.0, 2.0]
+    with pytest.raises(ArgumentError, match="learning rate is a number"):
+        O.SGD("fast")
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Lion"])
+def test_errors_name_the_class_of_the_optimizer(name):
+    v, kind = tj.Variable([1.0, 2.0]), getattr(O, name)
+    for made in (kind(0.1), type("Own", (kind,), {})(0.1)):
+        with pytest.raises(ShapeError, match=rf"^{name}\.apply_gradients\("):
+            made.apply_gradients([(tj.ones((3,)), v)])
 
 
 # --- state ------------------------------------------------------------------------------------------------------------

@@ -45,6 +45,27 @@ def test_gamma(alpha):
     continuous(R.stateless_gamma((N,), SEED, alpha, 2.5, tj.float64).numpy(), st.gamma(alpha, scale=1 / 2.5))
 
 
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.6), (1.0, 1.0), (2.5, 0.5), (40.0, 7.0)])
+def test_beta(a, b):
+    for d in (tj.float32, tj.float64):
+        y = R.stateless_beta((N,), SEED, a, b, d)
+        assert y.dtype is d
+        continuous(y.numpy(), st.beta(a, b))
+    with pytest.raises(ShapeError):
+        R.stateless_beta((50,), SEED, [[a]], b)
+    for d in (tj.float32, tj.float64):  # log and exp may differ in float64's last bit
+        f = tj.function(lambda d=d: R.stateless_beta((3, 50), SEED, [[a]], b, d))
+        np.testing.assert_allclose(f(), R.stateless_beta((3, 50), SEED, [[a]], b, d), rtol=1e-14 if d.size == 8 else 0)
+    assert R.beta((2, 3), [a, b], b).shape == (2, 3, 2)
+    assert np.isnan(R.beta((2,), -1.0, b).numpy()).all()
+    x = tj.constant([a, b], tj.float64)
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        mean = tj.reduce_mean(R.stateless_beta((4000,), SEED, x[0], x[1], tj.float64))
+    want = [b / (a + b) ** 2, -a / (a + b) ** 2]  # of the distribution's mean
+    np.testing.assert_allclose(tape.gradient(mean, x), want, atol=0.05)
+
+
 @pytest.mark.parametrize("lam", [0.1, 3.0, 9.99, 10.0, 45.0, 1000.0, 1e6])
 def test_poisson(lam):
     y = R.stateless_poisson((N,), SEED, lam, tj.int64)

@@ -27,8 +27,10 @@ from tracejit.ops.stateless import (
 
 if typing.TYPE_CHECKING:
     from tracejit.ops.sampled import (
+        beta,
         gamma,
         poisson,
+        stateless_beta,
         stateless_binomial,
         stateless_gamma,
         stateless_parameterized_truncated_normal,
@@ -37,8 +39,8 @@ if typing.TYPE_CHECKING:
 
 # Loaded when they are first asked for, so that `import tracejit` stays quick
 _LATER = (
-    "gamma", "poisson", "stateless_binomial", "stateless_gamma", "stateless_parameterized_truncated_normal",
-    "stateless_poisson",
+    "beta", "gamma", "poisson", "stateless_beta", "stateless_binomial", "stateless_gamma",
+    "stateless_parameterized_truncated_normal", "stateless_poisson",
 )  # fmt: skip
 
 
@@ -60,9 +62,9 @@ experimental = types.SimpleNamespace(
 )  # fmt: skip
 
 __all__ = [
-    "Algorithm", "categorical", "create_rng_state", "experimental", "fold_in", "gamma", "Generator",
+    "Algorithm", "beta", "categorical", "create_rng_state", "experimental", "fold_in", "gamma", "Generator",
     "get_global_generator", "normal", "poisson", "set_global_generator", "set_seed", "shuffle", "split",
-    "stateless_binomial", "stateless_categorical", "stateless_fold_in", "stateless_gamma", "stateless_normal",
-    "stateless_parameterized_truncated_normal", "stateless_poisson", "stateless_shuffle", "stateless_split",
-    "stateless_truncated_normal", "stateless_uniform", "truncated_normal", "uniform",
+    "stateless_beta", "stateless_binomial", "stateless_categorical", "stateless_fold_in", "stateless_gamma",
+    "stateless_normal", "stateless_parameterized_truncated_normal", "stateless_poisson", "stateless_shuffle",
+    "stateless_split", "stateless_truncated_normal", "stateless_uniform", "truncated_normal", "uniform",
 ]  # fmt: skip

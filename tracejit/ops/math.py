@@ -181,21 +181,19 @@ def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 
 def xlogy(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """x · log y, and 0 where x is 0, whatever y is. There both gradients are 0, too, as TensorFlow's are."""
+    """x · log y, and 0 where x is 0, whatever y is. The slope along x is log y there as well (TensorFlow's is 0)."""
     if not activity.busy and (quick := planned(xlogy, x, y)) is not None:
         return quick
     x, y = _floats(x, y)
-    zero = E.equal(x, 0)
-    return E.where(zero, 0.0, E.mul(x, E.log(E.where(zero, 1, y))))
+    return E.multiply_no_nan(E.log(y), x)
 
 
 def xlog1py(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """x · log(1 + y), and 0 where x is 0, whatever y is. There both gradients are 0, too, as TensorFlow's are."""
+    """x · log(1 + y), and 0 where x is 0. The slope along x is log(1 + y) there as well (TensorFlow's is 0)."""
     if not activity.busy and (quick := planned(xlog1py, x, y)) is not None:
         return quick
     x, y = _floats(x, y)
-    zero = E.equal(x, 0)
-    return E.where(zero, 0.0, E.mul(x, E.log1p(E.where(zero, 0, y))))
+    return E.multiply_no_nan(E.log1p(y), x)
 
 
 def squared_difference(x: Any, y: Any, name: str | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from tracejit.ir.op import Op
 from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import TensorType, int64, show_shape
 from tracejit.ops.define import check_kind
-from tracejit.ops.elementwise import cast, conjugate, equal, where
+from tracejit.ops.elementwise import cast, conjugate, copysign, equal, isinf, multiply_no_nan, sign, where
 from tracejit.ops.kernels import is_half
 from tracejit.ops.shape import broadcast_to, reshape
 from tracejit.tensor import Tensor
@@ -89,7 +90,24 @@ reduce_min: Op = reduction(
 
 
 def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
-    """For each element the product of the others, right also where there are zeros."""
+    """For each element the product of the others, right also where there are zeros and infinities."""
+    if x.dtype.kind != "f":
+        return _others_of_finite(x, axis)
+    zero, huge = equal(x, 0.0), isinf(x)
+    safe = where(zero, 1.0, where(huge, sign(x), x))
+    rest = spread(reduce_prod(safe, axis=axis), x, axis) / safe
+    none, finite = (_none_besides(hit, x, axis) for hit in (zero, huge))
+    between = cast(where(finite, 0.0, math.nan), dtype=x.dtype)  # 0 · ∞ has no value
+    return where(none, where(finite, rest, copysign(math.inf, rest)), between)
+
+
+def _none_besides(hit: Tensor, x: Tensor, axis: tuple[int, ...]) -> Tensor:
+    """Whether no other element is hit."""
+    n = cast(hit, dtype=x.dtype)
+    return equal(spread(reduce_sum(n, axis=axis), x, axis), n)
+
+
+def _others_of_finite(x: Tensor, axis: tuple[int, ...]) -> Tensor:
     zero = equal(x, 0.0)
     count = spread(reduce_sum(cast(zero, dtype=x.dtype), axis=axis), x, axis)
     safe = where(zero, 1.0, x)
@@ -101,7 +119,7 @@ def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
 reduce_prod: Op = reduction(
     "reduce_prod", _total(np.multiply), "iufc",
     vjp=lambda g, y, x, *, axis: (spread(g, x, axis) * conjugate(_others(x, axis)),),
-    jvp=lambda t, y, x, *, axis: reduce_sum(t[0] * _others(x, axis), axis=axis),
+    jvp=lambda t, y, x, *, axis: reduce_sum(multiply_no_nan(_others(x, axis), t[0]), axis=axis),
     domain=(0.5, 1.5), doc="The product over axes.",
 )  # fmt: skip
 reduce_all: Op = reduction(

@@ -15,6 +15,7 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import sampling
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_whole_sizes, operand, require
+from tracejit.ops.array import stack, unstack
 from tracejit.ops.draws import Source, check_float
 from tracejit.ops.generator import DRAWN, get_global_generator
 from tracejit.ops.stateless import seeded
@@ -88,6 +89,39 @@ def stateless_gamma(
     """
     a, b = _parameters(alpha, beta, dtype)
     return _gamma(lambda: seeded(seed), _fitting(shape, a, b), a, b, beta is None)
+
+
+def _beta(draw: Draw, shape: tuple[Size, ...], alpha: Any, beta: Any, d: DType) -> Tensor:
+    """x / (x + y) of gamma numbers with these two shapes, drawn together."""
+    both = stack([S.broadcast_to(E.cast(p, dtype=float64), shape=shape) for p in (alpha, beta)])
+    x, y = unstack(_gamma(draw, (2, *shape), both, both, True))
+    return E.cast(E.div(x, E.add(x, y)), dtype=d)  # type: ignore[no-any-return]
+
+
+def beta(
+    shape: Any, alpha: Any, beta: Any, dtype: Any = float32, seed: int | None = None, name: str | None = None
+) -> Tensor:
+    """Beta numbers of shape `shape` + that of the parameters together: density ∝ x^(alpha − 1) (1 − x)^(beta − 1).
+
+    The result has derivatives along both parameters, as gamma numbers have; where one is negative or NaN it is NaN.
+    Parameters below 0.01 are drawn less exactly, for gamma numbers so small that float64 has none like them. Raises
+    `ArgumentError` for a dtype that is not floating. TensorFlow has no such function; NumPy's has these parameters.
+    """
+    d = check_float(dtype, "beta")
+    a, b = operand(alpha, d), operand(beta, d)
+    return _beta(lambda: get_global_generator()._draw(seed), _full(shape, a, b), a, b, d)
+
+
+def stateless_beta(
+    shape: Any, seed: Any, alpha: Any, beta: Any, dtype: Any = float32, name: str | None = None
+) -> Tensor:
+    """Beta numbers as `beta` draws them, a function of the seed (two integers) alone. `shape` is that of the result.
+
+    Raises `ShapeError` if the parameters do not broadcast to it.
+    """
+    d = check_float(dtype, "beta")
+    a, b = operand(alpha, d), operand(beta, d)
+    return _beta(lambda: seeded(seed), _fitting(shape, a, b), a, b, d)
 
 
 # --- numbers of events ------------------------------------------------------------------------------------------------

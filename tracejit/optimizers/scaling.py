@@ -139,6 +139,10 @@ class LossScaleOptimizer(Optimizer):
             else:
                 cond(finite, update, skip)
 
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Any) -> None:
+        """Change one Variable as the inner optimizer does, by a gradient without the scale."""
+        self.inner_optimizer.update_step(gradient, variable, learning_rate)
+
     def _only_state_changes(self) -> bool:
         """Whether the update is known to change nothing but the Variables and the inner optimizer's state."""
         return is_internal(type(self.inner_optimizer).update_step.__code__.co_filename)
@@ -156,7 +160,6 @@ class LossScaleOptimizer(Optimizer):
         update()
         for v, x in zip(state, skipped, strict=True):
             v.assign(E.where(finite, v, x))
-
 
 
 def _over(g: Gradient, scale: Variable) -> Gradient:

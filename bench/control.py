@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from harness import Bar, Workload
-from peers import Call, Peer, quickest
-
-Makers = Mapping[str, Callable[..., Call]]
-
-
-def pick(makers: Makers, *args: Any) -> Callable[[Peer], Call | None]:
-    """The maker of each framework by its name; a framework that is not among them is left out."""
-
-    def make(peer: Peer) -> Call | None:
-        maker = makers.get(peer.name)
-        return maker(peer, *args) if maker else None
-
-    return make
-
+from peers import Call, alike, pick, quickest
 
 # --- Newton's iteration ----------------------------------------------------------------------------------------------
 # The number whose root is sought grows in every step, so that no step repeats the one before it.
@@ -212,13 +198,7 @@ def mandelbrot_numba(*points: np.ndarray) -> Call:
 
 def mandelbrot() -> Workload:
     points = plane(512)
-    makers = {
-        "tracejit": mandelbrot_converted,
-        "tf": mandelbrot_converted,
-        "jax": mandelbrot_jax,
-        "torch": mandelbrot_torch,
-        "torch.compile": mandelbrot_torch,
-    }
+    makers = alike(mandelbrot_converted, mandelbrot_jax, mandelbrot_torch)
     return Workload(
         "mandelbrot",
         f"Mandelbrot 512x512, at most {LIMIT} steps, f32",
@@ -335,13 +315,7 @@ def lstm_torch_cell(peer: Any, *data: np.ndarray) -> Call:
 
 def lstm() -> Workload:
     data = lstm_data(steps=100, batch=32, inputs=128, units=128)
-    makers = {
-        "tracejit": lstm_converted,
-        "tf": lstm_converted,
-        "jax": lstm_jax,
-        "torch": lstm_torch,
-        "torch.compile": lstm_torch_cell,
-    }
+    makers = {**alike(lstm_converted, lstm_jax, lstm_torch), "torch.compile": lstm_torch_cell}
     title = "LSTM with gradients, 100 steps, batch 32, 128 units"
     return Workload("lstm", title, Bar("≤ 1.0x best", 1.0, "best"), pick(makers, *data))
 
@@ -456,14 +430,7 @@ def heat_numba(start: np.ndarray) -> Call:
 
 def heat() -> Workload:
     u = np.random.default_rng(7).standard_normal((1024, 1024)).astype(np.float32)
-    makers = {
-        "tracejit": heat_converted,
-        "tf": heat_converted,
-        "jax": heat_jax,
-        "torch": heat_torch,
-        "torch.compile": heat_torch,
-        "numpy": heat_numpy,
-    }
+    makers = {**alike(heat_converted, heat_jax, heat_torch), "numpy": heat_numpy}
     return Workload(
         "heat",
         f"heat equation 1024x1024, {HEAT_STEPS} steps, f32",

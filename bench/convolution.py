@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from harness import Bar, Workload
-from peers import Call, Peer, jax_steps, quickest
+from peers import Call, alike, jax_steps, pick, quickest
 
 RATE = 0.01
 SIDE, CLASSES, WIDTHS, KERNEL = 28, 10, (32, 64), 3
@@ -107,24 +107,11 @@ def _cnn_torch(peer: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarra
     return call
 
 
-def cnn_step(peer: Peer, batch: int) -> Call | None:
-    """A call that does one step of training on the same batch and returns the loss before it."""
-    makers = {
-        "tracejit": cnn_variables,
-        "tf": cnn_variables,
-        "jax": cnn_jax,
-        "torch": cnn_torch,
-        "torch.compile": cnn_torch,
-    }
-    make = makers.get(peer.name)
-    return make(peer, initial(), *batch_of(batch)) if make else None
-
-
 MAKERS = {
     "cnn": lambda: Workload(
         "cnn",
         "CNN 28x28, two convolutions with pooling and a dense layer, SGD step, batch 64",
         Bar("≤ 1.0x best", 1.0, "best"),
-        lambda peer: cnn_step(peer, 64),
+        pick(alike(cnn_variables, cnn_jax, cnn_torch), initial(), *batch_of(64)),
     ),
 }

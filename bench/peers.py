@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -321,6 +321,24 @@ def leaves(x: Any) -> list[np.ndarray]:
     if hasattr(x, "detach"):
         x = x.detach()
     return [np.asarray(x.numpy() if hasattr(x, "numpy") else x)]
+
+
+Makers = Mapping[str, Callable[..., Call]]
+
+
+def alike(variables: Callable[..., Call], jax: Callable[..., Call], torch: Callable[..., Call]) -> Makers:
+    """Makers by the name of the framework: one for TensorFlow's names, one for PyTorch compiled or not."""
+    return {"tracejit": variables, "tf": variables, "jax": jax, "torch": torch, "torch.compile": torch}
+
+
+def pick(makers: Makers, *args: Any) -> Callable[[Peer], Call | None]:
+    """The maker of each framework by its name; a framework that is not among them is left out."""
+
+    def make(peer: Peer) -> Call | None:
+        maker = makers.get(peer.name)
+        return maker(peer, *args) if maker else None
+
+    return make
 
 
 def jax_steps(peer: Any, step: Callable[..., Any], state: Any, x: Any, y: Any) -> Call:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from harness import Bar, Workload
-from peers import Call, Peer, jax_steps
+from peers import Call, Peer, alike, jax_steps, pick
 
 RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
 
@@ -30,15 +30,7 @@ def batch_of(sizes: Sequence[int], batch: int) -> tuple[np.ndarray, np.ndarray]:
 # --- a multi-layer perceptron with Adam -------------------------------------------------------------------------------
 def mlp_step(peer: Peer, sizes: Sequence[int], batch: int) -> Call | None:
     """A call that does one step of training on the same batch and returns the loss before it."""
-    makers: dict[str, Callable[..., Call]] = {
-        "tracejit": mlp_variables,
-        "tf": mlp_variables,
-        "jax": mlp_jax,
-        "torch": mlp_torch,
-        "torch.compile": mlp_torch,
-    }
-    make = makers.get(peer.name)
-    return make(peer, initial(sizes), *batch_of(sizes, batch)) if make else None
+    return pick(alike(mlp_variables, mlp_jax, mlp_torch), initial(sizes), *batch_of(sizes, batch))(peer)
 
 
 def mlp_variables(peer: Any, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Call:
@@ -139,14 +131,7 @@ def linear_step(peer: Peer) -> Call | None:
     x = rng.standard_normal((2000, 2)).astype(np.float32)
     t = (x[:, :1] > 0.3).astype(np.float32)
     w = rng.uniform(size=(2, 1)).astype(np.float32)
-    makers: dict[str, Callable[..., Call]] = {
-        "tracejit": linear_variables,
-        "tf": linear_variables,
-        "jax": linear_jax,
-        "torch": linear_torch,
-        "torch.compile": linear_torch,
-        "numpy": linear_numpy,
-    }
+    makers = {**alike(linear_variables, linear_jax, linear_torch), "numpy": linear_numpy}
     return makers[peer.name](peer, x, t, w)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from harness import Bar, Workload
-from peers import Call, Peer
+from peers import Call, alike, pick
 
 TOKENS, WIDTH, HEADS = 128, 256, 4
 EACH = WIDTH // HEADS
@@ -115,24 +115,11 @@ def block_torch(peer: Any, weights: list[np.ndarray], x: np.ndarray, g: np.ndarr
     return call
 
 
-def block(peer: Peer, batch: int) -> Call | None:
-    """A call that gives the block's result and the gradients of its input and weights."""
-    makers = {
-        "tracejit": block_tf,
-        "tf": block_tf,
-        "jax": block_jax,
-        "torch": block_torch,
-        "torch.compile": block_torch,
-    }
-    make = makers.get(peer.name)
-    return make(peer, initial(), *batch_of(batch)) if make else None
-
-
 MAKERS = {
     "transformer": lambda: Workload(
         "transformer",
         "Transformer block forward and backward, batch 8, 128 tokens, width 256, 4 heads",
         Bar("≤ 0.9x best", 0.9, "best"),
-        lambda peer: block(peer, 8),
+        pick(alike(block_tf, block_jax, block_torch), initial(), *batch_of(8)),
     ),
 }

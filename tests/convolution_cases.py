@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from helpers import TOLERANCE
 
+import tracejit as tj
+
 Pairs = Sequence[tuple[int, int]]
 
 
@@ -86,3 +88,16 @@ def pooled(x: np.ndarray, size: Any, stride: Any, padding: Any, dilation: Any, m
         largest[(slice(None), *p)] = np.maximum(largest[(slice(None), *p)], here)
         seen[p] += 1
     return total / seen if mean else largest
+
+
+def agrees_at_open_sizes(step: Any, sizes: Sequence[tuple[int, int, int]], tol: float) -> None:
+    """One trace of a function of images [batch, height, width, 2] for all sizes, and one for all batches."""
+    every = tj.function(step, input_signature=[tj.TensorSpec((None, None, None, 2), tj.float64)])
+    batches = tj.function(step, input_signature=[tj.TensorSpec((None, 6, 7, 2), tj.float64)])
+    for f, shapes in ((every, sizes), (batches, [(n, 6, 7) for n in (4, 0, 1, 9)])):
+        for shape in shapes:
+            x = tj.constant(normal(*shape, 2))
+            for a, b in zip(f(x), step(x), strict=True):
+                assert a.shape == b.shape
+                np.testing.assert_allclose(a, b, rtol=tol, atol=tol)
+        assert f.experimental_get_tracing_count() == 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from convolution_cases import convolution, normal, places, same, transposed
+from convolution_cases import agrees_at_open_sizes, convolution, normal, places, same, transposed
 from helpers import gradients, numeric_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -221,18 +221,7 @@ def test_one_trace_serves_many_sizes(stride, padding):
             y = tj.nn.conv2d(x, w, stride, padding)
         return y, *tape.gradient(y, [x, w], output_gradients=tj.cos(y))
 
-    f = tj.function(step, input_signature=[tj.TensorSpec((None, None, None, 2), tj.float64)])
-    for sizes in ((2, 8, 7), (1, 5, 9), (0, 6, 6), (3, 8, 8), (1, 3, 4)):
-        x = tj.constant(normal(*sizes, 2))
-        for a, b in zip(f(x), step(x)):
-            assert a.shape == b.shape
-            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
-    batches = tj.function(step, input_signature=[tj.TensorSpec((None, 6, 7, 2), tj.float64)])
-    for n in (4, 0, 1, 9):
-        x = tj.constant(normal(n, 6, 7, 2))
-        for a, b in zip(batches(x), step(x)):
-            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
-    assert batches.experimental_get_tracing_count() == 1
+    agrees_at_open_sizes(step, ((2, 8, 7), (1, 5, 9), (0, 6, 6), (3, 8, 8), (1, 3, 4)), 1e-10)
 
 
 def test_depthwise_and_separable():

@@ -292,13 +292,25 @@ def _define_wrap(m: Module, payload: int) -> None:
     f.ret_(NULL)
 
 
-def return_wrapped(f: Fn, out: Val) -> None:
-    """Return a Tensor that holds the array; and what the function returns at its labels "error" and "miss"."""
-    f.ret_(f.call("wrap", [out], "ptr"))
+def return_at_labels(f: Fn) -> None:
+    """What a native form returns at its labels "error" (an exception is set) and "miss" (Python has to do it)."""
     f.label("error")
     f.ret_(NULL)
     f.label("miss")
     f.ret_(MISS)
+
+
+def return_unless_missed(f: Fn, out: Val) -> None:
+    """As `return_wrapped`, for an array that may be MISS, or null with an exception."""
+    f.guard(f.cmp("ne", out, MISS), "miss")
+    f.guard(nonzero(f, out), "error")
+    return_wrapped(f, out)
+
+
+def return_wrapped(f: Fn, out: Val) -> None:
+    """Return a Tensor that holds the array; and what the function returns at its labels "error" and "miss"."""
+    f.ret_(f.call("wrap", [out], "ptr"))
+    return_at_labels(f)
 
 
 def define_operands(m: Module, payload: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
-from tracejit.runtime.arithmetic import MISS, Element, element_of, size_of, words
+from tracejit.runtime.arithmetic import MISS, Element, element_of, return_at_labels, size_of, words
 from tracejit.runtime.boundary import decref, field, incref, nonzero, switch, sym
 from tracejit.runtime.views import is_exact, rank_of, require_quiet
 
@@ -282,10 +282,7 @@ def _define_sealed(m: Module) -> None:
     f.ret_(made)
     f.label("tensor")
     f.ret_(f.call("sealed_view", [obj, array], "ptr"))
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 def define_reading(m: Module) -> None:

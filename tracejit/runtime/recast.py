@@ -7,14 +7,15 @@ from typing import Final
 
 import numpy as np
 
-from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
+from tracejit.lower.llvm import Fn, Module, Val, const, i64
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import (
-    MISS,
     Element,
     element_of,
     new_array,
     record_of,
+    return_at_labels,
+    return_unless_missed,
     size_of,
     step_of,
     words,
@@ -144,10 +145,7 @@ def _define_recast(m: Module) -> None:
 
     f.loop(0, n, chunk, step=_CHUNK)
     f.ret_(out)
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 def find_type(f: Fn, dtype: Val) -> Val:
@@ -179,13 +177,7 @@ def _define_cast(m: Module) -> None:
         return [x]
 
     (out,) = f.if_(f.cmp("eq", index, to), itself, lambda: [f.call("recast", [x, to], "ptr")])
-    f.guard(f.cmp("ne", out, MISS), "miss")
-    f.guard(nonzero(f, out), "error")
-    f.ret_(f.call("wrap", [out], "ptr"))
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_unless_missed(f, out)
 
 
 def define_recast(m: Module) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
+from tracejit.lower.llvm import Fn, Module, Val, const, i64
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import (
     MISS,
@@ -15,6 +15,7 @@ from tracejit.runtime.arithmetic import (
     element_of,
     record_of,
     require_loopable,
+    return_at_labels,
     row_of,
     same_shape,
     size_of,
@@ -59,10 +60,7 @@ def _define_copy(m: Module) -> None:
     f.br("error")
     f.label("done")
     f.ret_(out)
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 def _define_identity(m: Module) -> None:
@@ -201,10 +199,7 @@ def _define_number_array(m: Module) -> None:
     args = [to, const("i1", 0), buffer, n, field(f, out, layout.ARRAY_DATA)]
     f.if_(real, lambda: call(f, "narrow_doubles", *args), lambda: call(f, "narrow_integers", *args))
     f.ret_(out)
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 def _define_convert(m: Module) -> None:
@@ -236,10 +231,7 @@ def _define_convert(m: Module) -> None:
     f.guard(none, "miss")
     incref(f, x)
     f.ret_(x)
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 # --- Variables --------------------------------------------------------------------------------------------------
@@ -291,10 +283,7 @@ def _define_assign(m: Module, payload: int) -> None:
 
     (taken,) = f.if_(f.or_(foreign, f.not_(whole)), copied, shared)
     _take_place(f, payload, v, taken)
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 def _define_update(m: Module, name: str, payload: int, row: int) -> None:
@@ -320,10 +309,7 @@ def _define_update(m: Module, name: str, payload: int, row: int) -> None:
     f.label("unfit")
     decref(f, t)
     f.br("miss")
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 def define_values(m: Module) -> None:

@@ -9,7 +9,17 @@ import numpy as np
 
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
-from tracejit.runtime.arithmetic import MISS, Element, Number, element_of, is_tensor, words
+from tracejit.runtime.arithmetic import (
+    MISS,
+    Element,
+    Number,
+    element_of,
+    is_tensor,
+    return_at_labels,
+    return_unless_missed,
+    return_wrapped,
+    words,
+)
 from tracejit.runtime.boundary import call, decref, field, incref, nonzero, sym
 
 RANK: Final = 64  # more axes than NumPy's arrays have
@@ -70,10 +80,7 @@ def _define_single(m: Module) -> None:
     f.guard(nonzero(f, made), "error")
     move(f, field(f, made, layout.ARRAY_DATA), data, size)
     f.ret_(made)
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 # --- keys of numbers, slices, new axes and dots -----------------------------------------------------------------
@@ -288,10 +295,7 @@ def _define_pick(m: Module) -> None:
     unused = f.load("ptr", held)
     f.if_(nonzero(f, unused), lambda: decref(f, unused))
     f.br("miss")
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 def _define_subscript(m: Module) -> None:
@@ -314,13 +318,7 @@ def _define_subscript(m: Module) -> None:
 
     simple = f.and_(is_exact(f, key, "tj_int"), line)
     (r,) = f.if_(simple, element, lambda: [f.call("cut", [array, key, shows], "ptr")])
-    f.guard(f.cmp("ne", r, MISS), "miss")
-    f.guard(nonzero(f, r), "error")
-    f.ret_(f.call("wrap", [r], "ptr"))
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_unless_missed(f, r)
 
 
 def _define_variable_subscript(m: Module) -> None:
@@ -360,10 +358,7 @@ def _define_variable_subscript(m: Module) -> None:
     f.label("lost")
     decref(f, t)
     f.br("error")
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_at_labels(f)
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------
@@ -381,11 +376,7 @@ def _moving(m: Module, name: str, params: int) -> tuple[Fn, Val]:
 def _shown(f: Fn, out: Val) -> None:
     """Return a Tensor with a view; the ends of the functions of this part."""
     f.guard(nonzero(f, out), "error")
-    f.ret_(f.call("wrap", [out], "ptr"))
-    f.label("error")
-    f.ret_(NULL)
-    f.label("miss")
-    f.ret_(MISS)
+    return_wrapped(f, out)
 
 
 def _listed(f: Fn, obj: Val) -> tuple[Val, Val]:

@@ -7,6 +7,8 @@ import pytest
 
 import tracejit as tj
 from tracejit.errors import DTypeError, OutOfRangeError
+from tracejit.lower import compiler
+from tracejit.lower.control import RegisterUnit
 
 LONG = np.arange(1.0, 9.0)
 GRID = np.arange(12.0).reshape(3, 4)
@@ -19,7 +21,7 @@ def steps(f, *args):
 
 
 def in_registers(f, *args):
-    return any(s.endswith("in registers") for s in steps(f, *args))
+    return any("in registers" in s for s in steps(f, *args))
 
 
 def flat(x):
@@ -491,3 +493,63 @@ def test_numbers_divided_by_powers_of_two():
     for n in (0, 1, 255, -256, 2**62 + 5, -(2**63)):
         assert int(bits(tj.constant(np.int64(n)))) == bits.python_function(n)
     assert in_registers(bits, tj.constant(np.int64(3)))
+
+
+# --- what is known of numbers -----------------------------------------------------------------------------------------
+def code(f, *args):
+    """The LLVM IR of the native functions of loops."""
+    units = f.get_concrete_function(*args).executable.program.units
+    return compiler.llvm([s for u in units if isinstance(u, RegisterUnit) for s in u.sources()])
+
+
+@pytest.mark.parametrize("first", [0, 5, -20, 2**32 - 9, 2**40])
+def test_divisions_of_counters(first):
+    """Those that are never negative are divided without signs."""
+
+    def f(n, d):
+        i, k = first, first
+        quotients, rests, others = 0 * n, 0 * n, 0 * n
+        while i < n:
+            quotients += i // 7
+            rests += i % 7 - k % 12
+            if i > 3:
+                others += (i // 2) % d + (i + 40) // (d * d + 3)
+            i += 3
+            k -= 1
+        return quotients, rests, others
+
+    traced = tj.function(f)
+    for d in (1, 5, -3, 0, 2**33 + 1):
+        args = np.int64(first + 61), np.int64(d)
+        with np.errstate(all="ignore"):
+            want = f(*map(tj.constant, args))
+        for got, x in zip(traced(*map(tj.constant, args)), want, strict=True):
+            assert int(got) == int(x)
+    assert in_registers(traced, *map(tj.constant, args))
+    assert ("udiv" in code(traced, *map(tj.constant, args))) == (first >= 0)
+
+
+def test_a_counter_of_a_range_is_divided_in_32_bits():
+    @tj.function
+    def f(n):
+        s = 0 * n
+        for i in range(n):
+            s += i % 7
+        return s
+
+    args = (tj.constant(np.int32(50)),)
+    assert int(f(*args)) == sum(i % 7 for i in range(50)) and "udiv i32" in code(f, *args)
+
+
+@pytest.mark.parametrize("start", [0.0, -0.0, np.inf, np.nan])
+def test_first_values_that_are_known_are_part_of_the_code(start):
+    @tj.function
+    def f(n):
+        s, i = start, 0
+        while i < n:
+            s = s * 0.5
+            i += 1
+        return s
+
+    got = np.float64(f(tj.constant(2)))
+    assert got.tobytes() == np.float64(start).tobytes() or (np.isnan(start) and np.isnan(got))

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from tracejit import forks
 from tracejit.runtime.keys import installed_version
 
 # The releases of llvmlite whose functions are as declared below; a test compares them with the package's own.
@@ -36,6 +37,13 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "LLVMPY_GetBufferSize": (ctypes.c_size_t, [_P]),
     "LLVMPY_DisposeMemoryBuffer": (_I, [_P]),
     "LLVMPY_DisposeString": (_I, [_S]),
+    "LLVMPY_CreatePipelineTuningOptions": (_P, []),
+    "LLVMPY_DisposePipelineTuningOptions": (_I, [_P]),
+    "LLVMPY_CreatePassBuilder": (_P, [_P, _P]),
+    "LLVMPY_DisposePassBuilder": (_I, [_P]),
+    "LLVMPY_buildPerModuleDefaultPipeline": (_P, [_P, _I]),
+    "LLVMPY_RunNewModulePassManager": (_I, [_P, _P, _P]),
+    "LLVMPY_DisposeNewModulePassManger": (_I, [_P]),
 }
 _SMALL = 1 << 16  # texts up to this size are parsed in about a millisecond
 
@@ -139,7 +147,7 @@ class _Compiler:
             raise RuntimeError("LLVM cannot generate code for this machine")
         return int(machine)
 
-    def compile(self, text: str, level: int) -> bytes:
+    def compile(self, text: str, level: int, optimize: int) -> bytes:
         free = self._machines.setdefault(level, [])
         try:
             machine = free.pop()
@@ -147,12 +155,12 @@ class _Compiler:
             machine = self._new_machine(level)
         context = self.held.LLVMPY_ContextCreate()
         try:
-            return self._compile_in(context, machine, text.encode())
+            return self._compile_in(context, machine, text.encode(), optimize)
         finally:
             self.held.LLVMPY_ContextDispose(context)
             free.append(machine)
 
-    def _compile_in(self, context: int, machine: int, text: bytes) -> bytes:
+    def _compile_in(self, context: int, machine: int, text: bytes, optimize: int) -> bytes:
         held = self.held
         with self.message() as out:
             lib = held if len(text) <= _SMALL else self.library
@@ -160,6 +168,8 @@ class _Compiler:
             if out.value or not module:
                 raise RuntimeError(f"LLVM cannot read the text\n{(out.value or b'').decode('utf-8', 'replace')}")
         try:
+            if optimize:
+                self._optimize(machine, module, optimize)
             with self.message() as out:
                 buffer = self.library.LLVMPY_TargetMachineEmitToMemory(machine, module, 1, ctypes.byref(out))
                 if not buffer:
@@ -171,8 +181,19 @@ class _Compiler:
         finally:
             held.LLVMPY_DisposeModule(module)
 
+    def _optimize(self, machine: int, module: int, level: int) -> None:
+        """Run LLVM's IR pipeline of this level."""
+        held = self.held
+        tuning = held.LLVMPY_CreatePipelineTuningOptions()
+        builder = held.LLVMPY_CreatePassBuilder(machine, tuning)
+        passes = held.LLVMPY_buildPerModuleDefaultPipeline(builder, level)
+        self.library.LLVMPY_RunNewModulePassManager(passes, module, builder)
+        held.LLVMPY_DisposeNewModulePassManger(passes)
+        held.LLVMPY_DisposePassBuilder(builder)
+        held.LLVMPY_DisposePipelineTuningOptions(tuning)
 
-_lock = threading.Lock()
+
+_lock = forks.lock()
 
 
 @functools.cache
@@ -195,8 +216,11 @@ def host() -> tuple[str, str] | None:
     return compiler.host if compiler else None
 
 
-def compile_ir(text: str, level: int) -> bytes | None:
-    """Object code, generated with so much care (0 to 3); None where the library's functions are not known."""
+def compile_ir(text: str, level: int, optimize: int = 0) -> bytes | None:
+    """Object code, generated with so much care (0 to 3); None where the library's functions are not known.
+
+    `optimize` > 0 runs LLVM's IR pipeline of that level first.
+    """
     with inside:
         compiler = _compiler()
-        return compiler.compile(text, level) if compiler else None
+        return compiler.compile(text, level, optimize) if compiler else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracejit import forks
 from tracejit.ir.graph import Node
 from tracejit.ir.types import DType
 from tracejit.lower import engine, lanes, quicksort, registers
@@ -16,6 +16,7 @@ from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import Kernel
 from tracejit.lower.llvm import Fn, Module, Val, const, i64
+from tracejit.lower.nested import OUTER
 from tracejit.runtime import cache, modules
 
 
@@ -32,6 +33,7 @@ class Source:
     sorter: int = 0  # bits of the integers that a routine has sorted
     region: Node | None = None
     rows: bool = False  # whether the region is a loop over many rows
+    optimize: int = 0  # the level of LLVM's pipeline that the code goes through
 
 
 def of_kernel(k: Kernel) -> Source:
@@ -49,15 +51,18 @@ def of_routine(routine: str, *args: Any, sorter: int = 0) -> Source:
     shown = [a.name if isinstance(a, DType) else repr(a) for a in args]
     return Source(f"{routine} {' '.join(shown)}", routine=routine, args=args, sorter=sorter)
 def of_region(n: Node) -> Source:
-    return Source(registers.text(n), region=n)
+    return Source(registers.text(n), region=n, optimize=2 if registers.has_quick_steps(n) else 0)
 
 
 def of_rows(n: Node) -> Source:
     return Source(lanes.text(n), region=n, rows=True)
 
 
-def of_product(dtype: DType, epilogue: Kernel | None) -> Source:
-    return Source(f"product {dtype.name}\n{epilogue.text() if epilogue else 'store'}", epilogue, dtype)
+def of_product(dtype: DType, epilogue: Kernel | None, two_loops: bool = False) -> Source:
+    """A product with its epilogue; with `two_loops` its batch takes two loops."""
+    how = "product in two loops" if two_loops else "product"
+    text = f"{how} {dtype.name}\n{epilogue.text() if epilogue else 'store'}"
+    return Source(text, epilogue, dtype, args=(two_loops,))
 
 
 class Code:
@@ -81,7 +86,7 @@ class Compiled:
     names: list[str] = field(default_factory=list)
 
 
-_lock = threading.RLock()
+_lock = forks.rlock()
 _known: weakref.WeakValueDictionary[str, Code] = weakref.WeakValueDictionary()
 PRODUCT_STEPS = ("pack_step", "compute", "combine")
 
@@ -98,9 +103,10 @@ def _emit(module: Module, name: str, s: Source) -> None:
     elif s.routine:
         routines.emit(module, name, s.routine, s.args)
     elif s.dtype is not None:
-        first = len(OPERANDS)
+        (two_loops,) = s.args
+        first = len(OPERANDS) + (len(OUTER) if two_loops else 0)
         epilogue = GroupEpilogue(s.kernel, first) if s.kernel is not None else mm.StoreEpilogue(s.dtype, first)
-        mm.emit(module, name, s.dtype, epilogue)
+        mm.emit(module, name, s.dtype, epilogue, two_loops=two_loops)
     else:
         assert s.kernel is not None
         emit_llvm.emit(module, name, s.kernel)
@@ -132,15 +138,15 @@ def compile_all(sources: Sequence[Source]) -> Compiled:
             else:
                 out.code[s.text] = code
         out.shared = len(unique) - len(missing)
-        if missing:
-            _load(missing, out)
+        for level in sorted({s.optimize for s in missing}):
+            _load([s for s in missing if s.optimize == level], out, level)
     out.milliseconds = (time.perf_counter() - start) * 1e3
     return out
 
 
-def _load(missing: list[Source], out: Compiled) -> None:
+def _load(missing: list[Source], out: Compiled, level: int) -> None:
     disk = cache.shared()
-    key = cache.make_key("\n--\n".join(s.text for s in missing), "kernels")
+    key = cache.make_key("\n--\n".join(s.text for s in missing), "kernels", level)
     names = [f"k{i}" for i in range(len(missing))]
     exports = [e for n, s in zip(names, missing, strict=True) for e in _exports(n, s)]
     products = {s.dtype for s in missing if s.dtype is not None and not s.combine}
@@ -152,16 +158,16 @@ def _load(missing: list[Source], out: Compiled) -> None:
     if data is not None:
         try:
             library = engine.Library(data, exports, _imports(products, sorters))
-            out.from_disk = len(missing)
+            out.from_disk += len(missing)
         except RuntimeError:
             library = None
     if library is None:
         text = llvm(missing)
         modules.begin()
-        data = engine.compile_ir(text)
+        data = engine.compile_ir(text, level)
         disk.put(key, data)
         library = engine.Library(data, exports, _imports(products, sorters))
-        out.compiled = len(missing)
+        out.compiled += len(missing)
     for n, s in zip(names, missing, strict=True):
         code = Code({e[len(n) :].lstrip("_"): library[e] for e in _exports(n, s)}, library)
         _known[s.text] = out.code[s.text] = code

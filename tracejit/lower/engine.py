@@ -37,7 +37,7 @@ def compile_ir(text: str, optimize: int = 0, level: int = 2) -> bytes:
 
     `optimize` > 0 runs LLVM's IR pipeline of that level first.
     """
-    code = None if optimize else codegen.compile_ir(text, level)
+    code = codegen.compile_ir(text, level, optimize)
     if code is None:
         from tracejit.lower import llvmpackage
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Node, Value
+from tracejit.lower import laneperiods
 from tracejit.lower.elements import plain
 from tracejit.lower.llvm import Fn, Module, Val, i64
 from tracejit.lower.registers import text as text_of_region
@@ -74,7 +75,18 @@ def _step(n: Node, shape: Shape) -> bool:
 
 
 def text(n: Node) -> str:
-    return "lanes\n" + text_of_region(n)
+    p = _repeating(n)
+    return "\n".join(["lanes", *([p.text()] if p is not None else []), text_of_region(n)])
+
+
+def ends_early(n: Node) -> bool:
+    """Whether rows end as soon as their states, and those of all others in a vector, repeat."""
+    return _repeating(n) is not None
+
+
+def _repeating(n: Node) -> laneperiods.Periods | None:
+    mask = _mask(n, tuple(n.outs[0].shape))
+    return None if mask is None else laneperiods.of(n, mask)
 
 
 def width(n: Node) -> int:
@@ -131,9 +143,11 @@ def _run(f: Fn, m: LLVMScalar, n: Node, xs: Sequence[S]) -> list[S]:
     body: Graph = n.attr("body")
     first = [m.broadcast(x) for x in xs[:k]]
     assert mask is not None
+    p = _repeating(n)
+    watch = laneperiods.Watch(f, m, p, first) if p is not None else None
 
     def step(*vs: Val) -> list[Val]:
-        states = [S(v, x.dtype) for v, x in zip(vs, first, strict=True)]
+        states = [S(v, x.dtype) for v, x in zip(vs, first, strict=False)]
         env: dict[Value, S] = dict(zip(body.params, [*states, *xs[k:]], strict=True))
         for y in body.nodes:
             given = [env[v] for v in y.inputs]
@@ -143,9 +157,14 @@ def _run(f: Fn, m: LLVMScalar, n: Node, xs: Sequence[S]) -> list[S]:
                 env.update(zip(y.outs, _run(f, m, y, given), strict=True))
             else:
                 env[y.out] = y.op.scalar(m, *given, **dict(y.attrs))  # type: ignore[misc]
-        return [m.broadcast(env[r]).v for r in body.results]
+        new = [m.broadcast(env[r]) for r in body.results]
+        if watch is None:
+            return [s.v for s in new]
+        new, left = watch.after(new, vs[-1], [env[b.limit] for b in watch.p.bounds])
+        return [*[s.v for s in new], left]
 
     def go_on(*vs: Val) -> Val:
         return f.intrinsic("vector.reduce.or", vs[mask], ty="i1")
 
-    return [S(v, x.dtype) for v, x in zip(f.while_([x.v for x in first], go_on, step), first, strict=True)]
+    start = [*[x.v for x in first], *([watch.start] if watch is not None else [])]
+    return [S(v, x.dtype) for v, x in zip(f.while_(start, go_on, step), first, strict=False)]

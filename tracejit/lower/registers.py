@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ir.text import number, show_node, walk
 from tracejit.ir.types import int64
+from tracejit.lower import periods
 from tracejit.lower.elements import PICKS, Elements, View, picks, plain, puts
 from tracejit.lower.llvm import Fn, Module, Val, const, i64
+from tracejit.lower.ranges import Ranges
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
+from tracejit.passes.proofs import Path
 from tracejit.tracing import constant
 
 _LOOPS = ("cond", "while", "scan")
+LARGE = 400  # operations that LLVM's pipeline takes too long for
 
 
 # --- what fits --------------------------------------------------------------------------------------------------------
@@ -65,7 +71,10 @@ def _step(n: Node, dense: set[Value], written: set[Node]) -> bool:
     if not n.pure or not all(map(plain, (*n.inputs, *n.outs))):
         return False
     if n.op.name == "put":
+        dense.add(n.out)
         return n in written
+    if n in written:
+        return True
     if n.op.name in PICKS:
         return picks(n, dense)
     if n.op.name == "dim":
@@ -79,7 +88,7 @@ def _regions(n: Node) -> list[Graph]:
 
 def checks(n: Node) -> list[Node]:
     """The checks in the regions of a node, by whose places in this list the function tells which one has failed."""
-    return [x for g in _regions(n) for r in walk(g) for x in r.nodes if x.op.name == "check"]
+    return [x for x in _inside(n) if x.op.name == "check"]
 
 
 def sizes(n: Node) -> list[Dim]:
@@ -112,7 +121,33 @@ def sizes(n: Node) -> list[Dim]:
 def text(n: Node) -> str:
     """What identifies the function: the node and its regions, without lines of the user's code."""
     g = Graph("", [], [n], [])
-    return "\n".join(["region", *_lines(g), *[_form(v) for v in n.inputs]])
+    given = [_form(v) if (c := _known(v)) is None else f"{_form(v)} {c.tobytes().hex()}" for v in n.inputs]
+    return "\n".join(["region", *_lines(g), *given])
+
+
+def _known(v: Value) -> np.ndarray | None:
+    """The number that an operand always is, which then is part of the code."""
+    while v.node is not None and v.node.op.name == "copy":
+        v = v.node.inputs[0]
+    if v.shape or v.node is None or v.node.op is not constant or v.node.attr("value").array is not None:
+        return None
+    return np.asarray(v.node.attr("value").splat, v.dtype.np)
+
+
+def has_quick_steps(n: Node) -> bool:
+    """Whether there is a loop whose steps take so short that what is around their arithmetic counts."""
+    inner = _inside(n)
+    loops = [x for x in (n, *inner) if x.op.name in ("while", "scan")]
+    return len(inner) <= LARGE and any(periods.quick(x) for x in loops)
+
+
+def _inside(n: Node) -> list[Node]:
+    return [x for g in _regions(n) for r in walk(g) for x in r.nodes]
+
+
+def ends_early(n: Node) -> bool:
+    """Whether a loop ends as soon as its states repeat."""
+    return periods.of(n) is not None
 
 
 def _form(v: Value) -> str:
@@ -127,6 +162,8 @@ def _lines(g: Graph) -> list[str]:
             out.append("check " + ", ".join(names[v] for v in n.inputs))
             continue
         out.append(show_node(n, names))
+        if (repeats := periods.of(n)) is not None:
+            out.append(repeats.text())
         for _, v in n.attrs:
             if type(v) is Graph:
                 out += ["  " + line for line in _lines(v)]
@@ -154,14 +191,19 @@ def emit(module: Module, name: str, node: Node) -> None:
     known = {str(d): f.load("i64", slot()) for d in sizes(node)}
     found = checks(node)
     failed, why = [f.load("ptr", slot()) for _ in range(2)] if found else (None, None)
-    w = _Writer(f, m, known, {c: i for i, c in enumerate(found)}, failed, why)
+    numbers = {v: int(c) for v in node.inputs if v.dtype.kind in "iu" and (c := _known(v)) is not None}
+    ranges = Ranges(node, {v: (c, c) for v, c in numbers.items()})
+    w = _Writer(f, m, known, {c: i for i, c in enumerate(found)}, failed, why, ranges)
     k = len(node.inputs)
     carried = node.attr("n") if node.op.name != "cond" else 0
     places = [*pointers[k : k + carried], *pointers[carried:k]]
-    args = [
-        w.elements.whole(place, v) if v.shape else m.load(p, v.dtype, None)
-        for v, p, place in zip(node.inputs, pointers, places, strict=False)
-    ]
+    args: list[Any] = []
+    for v, p, place in zip(node.inputs, pointers, places, strict=False):
+        fixed = _known(v)
+        if fixed is not None:
+            args.append(m.const(fixed.item(), v.dtype))
+        else:
+            args.append(w.elements.whole(place, v) if v.shape else m.load(p, v.dtype, None))
     stacked = [w.elements.whole(p, v) for p, v in list(zip(pointers[k:], node.outs, strict=True))[carried:] if v.shape]
     for x, p in zip(w.control(node, args, stacked), pointers[k:], strict=False):
         if isinstance(x, S):
@@ -173,16 +215,26 @@ def emit(module: Module, name: str, node: Node) -> None:
 
 class _Writer:
     def __init__(
-        self, f: Fn, m: LLVMScalar, known: dict[str, Val], numbers: dict[Node, int], failed: Val | None, why: Val | None
-    ) -> None:
+        self, f: Fn, m: LLVMScalar, known: dict[str, Val], numbers: dict[Node, int], failed: Val | None,
+        why: Val | None, ranges: Ranges,
+    ) -> None:  # fmt: skip
         self.f, self.m, self.known = f, m, known
         self.numbers, self.failed, self.why = numbers, failed, why
+        self.ranges = ranges
+        self.path: Path = ()  # where the region stands that is being written
         self.elements = Elements(f, m, self.size)
 
     def size(self, d: int | Dim) -> Any:
         return self.known.get(str(d)) if isinstance(d, Dim) else i64(d)  # None: nothing depends on it
 
-    def graph(self, g: Graph, args: Sequence[Any]) -> list[Any]:
+    def region(self, owner: Node, name: str, args: Sequence[Any]) -> list[Any]:
+        env = self.values(owner, name, args)
+        return [env[r] for r in owner.attr(name).results]
+
+    def values(self, owner: Node, name: str, args: Sequence[Any]) -> dict[Value, Any]:
+        """All values of a region."""
+        g: Graph = owner.attr(name)
+        outer, self.path = self.path, (*self.path, (owner, name))
         env: dict[Value, Any] = dict(zip(g.params, args, strict=True))
         for n in g.nodes:
             xs = [env[v] for v in n.inputs]
@@ -194,13 +246,17 @@ class _Writer:
                 env.update(zip(n.outs, self.control(n, xs), strict=True))
             elif n.op.name == "put":
                 env[n.out] = self.elements.put(*xs)
+            elif n.op.name == "copy" and isinstance(xs[0], View):
+                env[n.out] = xs[0]
             elif n.op.name in PICKS:
                 env[n.out] = self.elements.pick(n, xs[0], xs[1:])
             elif n.op.name == "dim":
                 env[n.out] = self.m.cast(S(self.size(n.attr("size")), int64), n.out.dtype)
             else:
-                env[n.out] = n.op.scalar(self.m, *xs, **dict(n.attrs))  # type: ignore[misc]
-        return [env[r] for r in g.results]
+                made = self.ranges.divided(self.m, n, self.path, xs)
+                env[n.out] = n.op.scalar(self.m, *xs, **dict(n.attrs)) if made is None else made  # type: ignore[misc]
+        self.path = outer
+        return env
 
     def check(self, n: Node, xs: Sequence[S]) -> None:
         """Leave the function if the condition is false."""
@@ -223,10 +279,12 @@ class _Writer:
         if n.op.name == "cond":
             got = f.if_(
                 xs[0].v,
-                lambda: [s.v for s in self.graph(n.attr("then"), xs[1:])],
-                lambda: [s.v for s in self.graph(n.attr("orelse"), xs[1:])],
+                lambda: [s.v for s in self.region(n, "then", xs[1:])],
+                lambda: [s.v for s in self.region(n, "orelse", xs[1:])],
             )
             return [S(v, o.dtype) for v, o in zip(got, n.outs, strict=True)]
+        if (repeats := periods.of(n)) is not None:
+            return self._repeating(n, repeats, xs)
         first = list(xs[: n.attr("n")])
 
         def states(vs: Sequence[Val]) -> list[Any]:
@@ -238,12 +296,40 @@ class _Writer:
         if n.op.name == "while":
             got = f.while_(
                 start,
-                lambda *vs: self.graph(n.attr("cond"), [*states(vs), *xs[len(first) :]])[0].v,
-                lambda *vs: _numbers(self.graph(n.attr("body"), [*states(vs), *xs[len(first) :]])),
+                lambda *vs: self.region(n, "cond", [*states(vs), *xs[len(first) :]])[0].v,
+                lambda *vs: _numbers(self.region(n, "body", [*states(vs), *xs[len(first) :]])),
             )
         else:
             got = f.loop(i64(0), self.size(n.attr("length")), self._row(n, xs, states, stacked), start)
         return states(got)
+
+    def _repeating(self, n: Node, p: periods.Periods, xs: Sequence[S]) -> list[S]:
+        """A loop that leaves out whole periods once its states repeat. Those of a scan are counted here."""
+        k = n.attr("n")
+        counted = n.op.name == "scan"
+        first = [*xs[:k], S(i64(0), int64)] if counted else list(xs[:k])
+        watch = periods.Watch(self.f, self.m, p, first)
+        limits: list[S] = []
+
+        def states(vs: Sequence[Val]) -> list[S]:
+            return [S(v, x.dtype) for v, x in zip(vs, first, strict=False)]
+
+        def go_on(*vs: Val) -> Val:
+            if counted:
+                limits.append(S(self.size(n.attr("length")), int64))
+                return self.f.cmp("slt", vs[k], limits[0].v)
+            cond: Graph = n.attr("cond")
+            env = self.values(n, "cond", [*states(vs), *xs[k:]])
+            limits.extend(env[b.limit] for b in p.bounds if b.limit is not None)
+            return env[cond.results[0]].v  # type: ignore[no-any-return]
+
+        def step(*vs: Val) -> list[Val]:
+            new = self.region(n, "body", [*states(vs)[:k], *xs[k:]])
+            new += [S(self.f.add(vs[k], i64(1)), int64)] if counted else []
+            new, left = watch.after(new, vs[-1], limits)
+            return [*[s.v for s in new], left]
+
+        return states(self.f.while_([*[s.v for s in first], watch.start], go_on, step))[:k]
 
     def _row(self, n: Node, xs: Sequence[Any], states: Any, stacked: Sequence[View]) -> Any:
         """A step of a scan: it reads rows, and writes to what is stacked."""
@@ -253,7 +339,7 @@ class _Writer:
             f = self.f
             at = f.sub(f.add(self.size(n.attr("length")), i64(-1)), i) if n.attr("reverse") else i
             rows = [self.elements.at(x, 0, at) for x in xs[k : k + m]]
-            out = self.graph(n.attr("body"), [*states(vs), *rows, *xs[k + m :]])
+            out = self.region(n, "body", [*states(vs), *rows, *xs[k + m :]])
             for s, x in zip(out[k:], stacked, strict=True):
                 self.elements.store(s, x, at)
             return _numbers(out[:k])

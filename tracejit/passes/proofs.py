@@ -226,8 +226,12 @@ class Proofs:
                 for k, g in n.attrs:
                     if type(g) is Graph:
                         self.run(g, Facts(), (*path, (n, k)))
+                self.seen(n, facts, path)
                 facts.note(n)
         return [facts.of(r) for r in graph.results]
+
+    def seen(self, n: Node, facts: Facts, path: Path) -> None:
+        """Is told of each operation and what is known before it; in loops several times, the last of which is right."""
 
     def _branches(self, n: Node, facts: Facts, path: Path) -> None:
         ends = []

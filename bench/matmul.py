@@ -76,7 +76,7 @@ class Native:
         size, (batch, m, k), n = a.itemsize, a.shape, b.shape[2]
         scratch = aligned(np, (self.scratch_bytes(self.dtype, m, n, k, batch),), np.uint8)
         strides = [s // size for x in (a, b) for s in x.strides]
-        slots = [a.ctypes.data, b.ctypes.data, m, n, k, batch, *strides, scratch.ctypes.data]
+        slots = [a.ctypes.data, b.ctypes.data, m, n, k, batch, *strides, scratch.ctypes.data, 0, 0]
         slots += [c.ctypes.data, c.strides[1] // size, c.strides[0] // size]
         frame, idx = np.array(slots, np.int64), np.arange(len(slots), dtype=np.int32)
         sizes = m, n, k, batch

@@ -46,7 +46,7 @@ class Product:
         scratch = np.full(matmul.scratch_bytes(self.dtype, m, n, k, batch, self.level) + 64, 0xFF, np.uint8)
         strides = [s // a.itemsize for x in (a, b) for s in x.strides]
         slots = [a.ctypes.data, b.ctypes.data, m, n, k, batch, *strides]
-        slots.append(scratch.ctypes.data + -scratch.ctypes.data % 64)
+        slots += [scratch.ctypes.data + -scratch.ctypes.data % 64, 0, 0]
         frame = np.array([-1] * self.first + slots + own, np.int64)
         idx = np.arange(len(frame), dtype=np.int32)
         for step, function in zip(self.steps, self.functions, strict=True):
@@ -245,13 +245,14 @@ def test_plan_is_the_same_in_generated_code() -> None:
     gemmplan.plan_function(module, t)
     name = f"{t.prefix}_plan"
     code = engine.load(module.text().replace("define internal", "define"), [name])
-    call = code.function(name, None, *[ctypes.c_int64] * 4, ctypes.c_void_p)
+    call = code.function(name, None, *[ctypes.c_int64] * 5, ctypes.c_void_p)
     rng = np.random.default_rng(0)
     for _ in range(2000):
         m, n, k, batch = (int(x) for x in np.exp(rng.uniform(0, [9, 9, 11, 4])) - 1)
-        plan = gemmplan.plan(gemmplan.Ints(), t, m, n, k, batch)
+        seen = int(rng.integers(3))
+        plan = gemmplan.plan(gemmplan.Ints(), t, m, n, k, batch, seen)
         out = np.zeros(len(vars(plan)), np.int64)
-        call(m, n, k, batch, out.ctypes.data)
+        call(m, n, k, batch, seen, out.ctypes.data)
         assert SimpleNamespace(**dict(zip(vars(plan), out.tolist(), strict=True))) == SimpleNamespace(**vars(plan))
 
 

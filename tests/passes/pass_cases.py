@@ -343,6 +343,22 @@ def least(x):
     return tj.argmin(x, axis=0)
 
 
+@case("batches", "The sum over all matrices is one product, which is what the gradient of weights is.",
+      f32(n, 4, 16), f32(n, 4, 32))  # fmt: skip
+def summed_batch(x, g):
+    return tj.reduce_sum(tj.matmul(x, g, transpose_a=True), axis=0)
+
+
+@case("batches", "Rows that would have to be copied stay where they are.", f32(n, 4, 16), f32(n, 16, 32))
+def rows_apart(x, g):
+    return tj.reduce_sum(tj.matmul(x, g), axis=0)
+
+
+@case("joined", "The parts are joined the other way round, so that nothing is copied.", f32(n, 8), f32(n, 8))
+def turned_parts(x, y):
+    return tj.reshape(tj.transpose(tj.concat([tj.exp(x), y * 2.0], axis=1)), (-1,)) + 1.0
+
+
 @case("products", "A product with two summands is elementwise, and fuses with the rest.", f32(n, 2), f32(2, 1))
 def narrow_product(x, w):
     return tj.sigmoid(x @ w)
@@ -373,6 +389,21 @@ def results_in_memory(x):
 @case("settle", "A transposed value is not evenly spaced under another shape, and is copied before.", f32(n, 3))
 def uneven_reshape(x):
     return tj.exp(tj.reshape(tj.transpose(x), (-1,)))
+
+
+@case("rows", "Bias and relu of a convolution run over the rows of its product, and so over its tiles.",
+      f32(n, 9, 16), f32(3, 16, 20), f32(20))  # fmt: skip
+def after_convolution(x, w, b):
+    return tj.nn.relu(tj.nn.conv1d(x, w, 1, "VALID") + b)
+
+
+@case("interleaved", "The slope of relu before max pooling multiplies the pooled gradient.",
+      f32(8, 64, 32), f32(8, 32, 32))  # fmt: skip
+def relu_and_pool(x, g):
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        y = tj.nn.max_pool1d(tj.nn.relu(x), 2, 2, "VALID")
+    return y, tape.gradient(y, x, output_gradients=g)
 
 
 # --- forward and backward ---------------------------------------------------------------------------------------------

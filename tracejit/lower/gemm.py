@@ -14,15 +14,30 @@ from tracejit.lower.gemmplan import (
     planned,
 )
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
-from tracejit.lower.microkernel import Tiles, accumulate, dot_kernel, dot_name, kernel_name, multiply_kernel, void
+from tracejit.lower.microkernel import (
+    ADD,
+    WHOLE,
+    Tiles,
+    accumulate,
+    dot_kernel,
+    dot_name,
+    kernel_name,
+    multiply_kernel,
+)
 from tracejit.lower.pack import packing
+from tracejit.lower.patchrows import ELEMENTS, PLACES, patch_rows
 
-OPERANDS = ("a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch")
+# `seen`: whether A is patches of an image; `windows`: at which operand what is told of these begins.
+OPERANDS = (
+    "a", "b", "m", "n", "k", "batch", "a_batch", "a_m", "a_k", "b_batch", "b_k", "b_n", "scratch", "seen", "windows",
+)  # fmt: skip
 STEPS = ("pack_step", "compute", "combine")
 DOTS = (4, 1)  # rows of the kernels for dot products
 FEW_TILES = 4  # most row tiles that read B where it lies
 PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
 BLOCK = 2 << 20  # most bytes of B, packed before, that a task reads again and again
+PATCHES = 256 << 10  # most bytes of patches made by a task at a time
+DEPTH = 2048, 256  # most elements of the rows of patches that are made at a time, and most rows of them across
 
 
 def library(t: Tiles) -> str:
@@ -35,6 +50,7 @@ def library(t: Tiles) -> str:
         dot_kernel(module, t, rows)
     accumulate(module, t)
     packing(module, t)
+    patch_rows(module, t)
     plan_function(module, t)
     _pack_step(module, t)
     _Compute(module, t)
@@ -64,7 +80,7 @@ def _pack_step(module: Module, t: Tiles) -> None:
     """Pack all of A in row tiles, a tile by task, then all of B in column panels, a block of k of a bundle by task."""
     fn = module.function(f"{t.prefix}_pack_step", [("frame", "ptr"), ("own", "ptr"), ("lo", "i64"), ("hi", "i64")])
     v, o = _operands(fn, t), FnInts(fn)
-    p = planned(fn, t, v["m"], v["n"], v["k"], v["batch"])
+    p = planned(fn, t, v)
     high, a_tasks = i64(t.rows[0]), fn.mul(v["batch"], p.blocks)
     a_tile = fn.mul(p.depth, i64(t.rows[0] * t.size))
     b_start = fn.gep(v["scratch"], fn.mul(a_tasks, a_tile))
@@ -103,7 +119,7 @@ def _combine_step(module: Module, t: Tiles) -> None:
     fn = module.function(f"{t.prefix}_combine", params)
     frame, _, lo, hi, finish, idx = fn.args
     v, o = _operands(fn, t), FnInts(fn)
-    p = planned(fn, t, v["m"], v["n"], v["k"], v["batch"])
+    p = planned(fn, t, v)
     sums = fn.gep(v["scratch"], packed_bytes(o, t, p, v["batch"]))
     part = part_bytes(o, t, p, v["batch"])
     high, tile_row = i64(t.rows[0]), fn.mul(p.panel, i64(t.size))
@@ -163,10 +179,10 @@ class _Compute:
         params += [("dest", "ptr"), ("dest_row", "i64"), ("dest_batch", "i64")]
         self.t = t
         self.fn = fn = module.function(f"{t.prefix}_compute", params)
-        self.frame, _, lo, hi, self.finish, self.idx, self.dest, self.dest_row, self.dest_batch = fn.args
+        self.frame, self.own, lo, hi, self.finish, self.idx, self.dest, self.dest_row, self.dest_batch = fn.args
         self.v = v = _operands(fn, t)
         self.o = FnInts(fn)
-        self.p = planned(fn, t, v["m"], v["n"], v["k"], v["batch"])
+        self.p = planned(fn, t, v)
         self.kernels, self.heights = _dispatch(module, t)
         widest = max(t.vectors, t.thin_vectors) * t.vector_bytes
         self.tile = fn.alloca(t.rows[0] * widest)
@@ -175,6 +191,8 @@ class _Compute:
         # A block of k is rounded up to whole vectors, which may take it a little beyond the size aimed at.
         self.packed = fn.alloca(PANELS + t.width * BUNDLE * widest)
         self.packed_id = fn.alloca(8)
+        self.patches = fn.alloca(PATCHES + t.vector_bytes * (GROUP_TILES * t.rows[0] + 2))
+        self.by_place, self.by_element = (fn.cmp("eq", v["seen"], i64(x)) for x in (PLACES, ELEMENTS))
         self.tile_row = fn.mul(self.p.panel, i64(t.size))
         self.sums = fn.gep(v["scratch"], packed_bytes(self.o, t, self.p, v["batch"]))
         a_rows = fn.mul(fn.mul(v["batch"], self.p.blocks), i64(t.rows[0]))
@@ -200,8 +218,12 @@ class _Compute:
         self.pack = self.wants_packing()
         room = fn.select(self.packed_before, i64(BLOCK // self.t.size), i64(PANELS // self.t.size))
         most = o.div(room, fn.mul(p.panel, p.bundle))
+        most = fn.select(self.by_place, o.min(most, i64(DEPTH[0])), most)
+        across = o.min(o.div(i64(PATCHES // self.t.size), height), i64(DEPTH[1]))
+        most = fn.select(self.by_element, o.min(most, across), most)
         even = o.ceil(length, o.max(o.ceil(length, most), i64(1)))
         step = o.max(o.up(even, self.t.width), i64(1))
+        self.patch_row = fn.mul(fn.select(self.by_place, step, o.up(height, self.t.width)), i64(self.t.size))
         self.count = o.max(o.ceil(length, step), i64(1))
         self.split = fn.cmp("sgt", p.parts, i64(1))
         self.kept = fn.or_(fn.cmp("sgt", self.count, i64(1)), self.split)
@@ -210,16 +232,24 @@ class _Compute:
             done = fn.mul(j, step)
             k, depth = fn.add(start, done), o.min(step, fn.sub(length, done))
             fn.if_(self.pack, lambda: self.pack_panels(k, depth))
+            some = fn.and_(self.by_element, fn.cmp("sgt", depth, i64(0)))
+            fn.if_(some, lambda: self.see(k, depth, self.row0, self.row1))
             self.row_tiles(j, k, depth)
 
         fn.loop(0, self.count, block)
+
+    def see(self, first: Val, count: Val, lo: Val, hi: Val) -> None:
+        """Make elements lo … hi − 1 of some rows of patches."""
+        own = self.fn.gep(self.own, self.v["windows"], "i32")
+        self.call("patch_rows", self.frame, own, first, count, lo, hi, self.patches, self.patch_row)
 
     def wants_packing(self) -> Val:
         """B is packed here if its rows are no vectors, or if enough row tiles read a panel whose rows lie far apart."""
         fn, v, t = self.fn, self.v, self.t
         strided = fn.and_(fn.cmp("ne", v["b_n"], i64(t.dtype.size)), fn.cmp("ne", v["n"], i64(1)))
         often = fn.cmp("sgt", fn.sub(self.row1, self.row0), i64(FEW_TILES * t.rows[0]))
-        pack = fn.or_(strided, fn.and_(often, fn.cmp("sgt", v["b_k"], i64(512))))
+        far = fn.cmp("sgt", v["b_k"], fn.select(fn.or_(self.by_place, self.by_element), self.tile_row, i64(512)))
+        pack = fn.or_(strided, fn.and_(often, far))
         self.dots = self.wants_dots(strided)
         if not t.masks:
             pack = fn.or_(pack, fn.cmp("ne", fn.op("urem", v["n"], self.p.panel), i64(0)))
@@ -272,7 +302,8 @@ class _Compute:
     def a_at(self, row: Val, k: Val) -> list[Val]:
         """Where a row tile of A starts, and its strides by row and by k."""
         fn, v, t = self.fn, self.v, self.t
-        high = i64(t.rows[0])
+        high, size = i64(t.rows[0]), i64(t.size)
+        seen = fn.or_(self.by_place, self.by_element)
 
         def packed() -> list[Val]:
             block = fn.add(fn.mul(self.batch, self.p.blocks), fn.op("udiv", row, high))
@@ -281,7 +312,11 @@ class _Compute:
 
         def direct() -> list[Val]:
             at = fn.add(fn.mul(self.batch, v["a_batch"]), fn.add(fn.mul(row, v["a_m"]), fn.mul(k, v["a_k"])))
-            return [fn.gep(v["a"], at), v["a_m"], v["a_k"]]
+            made = fn.mul(fn.select(self.by_element, fn.sub(row, self.row0), i64(0)), size)
+            start = fn.select(seen, fn.gep(self.patches, made), fn.gep(v["a"], at))
+            by_row = fn.select(self.by_place, self.patch_row, fn.select(seen, size, v["a_m"]))
+            by_k = fn.select(self.by_element, self.patch_row, fn.select(seen, size, v["a_k"]))
+            return [start, by_row, by_k]
 
         return packed() if t.converts else fn.if_(self.packed_before, packed, direct)
 
@@ -296,6 +331,7 @@ class _Compute:
             a = self.a_at(row, k)
             form = fn.select(self.dots, i64(4), self.p.thin)
             height = fn.load("i64", fn.gep(self.heights, fn.add(self.line(form), left), "i64"), 8)
+            fn.if_(self.by_place, lambda: self.see(row, height, k, fn.add(k, depth)))
 
             def panel(index: Val) -> None:
                 col, cols = self.cols_of(index)
@@ -322,21 +358,16 @@ class _Compute:
         direct = fn.and_(fn.cmp("ne", self.dest, NULL), fn.not_(fn.or_(self.kept, self.dots)))
         if not t.masks:
             direct = fn.and_(direct, fits)
-        whole = fn.cast("zext", fn.or_(fits, fn.not_(direct)), "i64")
-        sums = self.sums_at(row, panel)
-        out = fn.select(fn.and_(self.kept, first), sums, self.tile)
-        out = fn.select(direct, self.result_at(row, col), out)
-        fn.call(kernel, [*args, out, fn.select(direct, self.dest_row, self.tile_row), cols, whole])
+        tile = fn.select(self.kept, self.sums_at(row, panel), self.tile)
+        out = fn.select(direct, self.result_at(row, col), tile)
+        whole = fn.select(fn.or_(fits, fn.not_(direct)), i64(WHOLE), i64(0))
+        how = fn.or_(whole, fn.select(first, i64(0), i64(ADD)))
+        fn.call(kernel, [*args, out, fn.select(direct, self.dest_row, self.tile_row), cols, how])
 
-        def keep() -> None:
-            vectors = fn.op("udiv", fn.mul(height, self.tile_row), i64(t.vector_bytes))
-            fn.if_(first, lambda: None, lambda: self.call("accumulate", sums, self.tile, vectors))
-            fn.if_(last, lambda: finish(sums))
-
-        def finish(tile: Val) -> None:
+        def finish() -> None:
             fn.call(self.finish, [self.frame, self.idx, tile, self.tile_row, height, cols, self.batch, row, col])
 
-        fn.if_(self.kept, keep, lambda: void(fn.if_(direct, lambda: None, lambda: finish(self.tile))))
+        fn.if_(fn.and_(last, fn.not_(direct)), finish)
 
     def sums_at(self, row: Val, panel: Val) -> Val:
         """Where the sums of a tile are kept: in the task's own store, or for the last step by part, panel and row."""

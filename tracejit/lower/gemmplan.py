@@ -110,8 +110,10 @@ class Plan:
     grain: Any  # tasks that are together enough work for a thread
 
 
-def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any) -> Plan:
+def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Plan:
+    """`seen`: 1 or 2 if A is made of patches of an image as they are needed, so that each should be needed once."""
     c, one = o.const, o.const(1)
+    along = o.ge(seen, c(2))
     high = c(t.rows[0])
     thin = o.ge(c(t.thin[0]), m)
     panel = o.pick(thin, c(t.thin_vectors * t.width), c(t.vectors * t.width))
@@ -119,21 +121,25 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any) -> Plan:
     elements = o.mul(m, k)
     # Several panels at once read a large A less often and B in longer pieces, if tasks enough are left.
     bundle = o.mul(o.ge(elements, c(WIDE_A)), o.div(o.mul(panels, blocks), c(TASKS * BUNDLE_TILES)))
-    bundle = o.max(o.min(o.max(bundle, o.div(panels, c(TASKS))), c(BUNDLE)), one)
+    bundle = o.pick(o.ge(seen, one), panels, o.max(bundle, o.div(panels, c(TASKS))))
+    bundle = o.max(o.min(bundle, c(BUNDLE)), one)
     bundles = o.ceil(panels, bundle)
     squares = o.max(o.mul(batch, bundles), one)
     cols = o.min(n, o.mul(panel, bundle))
     work = o.max(o.mul(o.mul(o.min(m, high), cols), k), one)
     most = o.pick(o.ge(bundle, c(2)), c(BUNDLE_TILES), c(GROUP_TILES))
     group = o.max(o.ceil(blocks, o.ceil(c(TASKS), squares)), o.ceil(c(TASK), work))
+    group = o.pick(along, blocks, group)
     groups = o.ceil(blocks, o.max(o.min(o.min(group, blocks), most), one))
     group = o.ceil(blocks, o.max(groups, one))
     cells = o.max(o.mul(squares, groups), one)
     area = o.max(o.mul(o.min(m, o.mul(group, high)), cols), one)
-    parts = o.min(o.div(k, o.max(c(SPLIT), o.ceil(c(4 * TASK), area))), o.ceil(c(TASKS // 2), cells))
+    wanted = o.ceil(o.pick(along, c(TASKS), c(TASKS // 2)), cells)
+    parts = o.min(o.div(k, o.max(c(SPLIT), o.ceil(c(4 * TASK), area))), wanted)
     part = o.max(o.up(o.ceil(k, o.max(parts, one)), t.width), one)
     parts = o.max(o.ceil(k, part), one)
-    pack = one if t.converts else o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(256))))
+    large = o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(256))))
+    pack = one if t.converts else o.pick(seen, c(0), large)
     tasks = o.mul(o.mul(o.mul(batch, bundles), groups), parts)
     grain = o.max(o.ceil(c(GRAIN), o.max(o.mul(area, o.min(part, k)), one)), one)
     slabs, sheaves = o.max(o.ceil(k, c(SLAB)), one), o.ceil(panels, c(BUNDLE))
@@ -155,16 +161,16 @@ def part_bytes(o: Ints, t: Tiles, p: Plan, batch: Any) -> Any:
     return o.mul(o.mul(rows, o.mul(p.panel, p.panels)), batch)
 
 
-def scratch_bytes(t: Tiles, m: int, n: int, k: int, batch: int) -> int:
+def scratch_bytes(t: Tiles, m: int, n: int, k: int, batch: int, seen: int = 0) -> int:
     o = Ints()
-    p = plan(o, t, m, n, k, batch)
+    p = plan(o, t, m, n, k, batch, seen)
     sums = p.parts * part_bytes(o, t, p, batch) if p.parts > 1 else 0
     return int(packed_bytes(o, t, p, batch) + sums)
 
 
-def tasks(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
+def tasks(t: Tiles, kind: str, m: int, n: int, k: int, batch: int, seen: int = 0) -> int:
     """The number of tasks of a step."""
-    p = plan(Ints(), t, m, n, k, batch)
+    p = plan(Ints(), t, m, n, k, batch, seen)
     if kind == "pack_step":
         return int(p.pack * batch * (p.blocks + p.sheaves * p.slabs))
     if kind == "combine":
@@ -172,25 +178,25 @@ def tasks(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
     return int(p.tasks)
 
 
-def grain(t: Tiles, kind: str, m: int, n: int, k: int, batch: int) -> int:
+def grain(t: Tiles, kind: str, m: int, n: int, k: int, batch: int, seen: int = 0) -> int:
     """How many tasks of a step together are enough work for a thread."""
     if kind == "pack_step":
         return max(GRAIN // 8 // max(k * t.rows[0], 1), 1)
-    return int(plan(Ints(), t, m, n, k, batch).grain) if kind == "compute" else 1
+    return int(plan(Ints(), t, m, n, k, batch, seen).grain) if kind == "compute" else 1
 
 
 def plan_function(module: Module, t: Tiles) -> None:
     """`plan` as a function of the library, which writes the fields one after another."""
-    params = [("m", "i64"), ("n", "i64"), ("k", "i64"), ("batch", "i64"), ("out", "ptr")]
+    params = [*((name, "i64") for name in ("m", "n", "k", "batch", "seen")), ("out", "ptr")]
     fn = module.function(f"{t.prefix}_plan", params, internal=True)
-    p = plan(FnInts(fn), t, *fn.args[:4])
+    p = plan(FnInts(fn), t, *fn.args[:5])
     for i, field in enumerate(fields(Plan)):
-        fn.store(getattr(p, field.name), fn.gep(fn.args[4], 8 * i), 8)
+        fn.store(getattr(p, field.name), fn.gep(fn.args[5], 8 * i), 8)
     fn.ret_()
 
 
-def planned(fn: Fn, t: Tiles, m: Val, n: Val, k: Val, batch: Val) -> Plan:
+def planned(fn: Fn, t: Tiles, v: dict[str, Val]) -> Plan:
     """The plan inside another function of the library."""
     out = fn.alloca(8 * len(fields(Plan)), 8)
-    fn.call(f"{t.prefix}_plan", [m, n, k, batch, out])
+    fn.call(f"{t.prefix}_plan", [v["m"], v["n"], v["k"], v["batch"], v["seen"], out])
     return Plan(*(fn.load("i64", fn.gep(out, 8 * i), 8) for i in range(len(fields(Plan)))))

@@ -13,24 +13,27 @@ from functools import cache, partial
 from typing import Protocol
 
 from tracejit.ir.types import DType
-from tracejit.lower import gemmplan
+from tracejit.lower import gemmplan, nested
 from tracejit.lower.engine import Library
 from tracejit.lower.gemm import OPERANDS, STEPS, exports, library, operand
 from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, column_mask, tiles
 from tracejit.runtime import modules
 
+FINISH = ("frame", "idx", "tile", "tile_row", "rows", "cols", "batch", "row", "col")  # what finishes tiles is given
+
 
 @dataclass(frozen=True)
 class StepInfo:
     """A kernel of a product; the steps run one after another, and one without tasks is skipped.
 
-    `tasks` and `grain` take (m, n, k, batch): the number of tasks, and how many together are enough work for a thread.
+    `tasks` and `grain` take (m, n, k, batch), perhaps `seen`: the number of tasks, and how many together are enough
+    work for a thread.
     """
 
     name: str
-    tasks: Callable[[int, int, int, int], int]
-    grain: Callable[[int, int, int, int], int]
+    tasks: Callable[..., int]
+    grain: Callable[..., int]
 
 
 class Epilogue(Protocol):
@@ -78,25 +81,31 @@ class StoreEpilogue:
 
 
 def emit(
-    module: Module, name: str, dtype: DType, epilogue: Epilogue, first_operand: int = 0, level: str | None = None
-) -> list[StepInfo]:
+    module: Module, name: str, dtype: DType, epilogue: Epilogue, first_operand: int = 0, level: str | None = None,
+    two_loops: bool = False,
+) -> list[StepInfo]:  # fmt: skip
     """Add the kernels of a product of `dtype` to `module`. The module must be linked with `symbols(dtype, level)`.
 
-    Operands from `first_operand` on: see `OPERANDS`; strides in elements, `scratch` of `scratch_bytes(…)`.
+    Operands from `first_operand` on: see `OPERANDS`; strides in elements, `scratch` of `scratch_bytes(…)`. With
+    `two_loops` the batch takes two loops, and what is in `nested.OUTER` follows.
     """
     t = tiles(dtype, level)
     _finish(module, f"{name}_finish", t, epilogue)
+    if two_loops:
+        nested.inside(module, name, FINISH)
     for kind in STEPS:
-        _entry(module, name, kind, t, epilogue, first_operand)
+        _entry(module, name, kind, t, epilogue, first_operand, two_loops)
     return [
         StepInfo(f"{name}_{kind}", partial(gemmplan.tasks, t, kind), partial(gemmplan.grain, t, kind))
         for kind in STEPS
     ]
 
 
-def scratch_bytes(dtype: DType, m: int, n: int, k: int, batch: int, level: str | None = None) -> int:
+def scratch_bytes(
+    dtype: DType, m: int, n: int, k: int, batch: int, level: str | None = None, seen: int = 0
+) -> int:
     """Bytes that the operand `scratch` must have, aligned to 64; 0 for most sizes."""
-    return gemmplan.scratch_bytes(tiles(dtype, level), m, n, k, batch)
+    return gemmplan.scratch_bytes(tiles(dtype, level), m, n, k, batch, seen)
 
 
 @cache
@@ -125,26 +134,30 @@ def _load(dtype: DType, level: str | None) -> Library:
     return modules.load(_recipe(dtype, level))
 
 
-def _entry(module: Module, name: str, kind: str, t: Tiles, epilogue: Epilogue, first: int) -> None:
+def _entry(module: Module, name: str, kind: str, t: Tiles, epilogue: Epilogue, first: int, two_loops: bool) -> None:
     """A kernel that hands its tasks to the library's step, with the function that finishes tiles."""
     fn = module.function(f"{name}_{kind}", [("frame", "ptr"), ("idx", "ptr"), ("lo", "i64"), ("hi", "i64")])
     frame, idx, lo, hi = fn.args
-    args = [frame, fn.gep(idx, 4 * first), lo, hi]
+    own, dest = fn.gep(idx, 4 * first), epilogue.destination(fn) if kind == "compute" else None
+    if dest is not None:
+        size = i64(t.size)
+        dest = dest[0], fn.mul(dest[1], size), fn.mul(dest[2], size)
+    if two_loops:
+        nested.entry(module, name, kind, t, dest, first)
+        return
+    args = [frame, own, lo, hi]
     if kind != "pack_step":
         args += [Val(f"@{name}_finish", "ptr"), idx]
     if kind == "compute":
-        out, row, batch = epilogue.destination(fn) or (NULL, i64(0), i64(0))
-        size = i64(t.size)
-        args += [out, fn.mul(row, size), fn.mul(batch, size)]
+        args += dest or (NULL, i64(0), i64(0))
     fn.call(f"{t.prefix}_{kind}", args, declare=True)
     fn.ret_()
 
 
 def _finish(module: Module, name: str, t: Tiles, epilogue: Epilogue) -> None:
     """The function that runs the epilogue over a tile of complete sums."""
-    names = ("frame", "idx", "tile", "tile_row", "rows", "cols", "batch", "row", "col")
     pointers = ("frame", "idx", "tile")
-    fn = module.function(name, [(n, "ptr" if n in pointers else "i64") for n in names], internal=True)
+    fn = module.function(name, [(n, "ptr" if n in pointers else "i64") for n in FINISH], internal=True)
     _, _, tile, tile_row, rows, cols, batch, row, col = fn.args
     epilogue.prepare(fn)
 

@@ -12,6 +12,8 @@ from tracejit.runtime.cache import host
 
 AHEAD = 16  # rows of B that are fetched before they are needed
 GROUP = 5  # rows reached from one base pointer by the strides 0, s, 2s, 3s, 4s
+CHUNK = 128  # products that are added one after another; longer sums are sums of such sums, which are more accurate
+WHOLE, ADD = 1, 2  # how a tile is stored: every lane of it, and added to what is there
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def column_mask(fn: Fn, cols: Val, vector: int, width: int) -> Val:
 
 
 # --- multiply --------------------------------------------------------------------------------------------------------
-_NAMES = ("a", "a_row", "a_k", "b", "b_k", "depth", "out", "out_row", "cols", "whole")
+_NAMES = ("a", "a_row", "a_k", "b", "b_k", "depth", "out", "out_row", "cols", "how")
 KERNEL_PARAMS = tuple((n, "ptr" if n in ("a", "b", "out") else "i64") for n in _NAMES)
 
 
@@ -111,12 +113,12 @@ def kernel_name(t: Tiles, rows: int, vectors: int) -> str:
 def multiply_kernel(module: Module, t: Tiles, rows: int, vectors: int) -> None:
     """`out[rows, vectors * width] = a[rows, k] @ b[k, …]`; strides and sizes are run-time values, strides in bytes.
 
-    Only `cols` columns of `b` are read: at least one, or with several vectors more than the first one has. `whole`
-    tells to store every lane. With few accumulators several values of k are summed apart, to hide the time that an
+    Only `cols` columns of `b` are read: at least one, or with several vectors more than the first one has. `how` is
+    made of WHOLE and ADD. With few accumulators several values of k are summed apart, to hide the time that an
     addition takes.
     """
     fn = module.function(kernel_name(t, rows, vectors), KERNEL_PARAMS, internal=True)
-    a, a_row, a_k, b, b_k, depth, out, out_row, cols, whole = fn.args
+    a, a_row, a_k, b, b_k, depth, out, out_row, cols, how = fn.args
     masks = [column_mask(fn, cols, v, t.width) if t.masks and (v or vectors == 1) else None for v in range(vectors)]
     sums = rows * vectors
     unroll = max(1, 8 // sums)
@@ -141,16 +143,22 @@ def multiply_kernel(module: Module, t: Tiles, rows: int, vectors: int) -> None:
 
         return body
 
-    main = fn.and_(depth, i64(-unroll))
-    state = [*bases, b, *[Val("zeroinitializer", t.vector)] * (sums * unroll)]
-    state = fn.loop(0, main, steps(unroll), state, step=unroll)
-    if unroll > 1:
-        state = fn.loop(main, depth, steps(1), state)
-    acc = state[n:]
-    while len(acc) > sums:
-        half = len(acc) // 2
-        acc = [fn.add(x, y) for x, y in zip(acc[:half], acc[half:], strict=True)]
-    _store_tile(fn, t, acc, out, out_row, masks, whole)
+    def chunk(start: Val, add: Val, *pointers: Val) -> list[Val]:
+        length = fn.intrinsic("smin", fn.sub(depth, start), i64(CHUNK))
+        main = fn.and_(length, i64(-unroll))
+        state = [*pointers, *[Val("zeroinitializer", t.vector)] * (sums * unroll)]
+        state = fn.loop(0, main, steps(unroll), state, step=unroll)
+        if unroll > 1:
+            state = fn.loop(main, length, steps(1), state)
+        acc = state[n:]
+        while len(acc) > sums:
+            half = len(acc) // 2
+            acc = [fn.add(x, y) for x, y in zip(acc[:half], acc[half:], strict=True)]
+        _store_tile(fn, t, acc, out, out_row, masks, how, add)
+        return [const("i1", True), *state[:n]]
+
+    add = fn.cmp("ne", fn.and_(how, i64(ADD)), i64(0))
+    fn.loop(0, fn.intrinsic("smax", depth, i64(1)), chunk, [add, *bases, b], step=CHUNK, nonempty=True)
     fn.ret_()
 
 
@@ -175,24 +183,30 @@ def _step(
     return out
 
 
-def _store_tile(fn: Fn, t: Tiles, acc: list[Val], out: Val, out_row: Val, masks: list[Val | None], whole: Val) -> None:
+def _store_tile(
+    fn: Fn, t: Tiles, acc: list[Val], out: Val, out_row: Val, masks: list[Val | None], how: Val, add: Val
+) -> None:
     n = len(masks)
 
-    def store(masked: bool) -> None:
+    def store(masked: bool, added: bool) -> None:
         p = out
         for r in range(len(acc) // n):
             for v, mask in enumerate(masks):
-                q = fn.gep(p, v * t.vector_bytes)
+                q, x = fn.gep(p, v * t.vector_bytes), acc[r * n + v]
                 if masked and mask is not None:
-                    fn.masked_store(acc[r * n + v], q, mask, t.size)
+                    x = fn.add(fn.masked_load(t.vector, q, mask, t.size), x) if added else x
+                    fn.masked_store(x, q, mask, t.size)
                 else:
-                    fn.store(acc[r * n + v], q, t.size)
+                    fn.store(fn.add(fn.load(t.vector, q, t.size), x) if added else x, q, t.size)
             p = fn.gep(p, out_row)
 
+    def stored(masked: bool) -> None:
+        fn.if_(add, lambda: store(masked, True), lambda: store(masked, False))
+
     if not t.masks:
-        store(False)
+        stored(False)
         return
-    fn.if_(fn.cmp("ne", whole, i64(0)), lambda: store(False), lambda: store(True))
+    fn.if_(fn.cmp("ne", fn.and_(how, i64(WHOLE)), i64(0)), lambda: stored(False), lambda: stored(True))
 
 
 def dot_kernel(module: Module, t: Tiles, rows: int) -> None:
@@ -201,7 +215,8 @@ def dot_kernel(module: Module, t: Tiles, rows: int) -> None:
     Vectors of products are added up lane by lane at last. `out` has room for the columns rounded up to four.
     """
     fn = module.function(dot_name(t, rows), KERNEL_PARAMS, internal=True)
-    a, a_row, _, b, b_col, depth, out, out_row, cols, _ = fn.args
+    a, a_row, _, b, b_col, depth, out, out_row, cols, how = fn.args
+    added = fn.cmp("ne", fn.and_(how, i64(ADD)), i64(0))
     whole = fn.and_(depth, i64(-t.width))
     tail = fn.mask(fn.sub(depth, whole), t.width)
     a_rows = [fn.gep(a, fn.mul(a_row, i64(r))) for r in range(rows)]
@@ -223,7 +238,8 @@ def dot_kernel(module: Module, t: Tiles, rows: int) -> None:
         acc = fn.if_(fn.cmp("slt", whole, depth), lambda: add(whole, tail, acc), lambda: acc)
         for i, x in enumerate(acc):
             row = fn.gep(out, fn.mul(out_row, i64(i // 4)))
-            fn.store(_lane_sum(fn, x), fn.gep(row, fn.add(j, i64(i % 4)), t.compute), t.size)
+            at, total = fn.gep(row, fn.add(j, i64(i % 4)), t.compute), _lane_sum(fn, x)
+            fn.store(fn.select(added, fn.add(fn.load(t.compute, at, t.size), total), total), at, t.size)
 
     fn.loop(0, cols, columns, step=4)
     fn.ret_()

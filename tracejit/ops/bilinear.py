@@ -16,7 +16,6 @@ from tracejit.ir.sizes import hint, known_equal, shown
 from tracejit.ir.types import DType, float32
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E
-from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops import windows as W
 from tracejit.ops.args import Size
@@ -24,8 +23,8 @@ from tracejit.ops.array import cut
 from tracejit.tensor import Operand, Tensor
 
 NARROW = 8  # channels: for fewer, patches lie with the positions of the window first
-LONG = 64  # places from which filters are summed image by image, so that patches read across stay in the cache
 COPY = 20  # multiply-adds that take as long as writing and reading an element of a patch
+LANES = 16  # columns of a product that take as long as one
 
 
 def groups_of(channels: Size, per_group: Size, outputs: Size) -> int:
@@ -173,7 +172,10 @@ def _turning_is_cheaper(y: Operand, back: W.Windows, filters: Operand, channels:
     outputs, image = max(hint(y.shape[-1]), 1), 1.0
     for a, c, b in zip(back.before, y.shape[1:-1], back.after, strict=True):
         image *= hint(a + c + b) / max(hint(c), 1)
-    return COPY * outputs < hint(channels) * (COPY / 2 * image + (image - 1) * outputs)
+    columns = hint(channels) * (COPY + image * outputs)
+    if outputs >= NARROW and y.dtype.kind == "f" and y.dtype.bits > 16:  # products make such patches as they need them
+        return outputs * LANES * -(-hint(channels) // LANES) < columns
+    return outputs * hint(channels) + COPY * (outputs + hint(channels) / 2) < columns
 
 
 def _turned(filters: Operand) -> Tensor:
@@ -219,13 +221,7 @@ def _correlate(x: Operand, y: Operand, w: W.Windows, shape: tuple[Size, ...]) ->
         z = S.transpose(z, perm=(1, 0, 2))
     else:
         patches, turned = _patches(x, w)
-        places = _places(1, w)
-        if not turned and hint(places) >= max(LONG, hint(outputs)):
-            parts = S.reshape(patches, shape=(x.shape[0], places, patches.shape[-1]))
-            parts = C.matmul(parts, S.reshape(y, shape=(x.shape[0], places, outputs)), ta=True)
-            z = R.reduce_sum(parts, axis=(0,))
-        else:
-            z = C.matmul(patches, S.reshape(y, shape=(rows, outputs)), ta=not turned)
+        z = C.matmul(patches, S.reshape(y, shape=(rows, outputs)), ta=not turned)
     return S.reshape(z, shape=shape)
 
 

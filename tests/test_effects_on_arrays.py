@@ -109,9 +109,9 @@ def own_in_a_branch(x):
 
 CONVERTED = [
     items, tensors, in_place, in_branches, in_loops, from_own_arrays, read_by_an_operation_before, returned,
-    outside_its_bounds,
+    outside_its_bounds, counted, slices, own_in_a_branch,
 ]  # fmt: skip
-FALLING_BACK = [read_before, read_after, read_after_by_an_operation, counted, slices, own_in_a_branch]
+FALLING_BACK = [read_before, read_after, read_after_by_an_operation]
 
 
 def seen(f):

@@ -30,13 +30,13 @@ def fresh(x: Any, given: Iterable[Any] = ()) -> Any:
     return x
 
 
-def _is_own(x: Any) -> bool:
+def is_own(x: Any) -> bool:
     """Whether the memory of an array is the trace's own."""
     listener = places.listener()
     return listener is not None and id(root(x)) in listener.made
 
 
-reads.is_own["array"] = _is_own
+reads.is_own["array"] = is_own
 
 
 def among(given: Any) -> list[Any]:
@@ -84,7 +84,7 @@ def writes(x: Any, item: bool = False) -> None:
 
 def from_outside(x: Any) -> bool:
     """Whether an array is none of the trace's own, so that writing to it is left to each call."""
-    return places.listener() is not None and not _is_own(x) and x.flags.writeable
+    return places.listener() is not None and not is_own(x) and x.flags.writeable
 
 
 def later(x: Any, name: str, *args: Any) -> None:

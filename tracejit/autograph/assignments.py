@@ -29,6 +29,7 @@ class Assignments(ast.NodeTransformer):
     count: int
     globals: set[str]
     nonlocals: set[str]
+    locals: set[str]
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         """An assignment, after notes of the places outside this function's variables that it writes to."""
@@ -37,6 +38,8 @@ class Assignments(ast.NodeTransformer):
             node.value = at(call("each", node.value), node.value)
         if more or (isinstance(target, (ast.Tuple, ast.List)) and _places_in(target)):
             return self._one_by_one(node)
+        if isinstance(target, ast.Subscript):
+            return self._stored(node, target)
         notes = [*self._once(target), *[s for t in ast.walk(target) for s in self._note(t)]]
         if not notes:
             return self.generic_visit(node)
@@ -46,10 +49,71 @@ class Assignments(ast.NodeTransformer):
         if isinstance(target, ast.Attribute):
             done = call("set_attribute", self.visit(target.value), ast.Constant(target.attr), name_of(right))
             return [at(n, node) for n in (*first[: len(first) - 1], ast.Expr(done))]
-        if isinstance(target, ast.Subscript) and not _slices(target.slice):
-            done = call("set_item", self.visit(target.value), self.visit(target.slice), name_of(right))
-            return [at(n, node) for n in (*first, ast.Expr(done))]
         return [*[at(n, node) for n in first], self.generic_visit(node)]
+
+    # --- items --------------------------------------------------------------------------------------------------------
+    def _stored(self, node: ast.Assign, target: ast.Subscript) -> list[ast.stmt]:
+        """An item is assigned: where it is one of a tensor, the tensor's name gets another tensor."""
+        right = self._temporary()
+        first: list[ast.stmt] = [set_(right, self.visit(node.value))]
+        root, path, said = self._path(target, first)
+        steps = [*first, *self._store(root, path, name_of(right), said, getattr(node, "ag_pending", ()))]
+        return [at(s, node) for s in steps]
+
+    def _stored_change(self, node: ast.AugAssign, target: ast.Subscript) -> list[ast.stmt]:
+        """The same of `x[key] op= value`: what is there is read once, before the value."""
+        first: list[ast.stmt] = []
+        root, path, said = self._path(target, first, again=True)
+        left, right = self._temporary(), self._temporary()
+        first += [
+            set_(left, call("part_to_change", copy.deepcopy(root), copy.deepcopy(path))),
+            set_(right, self.visit(node.value)), ast.Expr(call("writes_all", name_of(left))),
+        ]  # fmt: skip
+        new = call("changed", ast.Constant(BINARY[type(node.op)]), name_of(left), name_of(right))
+        return [at(s, node) for s in (*first, *self._store(root, path, new, said, ()))]
+
+    def _path(self, t: ast.Subscript, out: list[ast.stmt], again: bool = False) -> tuple[ast.expr, ast.expr, str]:
+        """What the brackets and dots of a target stand behind, the steps from there, and its text without the last.
+
+        If it is evaluated `again`, the keys get names.
+        """
+        steps: list[ast.Attribute | ast.Subscript] = []
+        x: ast.expr = t
+        while isinstance(x, (ast.Attribute, ast.Subscript)):
+            steps.insert(0, x)
+            x = x.value
+        said = ast.unparse(t.value)
+        root = at(name_of(x.id), x) if isinstance(x, ast.Name) else self._named(x, out)
+        pairs: list[ast.expr] = []
+        for s in steps:
+            dot = isinstance(s, ast.Attribute)
+            key = ast.Constant(s.attr) if isinstance(s, ast.Attribute) else at(_key(s.slice), s.slice)
+            if again and not isinstance(key, ast.Constant):
+                key = self._named(key, out)
+            elif not dot:
+                key = self.visit(key)
+            pairs.append(ast.Tuple([ast.Constant(dot), key], ast.Load()))
+        return root, ast.Tuple(pairs, ast.Load()), said
+
+    def _store(
+        self, root: ast.expr, path: ast.expr, value: ast.expr, said: str, pending: Sequence[str]
+    ) -> list[ast.stmt]:  # fmt: skip
+        assert isinstance(path, ast.Tuple)
+        items = all(isinstance(p, ast.Tuple) and p.elts[0].value is False for p in path.elts)  # type: ignore[attr-defined]
+        name = root.id if isinstance(root, ast.Name) and not root.id.startswith(AG) and items else ""
+        inner = bool(name) and name in (self.nonlocals | self.globals)
+        rebinds = bool(name) and (name in self.locals or inner)
+        made = call(
+            "store", self.visit(root), path, value, ast.Constant(name if rebinds else ""), ast.Constant(said),
+            ast.Tuple([ast.Constant(n) for n in pending], ast.Load()), ast.Constant(inner),
+        )  # fmt: skip
+        if not rebinds:
+            return [ast.Expr(made)]
+        if not inner:
+            return [set_(name, made)]
+        new = self._temporary()
+        note = [*self._note(name_of(name, True)), set_(name, name_of(new))]
+        return [set_(new, made), ast.If(ast.Compare(name_of(new), [ast.IsNot()], [name_of(name)]), note, [])]
 
     def _one_by_one(self, node: ast.Assign) -> list[ast.stmt]:
         """Each target by itself; attributes and items in a tuple get what has stood for them."""
@@ -59,7 +123,11 @@ class Assignments(ast.NodeTransformer):
             later: list[tuple[ast.expr, str]] = []
             if isinstance(t, (ast.Tuple, ast.List)):
                 t = _Leaves(self._temporary, later).visit(t)
+            left = [n for _, n in later]
             for s in [ast.Assign([t], name_of(right)), *[ast.Assign([x], name_of(n)) for x, n in later]]:
+                if s.targets[0] is not t:
+                    left = left[1:]
+                    s.ag_pending = left  # type: ignore[attr-defined]
                 made = self.visit_Assign(at(s, node))
                 out += made if isinstance(made, list) else [made]
         return out
@@ -71,7 +139,10 @@ class Assignments(ast.NodeTransformer):
 
     def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         """It reads what is there, and may change it in place."""
-        first, node.value = self._once(node.target), whole_of(node.value)
+        node.value = whole_of(node.value)
+        if isinstance(node.target, ast.Subscript):
+            return self._stored_change(node, node.target)
+        first = self._once(node.target)
         read = self.visit(at(copy.deepcopy(loaded(node.target)), node))
         if isinstance(node.target, ast.Attribute):
             left, right = self._temporary(), self._temporary()
@@ -91,11 +162,6 @@ class Assignments(ast.NodeTransformer):
         if isinstance(t, ast.Name):
             value = _changed(node.op, self.visit(at(loaded(t), t)), self.visit(node.value))
             return [at(ast.Assign([t], value), node)]
-        if isinstance(t, ast.Subscript) and not _slices(t.slice):
-            read = self.visit(at(copy.deepcopy(loaded(t)), t))
-            value = _changed(node.op, read, self.visit(node.value))
-            owner, key = self.visit(copy.deepcopy(t.value)), self.visit(copy.deepcopy(t.slice))
-            return [at(ast.Expr(call("set_item", owner, key, value)), node)]
         return [self.generic_visit(node)]  # type: ignore[list-item]
 
     def _noted(self, node: ast.AST, targets: Sequence[ast.expr]) -> Any:
@@ -165,6 +231,15 @@ def _places_in(x: ast.expr) -> bool:
 
 def _changed(op: ast.operator, left: ast.expr, right: ast.expr) -> ast.expr:
     return call("in_place", ast.Constant(BINARY[type(op)]), left, right)
+
+
+def _key(x: ast.expr) -> ast.expr:
+    """A key as an expression of its own, slices as calls."""
+    if isinstance(x, ast.Tuple):
+        return ast.Tuple([_key(y) for y in x.elts], ast.Load())
+    if isinstance(x, ast.Slice):
+        return call("slice_", *[y if y is not None else ast.Constant(None) for y in (x.lower, x.upper, x.step)])
+    return x
 
 
 def _slices(x: ast.expr) -> bool:

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import calls, operators, owners, reads
+from tracejit.autograph import aliases, calls, operators, owners, reads
 from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, NotConverted, is_library, tree_of
 from tracejit.autograph.syntax import AG, at, define, every_arg, name_of, private, with_args
@@ -22,21 +22,27 @@ from tracejit.errors import ControlFlowError, SignatureError, locate
 from tracejit.identity import IdentityMap
 from tracejit.unconverted import note, note_converted
 
-_factories: IdentityMap[types.CodeType | NoSource] = IdentityMap()
+Factories = IdentityMap[types.CodeType | NoSource]
+_factories: Factories = IdentityMap()
 _FLAGS = [getattr(__future__, n).compiler_flag for n in __future__.all_feature_names]
 _FEATURES = functools.reduce(operator.or_, _FLAGS)
 
 
-def convert(f: types.FunctionType) -> types.FunctionType:
-    """The function with its control flow converted: the same globals, closure cells and defaults. Raises `NoSource`."""
+def convert(
+    f: types.FunctionType, known: Factories = _factories, kind: type[Converter] = Converter
+) -> types.FunctionType:
+    """The function with its control flow converted: the same globals, closure cells and defaults. Raises `NoSource`.
+
+    `kind` converts it; `known` are functions that such have converted.
+    """
     code = f.__code__
-    made = _factories.get(code)
+    made = known.get(code)
     if made is None:
         try:
-            made = _compiled(f)
+            made = _compiled(f, kind)
         except NoSource as e:
             made = e
-        _factories.set(code, made)
+        known.set(code, made)
     if isinstance(made, NoSource):
         raise made
     cells = dict(zip(code.co_freevars, f.__closure__ or (), strict=True))
@@ -67,7 +73,7 @@ def adapted(f: Callable[..., Any]) -> Callable[..., Any]:
 calls.keep["convert"] = adapted
 
 
-def _definition(f: types.FunctionType) -> ast.FunctionDef:
+def _definition(f: types.FunctionType, kind: type[Converter] = Converter) -> ast.FunctionDef:
     node = tree_of(f)
     if isinstance(node, ast.FunctionDef):
         node.name = "ag__function"  # the user's name means what it means around the function
@@ -76,7 +82,10 @@ def _definition(f: types.FunctionType) -> ast.FunctionDef:
         node = at(with_args("ag__function", node.args, [body]), node)
     if sys.version_info >= (3, 11) and any(isinstance(n, ast.TryStar) for n in ast.walk(node)):
         raise NotConverted(f"{f.__name__} has an `except*`, which is not converted")
-    return Converter(node.name).function(private(node, _class_of(f)))
+    converter = kind(node.name)
+    made = converter.function(private(node, _class_of(f)))
+    made.ag_lines = converter.lines  # type: ignore[attr-defined]
+    return made
 
 
 def _class_of(f: types.FunctionType) -> str:
@@ -85,8 +94,8 @@ def _class_of(f: types.FunctionType) -> str:
     return "" if around == "<locals>" else around.lstrip("_")
 
 
-def _compiled(f: types.FunctionType) -> types.CodeType:
-    node = _definition(f)
+def _compiled(f: types.FunctionType, kind: type[Converter]) -> types.CodeType:
+    node = _definition(f, kind)
     # defaults were evaluated when the function was defined
     node.args.defaults = [at(ast.Constant(None), d) for d in node.args.defaults]
     node.args.kw_defaults = [d and at(ast.Constant(None), d) for d in node.args.kw_defaults]
@@ -100,7 +109,9 @@ def _compiled(f: types.FunctionType) -> types.CodeType:
     inner = next(c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == node.name)
     made = _named(inner, f.__code__.co_name, inner.co_qualname, f.__qualname__)
     _remember(made)
-    note_converted(made)
+    aliases.remember(made, node.ag_lines)  # type: ignore[attr-defined]
+    if kind is Converter:
+        note_converted(made)
     return made
 
 
@@ -124,6 +135,8 @@ def _named(code: types.CodeType, name: str, before: str, around: str) -> types.C
     ])  # fmt: skip
     inside = _MADE.sub("", code.co_qualname.removeprefix(before))
     new = code.replace(co_consts=consts, co_name=name, co_qualname=around + inside)
+    if code.co_name.startswith(("ag__", "<")) and code.co_qualname != before:
+        aliases.is_part(new)
     if code.co_name.startswith(("ag__then", "ag__else")):
         owners.branches.set(new, True)
     return new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import operator
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -12,14 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from tracejit import forks
 from tracejit.autograph.places import Place, own
 from tracejit.autograph.values import Undefined
 from tracejit.errors import Location
 from tracejit.runtime import memory
-from tracejit.tensor import Tensor
+from tracejit.tensor import Operand, Tensor
 
 Fill = Callable[[Sequence[Tensor], dict[int, Any]], Any]  # a value, from the call's outputs and what was made before
 ABSENT: Any = object()
+CHANGES: dict[str, Callable[[Any, Any], Any]] = {
+    "+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv, "//=": operator.ifloordiv,
+    "%=": operator.imod, "**=": operator.ipow, "@=": operator.imatmul, "&=": operator.iand, "|=": operator.ior,
+    "^=": operator.ixor, "<<=": operator.ilshift, ">>=": operator.irshift,
+}  # fmt: skip
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -164,7 +171,7 @@ class Effects:
         on_arguments: bool,
     ) -> None:  # fmt: skip
         self.effects, self.pending, self.moving, self.outputs = list(effects), pending, list(moving), outputs
-        self.lock: Any = threading.RLock() if moving else nullcontext()  # the arrays of inputs serve one call at a time
+        self.lock: Any = forks.rlock() if moving else nullcontext()  # the arrays of inputs serve one call at a time
         self.on_arguments = on_arguments  # whether some change containers that the call gives
 
     def fit(self) -> bool:
@@ -225,7 +232,12 @@ def delete_item(key: Any) -> Callable[..., None]:
 
 
 def call(name: str, positional: int, names: Sequence[str]) -> Callable[..., None]:
+    """A method, or one of `CHANGES` of an item."""
+
     def do(owner: Any, *values: Any) -> None:
         own(owner, name)(*values[:positional], **dict(zip(names, values[positional:], strict=True)))
 
-    return do
+    def change(owner: Any, key: Any, value: Any) -> None:
+        owner[key] = CHANGES[name](owner[key], np.asarray(value) if isinstance(value, Operand) else value)
+
+    return change if name in CHANGES else do

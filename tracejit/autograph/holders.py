@@ -20,13 +20,21 @@ class Note:
     __slots__ = ()
 
 
+# From Python 3.13 on objects that keep their attributes in themselves tell of those, and not of the dict that there is
+# once it has been asked for; nor does that dict tell of them.
+_INLINE = 1 << 2 if sys.version_info >= (3, 13) else 0
 MANY = 20_000  # objects that are looked at; what only the others hold is taken for held elsewhere
 _LEAVES = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, Operand)
 
 
 def parts_of(x: Any) -> list[Any]:
     """What a container or an object of a plain class holds."""
-    return [] if isinstance(x, _LEAVES) and not _is_ours(x) else gc.get_referents(x)
+    if isinstance(x, _LEAVES) and not _is_ours(x):
+        return []
+    found = gc.get_referents(x)
+    if _INLINE and type(x).__flags__ & _INLINE:
+        found.append(object.__getattribute__(x, "__dict__"))
+    return found
 
 
 def _is_ours(x: Any) -> bool:
@@ -75,7 +83,8 @@ def held_elsewhere(ours: list[Any], notes: list[Any], known: set[int]) -> Outsid
     outside = [i for i in judged if sys.getrefcount(nodes[i]) > inner[i] + 2]  # one in `nodes`, one as an argument
     own = set(judged) - set(outside)
     while outside:
-        for y in parts_of(nodes[outside.pop()]):
+        x = nodes[outside.pop()]
+        for y in [*parts_of(x), *(x.values() if type(x) is dict else ())]:
             if id(y) in own:
                 own.discard(id(y))
                 outside.append(id(y))

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tracejit.autograph import growing, hostcalls, places, ranges, reads
+from tracejit.autograph import aliases, growing, hostcalls, places, ranges, reads, stores
 from tracejit.autograph.branches import Box, Part, State, and_, asks, decided, if_, traced
 from tracejit.autograph.failures import raised, reaches_end, tentative
 from tracejit.autograph.growing import Wanted
@@ -18,6 +18,7 @@ from tracejit.autograph.state import Changes, Template, settle
 from tracejit.autograph.values import Optional
 from tracejit.context import context
 from tracejit.errors import (
+    AliasError,
     ControlFlowError,
     ConversionError,
     DivisionError,
@@ -154,7 +155,11 @@ def _tried(test: Part, body: Part, before: Any, state: State) -> Any:
     def once() -> Any:
         state.put(before)
         test()
-        return Box(state.get() if reaches_end(body) else before)
+        first = stores.count()
+        after = state.get() if reaches_end(body) else before
+        if stores.count() > first and aliases.among(after):  # what the next step assigns to may be what others hold
+            _again(test, body)
+        return Box(after)
 
     try:
         with places.watched() as log:
@@ -165,6 +170,17 @@ def _tried(test: Part, body: Part, before: Any, state: State) -> Any:
     if log and not state.places:
         return state.wider(log)
     return region.leaves[0].values
+
+
+def _again(test: Part, body: Part) -> None:
+    """One more step, for the sake of what items are assigned of."""
+    try:
+        test()
+        reaches_end(body)
+    except AliasError:
+        raise
+    except Exception:  # the step that counts raises it
+        pass
 
 
 def for_(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> None:

@@ -53,6 +53,30 @@ def _bound_outside(top: ast.AST, name: ast.Name) -> bool:
     return True
 
 
+def stored(nodes: Sequence[ast.AST]) -> set[str]:
+    """Names whose items these statements assign in their own scope: a tensor's name gets a new tensor then."""
+    out: set[str] = set()
+    for n in (n for top in nodes for n in _own(top)):
+        if isinstance(n, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            targets = n.targets if isinstance(n, ast.Assign) else [n.target]
+            out |= {base for t in targets for x in _leaves(t) if (base := _base(x))}
+    return out
+
+
+def _leaves(t: ast.expr) -> list[ast.expr]:
+    if isinstance(t, (ast.Tuple, ast.List)):
+        return [x for y in t.elts for x in _leaves(y)]
+    return _leaves(t.value) if isinstance(t, ast.Starred) else [t]
+
+
+def _base(t: ast.expr) -> str:
+    """The name in front of the brackets of an item; "" if there is anything else."""
+    x = t
+    while isinstance(x, ast.Subscript):
+        x = x.value
+    return x.id if isinstance(x, ast.Name) and x is not t else ""
+
+
 def read(node: ast.AST) -> set[str]:
     """Names that are read anywhere under a node, those of functions defined in it included."""
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)} | {
@@ -83,15 +107,34 @@ def declared(nodes: Sequence[ast.AST]) -> tuple[set[str], set[str]]:
     return g, n
 
 
+def _read_after_calls(node: ast.AST) -> set[str]:
+    """Names that an expression reads after a call to which it has given them."""
+    loads = [n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    if len({n.id for n in loads}) == len(loads):
+        return set()
+    others = [(set(ast.walk(e.body)), {*ast.walk(e.test), *ast.walk(e.orelse)}) for e in ast.walk(node)
+              if isinstance(e, ast.IfExp)]  # fmt: skip
+    out: set[str] = set()
+    for c in ast.walk(node):
+        if isinstance(c, ast.Call):
+            given, end = read(c), (c.end_lineno or 0, c.end_col_offset or 0)
+            later = [n for n in loads if n.id in given and (n.lineno, n.col_offset) >= end]
+            out |= {n.id for n in later if not any(c in body and n in rest for body, rest in others)}
+    return out
+
+
 class Liveness:
     """For each `if` and loop of a function, the names that are read after it.
 
     `after[node]` are those needed once the node is done; `entry[node]` those needed when a branch, or a step, begins.
+    `held[node]` are those needed after a plain statement, or after a condition, and those that it reads after it
+    has handed them to a call.
     """
 
     def __init__(self, body: Sequence[ast.stmt], always: set[str]) -> None:
         self.after: dict[ast.AST, set[str]] = {}
         self.entry: dict[ast.AST, set[str]] = {}
+        self.held: dict[ast.AST, set[str]] = {}
         self.always = always
         self.block(body, set(always))
 
@@ -106,15 +149,18 @@ class Liveness:
             self.after[s] = self.after.get(s, set()) | after
             inside = self.block(s.body, after) | self.block(s.orelse, after)
             self.entry[s] = self.entry.get(s, set()) | inside
+            self._hold(s.test, inside)
             return read(s.test) | inside
         if isinstance(s, (ast.While, ast.For)):
             return self.loop(s, after)
         if isinstance(s, (ast.Return, ast.Raise)):
+            self._hold(s, self.always)
             return read(s) | self.always
         if isinstance(s, (ast.With, ast.AsyncWith)):
             live = self.block(s.body, after)
             for i in reversed(s.items):  # `as name` sets it in each step anew
                 bound = i.optional_vars
+                self._hold(i.context_expr, live)
                 live = live - ({bound.id} if isinstance(bound, ast.Name) else set()) | read(i.context_expr)
                 live |= read(bound) if bound is not None else set()
             return live
@@ -125,8 +171,19 @@ class Liveness:
                 live |= self.block(h.body, end) - {h.name or ""}
             return live | self.block(s.body, live | end) | end
         if isinstance(s, ast.Match):
-            return read(s.subject) | after | {x for c in s.cases for x in self.block(c.body, after)}
+            inside = after | {x for c in s.cases for x in self.block(c.body, after)}
+            self._hold(s.subject, inside)
+            return read(s.subject) | inside
+        if not isinstance(s, SCOPES):
+            self._hold(s, after - self._killed(s))
         return (after - self._killed(s)) | read(s)
+
+    def _hold(self, node: ast.AST, names: set[str]) -> None:
+        self.held[node] = self.held.get(node, set()) | names | _read_after_calls(node)
+
+    def lines(self) -> list[tuple[int, int, frozenset[str]]]:
+        """The first and the last line of each plain statement or condition, with the names that are needed after it."""
+        return [(n.lineno, n.end_lineno or n.lineno, frozenset(names)) for n, names in self.held.items()]  # type: ignore[attr-defined]
 
     def _killed(self, s: ast.stmt) -> set[str]:
         return written([s]) if isinstance(s, (ast.Assign, ast.AnnAssign, *FUNCTIONS)) else set()
@@ -141,6 +198,7 @@ class Liveness:
         for _ in range(2):
             live = out | (self.block(s.body, live) - target)
         self.entry[s] = self.entry.get(s, set()) | live
+        self._hold(s.iter if isinstance(s, ast.For) else s.test, live)
         return live | (read(s.iter) if isinstance(s, ast.For) else set())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, constructors, dicts, growing, hostcalls, listops, places, reads  # noqa: F401 - lets calls of classes be known
+from tracejit.autograph import arrays, constructors, dicts, growing, hostcalls, listops, places, reads, stores  # noqa: F401 - lets calls of classes be known
 from tracejit.autograph.branches import Part, and_, compare, decided, if_, if_exp, none_of, not_, or_, traced
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
 from tracejit.autograph.contexts import entered
@@ -21,10 +21,11 @@ from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
 from tracejit.autograph.places import items as writes_all
 from tracejit.autograph.places import made
-from tracejit.autograph.protocols import IN_PLACE, binary, delete_item, in_place, iterated, negative, set_item
+from tracejit.autograph.protocols import IN_PLACE, binary, delete_item, in_place, iterated, negative
 from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
 from tracejit.autograph.reads import whole
 from tracejit.autograph.recorder import mutated
+from tracejit.autograph.stores import changed, part_to_change, store
 from tracejit.autograph.texts import formatted, joined
 from tracejit.autograph.values import Optional, Undefined, names
 from tracejit.errors import ConversionError, locate
@@ -181,9 +182,18 @@ def whole_if_grown(x: Any) -> None:
 def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     """Items of a container or an array are about to be set."""
     arrays.writes(x, key is not places.ALL)
-    if key is places.ALL:
+    if key is places.ALL or isinstance(key, slice):
         whole_if_grown(x)
     places.items(x, key, deleted)
+
+
+stores.asks.update(item=item, set_attribute=set_attribute, writes_items=writes_items)
+slice_ = slice
+
+
+def eagerly(f: Any) -> Any:
+    """What is called where functions run as plain Python."""
+    return stores.asks["eagerly"](f)
 
 
 # --- statements with effects ------------------------------------------------------------------------------------------
@@ -239,6 +249,25 @@ def comprehended(it: Any, plain: Part, item_of: Part, keeps: Part | None) -> Any
     return out
 
 
+def chosen(it: Any, plain: Part, item_of: Part, keeps: Part) -> Any:
+    """The same of a dict with a condition: where a tensor may decide, each key is there or not."""
+    x = iterated(it)
+    x = items_of(x) if growing.is_grown(x) and not growing.settled(x) else x
+    if places.listener() is None or (is_many(x) and not isinstance(length_of(x), builtins.int)):
+        return plain(x)
+    out: dict[Any, Any] = places.made({})
+
+    def step(row: Any) -> None:
+        def add() -> None:
+            k, v = item_of(row)
+            store(out, ((False, k),), v, "", "a dict")
+
+        if_(keeps(row), add, lambda: None, tuple, lambda new: None, (), ())
+
+    for_(x, step, None, tuple, lambda new: None, ())
+    return out
+
+
 def traced_in(x: Any) -> bool:
     """Whether what a comprehension goes through may have traced tensors in it."""
     if isinstance(x, (Operand, Rows)):
@@ -256,8 +285,8 @@ def filtered(x: Any) -> Any:
 
 
 __all__ = [
-    "NOT_CAUGHT", "abandoned", "and_", "binary", "called", "callee", "catching", "compare", "converted", "decided",
-    "delete_item", "entered", "for_", "formatted", "if_", "if_exp", "in_place", "joined", "load", "made", "names",
-    "negative", "none_of", "not_", "or_", "raised", "set_item", "while_", "whole", "writes_all", "writes_attribute",
-    "writes_cell", "writes_global", "writes_items",
+    "NOT_CAUGHT", "abandoned", "and_", "binary", "called", "callee", "catching", "changed", "compare", "converted",
+    "decided", "delete_item", "eagerly", "entered", "for_", "formatted", "if_", "if_exp", "in_place", "joined",
+    "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "raised", "store", "while_",
+    "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

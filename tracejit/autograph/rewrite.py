@@ -10,11 +10,11 @@ from typing import Any
 
 from tracejit.autograph.assignments import Assignments
 from tracejit.autograph.exits import VALUE, Exits
-from tracejit.autograph.names import Liveness, captured, declared, unset_somewhere, written
+from tracejit.autograph.expressions import Expressions
+from tracejit.autograph.names import Liveness, captured, declared, stored, unset_somewhere, written
 from tracejit.autograph.plainer import Plainer
 from tracejit.autograph.syntax import (
     AG,
-    BINARY,
     at,
     call,
     define,
@@ -26,26 +26,16 @@ from tracejit.autograph.syntax import (
     params_of,
     set_,
     set_target,
-    whole_of,
 )  # fmt: skip
 
-NOT_CALLED = {
-    "super", "locals", "globals", "vars", "eval", "exec", "dir", "issubclass",
-}  # fmt: skip
-MUTATORS = {
-    "append", "extend", "insert", "pop", "update", "clear", "remove", "setdefault", "popitem", "reverse", "sort", "add",
-    "discard", "get", "appendleft", "extendleft", "popleft", "rotate", "move_to_end", "subtract", "difference_update",
-    "intersection_update", "symmetric_difference_update",
-}  # fmt: skip
 
-AT_ONCE = {"list", "max", "min", "sorted", "stack", "sum", "tuple"}  # which go through all of a generator expression
-
-
-class Converter(Assignments):
+class Converter(Assignments, Expressions):
     """Rewrites the body of one function."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, around: Converter | None = None) -> None:
         self.name = name
+        self.around: set[str] = around.locals | around.around if around is not None else set()
+        self.lines: list[tuple[int, int, frozenset[str]]] = [] if around is None else around.lines
         self.count = 0
         self.generator = False  # whether what has a `yield` or an exit in it stays Python's
         self.first = ""  # the first parameter, which `super()` takes
@@ -69,11 +59,15 @@ class Converter(Assignments):
             exits.plain = True
         else:
             body = exits.function(Plainer(node.name).block(body))
-        self.locals = (written(body) | params) - self.globals - self.nonlocals
+        own = written(body) | params
+        shared = (stored(body) & self.around) - own - self.globals - self.nonlocals
+        self.nonlocals |= shared
+        self.locals = own - self.globals - self.nonlocals
         self.live = Liveness(body, captured(body) | ({VALUE} if not exits.plain else set()))
+        self.lines += self.live.lines()
         self.risky = {n for n in unset_somewhere(body, params) if not n.startswith(AG)}
         made = self.block(body)
-        first: list[ast.stmt] = []
+        first: list[ast.stmt] = [ast.Nonlocal(sorted(shared))] if shared else []
         if not exits.plain:
             first.append(set_(VALUE, call("undefined", ast.Constant("the value returned"))))
         first += [set_(n, ast.Constant(False)) for n in exits.flags]
@@ -95,7 +89,7 @@ class Converter(Assignments):
         return out
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        inner = Converter(node.name)
+        inner = Converter(node.name, self)
         node.decorator_list = [self.visit(d) for d in node.decorator_list]
         made = inner.function(node)
         made.decorator_list = [*node.decorator_list, at(ast.Attribute(name_of(AG), "converted", ast.Load()), node)]
@@ -118,7 +112,7 @@ class Converter(Assignments):
     # --- state --------------------------------------------------------------------------------------------------------
     def _state(self, body: Sequence[ast.stmt], wanted: set[str], node: ast.stmt) -> tuple[list[str], list[ast.stmt]]:
         """Names of the state, and the functions that get and set it."""
-        names = sorted(written(body) & wanted - self.globals - self.nonlocals)
+        names = sorted((written(body) | stored(body) & self.locals) & wanted - self.globals - self.nonlocals)
         self.needed |= set(names)
         self.count += 1
         k = self.count
@@ -142,7 +136,7 @@ class Converter(Assignments):
         """Statements as a function that shares the names of the state with the function around it."""
         before, self.needed = self.needed, set()
         made = self.block(body)
-        names = [*state, *sorted(written(body) & (self.globals | self.nonlocals))]
+        names = [*state, *sorted((written(body) | stored(body)) & (self.globals | self.nonlocals))]
         own = sorted((self.needed & self.locals) - set(names))
         self.needed = before | (self.needed - set(own))
         unset = [set_(n, call("undefined", ast.Constant(n))) for n in own]
@@ -154,7 +148,8 @@ class Converter(Assignments):
         for n in (n for s in reversed(body) for n in reversed(list(ast.walk(s)))):
             if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
                 lines[n.id] = n.lineno
-        given = [ast.Tuple([ast.Constant(n), ast.Constant(lines.get(n, 0))], ast.Load()) for n in shown]
+        called = {VALUE: "the value returned"}
+        given = [ast.Tuple([ast.Constant(called.get(n, n)), ast.Constant(lines.get(n, 0))], ast.Load()) for n in shown]
         return call("names", *given)
 
     # --- statements ---------------------------------------------------------------------------------------------------
@@ -289,165 +284,3 @@ class Converter(Assignments):
     def visit_Expr(self, node: ast.Expr) -> Any:
         node.value.ag_unused = True  # type: ignore[attr-defined]
         return at(ast.Expr(self.visit(node.value)), node)
-
-    # --- expressions --------------------------------------------------------------------------------------------------
-    def visit_Name(self, node: ast.Name) -> Any:
-        if isinstance(node.ctx, ast.Load) and node.id in self.risky and node.id in self.locals:
-            return at(call("value_of", node, ast.Constant(node.id)), node)
-        return node
-
-    def visit_Attribute(self, node: ast.Attribute) -> Any:
-        owner = self.visit(node.value)
-        if isinstance(node.ctx, ast.Load):
-            return at(call("load", owner, ast.Constant(node.attr)), node)
-        node.value = owner
-        return node
-
-    def visit_BinOp(self, node: ast.BinOp) -> Any:
-        """Lists and sets among the operands are read; what is a float literal's partner is neither."""
-        self.generic_visit(node)
-        if not any(isinstance(x, ast.Constant) and type(x.value) is float for x in (node.left, node.right)):
-            node.left, node.right = at(whole_of(node.left), node.left), at(whole_of(node.right), node.right)
-        return at(call("binary", ast.Constant(BINARY[type(node.op)]), node.left, node.right), node)
-
-    def visit_Subscript(self, node: ast.Subscript) -> Any:
-        self.generic_visit(node)
-        if not isinstance(node.ctx, ast.Load):
-            return node
-        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        if any(isinstance(p, ast.Slice) for p in parts):
-            node.value = at(call("sliced", node.value), node.value)
-            return node
-        return at(call("item", node.value, node.slice), node)
-
-    def visit_Starred(self, node: ast.Starred) -> Any:
-        self.generic_visit(node)
-        if isinstance(node.ctx, ast.Load):
-            node.value = at(call("each", node.value), node.value)
-        return node
-
-    def visit_Dict(self, node: ast.Dict) -> Any:
-        self.generic_visit(node)
-        node.values = [v if k is not None else at(call("whole", v), v) for k, v in zip(node.keys, node.values)]
-        return at(call("made", node), node)
-
-    def visit_List(self, node: ast.List) -> Any:
-        self.generic_visit(node)
-        return at(call("made", node), node) if isinstance(getattr(node, "ctx", ast.Load()), ast.Load) else node
-
-    visit_Set = visit_List  # type: ignore[assignment]
-
-    def visit_IfExp(self, node: ast.IfExp) -> Any:
-        parts = [lambda_of(self.visit(x)) for x in (node.body, node.orelse)]
-        return at(call("if_exp", self.visit(node.test), *parts), node)
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
-        name = "and_" if isinstance(node.op, ast.And) else "or_"
-        return at(call(name, *[lambda_of(self.visit(v)) for v in node.values]), node)
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
-        if isinstance(node.op, ast.Not):
-            return at(call("not_", self.visit(node.operand)), node)
-        self.generic_visit(node)
-        if isinstance(node.operand, ast.Constant):
-            return node
-        return at(call("negative", ast.Constant(_SIGNS[type(node.op)]), node.operand), node)
-
-    def visit_Compare(self, node: ast.Compare) -> Any:
-        special = (ast.In, ast.NotIn, ast.Is, ast.IsNot)
-        if len(node.ops) == 1 and not isinstance(node.ops[0], special):
-            self.generic_visit(node)
-            left, (right,) = at(whole_of(node.left), node.left), [whole_of(x) for x in node.comparators]
-            return at(call("binary", ast.Constant(_OPERATORS[type(node.ops[0])]), left, right), node)
-        operands = [self.visit(x) for x in (node.left, *node.comparators)]
-        names = ast.Tuple([ast.Constant(_OPERATORS[type(o)]) for o in node.ops], ast.Load())
-        first, *rest = operands
-        return at(call("compare", names, first, *[lambda_of(x) for x in rest]), node)
-
-    def visit_Call(self, node: ast.Call) -> Any:
-        if getattr(node.func, "id", getattr(node.func, "attr", "")) in AT_ONCE:
-            for a in node.args[:1]:
-                a.ag_at_once = True  # type: ignore[attr-defined]
-        if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
-            return at(ast.Call(node.func, [name_of("__class__"), name_of(self.first)], []), node)
-        if isinstance(node.func, ast.Name) and (node.func.id in NOT_CALLED or node.func.id.startswith("ag__")):
-            if not (node.func.id == "vars" and node.args):
-                return self.generic_visit(node)
-        if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id == AG:
-            node.args = [self.visit(a) for a in node.args]
-            return node
-        if isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
-            unused = [ast.Constant(True)] if getattr(node, "ag_unused", False) else []
-            owner = self.visit(node.func.value)
-            func = at(call("method", owner, ast.Constant(node.func.attr), *unused), node.func)
-        else:
-            func = at(call("called", self.visit(node.func)), node.func)
-        args = [self.visit(a) for a in node.args]
-        words = [ast.keyword(k.arg, self.visit(k.value)) for k in node.keywords]
-        for k in words:
-            if k.arg is None:
-                k.value = at(call("whole", k.value), k.value)
-        return at(ast.Call(func, args, words), node)
-
-    def visit_ListComp(self, node: ast.ListComp) -> Any:
-        loop = self._as_loop(node)
-        for g in node.generators:
-            g.ifs = [at(call("filtered", self.visit(x)), x) for x in g.ifs]
-        node.elt = self.visit(node.elt)
-        for g in node.generators:
-            g.iter = at(call("rows", self.visit(g.iter)), g.iter)
-        if loop is None:
-            return at(call("made", node), node)
-        first: Any = node.generators[0]
-        over, first.iter = first.iter.args[0], at(call("rows", name_of("ag__all")), node)
-        given = ast.arguments([], [ast.arg("ag__all")], None, [], [], None, [])
-        plain = ast.Lambda(given, at(call("made", node), node))
-        return at(call("comprehended", over, plain, *loop), node)
-
-    visit_GeneratorExp = visit_SetComp = visit_ListComp  # type: ignore[assignment]
-
-    def _as_loop(self, node: ast.ListComp) -> list[ast.expr] | None:
-        """The item of a row, and whether the row has one, as functions of the row."""
-        (g, *more) = node.generators
-        at_once = isinstance(node, ast.ListComp) or hasattr(node, "ag_at_once")
-        if more or g.is_async or not at_once or any(_binds(n) for n in ast.walk(node)):
-            return None
-
-        def of_row(x: ast.expr) -> ast.expr:
-            each = ast.comprehension(copy.deepcopy(g.target), ast.Tuple([name_of("ag__row")], ast.Load()), [], 0)
-            body = ast.Subscript(ast.ListComp(self.visit(copy.deepcopy(x)), [each]), ast.Constant(0), ast.Load())
-            return ast.Lambda(ast.arguments([], [ast.arg("ag__row")], None, [], [], None, []), at(body, x))
-
-        test: ast.expr = g.ifs[0] if len(g.ifs) == 1 else ast.BoolOp(ast.And(), [*g.ifs])
-        keeps = of_row(at(test, g.ifs[0])) if g.ifs else ast.Constant(None)
-        return [of_row(node.elt), keeps]
-
-    def visit_DictComp(self, node: ast.DictComp) -> Any:
-        for g in node.generators:
-            g.iter = at(call("rows", self.visit(g.iter)), g.iter)
-            g.ifs = [self.visit(x) for x in g.ifs]
-        node.key, node.value = self.visit(node.key), self.visit(node.value)
-        return at(call("made", node), node)
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> Any:
-        parts: list[ast.expr] = []
-        for v in node.values:
-            if isinstance(v, ast.FormattedValue):
-                spec = self.visit(v.format_spec) if v.format_spec is not None else ast.Constant("")
-                parts.append(call("formatted", self.visit(v.value), ast.Constant(v.conversion), spec))
-            else:
-                parts.append(v)
-        return at(call("joined", *parts), node)
-
-
-
-def _binds(n: ast.AST) -> bool:
-    return isinstance(n, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom))
-
-
-_SIGNS: dict[type, str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}
-_OPERATORS: dict[type, str] = {
-    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "is",
-    ast.IsNot: "is not", ast.In: "in", ast.NotIn: "not in",
-}  # fmt: skip
-

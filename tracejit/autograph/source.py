@@ -30,9 +30,11 @@ def tree_of(f: types.FunctionType) -> ast.FunctionDef | ast.Lambda:
     """The definition of a function as it stands in its file. Raises `NoSource`."""
     code = f.__code__
     lines = linecache.getlines(code.co_filename, f.__globals__)
+    anonymous = code.co_filename.startswith("<")
+    made = "which was defined by exec or in a shell" if anonymous else code.co_filename
+    unavailable = NoSource(f"the source text of {_called(f)} ({made}) is not available")
     if not lines or code.co_firstlineno > len(lines):
-        made = "which was defined by exec or in a shell" if code.co_filename.startswith("<") else code.co_filename
-        raise NoSource(f"the source text of {_called(f)} ({made}) is not available")
+        raise unavailable
     if code.co_name == "<lambda>":
         return _lambda(code, lines)
     node = _definition(lines, code.co_firstlineno, _end(code, lines))
@@ -45,6 +47,8 @@ def tree_of(f: types.FunctionType) -> ast.FunctionDef | ast.Lambda:
     if isinstance(node, ast.AsyncFunctionDef) and node.name == code.co_name:
         raise NotConverted(f"{_called(f)} is a coroutine (async def), which is not converted")
     if not isinstance(node, ast.FunctionDef) or node.name != code.co_name or not _takes(node.args, code):
+        if anonymous:  # from Python 3.13 on the lines of `python -c` stand for those of whatever text it executes
+            raise unavailable
         raise NoSource(f"the source text of {_called(f)} is no longer where it was defined")
     return node
 

@@ -28,6 +28,8 @@ def _clash(name: str, x: Any, y: Any, where: str) -> ConversionError:
     text = str(name) if name.startswith("the ") else repr(str(name))
     other = "another" if type(x) is type(y) and _shown(x) == _shown(y) else _shown(y)
     remedy = "set the same keys there, and before a loop" if isinstance(x, dict) and isinstance(y, dict) else None
+    if isinstance(x, list) and isinstance(y, list):
+        remedy = "assign to the items of a tensor that is long enough, and count them, or use a tj.TensorArray"
     return ConversionError(f"{text} is {_shown(x)} {where} {other}", remedy)
 
 

@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 import pytest
-from lowerings import compiled
+from lowerings import Lowered, compiled
 
 import tracejit as tj
 from tracejit.errors import ControlFlowError, ShapeError
@@ -187,13 +187,33 @@ def test_sizes_stay_in_the_region_that_finds_them(f, said):
 
 def test_sizes_do_not_fit():
     @tj.function
-    def f(x):
-        return x[x > 0][2:] + 0.0
+    def f(x, y):
+        return x[x > 0] + y
 
-    np.testing.assert_array_equal(f(tj.constant([1.0, 2.0, 3.0])), [3.0])
+    np.testing.assert_array_equal(f(tj.constant([1.0, 2.0, -3.0]), tj.constant([1.0, 2.0])), [2.0, 4.0])
+    with pytest.raises(ShapeError, match=r"sizes that were found when the function ran differ: 1 .* and 2"):
+        f(tj.constant([1.0, -2.0, -3.0]), tj.constant([1.0, 2.0]))
+
+    @tj.function
+    def g(x):
+        return tj.reduce_max(tj.split(x[x > 0], [2, -1])[1])
+
+    assert float(g(tj.constant([1.0, 2.0, 3.0]))) == 3.0
     with pytest.raises(ControlFlowError, match="was found when the function ran"):
-        f(tj.constant([1.0, -2.0, -3.0]))
-    assert f(tj.constant([1.0, 2.0, 3.0, 4.0])).shape == (2,)
+        g(tj.constant([1.0, -2.0, -3.0]))
+
+
+CUTS = [slice(2, None), slice(None, 3), slice(None, -1), slice(-2, None), slice(1, -1), slice(1, 3), slice(-3, -1)]
+
+
+@pytest.mark.parametrize("cut", [*CUTS, slice(3, 1), slice(None, None, -1), slice(0, None, 2)])
+def test_parts_of_found_sizes(cut):
+    """As Python cuts them: what is beyond the end is left out."""
+    f = Lowered(lambda x: x[x > 0][cut] * 2.0)
+    for values in ([1.0, -2.0, 3.0, 4.0, 5.0], [1.0, -2.0, -3.0], [-1.0, -2.0], [1.0, 2.0]):
+        x = tj.constant(values)
+        for _, (got,) in f.results(x):
+            np.testing.assert_array_equal(got, x.numpy()[x.numpy() > 0][cut] * 2.0)
 
 
 def test_the_plan_tells_what_waits():

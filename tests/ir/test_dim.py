@@ -84,3 +84,24 @@ def test_text():
     assert str(2 * n + m - 1) == "m+2*n-1" and str(n - m) == "-1*m+n"
     assert str((n + 1) // 2 * 3) == "3*(n+1)//2"
     assert str(Dim({}, 0)) == "0"
+
+
+def test_bounds_decide():
+    d = Dim.symbol("d", 5)
+    n, m = Dim.symbol("n", 5040, 7), Dim.symbol("m", 5040, d)
+    assert n.compare(7, "<=") is True and n.compare(8, "<") is True and (7 - n).compare(0, ">=") is True
+    assert n.compare(6, "<=") is None and n.compare(0, ">") is None
+    assert (d - m).compare(0, ">=") is True and (d + 1 - m).compare(0, ">") is True and m.compare(d + 1, "==") is False
+    k = Dim.symbol("k", 5040, d - m)  # of what is left
+    assert (d - m - k).compare(0, ">=") is True and (m + k).compare(d, "<=") is True
+    assert (4 * k - Dim.symbol("i", 9, 4) * k).compare(0, ">=") is True
+    assert (m + 2).evaluate({"m": 3}) == 5 and m.symbols == {"m"}
+
+
+def test_the_smaller_of_a_size_and_a_number():
+    d = Dim.symbol("d", 5)
+    assert d.upto(3).evaluate({"d": 2}) == 2 and d.upto(3).evaluate({"d": 9}) == 3
+    assert d.upto(0) == 0 and (d + 4).upto(3) == 3 and Dim.symbol("n", 9, 3).upto(4).terms == {("n",): 1}
+    assert (d - d.upto(3)).compare(0, ">=") is True and (3 - d.upto(3)).compare(0, ">=") is True
+    assert d.upto(3).compare(2, "<=") is None
+    assert (d - d.upto(3)).same(d - d.upto(3)) and d.upto(3).symbols == {"d"}

@@ -15,19 +15,21 @@ from tracejit.errors import acts_for_users
 from tracejit.ir.hooks import hooks
 
 Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with repetition
+FOUND = "found_"  # what the symbols of sizes that a program finds out begin with
 
 
 class Dim:
     """A dimension whose size is not known while tracing: a polynomial with integer coefficients.
 
     `hint` is the size seen when the trace was made; decisions that cannot be made for all sizes follow it, through
-    `hooks.decision`, which records a guard. Immutable. `n // k` and `n % k` become opaque terms.
+    `hooks.decision`, which records a guard. Immutable. `n // k`, `n % k` and `n.upto(k)` become opaque terms; a
+    symbol with an upper bound is listed among them as "<=".
     """
 
     __slots__ = ("terms", "hint", "opaque", "_hash")
 
     def __init__(
-        self, terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Dim, int]] | None = None
+        self, terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Any, int]] | None = None
     ) -> None:
         self.terms = {m: c for m, c in sorted(terms.items()) if c}
         self.hint = hint
@@ -35,26 +37,32 @@ class Dim:
         self._hash = hash(tuple(self.terms.items()))
 
     @staticmethod
-    def symbol(name: str, hint: int) -> Dim:
-        return Dim({(name,): 1}, hint)
+    def symbol(name: str, hint: int, most: int | Dim | None = None) -> Dim:
+        """A size of its own, which is never above `most`."""
+        return Dim({(name,): 1}, hint, None if most is None else {name: ("<=", most, 0)})
 
     @property
     def symbols(self) -> set[str]:
         out: set[str] = set()
         for m in self.terms:
             for n in m:
-                out |= self.opaque[n][1].symbols if n in self.opaque else {n}
+                out |= {n} if self.opaque.get(n, _BOUNDED)[0] == "<=" else self.opaque[n][1].symbols
         return out
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the program has to run for this size to be known."""
+        return any(s.startswith(FOUND) for s in self.symbols)
 
     def evaluate(self, values: Mapping[str, int]) -> int:
         """The size for given sizes of the symbols."""
 
         def term(n: str) -> int:
-            if n in self.opaque:
-                kind, d, k = self.opaque[n]
-                v = d.evaluate(values)
-                return v // k if kind == "//" else v % k
-            return values[n]
+            kind, d, k = self.opaque.get(n, _BOUNDED)
+            if kind == "<=":
+                return values[n]
+            v = d.evaluate(values)
+            return v // k if kind == "//" else v % k if kind == "%" else min(int(v), k)
 
         return sum(c * math.prod(term(n) for n in m) for m, c in self.terms.items())
 
@@ -175,6 +183,12 @@ class Dim:
     def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
         return other // self, other % self
 
+    def upto(self, k: int) -> int | Dim:
+        """The smaller of this, which is not negative, and of a number, which is not either."""
+        if self.compare(k, "<=") is True:
+            return self
+        return k if self.compare(k, ">=") is True else self._opaque("min", k, min(self.hint, k))
+
     def _opaque(self, kind: str, k: int, hint: int) -> Dim:
         name = f"({self}){kind}{k}"
         return Dim({(name,): 1}, hint, {**self.opaque, name: (kind, self, k)})
@@ -215,8 +229,8 @@ class Dim:
     # --- decisions ------------------------------------------------------------------------------------------------
     def _counts(self) -> bool:
         """Whether no term is negative for any sizes ≥ 0, apart from its coefficient."""
-        quotients = [d for kind, d, _ in self.opaque.values() if kind == "//"]
-        return all(d.compare(0, ">=") is True for d in quotients)
+        parts = [d for kind, d, _ in self.opaque.values() if kind in ("//", "min")]
+        return all(d.compare(0, ">=") is True for d in parts)
 
     def compare(self, other: int | Dim, relation: str) -> bool | None:
         """`self relation other` for all sizes ≥ 0: True, False, or None when it depends."""
@@ -225,23 +239,48 @@ class Dim:
             return {"==": d == 0, "<": d < 0, "<=": d <= 0, ">": d > 0, ">=": d >= 0}[relation]
         if d.opaque and not d._counts():
             return None
-        rest = [c for m, c in d.terms.items() if m]
-        low = d.terms.get((), 0)
-        if all(c > 0 for c in rest):  # d >= low
+        low = d._least()
+        if low is not None:
             if relation == "==" and low > 0:
                 return False
             if (relation == ">" and low > 0) or (relation == ">=" and low >= 0):
                 return True
             if (relation == "<" and low >= 0) or (relation == "<=" and low > 0):
                 return False
-        if all(c < 0 for c in rest):  # d <= low
-            if relation == "==" and low < 0:
+        high = (-d)._least()
+        if high is not None:  # -d >= high
+            if relation == "==" and high > 0:
                 return False
-            if (relation == "<" and low < 0) or (relation == "<=" and low <= 0):
+            if (relation == "<" and high > 0) or (relation == "<=" and high >= 0):
                 return True
-            if (relation == ">" and low <= 0) or (relation == ">=" and low < 0):
+            if (relation == ">" and high >= 0) or (relation == ">=" and high > 0):
                 return False
         return None
+
+    def _least(self, deep: int = 4) -> int | None:
+        """What this is never below, if its symbols and their bounds tell it."""
+        if all(c > 0 for m, c in self.terms.items() if m):
+            return self.terms.get((), 0)
+        below = {n for m, c in self.terms.items() if c < 0 for n in m}
+        known: list[int] = []
+        for n in sorted(below & self.opaque.keys()) if deep else ():
+            kind, most, k = self.opaque[n]
+            for bound in (most,) if kind == "<=" else (most, k) if kind == "min" else ():
+                d = self._with_bound(n, bound)
+                low = d if isinstance(d, int) else d._least(deep - 1)
+                known += [] if low is None else [low]
+        return max(known, default=None)
+
+    def _with_bound(self, name: str, bound: int | Dim) -> int | Dim:
+        """This, or less: a term's bound in its place where it is subtracted."""
+        out: int | Dim = 0
+        for m, c in self.terms.items():
+            term: int | Dim = c
+            for n in m:
+                one = Dim({(n,): 1}, 1, {n: self.opaque[n]} if n in self.opaque else None)
+                term = term * (bound if n == name and c < 0 else one)
+            out = out + term
+        return out
 
     def _decide(self, other: object, relation: str) -> bool:
         if isinstance(other, np.integer):
@@ -291,6 +330,20 @@ class Dim:
     def equals(self, other: int | Dim) -> bool:
         """Whether the sizes are equal; where that is not known it follows the hint and becomes a guard."""
         return self._decide(other, "==")
+
+    def fits(self, other: int | Dim) -> bool:
+        """Whether the sizes are equal where they have to be."""
+        d = self - other
+        return d.has_to("==") if isinstance(d, Dim) else d == 0
+
+    def has_to(self, relation: str) -> bool:
+        """Whether `self relation 0` where it has to hold: of a size that the program finds out it is taken to hold, and
+        checked when that is found."""
+        if not self.is_found or self.compare(0, relation) is not None:
+            return self._decide(0, relation)
+        if hooks.decision is not None:
+            hooks.decision(relation, self, 0, True)
+        return True
 
     def __lt__(self, other: object) -> bool:
         return self._decide(other, "<")
@@ -415,4 +468,5 @@ def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple
     return Dim(t, hint, {k: v for k, v in opaque.items() if k in used})
 
 
+_BOUNDED = ("<=", 0, 0)
 numbers.Integral.register(Dim)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from tracejit.ir.dim import Dim
+from tracejit.ir.dim import FOUND, Dim
 from tracejit.ir.graph import Graph, Node, Value
 
-PREFIX = "found_"
 # operations, and the attributes that name what they tell
-TELLERS = {"while_saving": "steps", "count_up": "size", "positions": "size"}
+TELLERS = {"while_saving": "steps", "count_up": "size", "positions": "size", "tell": "size"}
+PREFIX = FOUND
 LIKELY = 5040  # what decisions while tracing take such a size for; many numbers divide it; checked when it is found
 _numbers = itertools.count()
 
 
-def fresh() -> Dim:
-    """A size that some operation of the program will tell."""
-    return Dim.symbol(f"{PREFIX}{next(_numbers)}", LIKELY)
+def fresh(most: int | Dim | None = None) -> Dim:
+    """A size that some operation of the program will tell, and that is never above `most`."""
+    return Dim.symbol(f"{PREFIX}{next(_numbers)}", LIKELY, most)
 
 
 def symbols_in(x: object) -> set[str]:

@@ -15,7 +15,8 @@ class Op:
     family     elementwise | reduce | shape | contract | index | source | control | opaque
     infer      (*TensorType, **attrs) -> TensorType, or a tuple for several results; raises ShapeError or DTypeError
     numpy      (*ndarray, **attrs) -> ndarray(s): the eager kernel, the reference, the constant folder
-    vjp        (g, y, *x, **attrs) -> one cotangent or None per input, in public ops; None: not differentiable
+    vjp        (g, y, *x, **attrs) -> one cotangent or None per input, in public ops, or a function that makes it and is
+               called if it is wanted; None: not differentiable
     jvp        (tangents, y, *x, **attrs) -> tangent of y; an absent tangent is None
     scalar     (m, *x, **attrs) -> one element, over the scalar protocol of `lower.scalar`
     promote    how inputs are brought together: "common", "float" (integers become floats), "select", "none"

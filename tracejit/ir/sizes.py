@@ -26,6 +26,26 @@ def known_equal(a: int | Dim, b: int | Dim) -> bool:
     return a == b
 
 
+def fit(a: int | Dim, b: int | Dim) -> bool:
+    """Whether two sizes that have to be equal are: those that the program finds out are checked when it does."""
+    if isinstance(a, Dim):
+        return a.same(b) or a.fits(b)
+    if isinstance(b, Dim):
+        return b.fits(a)
+    return a == b
+
+
+def at_least(a: int | Dim, b: int | Dim) -> bool:
+    """Whether a size that must not be below another is not: those that the program finds out are checked then."""
+    d = a - b
+    return d.has_to(">=") if isinstance(d, Dim) else d >= 0
+
+
+def surer(a: int | Dim, b: int | Dim) -> int | Dim:
+    """Of two sizes that are equal the one that is known earlier."""
+    return b if isinstance(a, Dim) and a.is_found and not (isinstance(b, Dim) and b.is_found) else a
+
+
 def product(dims: tuple[int | Dim, ...]) -> int | Dim:
     """The number of elements of a shape."""
     out: int | Dim = 1

@@ -146,7 +146,8 @@ def _dims_of(graph: Graph) -> Iterator[Dim]:
 def _hints(d: Dim, out: dict[str, int]) -> None:
     """The sizes of the symbols in `d`, as far as `d` tells them."""
     for _, inner, _ in d.opaque.values():
-        _hints(inner, out)
+        if isinstance(inner, Dim):
+            _hints(inner, out)
     if len(d.symbols) == 1:
         (name,) = d.symbols
         known = solve(d, d.hint)
@@ -159,7 +160,7 @@ def _hints(d: Dim, out: dict[str, int]) -> None:
 
 def solve(d: Dim, size: int) -> int | None:
     """The size of the only symbol of `d` for which `d` is `size`; None if `d` is not linear in one symbol."""
-    if d.opaque or len(d.symbols) != 1:
+    if len(d.symbols) != 1:
         return None
     (name,) = d.symbols
     if set(d.terms) - {(), (name,)}:
@@ -279,7 +280,7 @@ class _Parser:
         return self.dim(text)
 
     def dim(self, text: str) -> int | Dim:
-        """An integer polynomial: terms with + and −, factors with *, and (…)//k or (…)%k as a factor."""
+        """An integer polynomial: terms with + and −, factors with *, and (…)//k, (…)%k or (…)mink as a factor."""
         total: int | Dim = 0
         for sign, term in _terms(text.strip()):
             value: int | Dim = sign
@@ -294,11 +295,13 @@ class _Parser:
         if f in self.symbols:
             return self.symbols[f]
         end = _closing(f) if f.startswith("(") else 0
-        rest = re.fullmatch(r"(//|%)(\d+)", f[end + 1 :])
+        rest = re.fullmatch(r"(//|%|min)(\d+)", f[end + 1 :])
         if rest is None:
             raise self.fault(f"{f!r} is not a size")
-        inner = self.dim(f[1:end])
-        return inner // int(rest[2]) if rest[1] == "//" else inner % int(rest[2])
+        inner, k = self.dim(f[1:end]), int(rest[2])
+        if rest[1] == "min":
+            return inner.upto(k) if isinstance(inner, Dim) else min(inner, k)
+        return inner // k if rest[1] == "//" else inner % k
 
 
 _WORDS = {"True": True, "False": False, "None": None, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}

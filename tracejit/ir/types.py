@@ -10,7 +10,7 @@ import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError
 from tracejit.ir.dim import Dim
-from tracejit.ir.sizes import know_units, known_equal, shown
+from tracejit.ir.sizes import fit, know_units, shown, surer
 
 
 class DType:
@@ -282,7 +282,9 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
                 continue
             if type(d) is int and d == 1:
                 d = s[i]
-            elif not known_equal(d, s[i]):
+            elif fit(d, s[i]):
+                d = surer(d, s[i])
+            else:
                 know_units((d, s[i]))
                 raise ShapeError(
                     "shapes " + " and ".join(show_shape(x) for x in shapes) + f" do not broadcast: axis {axis - rank}"

@@ -14,7 +14,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import hint, is_unit, product
-from tracejit.ir.types import as_dtype, show_shape
+from tracejit.ir.types import as_dtype
 from tracejit.ops.found import told
 from tracejit.publicnames import shown_value
 from tracejit.tensor import Operand, Variable, autocast, convert, strong
@@ -98,15 +98,6 @@ def as_sizes(x: Any, what: str = "shape") -> tuple[Size, ...]:
     return (as_size(x, what),)
 
 
-def as_whole_sizes(x: Any) -> tuple[Size, ...]:
-    """The shape of a new tensor. Raises `ShapeError` for negative sizes."""
-    shape = as_sizes(x)
-    for d in shape:
-        if d < 0:
-            raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
-    return shape
-
-
 def as_axis(axis: Any, rank: int, what: str = "axis") -> int:
     """An axis counted from the front. Raises `ShapeError` outside −rank … rank − 1."""
     a = int(as_size(axis, what))
@@ -142,6 +133,14 @@ def operand(x: Any, dtype: Any = None) -> Operand:
     return convert(x, dtype)
 
 
+def factors(*xs: Operand) -> list[Operand]:
+    """Operands of a product or convolution: float32 in the type of 16 bits that `autocast` computes in."""
+    d = context.autocast
+    if d is None or d.bits != 16:
+        return list(xs)
+    return [OPS["cast"](x, dtype=d) if x.dtype.kind == "f" and x.dtype.bits == 32 else x for x in xs]
+
+
 def floating(x: Any) -> Operand:
     """The operand, integers as floating numbers: float32 for up to 16 bits, float64 for more."""
     t = operand(x)
@@ -163,7 +162,7 @@ def waits(x: Operand) -> bool:
 def open_size(x: Any, what: str = "a size") -> Size:
     """A size; from a tensor that only the program knows one that the program finds out (negative ones are 0)."""
     if isinstance(x, Operand) and x.dtype.kind in "iu" and all(map(is_unit, x.shape)) and waits(x):
-        return told(OPS["reshape"](x, shape=()))
+        return told(OPS["maximum"](OPS["reshape"](x, shape=()), 0))
     return as_size(x, what)
 
 

@@ -12,7 +12,7 @@ from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracejitError
 from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.sizes import known_equal, now_unit, product, shown
+from tracejit.ir.sizes import fit, known_equal, now_unit, product, shown
 from tracejit.ir.types import as_dtype, broadcast_shapes, int32, int64, show_shape
 from tracejit.ops import direct
 from tracejit.ops import elementwise as E
@@ -20,14 +20,15 @@ from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, listed, open_size, operand, require, waits
-from tracejit.ops.quick import at_once, planned
+from tracejit.ops.bounds import pieces, turned
+from tracejit.ops.extents import computed, extent, extents, is_late, listed_numbers, reshaped
+from tracejit.ops.quick import at_once, exact, planned
 from tracejit.tensor import (
     Operand,
     Tensor,
     common_dtype,
     convert,
     convert_unharmed,
-    quietly,
     run_silently,
     to_array,
     wrap,
@@ -37,6 +38,8 @@ from tracejit.tensor import (
 # --- shapes -----------------------------------------------------------------------------------------------------------
 def shape(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     """The shape as a 1-D integer tensor."""
+    if out_type is int32 and (native := fast.shape) is not None and (r := native(input)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     sizes = tuple(operand(input).shape)
     if any(isinstance(d, Dim) for d in sizes):
         return stack([convert(d, out_type) for d in sizes])
@@ -46,14 +49,15 @@ def shape(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
 
 def size(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     """The number of elements as a 0-d integer tensor."""
-    if type(input) is Tensor and out_type is int32 and not activity.busy and type(input._a) is np.ndarray:
-        if input._a.size < 2**31:
-            return wrap(quietly(np.array, input._a.size, int32.np))
+    if out_type is int32 and (native := fast.size) is not None and (r := native(input)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     return convert(product(tuple(operand(input).shape)), out_type)
 
 
 def rank(input: Any, name: str | None = None) -> Tensor:
     """The number of axes as a 0-d int32 tensor."""
+    if (native := fast.rank) is not None and (r := native(input)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     return convert(operand(input).ndim)
 
 
@@ -68,7 +72,7 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
         except Exception:  # explained below
             pass
     x = operand(tensor)
-    want = as_sizes(shape)
+    want = reshaped(product(tuple(x.shape)), shape)
     try:
         return S.reshape(x, shape=S.resolve_shape(tuple(x.shape), want))
     except TracejitError as e:
@@ -117,7 +121,7 @@ def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
 
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
     """The tensor repeated along axes of size 1 and new leading axes."""
-    return S.broadcast_to(input, shape=as_sizes(shape))
+    return S.broadcast_to(input, shape=extents(shape))
 
 
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> tuple[Size, ...]:
@@ -176,7 +180,7 @@ def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
     require(bool(parts), "stack needs one tensor or more")
     at = as_axis(axis, parts[0].ndim + 1)
     for p in parts:
-        if len(p.shape) != parts[0].ndim or not all(map(known_equal, p.shape, parts[0].shape)):
+        if len(p.shape) != parts[0].ndim or not all(map(fit, p.shape, parts[0].shape)):
             shapes = ", ".join(show_shape(q.shape) for q in parts)
             raise locate(ShapeError(f"stack joins tensors of one shape, not of {shapes}"))
     return concat([expand_dims(p, at) for p in parts], at)
@@ -245,6 +249,8 @@ def split(
             raise locate(ShapeError(f"axis {at} of {show_shape(x.shape)} cannot be split into {n} equal pieces"))
         sizes: list[Size] = [total // n] * n
     else:
+        if computed(num_or_size_splits):
+            return pieces(x, num_or_size_splits, at)
         sizes = list(as_sizes(num_or_size_splits))
         open_ = [i for i, s in enumerate(sizes) if type(s) is int and s == -1]
         require(len(open_) <= 1, "split leaves more than one size open")
@@ -266,7 +272,7 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
     if not activity.busy and (quick := at_once(direct.tile, input, multiples)) is not None:
         return quick
     x = operand(input)
-    times = as_sizes(multiples, "multiples")
+    times = extents(multiples, "multiples")
     require(all(type(m) is not int or m >= 0 for m in times), f"multiples must not be negative: {times}")
     if len(times) < x.ndim:
         times = (1,) * (x.ndim - len(times)) + times
@@ -285,9 +291,9 @@ def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) 
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     at = as_axis(axis, x.ndim)
-    if isinstance(repeats, Operand) and waits(repeats):
+    if isinstance(repeats, Operand) and repeats.ndim and waits(repeats):
         return _repeated_later(x, repeats, at)
-    times = as_sizes(repeats, "repeats")
+    times = extents(repeats, "repeats")
     require(all(type(t) is not int or t >= 0 for t in times), f"repeats must not be negative: {times}")
     if len(times) == 1:
         y = S.reshape(x, shape=(*x.shape[: at + 1], 1, *x.shape[at + 1 :]))
@@ -305,8 +311,8 @@ def _repeated_later(x: Operand, repeats: Operand, at: int) -> Tensor:
         raise locate(DTypeError(f"repeats must hold integers, not {repeats.dtype.name}"))
     n = x.shape[at]
     times = E.maximum(E.cast(repeats, dtype=int64), 0)
-    if repeats.ndim == 0 or not known_equal(repeats.shape[0], n):
-        if repeats.ndim and not now_unit(repeats.shape[0]):
+    if not known_equal(repeats.shape[0], n):
+        if not now_unit(repeats.shape[0]):
             raise locate(ShapeError(f"{shown(repeats.shape[0])} repeats for axis {at} of {show_shape(x.shape)}"))
         times = S.broadcast_to(S.reshape(times, shape=(1,)), shape=(n,))
     ends = R.cumsum(times, axis=0, exclusive=False, reverse=False)
@@ -325,13 +331,15 @@ def pad(
     if not activity.busy and (quick := planned(pad, tensor, paddings, mode, constant_values)) is not None:
         return quick
     x = operand(tensor)
-    flat = as_sizes(_flat(paddings) if isinstance(paddings, (Operand, Sequence)) else paddings, "paddings")
+    kind = str(mode).upper()
+    flat = listed_numbers(paddings, "paddings")
     if len(flat) != 2 * x.ndim:
         raise locate(ShapeError(f"paddings need a pair for each axis of {show_shape(x.shape)}"))
+    most = [None if kind == "CONSTANT" else d - (kind == "REFLECT") for d in x.shape]
+    flat = [extent(n, "a padding", most[i // 2]) for i, n in enumerate(flat)]
     pairs = [(flat[2 * i], flat[2 * i + 1]) for i in range(x.ndim)]
     if any(type(p) is int and p < 0 for p in flat):
         raise locate(ArgumentError(f"paddings must not be negative: {pairs}"))
-    kind = str(mode).upper()
     if kind == "CONSTANT":
         return _pad_constant(x, pairs, constant_values)
     require(kind in ("REFLECT", "SYMMETRIC"), f"mode is CONSTANT, REFLECT or SYMMETRIC, not {mode!r}")
@@ -350,19 +358,14 @@ def pad(
     return x if type(x) is Tensor else E.identity(x)
 
 
-def _flat(x: Any) -> Any:
-    if isinstance(x, Operand):
-        return x
-    return [e for row in x for e in (as_sizes(row, "paddings") if not isinstance(row, (int, Dim)) else (row,))]
-
-
 def _pad_constant(x: Operand, pairs: list[tuple[Size, Size]], value: Any) -> Tensor:
     full = tuple([a + d + b for d, (a, b) in zip(x.shape, pairs, strict=True)])
     start, step = tuple([a for a, _ in pairs]), (1,) * x.ndim
     if isinstance(value, Operand):
         value = convert_unharmed(value, x.dtype)
     if isinstance(value, Operand) and type(value._a) is Value:
-        ones = S.place(E.cast(E.equal(x, x), dtype=as_dtype("bool")), shape=full, start=start, step=step, fill=False)
+        every = S.broadcast_to(convert(True, as_dtype("bool")), shape=tuple(x.shape))
+        ones = S.place(every, shape=full, start=start, step=step, fill=False)
         inside = S.place(x, shape=full, start=start, step=step, fill=0)
         return E.where(ones, inside, value)
     fill = (value._value("constant_values") if isinstance(value, Operand) else to_array(value, x.dtype)).item()
@@ -388,12 +391,15 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
     if not activity.busy and (quick := at_once(direct.roll, input, shift, axis)) is not None:
         return quick
     x = operand(input)
-    shifts, axes = as_sizes(shift, "shift"), as_sizes(axis, "axis")
+    shifts, axes = listed_numbers(shift, "shift"), as_sizes(axis, "axis")
     require(len(shifts) == len(axes), f"roll takes a shift for each axis, not {len(shifts)} for {len(axes)}")
     for s, a in zip(shifts, axes, strict=True):
         at = as_axis(a, x.ndim)
         n = x.shape[at]
         if known_equal(n, 0):
+            continue
+        if isinstance(s, Tensor) or is_late(s):
+            x = turned(x, s, at)
             continue
         # the rest of a symbolic size is a guess that becomes a guard
         k = s if 0 <= s < n else n + s if -n <= s < 0 else s % n
@@ -424,3 +430,12 @@ def _meshgrid(args: Sequence[Any], indexing: str) -> list[Tensor]:
         thin = S.reshape(line, shape=tuple([line.shape[0] if i == a else 1 for i in range(n)]))
         out.append(S.broadcast_to(thin, shape=tuple(full)))
     return out
+
+
+for _f, _form in (
+    (concat, direct.concat), (stack, direct.stack), (unstack, direct.unstack), (split, direct.split),
+    (tile, direct.tile), (repeat, direct.repeat), (reverse, direct.reverse), (roll, direct.roll),
+):  # fmt: skip
+    exact(_f, _form)
+exact(pad)
+exact(_meshgrid)

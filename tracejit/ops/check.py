@@ -30,7 +30,7 @@ from tracejit.tensor import Operand, Tensor, Variable
 ERRORS: dict[str, type[Exception]] = {
     "ArgumentError": ArgumentError, "AssertionError": AssertionError, "ControlFlowError": ControlFlowError,
     "DTypeError": DTypeError, "KeyError": KeyError, "DivisionError": DivisionError, "OutOfRangeError": OutOfRangeError,
-    "OverflowError": OverflowError,
+    "OverflowError": OverflowError, "ShapeError": ShapeError,
 }  # fmt: skip
 _VIEWS = {"cast", "identity", "reshape", "transpose", "slice", "broadcast_to", "stop_gradient"}
 _SHOWN = 8  # elements of an array that a message shows

@@ -8,7 +8,7 @@ import numpy as np
 
 from tracejit.errors import ShapeError
 from tracejit.ir.op import Op
-from tracejit.ir.sizes import known_equal, shown
+from tracejit.ir.sizes import fit, shown
 from tracejit.ir.types import TensorType, broadcast_shapes, show_shape
 from tracejit.ops.define import check_kind, sum_to
 from tracejit.ops.elementwise import conjugate
@@ -21,7 +21,7 @@ def _infer(a: TensorType, b: TensorType, *, ta: bool = False, tb: bool = False) 
         raise ShapeError(f"left {show_shape(a.shape)}, right {show_shape(b.shape)}: both need two axes or more")
     m, k = a.shape[-2:] if not ta else a.shape[:-3:-1]
     k2, n = b.shape[-2:] if not tb else b.shape[:-3:-1]
-    if not known_equal(k, k2):
+    if not fit(k, k2):
         raise ShapeError(f"left {show_shape(a.shape)}, right {show_shape(b.shape)}: {shown(k)} != {shown(k2)}")
     return TensorType(a.dtype, (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n))
 

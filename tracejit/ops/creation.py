@@ -18,10 +18,11 @@ from tracejit.ir.sizes import now_unit, product
 from tracejit.ir.types import DType, as_dtype, float32, float64, int32, int64, show_shape, uint64
 from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
-from tracejit.ops.args import Size, as_axis, as_size, as_sizes, known, operand, require
+from tracejit.ops.args import Size, as_axis, known, operand, require
 from tracejit.ops.check import check, named
 from tracejit.ops.define import numpy_name
-from tracejit.ops.quick import at_once, planned
+from tracejit.ops.extents import extent, extents, is_late, number
+from tracejit.ops.quick import at_once, exact, planned
 from tracejit.ops.shape import broadcast_to, iota, reshape
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, run_silently, wrap
 from tracejit.tracing import constant as constant_row
@@ -57,6 +58,19 @@ def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, nam
     return convert_unharmed(value, dtype)
 
 
+def from_dlpack(x: Any) -> Tensor:
+    """A Tensor with a copy of what an array of another library holds, by way of DLPack, as the Array API has it.
+
+    Raises `ArgumentError` for what is no such array, or does not lie in the memory of the CPU.
+    """
+    if not hasattr(x, "__dlpack__"):
+        raise locate(ArgumentError(f"from_dlpack takes an array with __dlpack__, not {type(x).__name__}"))
+    try:
+        return convert_unharmed(np.from_dlpack(x))
+    except (BufferError, RuntimeError) as e:
+        raise locate(ArgumentError(f"from_dlpack cannot read this {type(x).__name__}: {e}")) from None
+
+
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Tensor:
     """A Tensor with this value; `shape` reshapes it, or repeats a single element."""
     if shape is None and (native := fast.convert) is not None and (r := native(value, dtype)) is not NotImplemented:
@@ -64,7 +78,7 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     t = convert_unharmed(value, dtype)
     if shape is None:
         return t
-    want = as_sizes(shape)
+    want = extents(shape)
     single = now_unit(product(tuple(t.shape)))
     return broadcast_to(reshape(t, shape=()), shape=want) if single else reshape(t, shape=want)
 
@@ -78,14 +92,14 @@ def zeros(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any
             return t
         except Exception:  # explained below
             pass
-    return splat(as_sizes(shape), 0, as_dtype(dtype))
+    return splat(extents(shape), 0, as_dtype(dtype))
 
 
 def ones(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any = None) -> Tensor:
     """Ones (True for bool) of a shape."""
     if not activity.busy and (quick := at_once(direct.filled, shape, dtype)) is not None:
         return quick
-    return splat(as_sizes(shape), 1, as_dtype(dtype))
+    return splat(extents(shape), 1, as_dtype(dtype))
 
 
 def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> Tensor:
@@ -96,7 +110,7 @@ def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> 
     t = convert(value)
     if t.ndim:
         raise locate(ShapeError(f"fill repeats one element, the value has shape {show_shape(t.shape)}"))
-    return broadcast_to(t, shape=as_sizes(dims))
+    return broadcast_to(t, shape=extents(dims, "dims"))
 
 
 def _like(x: Any, value: int, dtype: Any) -> Tensor:
@@ -130,11 +144,11 @@ def eye(
     if batch_shape is None and not activity.busy:
         if (quick := at_once(direct.eye, num_rows, num_columns, dtype)) is not None:
             return quick
-    rows = as_size(num_rows)
-    columns = rows if num_columns is None else as_size(num_columns)
+    rows = extent(num_rows, "num_rows")
+    columns = rows if num_columns is None else extent(num_columns, "num_columns")
     require(not any(type(n) is int and n < 0 for n in (rows, columns)), f"eye of {rows} rows and {columns} columns")
     m = E.cast(E.equal(counter(rows, 2, 0), counter(columns, 2, 1)), dtype=as_dtype(dtype))
-    return m if batch_shape is None else broadcast_to(m, shape=(*as_sizes(batch_shape), rows, columns))
+    return m if batch_shape is None else broadcast_to(m, shape=(*extents(batch_shape, "batch_shape"), rows, columns))
 
 
 def _bound(x: Any) -> Any:
@@ -240,8 +254,9 @@ def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any
     if not activity.busy and type(axis) is int and axis in (0, -1):
         if (quick := at_once(direct.linspace, start, stop, num)) is not None:
             return quick
-    n = as_size(num)
-    require(n > 0, f"linspace needs one value or more, not {n}")
+    n = extent(num, "num", least=1)
+    late = is_late(n)
+    require(late or n > 0, f"linspace needs one value or more, not {n}")
     d, weak = common_dtype((start, stop))
     d = d if d.kind in "fc" else float32 if weak or d.bits <= 16 else as_dtype("float64")
     a, b = operand(start, d), operand(stop, d)
@@ -249,8 +264,8 @@ def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: Any
         return reshape(a, shape=_with_axis(tuple(a.shape), axis))
     at = as_axis(axis, a.ndim + 1)
     a, b = (reshape(x, shape=_with_axis(tuple(x.shape), at)) for x in (a, b))
-    last = n - 1
-    step = E.div(E.sub(b, a), E.cast(convert(last), dtype=d) if isinstance(last, Dim) else float(last))
+    last: Any = E.maximum(number(n - 1), 1) if late else n - 1  # the only one of one value is not the last
+    step = E.div(E.sub(b, a), float(last) if type(last) is int else E.cast(convert(last), dtype=d))
     i = counter(n, a.ndim, at)
     return E.where(E.equal(i, last), b, E.add(a, E.mul(E.cast(i, dtype=d), step)))
 
@@ -285,7 +300,7 @@ def one_hot(
     if i.dtype.kind not in "iu":
         raise locate(ArgumentError(f"one_hot takes integer indices, not {i.dtype.name}"))
     at = as_axis(-1 if axis is None else axis, i.ndim + 1)
-    n = as_size(depth, "depth")
+    n = extent(depth, "depth")
     kind = int64 if i.dtype.bits == 64 or i.dtype.name == "uint32" else int32
     hit = E.equal(
         reshape(E.cast(i, dtype=kind), shape=_with_axis(tuple(i.shape), at)), counter(n, i.ndim + 1, at, kind)
@@ -338,3 +353,6 @@ def identity(input: Any, name: str | None = None) -> Tensor:
 def stop_gradient(input: Any, name: str | None = None) -> Tensor:
     """The same value, through which no gradient flows."""
     return E.stop_gradient(input)
+
+
+exact(lambda indices, depth, dtype: one_hot(indices, depth, dtype=dtype), direct.one_hot)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from tracejit.context import activity, context
-from tracejit.errors import DTypeError
+from tracejit.errors import DTypeError, NoDerivativeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.sizes import is_unit, known_equal
+from tracejit.ir.sizes import fit, is_unit
 from tracejit.ir.types import DType, TensorType, _by_np, bool_, broadcast_shapes
 from tracejit.pynumbers import arithmetic
 from tracejit.tensor import NUMPY_FUNCTIONS, NUMPY_UFUNCS, WARM, Operand, Tensor, run_silently, warm
@@ -40,6 +41,16 @@ def sum_to(g: Tensor, like: Operand) -> Tensor:
     )
     out = OPS["reduce_sum"](g, axis=axes) if axes else g
     return out if tuple(out.shape) == shape else OPS["reshape"](out, shape=shape)
+
+
+def underivable(what: str, operand: str) -> Callable[[], Any]:
+    """A partial derivative that is not known: `NoDerivativeError` where one is wanted."""
+
+    def refuse() -> Any:
+        message = f"{what} has no derivative along {operand}"
+        raise locate(NoDerivativeError(message, remedy="tj.stop_gradient(...) of an operand that is a constant"))
+
+    return refuse
 
 
 SINGULAR: set[str] = set()  # rows whose result or derivative may be infinite or NaN for finite operands
@@ -85,7 +96,8 @@ def elementwise(
 ) -> Op:
     """A row for an op that works element by element, with broadcasting.
 
-    `partials(y, *x)` gives dy/dx_i, each a tensor, 1.0, -1.0 or None; reverse and forward mode follow from it.
+    `partials(y, *x)` gives dy/dx_i, each a tensor, 1.0, -1.0 or None; reverse and forward mode follow from it. Instead
+    of a tensor it may give a function that makes it, which is called only if that derivative is wanted.
     `singular` says that a partial may be infinite or NaN for finite operands; zero times it is then zero, so that the
     branch which `where` did not take contributes nothing. Other rows do the same behind a `where` if their operands
     may be infinite or NaN.
@@ -113,15 +125,19 @@ def elementwise(
         unsafe = singular or (context.masked and may_blow_up(p))
         return OPS["multiply_no_nan"](p, g) if unsafe else OPS["mul"](g, p)
 
+    def pulled(p: Any, g: Tensor, v: Tensor) -> Any:
+        if type(p) is FunctionType:
+            return lambda: sum_to(product(p(), g), v)
+        return None if p is None else sum_to(product(p, g), v)
+
     def vjp(g: Tensor, y: Tensor, *x: Tensor, **attrs: Any) -> tuple:
-        return tuple(
-            [None if p is None else sum_to(product(p, g), v) for p, v in zip(partials(y, *x), x, strict=True)]  # type: ignore[misc]
-        )
+        return tuple([pulled(p, g, v) for p, v in zip(partials(y, *x), x, strict=True)])  # type: ignore[misc]
 
     def jvp(tangents: tuple, y: Tensor, *x: Tensor, **attrs: Any) -> Tensor | None:
         total = None
         for p, t in zip(partials(y, *x), tangents, strict=True):  # type: ignore[misc]
             if p is not None and t is not None:
+                p = p() if type(p) is FunctionType else p
                 term = (
                     t if type(p) is float and p == 1.0 else OPS["neg"](t) if type(p) is float and p == -1.0 else t * p
                 )
@@ -313,7 +329,7 @@ def numpy_name(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 def same_shape(a: tuple, b: tuple) -> bool:
-    return len(a) == len(b) and all(x is y or known_equal(x, y) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(x is y or fit(x, y) for x, y in zip(a, b, strict=True))
 
 
 def np_dtype(d: DType) -> np.dtype:

@@ -20,15 +20,28 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_size, as_whole_sizes, floating, operand, require
+from tracejit.ops.args import Size, floating, operand, require
 from tracejit.ops.creation import counter
+from tracejit.ops.extents import extent, whole_extents
 from tracejit.ops.gauss import normal64, quantile64
 from tracejit.ops.philox import philox32, philox64
-from tracejit.ops.quick import planned
+from tracejit.ops.quick import exact, planned
 from tracejit.ops.reductions import peak
 from tracejit.tensor import Operand, Tensor, common_dtype, wrap
 
-Source = tuple[Any, Any]  # a key and the number of the draw, 0-d uint64 tensors
+# A key and the number of the draw, 0-d uint64 tensors; or the state of a generator, which begins with them, and None.
+Source = tuple[Any, Any]
+
+
+def item(state: Tensor, i: int) -> Tensor:
+    """An element of a generator's state, 0-d."""
+    if not activity.busy:
+        return wrap(state._a[i, ...])
+    return S.reshape(S.slice_(state, start=(i,), size=(1,), step=(1,)), shape=())  # type: ignore[no-any-return]
+
+
+def _opened(key: Any, number: Any) -> Source:
+    return (key, number) if number is not None else (item(key, 0), item(key, 1))
 
 
 # --- bits to numbers --------------------------------------------------------------------------------------------------
@@ -86,7 +99,7 @@ def truncated(source: Source, n: Tensor, d: DType) -> Tensor:
 
 
 def shaped(shape: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
-    want = as_whole_sizes(shape)
+    want = whole_extents(shape)
     y = make(positions(want))
     return y if len(want) == 1 else S.reshape(y, shape=want)
 
@@ -98,7 +111,7 @@ def uniform(source: Source, shape: Any, minval: Any, maxval: Any, dtype: Any) ->
 
 
 def _uniform(key: Any, number: Any, shape: Any, minval: Any, maxval: Any, dtype: Any) -> Tensor:
-    source = key, number
+    source = _opened(key, number)
     d = as_dtype(dtype)
     if d.kind == "f":
         low, high = minval or 0 if not isinstance(minval, Operand) else minval, 1 if maxval is None else maxval
@@ -127,7 +140,7 @@ def _uniform(key: Any, number: Any, shape: Any, minval: Any, maxval: Any, dtype:
 
 
 def ranged(source: Source, shape: Any, low: Any, high: Any, d: DType) -> Tensor:
-    want = as_whole_sizes(shape)
+    want = whole_extents(shape)
     if getattr(low, "ndim", 0) or getattr(high, "ndim", 0):
         n = S.reshape(positions(want), shape=want)
         return integers(source, n, low, high, d)
@@ -151,14 +164,21 @@ def scaled(y: Tensor, mean: Any, stddev: Any) -> Tensor:
 
 def check_float(dtype: Any, what: str) -> DType:
     d = as_dtype(dtype)
-    require(d.kind == "f", f"{what} has no dtype {d.name}", "use a floating type")
+    if d.kind != "f":
+        require(False, f"{what} has no dtype {d.name}", "use a floating type")
     return d
 
 
 # --- orders and classes -----------------------------------------------------------------------------------------------
 def shuffled(source: Source, value: Any) -> Tensor:
     """The slices along the first axis in random order."""
-    x = operand(value)
+    if not activity.busy and (quick := planned(_shuffled, *source, value)) is not None:
+        return quick
+    return _shuffled(*source, value)
+
+
+def _shuffled(key: Any, number: Any, value: Any) -> Tensor:
+    source, x = _opened(key, number), operand(value)
     require(x.ndim > 0, "shuffle needs one axis or more")
     order = R.argsort(philox64(positions((x.shape[0],)), *source), axis=0, descending=False)
     return I.gather(x, order, axis=0)  # type: ignore[no-any-return]
@@ -177,7 +197,7 @@ def classes(source: Source, logits: Any, num_samples: Any, dtype: Any) -> Tensor
     require(not known_equal(count, 0), f"categorical needs one class or more, not {x.type}")
     wide = E.cast(x, dtype=float64)
     total = R.cumsum(E.exp(E.sub(wide, peak(wide, 1))), axis=1, exclusive=False, reverse=False)
-    n = as_size(num_samples, "num_samples")
+    n = extent(num_samples, "num_samples")
     u = shaped((batch, n, 1), lambda n: unit(source, n, float64))
     last = S.slice_(total, start=(0, count - 1), size=(batch, 1), step=(1, 1))
     level = E.mul(u, S.reshape(last, shape=(batch, 1, 1)))
@@ -195,7 +215,8 @@ def normals(draw: Callable[[], Source], shape: Any, mean: Any, stddev: Any, dtyp
 def _normals(key: Any, number: Any, shape: Any, mean: Any, stddev: Any, d: DType) -> Tensor:
     if not activity.busy and (quick := planned(_normals, key, number, shape, mean, stddev, d)) is not None:
         return quick
-    return scaled(shaped(shape, lambda n: normal((key, number), n, d)), mean, stddev)
+    source = _opened(key, number)
+    return scaled(shaped(shape, lambda n: normal(source, n, d)), mean, stddev)
 
 
 def truncated_normals(draw: Callable[[], Source], shape: Any, mean: Any, stddev: Any, dtype: Any) -> Tensor:
@@ -206,4 +227,9 @@ def truncated_normals(draw: Callable[[], Source], shape: Any, mean: Any, stddev:
 def _truncated_normals(key: Any, number: Any, shape: Any, mean: Any, stddev: Any, d: DType) -> Tensor:
     if not activity.busy and (quick := planned(_truncated_normals, key, number, shape, mean, stddev, d)) is not None:
         return quick
-    return scaled(shaped(shape, lambda n: truncated((key, number), n, d)), mean, stddev)
+    source = _opened(key, number)
+    return scaled(shaped(shape, lambda n: truncated(source, n, d)), mean, stddev)
+
+
+for _draw in (_uniform, _normals, _truncated_normals, _shuffled):
+    exact(_draw)

@@ -15,8 +15,9 @@ from tracejit.context import context, tracing
 from tracejit.errors import ArgumentError, ControlFlowError, ShapeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import known_equal
+from tracejit.ir.sizes import fit
 from tracejit.ir.types import TensorType
+from tracejit.ops.array import cut
 from tracejit.ops.regions import as_test, is_value, stage_cond, stage_scan, stage_while
 from tracejit.ops.tensor_array import TensorArray
 from tracejit.tensor import Operand, Tensor, convert
@@ -179,7 +180,7 @@ def leading(elems: Any) -> tuple[list[Tensor], Any, int | Dim]:
         raise locate(ArgumentError("the elements to go through are tensors with a leading axis"))
     sizes = [t.shape[0] for t in rows]
     length = next((n for n in sizes if not isinstance(n, Dim)), sizes[0])
-    if not all(known_equal(n, length) for n in sizes):
+    if not all(fit(n, length) for n in sizes):
         shapes = ", ".join(str(tuple(t.shape)) for t in rows)
         raise locate(ShapeError(f"the leading axes of the elements differ: {shapes}"))
     return rows, structure, length
@@ -279,8 +280,8 @@ def _headless(rows: list[Tensor], length: int | Dim, reverse: bool) -> tuple[lis
     if isinstance(length, int) and length == 0:
         raise locate(ArgumentError("there are no elements to go through, and no initializer"))
     if reverse:
-        return [t[-1] for t in rows], [t[:-1] for t in rows], length - 1
-    return [t[0] for t in rows], [t[1:] for t in rows], length - 1
+        return [t[-1] for t in rows], [cut(t, 0, 0, length - 1) for t in rows], length - 1
+    return [t[0] for t in rows], [cut(t, 0, 1, length - 1) for t in rows], length - 1
 
 
 def _joined(head: Tensor, rest: Tensor, reverse: bool) -> Tensor:

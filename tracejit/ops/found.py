@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import context
 from tracejit.errors import DTypeError, ShapeError, TracedValueError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh, symbols_in
@@ -13,7 +14,7 @@ from tracejit.ir.graph import Graph
 from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.sizes import product
-from tracejit.ir.types import TensorType, int64
+from tracejit.ir.types import TensorType, bool_, int64
 from tracejit.tensor import Operand, Tensor, convert
 
 
@@ -34,11 +35,15 @@ def is_open(x: Any) -> bool:
     return isinstance(x, Dim) and bool(symbols_in(x) or x.symbols & hooks.open)
 
 
-def _infer_count(n: TensorType, size: Dim) -> TensorType:
+def _require_number(n: TensorType) -> None:
     if n.shape:
         raise ShapeError(f"a size is a 0-d integer, not {n}")
     if n.dtype.kind not in "iu":
         raise DTypeError(f"a size is a 0-d integer, not {n}")
+
+
+def _infer_count(n: TensorType, size: Dim) -> TensorType:
+    _require_number(n)
     return TensorType(int64, (size,))
 
 
@@ -52,11 +57,29 @@ count_up = Op(
 )  # fmt: skip
 
 
-def told(n: Operand) -> Dim:
-    """A 0-d integer tensor as a size that the program finds out; a negative one as 0."""
-    size = fresh()
-    count_up(n, size=size)
-    return size
+def _infer_tell(n: TensorType, size: Dim) -> TensorType:
+    _require_number(n)
+    return TensorType(bool_, (size, 0))
+
+
+tell = Op(
+    "tell", "control", _infer_tell, lambda n, size=None: np.empty((max(0, int(n)), 0), np.bool_), arity=1, dtypes="iu",
+    special="tells",
+    doc="As many empty rows as a number says that the program computes: from then on the size of an axis.",
+)  # fmt: skip
+
+
+def told(n: Operand, most: int | Dim | None = None) -> Dim:
+    """A 0-d integer tensor, which must be neither negative nor above `most`, as a size that the program finds out.
+
+    The same number is the same size wherever it is told in a trace.
+    """
+    trace: Any = context.trace
+    known = trace.told.get(trace.value(n))
+    if known is None or not (most is None or (known.compare(most, "<="))):
+        trace.told[trace.value(n)] = known = fresh(most)
+        tell(n, size=known)
+    return known  # type: ignore[no-any-return]
 
 
 def _infer_positions(mask: TensorType, size: Dim) -> TensorType:
@@ -119,6 +142,17 @@ def checked_later(relation: str, d: Dim, answer: bool) -> bool:
     if relation == "==" and not answer:
         return True
     ok = OPS[_RELATIONS[relation]](convert(d), 0)
+    trace: Any = context.trace
+    if (relation, d, answer) in trace.checked:
+        return True
+    trace.checked.add((relation, d, answer))
+    if relation == "==":
+        sides = [Dim({m: abs(c) for m, c in d.terms.items() if (c > 0) is more}, 0, d.opaque) for more in (True, False)]
+        values = [convert(x) if x.symbols else convert(x.terms.get((), 0)) for x in sides]
+        names = " and ".join(["{}" + f" ({x})" * bool(x.symbols) for x in sides])
+        message = f"sizes that were found when the function ran differ: {names}"
+        OPS["check"](OPS["equal"](*values), *values, error="ShapeError", message=message)
+        return True
     said = f"{d} {relation} 0" if answer else f"not {d} {relation} 0"
     message = f"a size that was found when the function ran does not fit its trace, which holds for {said}: {{}}"
     OPS["check"](ok if answer else OPS["logical_not"](ok), convert(d), error="ControlFlowError", message=message)

@@ -8,17 +8,20 @@ import numpy as np
 
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, OutOfRangeError, ShapeError, TracedValueError, locate
+from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.sizes import known_equal, product, shown
+from tracejit.ir.sizes import fit, product, shown
 from tracejit.ir.types import show_shape
 from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, as_sizes, known, operand, waits
+from tracejit.ops.bounds import Window, block, computes, step_of, window
 from tracejit.ops.check import require_index
-from tracejit.ops.quick import at_once
+from tracejit.ops.extents import computed, listed_numbers
+from tracejit.ops.quick import at_once, traced
 from tracejit.ops.select import linear_index
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 
@@ -82,6 +85,7 @@ class Cut:
         self.step: list[int] = []
         self.shape: list[Size] = []
         self.arrays: dict[int, Operand] = {}
+        self.windows: dict[int, Window] = {}
         shape = tuple(x.shape)
         parts = components(x, key)
         arrays = any(isinstance(k, Operand) for k in parts)
@@ -92,19 +96,29 @@ class Cut:
                 continue
             d = shape[axis]
             if isinstance(k, slice):
-                self._add(*_bounds(k, d))
+                self._add(*self._part(k, d, axis))
                 self.shape.append(self.size[-1])
             elif isinstance(k, Operand):
                 self._add(0, d, 1)
                 self.arrays[len(self.shape)] = k
                 self.shape.append(d)
             elif arrays:  # beside index arrays an integer is one of them
-                self._add(_position(k, d, axis, shape), 1, 1)
+                self._add(position(k, d, axis, shape), 1, 1)
                 self.arrays[len(self.shape)] = convert(0)
                 self.shape.append(1)
             else:
-                self._add(_position(k, d, axis, shape), 1, 1)
+                self._add(position(k, d, axis, shape), 1, 1)
             axis += 1
+
+    def _part(self, s: slice, d: Size, axis: int) -> tuple[Size, Size, int]:
+        """Start, number of elements and step of a slice, of what is in the window where the program computes bounds."""
+        if not computes(s, d):
+            return _bounds(s, d)
+        part = window(s, d)
+        if isinstance(part, Window):
+            self.windows[axis] = part
+            return 0, part.size, 1
+        return part
 
     def _add(self, start: Size, size: Size, step: int) -> None:
         self.start.append(start)
@@ -117,17 +131,34 @@ class Cut:
     def block(self, x: Operand) -> Any:
         """The slice of x, before index arrays pick from it."""
         y: Any = x
-        if not self.is_whole(tuple(x.shape)):
+        for axis, w in self.windows.items():
+            y = w.of(y, axis)
+        if not self.is_whole(tuple(y.shape)):
             y = S.slice_(y, start=tuple(self.start), size=tuple(self.size), step=tuple(self.step))
         return y if tuple(y.shape) == tuple(self.shape) else S.reshape(y, shape=tuple(self.shape))
 
     def replaced(self, x: Operand, block: Operand) -> Tensor:
         """x with another block in the place of its slice."""
+        if self.windows:
+            return self._put_back(x, block)
         whole = self.is_whole(tuple(x.shape))
         y: Any = block
         if tuple(y.shape) != tuple(self.size):
             y = S.reshape(y, shape=tuple(self.size))
         return y if whole else S.update(x, y, start=tuple(self.start), step=tuple(self.step))
+
+
+    def _put_back(self, x: Operand, block: Operand) -> Tensor:
+        """As `replaced`, with what is in the windows put back one after the other."""
+        inner: list[Any] = [x]
+        for axis, w in self.windows.items():
+            inner.append(w.of(inner[-1], axis))
+        windows, self.windows = self.windows, {}
+        y = self.replaced(inner[-1], block)
+        self.windows = windows
+        for (axis, w), around in zip(reversed(windows.items()), inner[-2::-1], strict=True):
+            y = w.replaced(around, axis, y)
+        return y
 
 
 def components(x: Operand, key: tuple) -> list[Any]:
@@ -138,6 +169,8 @@ def components(x: Operand, key: tuple) -> list[Any]:
     if len(dots) > 1:
         raise locate(OutOfRangeError("an index can only have a single ellipsis ('...')"))
     for k in key:
+        if isinstance(k, Dim) and k.is_found:
+            k = found.as_number(k)
         if k is None or k is Ellipsis or isinstance(k, (slice, Dim)) or type(k) is int:
             parts.append(k)
         elif isinstance(k, (bool, np.bool_)):
@@ -159,7 +192,7 @@ def components(x: Operand, key: tuple) -> list[Any]:
     for first, shape in masks:
         axis = sum(k is not None for k in parts[: next(i for i, k in enumerate(parts) if k is first)])
         own = tuple(x.shape[axis : axis + len(shape)])
-        if not all(map(known_equal, own, shape)):
+        if not all(map(fit, own, shape)):
             raise locate(OutOfRangeError(f"a mask of shape {shape} does not fit axes of sizes {show_shape(own)}"))
     return parts
 
@@ -206,7 +239,7 @@ def _array(k: Any) -> list[Any]:
     return [t]
 
 
-def _position(k: Size, d: Size, axis: int, shape: tuple[Size, ...]) -> Size:
+def position(k: Size, d: Size, axis: int, shape: tuple[Size, ...]) -> Size:
     """An integer index counted from the front."""
     negative = k < 0  # decisions about symbolic sizes become guards
     if (k + d if negative else d - 1 - k) < 0:
@@ -216,9 +249,7 @@ def _position(k: Size, d: Size, axis: int, shape: tuple[Size, ...]) -> Size:
 
 def _bounds(s: slice, d: Size) -> tuple[Size, Size, int]:
     """Start, number of elements and step of a slice of an axis of size `d`."""
-    step = 1 if s.step is None else int(as_size(s.step, "a slice step"))
-    if step == 0:
-        raise locate(ArgumentError("a slice step must not be 0"))
+    step = step_of(s)
     low, high = (0, d) if step > 0 else (-1, d - 1)
 
     def clamp(b: Any, default: Size) -> Size:
@@ -288,9 +319,13 @@ Operand.__getitem__ = getitem  # type: ignore[method-assign]
 
 def slice_(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:
     """The block of `size` elements from `begin`; a size of −1 reaches to the end."""
+    if (native := fast.block) is not None and (r := native(input_, begin, size)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy and (quick := at_once(direct.block, input_, begin, size)) is not None:
         return quick
     x = operand(input_)
+    if computed(begin) or computed(size):
+        return block(x, begin, size)
     starts, counts = as_sizes(begin, "begin"), as_sizes(size, "size")
     if not len(starts) == len(counts) == x.ndim:
         raise locate(ShapeError(f"begin and size need a number for each axis of {x.type}, not {starts} and {counts}"))
@@ -317,7 +352,11 @@ def strided_slice(
     name: str | None = None,
 ) -> Tensor:
     """`x[begin:end:strides]` in each axis; bit i of a mask changes what component i means."""
-    b, e = as_sizes(begin, "begin"), as_sizes(end, "end")
+    if not activity.busy:
+        masks = begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask
+        if (quick := traced(strided_slice, input_, begin, end, strides, *masks)) is not None:
+            return quick
+    b, e = listed_numbers(begin, "begin"), listed_numbers(end, "end")
     s = (1,) * len(b) if strides is None else as_sizes(strides, "strides")
     if not len(b) == len(e) == len(s):
         raise locate(ShapeError(f"begin, end and strides differ in length: {b}, {e}, {s}"))

@@ -7,19 +7,21 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.context import activity
+from tracejit.context import activity, context, reading
 from tracejit.errors import ShapeError, locate
-from tracejit.ir.sizes import known_equal, product
+from tracejit.fast import fast
+from tracejit.ir.sizes import fit, known_equal, product
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
 from tracejit.ops import direct
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
-from tracejit.ops.args import as_axis, as_size, as_sizes, floating, listed, operand, require
+from tracejit.ops.args import as_axis, as_size, as_sizes, factors, floating, listed, operand, require
 from tracejit.ops.array import cut, moveaxis, swapaxes
 from tracejit.ops.creation import counter
 from tracejit.ops.define import FUNCTIONS, install_method
-from tracejit.ops.quick import at_once, planned
+from tracejit.ops.extents import computed, numbers
+from tracejit.ops.quick import at_once, exact, planned
 from tracejit.ops.reductions import reduce_max, reduce_min, reduce_sum
 from tracejit.slices import IndexedSlices
 from tracejit.tensor import Operand, Tensor, convert, run_silently, wrap
@@ -56,8 +58,7 @@ def matmul(
     both = (transpose_a and adjoint_a) or (transpose_b and adjoint_b)
     require(not both, "an operand is transposed or made adjoint, not both")
     x, y = operand(a), operand(b)
-    if output_type is not None:
-        x, y = operand(x, output_type), operand(y, output_type)
+    x, y = factors(x, y) if output_type is None else (operand(x, output_type), operand(y, output_type))
     ta, tb = bool(transpose_a or adjoint_a), bool(transpose_b or adjoint_b)
     if adjoint_a and x.dtype.kind == "c":
         x = E.conj(x)
@@ -72,7 +73,7 @@ def matmul(
                 f"matmul: left {show_shape(x.shape)}, right {show_shape(y.shape)}: a 0-d operand", remedy="use *"
             )
         )
-    if not known_equal(x.shape[-1] if m == 1 or not ta else x.shape[-2], y.shape[0 if n == 1 else -1 if tb else -2]):
+    if not fit(x.shape[-1] if m == 1 or not ta else x.shape[-2], y.shape[0 if n == 1 else -1 if tb else -2]):
         raise locate(ShapeError(f"matmul: left {show_shape(x.shape)}, right {show_shape(y.shape)}: the sizes differ"))
     if m == 1:
         x, ta = S.reshape(x, shape=(1, *x.shape)), False
@@ -81,6 +82,14 @@ def matmul(
     z = C.matmul(x, y, ta=ta, tb=tb) if ta or tb else C.matmul(x, y)
     shape = tuple(z.shape)
     return S.reshape(z, shape=shape[:-2] + (() if m == 1 else shape[-2:-1]) + (() if n == 1 else shape[-1:]))
+
+
+def own_matmul(a: Any, b: Any, **options: Any) -> Tensor:
+    """The matrix product within other functions of matrices, which `autocast` leaves in their own type."""
+    if context.autocast is None:
+        return matmul(a, b, **options)
+    with reading(None):
+        return matmul(a, b, **options)
 
 
 _native: Callable[[Any, Any], Any] | None = None
@@ -109,6 +118,9 @@ install_method("__rmatmul__", _rmatmul)
 
 def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, name: str | None = None) -> Tensor:
     """The products of matrices and vectors: the last axes of `a` (two) and `b` (one)."""
+    if _native is not None and type(a) is Tensor and type(b) is Tensor and not (transpose_a or adjoint_a):
+        if not activity.busy and a._a.ndim > 1 == b._a.ndim and (r := _native(a, b)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
     if not (activity.busy or adjoint_a) and (quick := at_once(direct.matvec, a, b, transpose_a)) is not None:
         return quick
     v = operand(b)
@@ -120,7 +132,7 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     """Sum over pairs of axes: the last n of a with the first n of b, or the axes that two lists name."""
     if not activity.busy and (quick := planned(tensordot, a, b, axes)) is not None:
         return quick
-    x, y = operand(a), operand(b)
+    x, y = factors(operand(a), operand(b))
     if isinstance(axes, (list, tuple)) or getattr(axes, "ndim", False):
         require(len(axes) == 2, f"axes are a number or a pair, not {axes!r}")
         left = [as_axis(i, x.ndim) for i in as_sizes(axes[0], "axes")]
@@ -129,7 +141,7 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
         n = int(as_size(axes, "axes"))
         require(0 <= n <= min(x.ndim, y.ndim), f"axes = {n} for tensors of {x.ndim} and {y.ndim} axes")
         left, right = list(range(x.ndim - n, x.ndim)), list(range(n))
-    if len(left) != len(right) or not all(known_equal(x.shape[i], y.shape[j]) for i, j in zip(left, right)):
+    if len(left) != len(right) or not all(fit(x.shape[i], y.shape[j]) for i, j in zip(left, right)):
         raise locate(
             ShapeError(
                 f"tensordot: axes {left} of {show_shape(x.shape)} and {right} of {show_shape(y.shape)} do not match"
@@ -161,8 +173,12 @@ def norm(
         columns and of rows)
     axis : None for all elements, an axis, or the two axes of matrices
     """
-    if not activity.busy and (quick := planned(norm, tensor, ord, axis, keepdims)) is not None:
-        return quick
+    if not activity.busy:
+        whole = axis is None and not keepdims and type(ord) is str and ord in ("euclidean", "fro")
+        if whole and (quick := at_once(direct.euclidean_norm, tensor)) is not None:
+            return quick
+        if (quick := planned(norm, tensor, ord, axis, keepdims)) is not None:
+            return quick
     x = floating(tensor)
     pair = axis is not None and not isinstance(axis, int) and len(as_sizes(axis, "axis")) == 2
     if isinstance(ord, str):
@@ -226,6 +242,8 @@ def normalize(tensor: Any, ord: Any = "euclidean", axis: Any = None, name: str |
 
 def vector_norm(x: Any, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Tensor:
     """The norm of vectors along one axis or several, or of all elements; `ord` as that of vectors in `tj.norm`."""
+    if not activity.busy and (quick := planned(vector_norm, x, axis, keepdims, ord)) is not None:
+        return quick
     require(isinstance(ord, (int, float)), f"ord is a number, not {ord!r}")
     return _vector_norm(floating(x), ord, axis, keepdims)
 
@@ -236,10 +254,13 @@ def matrix_norm(x: Any, ord: Any = "fro", keepdims: bool = False) -> Tensor:
 
 
 def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None) -> Tensor:
-    """x / √Σx² over axes; `epsilon` bounds the sum from below."""
+    """x / √Σ|x|² over axes; `epsilon` bounds the sum from below."""
     if not activity.busy and (quick := planned(l2_normalize, x, axis, epsilon)) is not None:
         return quick
     x = floating(x)
+    if x.dtype.kind == "c":
+        size = reduce_sum(E.square(E.abs_(x)), axis, True)
+        return E.mul(x, E.cast(E.rsqrt(E.maximum(size, epsilon)), dtype=x.dtype))
     return E.mul(x, E.rsqrt(E.maximum(reduce_sum(E.square(x), axis, True), epsilon)))
 
 
@@ -280,18 +301,27 @@ def band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = Non
         return quick
     x = operand(input)
     require(x.ndim >= 2, f"band_part needs two axes or more, the shape is {show_shape(x.shape)}")
-    below, above = as_size(num_lower), as_size(num_upper)
+    below, above = _diagonals(num_lower), _diagonals(num_upper)
     rows, columns = counter(x.shape[-2], 2, 0), counter(x.shape[-1], 2, 1)
     keep: Any = None
-    for limit, away in ((below, E.sub(rows, columns)), (above, E.sub(columns, rows))):
-        if limit >= 0:
-            inside = E.less_equal(away, limit)
+    for most, away in ((below, E.sub(rows, columns)), (above, E.sub(columns, rows))):
+        late = isinstance(most, Tensor)
+        if late or most >= 0:
+            inside = E.less_equal(away, most)
+            inside = E.logical_or(inside, E.less(most, 0)) if late else inside
             keep = inside if keep is None else E.logical_and(keep, inside)
     return E.identity(x) if keep is None else E.where(keep, x, convert(0, x.dtype))
 
 
+def _diagonals(n: Any) -> Any:
+    """How many diagonals are kept: a number, or a 0-d tensor that the program computes."""
+    return numbers(n, "a number of diagonals")[0] if isinstance(n, Operand) and computed(n) else as_size(n)
+
+
 def matrix_transpose(a: Any, name: str | None = None, conjugate: bool = False) -> Tensor:
     """The last two axes exchanged."""
+    if not conjugate and (native := fast.swap_last) is not None and (r := native(a)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     x = operand(a)
     y = swapaxes(x, -1, -2)
     return E.conj(y) if conjugate and x.dtype.kind == "c" else y
@@ -308,11 +338,13 @@ def outer(a: Any, b: Any) -> Tensor:
 
 def vecdot(a: Any, b: Any, axis: int = -1) -> Tensor:
     """Σ conj(a) · b along an axis; the others are broadcast."""
+    if not activity.busy and (quick := planned(vecdot, a, b, axis)) is not None:
+        return quick
     x, y = operand(a), operand(b)
     require(bool(x.ndim and y.ndim), "vecdot needs one axis or more")
     if axis != -1:
         x, y = moveaxis(x, axis, -1), moveaxis(y, axis, -1)
-    if not known_equal(x.shape[-1], y.shape[-1]):
+    if not fit(x.shape[-1], y.shape[-1]):
         raise locate(ShapeError(f"vecdot: {show_shape(x.shape)} and {show_shape(y.shape)}: the sizes differ"))
     return reduce_sum(E.mul(E.conj(x) if x.dtype.kind == "c" else x, y), -1)
 
@@ -350,6 +382,8 @@ def kron(a: Any, b: Any) -> Tensor:
 
 def global_norm(t_list: Any, name: str | None = None) -> Tensor:
     """√Σ of the squares of all elements of all tensors; None is left out."""
+    if not activity.busy and (quick := planned(global_norm, t_list)) is not None:
+        return quick
     return E.sqrt(_sum_of_squares(t_list))
 
 
@@ -385,3 +419,7 @@ def clip_by_global_norm(t_list: Any, clip_norm: Any, use_norm: Any = None, name:
     made = [None if t is None else E.mul(floating(t), E.cast(scale, dtype=operand(t).dtype)) for t in t_list]
     pairs = zip(made, given, strict=True)
     return [IndexedSlices(x, t.indices, t.dense_shape) if isinstance(t, IndexedSlices) else x for x, t in pairs], size
+
+
+for _f in (diag_part, diag, band_part, outer, cross):
+    exact(_f)

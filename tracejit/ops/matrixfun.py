@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.ir.op import Op
+from tracejit.ir.types import int64
 from tracejit.ops import elementwise as E
 from tracejit.ops import matrixkernels as K
 from tracejit.ops import shape as S
 from tracejit.ops.args import as_size, require
 from tracejit.ops.array import concat, cut
-from tracejit.ops.linalg import matmul
+from tracejit.ops.extents import computed, numbers
+from tracejit.ops.linalg import own_matmul as matmul
+from tracejit.ops.regions import stage_cond, stage_while
 from tracejit.ops.solve import adjoint, brought, check_square, given, identity_like, inv_op, square
 from tracejit.tensor import Tensor, convert
 
@@ -77,6 +80,8 @@ def matrix_power(a: Any, n: Any) -> Tensor:
     """Products of n factors, of the inverse for negative n, by repeated squaring; the identity for n = 0."""
     (x,), d = brought(a)
     check_square(x.type)
+    if computed(n):
+        return given(_power_later(x, numbers(n, "n")[0]), d)
     count = as_size(n, "n")
     require(isinstance(count, int), "matrix_power needs a Python integer n")
     if not count:
@@ -91,3 +96,16 @@ def matrix_power(a: Any, n: Any) -> Tensor:
         if count:
             factor = matmul(factor, factor)
     return given(y if type(y) is Tensor else E.identity(y), d)
+
+
+def _power_later(x: Any, n: Any) -> Tensor:
+    """The same where the program computes n: as many squarings as it has binary digits."""
+    n = E.cast(n, dtype=int64)
+    (factor,), _ = stage_cond(E.less(n, 0), lambda: inv_op(x), lambda: E.identity(x))
+    one = E.identity(S.broadcast_to(identity_like(x), shape=tuple(x.shape)))
+
+    def step(left: Any, y: Any, f: Any) -> tuple[Any, ...]:
+        odd = E.equal(E.bit_and(left, 1), 1)
+        return E.shift_right(left, 1), E.where(odd, matmul(y, f), y), E.where(E.greater(left, 1), matmul(f, f), f)
+
+    return stage_while(lambda left, *_: E.greater(left, 0), step, [E.abs_(n), one, factor])[1]

@@ -14,9 +14,10 @@ from tracejit.ir.types import DType, as_dtype, broadcast_shapes, float32, float6
 from tracejit.ops import elementwise as E
 from tracejit.ops import sampling
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_whole_sizes, operand, require
+from tracejit.ops.args import Size, operand, require
 from tracejit.ops.array import stack, unstack
 from tracejit.ops.draws import Source, check_float
+from tracejit.ops.extents import whole_extents
 from tracejit.ops.generator import DRAWN, get_global_generator
 from tracejit.ops.stateless import seeded
 from tracejit.tensor import Operand, Tensor, common_dtype
@@ -34,12 +35,12 @@ def _flat(x: Operand, shape: tuple[Size, ...]) -> Tensor:
 
 def _full(shape: Any, *parameters: Operand) -> tuple[Size, ...]:
     """The shape of a result whose leading axes are `shape` and whose last ones are the parameters'."""
-    return (*as_whole_sizes(shape), *broadcast_shapes(*[tuple(p.shape) for p in parameters]))
+    return (*whole_extents(shape), *broadcast_shapes(*[tuple(p.shape) for p in parameters]))
 
 
 def _fitting(shape: Any, *parameters: Operand) -> tuple[Size, ...]:
     """`shape`, to which the parameters broadcast. Raises `ShapeError` if they do not."""
-    want = as_whole_sizes(shape)
+    want = whole_extents(shape)
     have = broadcast_shapes(*[tuple(p.shape) for p in parameters])
     if len(have) > len(want) or not all(known_equal(a, b) for a, b in zip(broadcast_shapes(have, want), want)):
         raise locate(ShapeError(f"parameters of shape {show_shape(have)} do not broadcast to {show_shape(want)}"))

@@ -9,9 +9,9 @@ from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import Op
-from tracejit.ir.sizes import known_equal, product
+from tracejit.ir.sizes import fit, known_equal, product
 from tracejit.ir.types import as_dtype, float32, int32, int64
-from tracejit.ops import direct
+from tracejit.ops import directplaces
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
@@ -21,7 +21,8 @@ from tracejit.ops.array import concat, cut
 from tracejit.ops.check import may_be_negative, require_all, require_below, require_range
 from tracejit.ops.creation import counter
 from tracejit.ops.define import numpy_name
-from tracejit.ops.quick import at_once
+from tracejit.ops.extents import extent, is_late
+from tracejit.ops.quick import at_once, exact, traced
 from tracejit.tensor import Operand, Tensor, convert
 
 
@@ -47,7 +48,7 @@ def _beyond(i: Operand, size: Size) -> tuple[Operand, Size]:
 
 def _unsorted(data: Any, segment_ids: Any, num_segments: Any) -> tuple[Operand, Operand, Size]:
     x, i = operand(data), operand(segment_ids)
-    if i.dtype.kind not in "iu" or not all(map(known_equal, i.shape, x.shape[: i.ndim])) or i.ndim > x.ndim:
+    if i.dtype.kind not in "iu" or not all(map(fit, i.shape, x.shape[: i.ndim])) or i.ndim > x.ndim:
         raise locate(ShapeError(f"segment_ids {i.type} do not go with data {x.type}"))
     size = open_size(num_segments, "num_segments")
     require_below(i, size)
@@ -85,6 +86,11 @@ def _averaged(x: Operand, i: Operand, size: Size, divisor: Callable[[Tensor], Te
     return y if wide is x else E.cast(y, dtype=x.dtype)
 
 
+def _limit(data: Any, name: str) -> Any:
+    """The lowest or the highest number of a tensor's dtype."""
+    return getattr(data.dtype, name) if type(data) is Tensor else None
+
+
 def _same(n: Tensor) -> Tensor:
     return n
 
@@ -95,13 +101,15 @@ def unsorted_segment_sum(data: Any, segment_ids: Any, num_segments: Any, name: s
     Those with a negative number are left out. `segment_ids` has the first axes of `data`; `num_segments` may be a
     tensor. Raises `OutOfRangeError` for a number of `num_segments` or above.
     """
-    if not activity.busy and (quick := at_once(direct.segment_sum, data, segment_ids, num_segments)) is not None:
+    if not activity.busy and (quick := at_once(directplaces.segment_sum, data, segment_ids, num_segments)) is not None:
         return quick
     return _summed(*_unsorted(data, segment_ids, num_segments))
 
 
 def unsorted_segment_mean(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
     """The means of what has the same segment number, 0 for a number that nothing has; integers become floating."""
+    if not activity.busy and (quick := at_once(directplaces.segment_mean, data, segment_ids, num_segments)) is not None:
+        return quick
     return _averaged(*_unsorted(data, segment_ids, num_segments), _same)
 
 
@@ -112,6 +120,8 @@ def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name
 
 def unsorted_segment_prod(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
     """The products of what has the same segment number, 1 for a number that nothing has."""
+    if not activity.busy and (quick := at_once(directplaces.segment_prod, data, segment_ids, num_segments)) is not None:
+        return quick
     return _combined(I.mul_at, 1, *_unsorted(data, segment_ids, num_segments))
 
 
@@ -120,6 +130,12 @@ def unsorted_segment_max(data: Any, segment_ids: Any, num_segments: Any, name: s
 
     Equal ones share the gradient.
     """
+    if not activity.busy and (quick := traced(unsorted_segment_max, data, segment_ids, num_segments)) is not None:
+        return quick
+    if not activity.busy:
+        start = _limit(data, "min")
+        if (quick := at_once(directplaces.segment_max, data, segment_ids, start, num_segments)) is not None:
+            return quick
     x, i, size = _unsorted(data, segment_ids, num_segments)
     return _combined(I.max_at, x.dtype.min, x, i, size)
 
@@ -129,6 +145,12 @@ def unsorted_segment_min(data: Any, segment_ids: Any, num_segments: Any, name: s
 
     Equal ones share the gradient.
     """
+    if not activity.busy and (quick := traced(unsorted_segment_min, data, segment_ids, num_segments)) is not None:
+        return quick
+    if not activity.busy:
+        start = _limit(data, "max")
+        if (quick := at_once(directplaces.segment_min, data, segment_ids, start, num_segments)) is not None:
+            return quick
     x, i, size = _unsorted(data, segment_ids, num_segments)
     return _combined(I.min_at, x.dtype.max, x, i, size)
 
@@ -136,7 +158,7 @@ def unsorted_segment_min(data: Any, segment_ids: Any, num_segments: Any, name: s
 def _ascending(data: Any, segment_ids: Any) -> tuple[Operand, Operand, Size]:
     """Data, its numbers in ascending order, and how many segments that makes."""
     x, i = operand(data), operand(segment_ids)
-    if i.dtype.kind not in "iu" or i.ndim != 1 or not x.ndim or not known_equal(i.shape[0], x.shape[0]):
+    if i.dtype.kind not in "iu" or i.ndim != 1 or not x.ndim or not fit(i.shape[0], x.shape[0]):
         raise locate(ShapeError(f"segment_ids {i.type} do not go with data {x.type}: one integer for each slice"))
     n, size = i.shape[0], above_all(i)
     i = E.cast(i, dtype=int64)
@@ -170,17 +192,23 @@ def segment_sum(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     There is a segment for each of 0 … the last number; those that no slice has are 0. Raises `ArgumentError` unless
     `segment_ids` (one for each slice of the first axis) ascend from 0 or more.
     """
+    if not activity.busy and (quick := at_once(directplaces.ascending_sum, data, segment_ids)) is not None:
+        return quick
     x, i, size = _ascending(data, segment_ids)
     return I.scatter_sum(x, i, size=size, axis=0)
 
 
 def segment_mean(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     """The means of the slices that have the same number, as `segment_sum`; integers become floating."""
+    if not activity.busy and (quick := at_once(directplaces.segment_mean, data, segment_ids)) is not None:
+        return quick
     return _averaged(*_ascending(data, segment_ids), _same)
 
 
 def segment_prod(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     """The products of the slices that have the same number, as `segment_sum`; 1 for a number that none has."""
+    if not activity.busy and (quick := at_once(directplaces.segment_prod, data, segment_ids)) is not None:
+        return quick
     return _combined(I.mul_at, 1, *_ascending(data, segment_ids))
 
 
@@ -191,12 +219,18 @@ def _or_zero(op: Op, start: Any, x: Operand, i: Operand, size: Size) -> Tensor:
 
 def segment_max(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     """The largest of the slices that have the same number, as `segment_sum`. Equal ones share the gradient."""
+    if not activity.busy:
+        if (quick := at_once(directplaces.segment_max, data, segment_ids, _limit(data, "min"))) is not None:
+            return quick
     x, i, size = _ascending(data, segment_ids)
     return _or_zero(I.max_at, x.dtype.min, x, i, size)
 
 
 def segment_min(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     """The smallest of the slices that have the same number, as `segment_sum`. Equal ones share the gradient."""
+    if not activity.busy:
+        if (quick := at_once(directplaces.segment_min, data, segment_ids, _limit(data, "max"))) is not None:
+            return quick
     x, i, size = _ascending(data, segment_ids)
     return _or_zero(I.min_at, x.dtype.max, x, i, size)
 
@@ -213,6 +247,9 @@ def bincount(
     axis=−1 counts in each row. `binary_output` says only whether a number is there. The result has the dtype of the
     weights, without them `dtype`. Raises `ArgumentError` for negative numbers.
     """
+    plain = weights is minlength is maxlength is axis is None and dtype is int32 and not binary_output
+    if plain and not activity.busy and (quick := at_once(directplaces.bincount, arr)) is not None:
+        return quick
     i = _numbers(arr, "arr")
     at = 0 if axis is None or not i.ndim else as_axis(axis, i.ndim)
     if may_be_negative(i):
@@ -239,11 +276,11 @@ def _np_bincount(x: Any, weights: Any = None, minlength: Any = 0) -> Tensor:
 
 
 def _bins(i: Operand, minlength: Any, maxlength: Any) -> Size:
-    low = None if minlength is None else as_size(minlength, "minlength")
-    high = None if maxlength is None else as_size(maxlength, "maxlength")
-    if low is not None and high is not None and known_equal(low, high):
+    low = None if minlength is None else extent(minlength, "minlength")
+    high = None if maxlength is None else extent(maxlength, "maxlength")
+    if low is not None and high is not None and (low is high or known_equal(low, high)):
         return high
-    if not waits(i):
+    if not waits(i) and not any(map(is_late, (low, high))):
         size = above_all(i)
         size = size if low is None or size >= low else low
         return size if high is None or size <= high else high
@@ -258,7 +295,7 @@ def _weights(weights: Any, i: Operand, dtype: Any, binary: bool) -> Tensor:
         return S.broadcast_to(convert(1, int32 if binary else as_dtype(dtype)), shape=tuple(i.shape))
     require(not binary, "bincount takes either weights or binary_output")
     w = operand(weights)
-    if w.ndim != i.ndim or not all(map(known_equal, w.shape, i.shape)):
+    if w.ndim != i.ndim or not all(map(fit, w.shape, i.shape)):
         raise locate(ShapeError(f"weights {w.type} do not go with numbers {i.type}"))
     return w  # type: ignore[return-value]
 
@@ -271,8 +308,11 @@ def confusion_matrix(
 
     `num_classes` is one more than the largest class unless given. Raises `OutOfRangeError` for classes outside.
     """
+    if not activity.busy:
+        if (quick := at_once(directplaces.confusion_matrix, labels, predictions, num_classes)) is not None:
+            return quick
     a, p = _numbers(labels, "labels"), _numbers(predictions, "predictions")
-    if a.ndim != 1 or p.ndim != 1 or not known_equal(a.shape[0], p.shape[0]):
+    if a.ndim != 1 or p.ndim != 1 or not fit(a.shape[0], p.shape[0]):
         raise locate(ShapeError(f"labels {a.type} and predictions {p.type} are lists of one length"))
     n = above_all(a, p) if num_classes is None else open_size(num_classes, "num_classes")
     a, p = E.cast(a, dtype=int64), E.cast(p, dtype=int64)
@@ -292,8 +332,8 @@ def histogram_fixed_width_bins(
 ) -> Tensor:
     """The number of the bin that each value is in: `nbins` of one width, those outside in the first or the last."""
     x, limits = floating(values), operand(value_range)
-    n = as_size(nbins, "nbins")
-    require(n > 0, f"nbins must be positive, not {n}")
+    n = extent(nbins, "nbins", least=1)
+    require(is_late(n) or n > 0, f"nbins must be positive, not {n}")
     if limits.ndim != 1 or not known_equal(limits.shape[0], 2):
         raise locate(ShapeError(f"value_range is a pair (low, high), not {limits.type}"))
     ends = E.cast(limits, dtype=x.dtype)
@@ -308,6 +348,9 @@ def histogram_fixed_width(
     values: Any, value_range: Any, nbins: Any = 100, dtype: Any = int32, name: str | None = None
 ) -> Tensor:
     """How many values are in each of `nbins` bins of one width; those outside count in the first or the last."""
-    n = as_size(nbins, "nbins")
+    n = extent(nbins, "nbins", least=1)
     places = histogram_fixed_width_bins(values, value_range, n, int64)
     return bincount(S.reshape(places, shape=(product(tuple(places.shape)),)), minlength=n, maxlength=n, dtype=dtype)
+
+
+exact(unsorted_segment_sum, directplaces.segment_sum)

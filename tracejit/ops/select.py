@@ -9,20 +9,22 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
+from tracejit.fast import fast
 from tracejit.ir.op import Op
-from tracejit.ir.sizes import known_equal, now_unit, product
+from tracejit.ir.sizes import fit, known_equal, now_unit, product
 from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64, show_shape
-from tracejit.ops import direct, found
+from tracejit.ops import direct, directplaces, found
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_axis, as_size, as_sizes, eager_only, open_size, operand, require, waits
+from tracejit.ops.args import Size, as_axis, eager_only, open_size, operand, require, waits
 from tracejit.ops.array import cut, expand_dims, moveaxis
 from tracejit.ops.check import require_index
 from tracejit.ops.creation import counter
 from tracejit.ops.define import same_shape
-from tracejit.ops.quick import at_once, planned
+from tracejit.ops.extents import extent, extents
+from tracejit.ops.quick import at_once, exact, planned, traced
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, quietly, wrap
 
 _BOOL = np.dtype(bool)
@@ -54,11 +56,9 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
 
 def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_mask") -> Tensor:
     """The elements, or slices from `axis` on, where the mask is true."""
+    if axis is None and (native := fast.masked) is not None and (r := native(tensor, mask)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy:
-        if axis is None and type(tensor) is Tensor and type(mask) is Tensor:
-            m: Any = mask._a
-            if m.dtype is _BOOL and m.ndim and m.shape == tensor._a.shape[: m.ndim]:
-                return tensor[mask]
         if (quick := at_once(direct.boolean_mask, tensor, mask, axis)) is not None:
             return quick
     x, m = operand(tensor), operand(mask)
@@ -99,7 +99,7 @@ def gather(
         y = gather(moveaxis(x, at, b), i, axis=b, batch_dims=b)
         return moveaxis(y, tuple(range(b, i.ndim)), tuple(range(at, at + i.ndim - b)))
     lead, n = tuple(x.shape[:b]), x.shape[b]
-    if not all(map(known_equal, lead, i.shape[:b])):
+    if not all(map(fit, lead, i.shape[:b])):
         raise locate(ShapeError(f"batch axes differ: {show_shape(x.shape)} and {show_shape(i.shape)}"))
     require_index(i, n, at)
     i = E.cast(i, dtype=int64)
@@ -143,7 +143,7 @@ def coordinates(indices: Any, shape: tuple[Size, ...]) -> tuple[Tensor, int]:
 def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None = None) -> Tensor:
     """The elements or slices at the coordinates in the last axis of `indices`."""
     if not activity.busy and type(batch_dims) is int and batch_dims == 0:
-        if (quick := at_once(direct.gather_nd, params, indices)) is not None:
+        if (quick := at_once(directplaces.gather_nd, params, indices)) is not None:
             return quick
     x, i = operand(params), operand(indices)
     b = as_axis(batch_dims, min(x.ndim, i.ndim) + 1, "batch_dims")
@@ -157,13 +157,13 @@ def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None =
 
 def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor:
     """Zeros of a shape with `updates` added at the coordinates in the last axis of `indices`."""
-    if not activity.busy and (quick := at_once(direct.scatter_nd, indices, updates, shape)) is not None:
+    if not activity.busy and (quick := at_once(directplaces.scatter_nd, indices, updates, shape)) is not None:
         return quick
-    full = as_sizes(shape)
+    full = extents(shape)
     at, k = coordinates(indices, full)
     u = operand(updates)
     want = (*at.shape, *full[k:])
-    if u.ndim != len(want) or not all(map(known_equal, u.shape, want)):
+    if u.ndim != len(want) or not all(map(fit, u.shape, want)):
         raise locate(ShapeError(f"updates of shape {show_shape(u.shape)}, the indices need {show_shape(want)}"))
     y = I.scatter_sum(u, at, size=product(full[:k]), axis=0)
     return S.reshape(y, shape=full)
@@ -187,7 +187,7 @@ def _scattered(op: Op, tensor: Any, indices: Any, updates: Any) -> Tensor:
     at, k = coordinates(indices, tuple(x.shape))
     u = _fitting(updates, x.dtype)
     want = (*at.shape, *x.shape[k:])
-    if u.ndim != len(want) or not all(map(known_equal, u.shape, want)):
+    if u.ndim != len(want) or not all(map(fit, u.shape, want)):
         if u.ndim > len(want) or not all(now_unit(d) or known_equal(d, w) for d, w in zip(u.shape[::-1], want[::-1])):
             raise locate(ShapeError(f"updates of shape {show_shape(u.shape)}, the indices need {show_shape(want)}"))
         u = S.broadcast_to(u, shape=want)
@@ -197,7 +197,7 @@ def _scattered(op: Op, tensor: Any, indices: Any, updates: Any) -> Tensor:
 
 def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
     """The tensor with `updates` added at the coordinates in the last axis of `indices`; equal ones each count."""
-    if not activity.busy and (quick := at_once(direct.scattered_sum, tensor, indices, updates)) is not None:
+    if not activity.busy and (quick := at_once(directplaces.scattered_sum, tensor, indices, updates)) is not None:
         return quick
     return _scattered(I.add_at, tensor, indices, updates)
 
@@ -209,17 +209,21 @@ def tensor_scatter_nd_sub(tensor: Any, indices: Any, updates: Any, name: str | N
 
 def tensor_scatter_nd_max(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
     """The tensor with the larger of it and `updates` at the coordinates in the last axis of `indices`."""
+    if not activity.busy and (quick := traced(tensor_scatter_nd_max, tensor, indices, updates)) is not None:
+        return quick
     return _scattered(I.max_at, tensor, indices, updates)
 
 
 def tensor_scatter_nd_min(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
     """The tensor with the smaller of it and `updates` at the coordinates in the last axis of `indices`."""
+    if not activity.busy and (quick := traced(tensor_scatter_nd_min, tensor, indices, updates)) is not None:
+        return quick
     return _scattered(I.min_at, tensor, indices, updates)
 
 
 def tensor_scatter_nd_update(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
     """The tensor with `updates` at the coordinates in the last axis of `indices`; of equal ones the last counts."""
-    if not activity.busy and (quick := at_once(direct.scattered, tensor, indices, updates)) is not None:
+    if not activity.busy and (quick := at_once(directplaces.scattered, tensor, indices, updates)) is not None:
         return quick
     return _scattered(I.put, tensor, indices, updates)
 
@@ -283,7 +287,7 @@ def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, 
     if not activity.busy and (quick := at_once(direct.top_k, input, k, index_type)) is not None:
         return quick
     x = operand(input)
-    n = as_size(k, "k")
+    n = extent(k, "k", most=x.shape[-1] if x.ndim else None)
     if not x.ndim or n > x.shape[-1]:
         raise locate(ShapeError(f"top_k: k = {n} of a last axis in {show_shape(x.shape)}"))
     at = R.top_k(x, axis=x.ndim - 1, k=n)
@@ -308,3 +312,12 @@ def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: s
         n = open_size(maxlen, "maxlen")
     steps = counter(n, x.ndim + 1, x.ndim, x.dtype)
     return E.cast(E.less(steps, expand_dims(x, -1)), dtype=as_dtype(dtype))
+
+
+for _f, _form in (
+    (where, direct.where), (gather_nd, directplaces.gather_nd), (scatter_nd, directplaces.scatter_nd),
+    (tensor_scatter_nd_add, directplaces.scattered_sum), (tensor_scatter_nd_update, directplaces.scattered),
+):  # fmt: skip
+    exact(_f, _form)
+exact(lambda params, indices, axis, batch_dims: gather(params, indices, None, axis, batch_dims), direct.gather)
+exact(sequence_mask)

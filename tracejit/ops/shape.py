@@ -9,7 +9,7 @@ import numpy as np
 from tracejit.errors import ShapeError
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.sizes import divide, is_unit, know_units, known_equal, product, shown
+from tracejit.ir.sizes import at_least, divide, fit, is_unit, know_units, known_equal, product, shown, surer
 from tracejit.ir.types import DType, TensorType, show_shape
 from tracejit.ops.define import sum_to
 from tracejit.tensor import Tensor
@@ -41,10 +41,10 @@ def resolve_shape(have: Shape, want: tuple) -> Shape:
             d = divide(total, rest)
         except ShapeError:
             raise ShapeError(f"{given} to {show_shape(want)}") from None
-        if not known_equal(d * rest, total):
+        if not fit(d * rest, total):
             raise ShapeError(f"{given} to {show_shape(want)}")
         return tuple(d if i == free[0] else x for i, x in enumerate(want))
-    if not known_equal(total, product(want)):
+    if not fit(total, product(want)):
         raise ShapeError(f"{given} to {show_shape(want)} ({shown(product(want))} elements)")
     return want
 
@@ -92,7 +92,7 @@ def _broadcast_infer(x: TensorType, *, shape: tuple) -> TensorType:
     want = tuple(shape)
     refuse_negative(want)
     lead = len(want) - x.rank
-    ok = lead >= 0 and all(is_unit(d) or known_equal(d, w) for d, w in zip(x.shape, want[lead:], strict=True))
+    ok = lead >= 0 and all(is_unit(d) or fit(d, w) for d, w in zip(x.shape, want[lead:], strict=True))
     if not ok:
         know_units(x.shape)
         raise ShapeError(f"{show_shape(x.shape)} cannot be broadcast to {show_shape(want)}")
@@ -113,7 +113,8 @@ def _slice_infer(x: TensorType, *, start: tuple, size: tuple, step: tuple) -> Te
     for axis, (b, n, s, d) in enumerate(zip(start, size, step, x.shape, strict=True)):
         last = b + (n - 1) * s
         low, high = (b, last) if s > 0 else (last, b)
-        if not (n >= 0 and low >= 0 and high < d) and not known_equal(n, 0):  # of symbolic sizes: guards
+        inside = at_least(n, 0) and at_least(low, 0) and at_least(d - 1, high)  # of symbolic sizes: guards
+        if not inside and not known_equal(n, 0):
             raise ShapeError(f"slice [{b} : {b + n * s} : {s}] leaves axis {axis} of size {shown(d)}")
     return TensorType(x.dtype, size, x.weak)
 
@@ -197,16 +198,18 @@ update: Op = Op(
 def _concat_infer(*xs: TensorType, axis: int) -> TensorType:
     first = xs[0]
     total: int | Dim = 0
+    rest = tuple(first.shape)
     for t in xs:
         same = t.rank == first.rank and all(
-            i == axis or known_equal(a, b) for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True))
+            i == axis or fit(a, b) for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True))
         )
         if not same:
             raise ShapeError(
                 f"shapes {', '.join(show_shape(x.shape) for x in xs)} differ in more than the axis {axis} to be joined"
             )
         total = total + t.shape[axis]
-    return TensorType(first.dtype, [total if i == axis else d for i, d in enumerate(first.shape)])
+        rest = tuple(map(surer, rest, t.shape))
+    return TensorType(first.dtype, [total if i == axis else d for i, d in enumerate(rest)])
 
 
 def _concat_vjp(g: Tensor, y: Tensor, *xs: Tensor, axis: int) -> tuple:

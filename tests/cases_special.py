@@ -11,7 +11,7 @@ import scipy.special as sp
 from op_case import BINARY, POS, TERNARY, UNARY, Case
 
 import tracejit as tj
-from tracejit.ops import incomplete, numeric
+from tracejit.ops import beta, gamma, incomplete, numeric
 
 _SOME = [*BINARY[:6], BINARY[-2]]
 
@@ -50,24 +50,36 @@ def _of_several() -> Iterator[Case]:
 
     m = tj.math
     yield case("zeta", lambda q: m.zeta(2.5, q), lambda q: sp.zeta(2.5, q), (0.3, 5.0), shapes=UNARY, factor=2)
-    yield case("zeta of two", m.zeta, sp.zeta, (1.5, 8.0), (0.5, 20.0), shapes=_SOME, differentiable=False, factor=5)
+    yield case("zeta of two", m.zeta, sp.zeta, (1.5, 8.0), (0.5, 20.0), shapes=_SOME, second=False, factor=5)
+    yield case(
+        "zeta_grad_x", lambda q: gamma.zeta_grad_x(2.5, q), lambda q: _along(sp.zeta, 0, 2.5, q), (0.3, 5.0),
+        shapes=UNARY[:4], factor=1e4,
+    )  # fmt: skip
     yield case(
         "polygamma", lambda x: m.polygamma(2, x), lambda x: sp.polygamma(2, x), (0.7, 5.0), shapes=UNARY, factor=5
     )
+    yield case(
+        "polygamma of both", m.polygamma, lambda n, x: sp.polygamma(np.asarray(n, int), x), (1.0, 1.0), (0.7, 5.0),
+        shapes=BINARY[:4], differentiable=False, factor=5,
+    )  # fmt: skip
     yield case("igamma", m.igamma, sp.gammainc, (0.3, 4.0), (0.2, 5.0), second=False, factor=3)
     yield case("igammac", m.igammac, sp.gammaincc, (0.3, 4.0), (0.2, 5.0), second=False, factor=3)
     yield case(
-        "igamma_grad_a", lambda x: incomplete.igamma_grad_a(1.5, x), lambda x: _slope(1.5, x), (0.2, 5.0),
+        "igamma_grad_a", lambda x: incomplete.igamma_grad_a(1.5, x), lambda x: _along(sp.gammainc, 0, 1.5, x),
+        (0.2, 5.0),
         shapes=UNARY[:4], factor=1e4,
     )  # fmt: skip
     shape = (0.3, 4.0)
-    yield case(
-        "betainc", m.betainc, sp.betainc, shape, shape, (0.1, 0.9), shapes=TERNARY, differentiable=False, factor=3
-    )
+    yield case("betainc", m.betainc, sp.betainc, shape, shape, (0.1, 0.9), shapes=TERNARY, second=False, factor=3)
     yield case(
         "betainc along x", lambda x: m.betainc(2.0, 3.5, x), lambda x: sp.betainc(2.0, 3.5, x), (0.1, 0.9),
         shapes=UNARY, factor=3,
     )  # fmt: skip
+    for i, f in enumerate((beta.betainc_grad_a, beta.betainc_grad_b)):
+        yield case(
+            f.name, lambda x, f=f: f(2.0, 3.5, x), lambda x, i=i: _along(sp.betainc, i, 2.0, 3.5, x), (0.1, 0.9),
+            shapes=UNARY[:4], factor=1e4,
+        )  # fmt: skip
     yield case("betaln", m.special.betaln, sp.betaln, (0.3, 12.0), (0.3, 12.0), factor=3)
     yield case(
         "lbeta", m.lbeta, lambda x: np.sum(sp.gammaln(x), -1) - sp.gammaln(np.sum(x, -1)), (0.5, 3.0),
@@ -77,8 +89,9 @@ def _of_several() -> Iterator[Case]:
     yield case("hypot", numeric.hypot, np.hypot, (0.2, 3.0), (-3.0, -0.2), factor=2)
 
 
-def _slope(a: float, x: Any) -> Any:
-    """The derivative of the incomplete gamma function along a, to eight digits."""
+def _along(f: Any, i: int, *x: Any) -> Any:
+    """The derivative of a function of SciPy's along its i-th operand, to eight digits."""
     h = 1e-3
-    ends = [sp.gammainc(a + k * h, np.asarray(x, float)) for k in (-2, -1, 1, 2)]
+    at = [np.asarray(v, float) for v in x]
+    ends = [f(*at[:i], at[i] + k * h, *at[i + 1 :]) for k in (-2, -1, 1, 2)]
     return (ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]) / (12 * h)

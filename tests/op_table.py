@@ -11,6 +11,7 @@ from typing import Any
 import cases_arrays
 import cases_linalg
 import cases_networks
+import cases_rare
 import cases_signal
 import cases_special
 import convolution_cases as windows
@@ -616,5 +617,5 @@ def _layer_normalization(x: np.ndarray, s: np.ndarray, o: np.ndarray) -> np.ndar
 CASES: list[Case] = [
     *_unary(), *_binary(), *_reductions(), *_shapes(), *_indexing(), *_contractions(), *_networks(), *_attended(), *_windows(),
     *cases_special.cases(), *cases_arrays.cases(), *cases_linalg.cases(), *cases_signal.cases(),
-    *cases_networks.cases(),
+    *cases_networks.cases(), *cases_rare.cases(),
 ]  # fmt: skip

@@ -95,6 +95,77 @@ def test_variables_are_read_in_the_compute_type(name, policy):
     assert READS[name](x, w).dtype is tj.float32  # no longer
 
 
+IMAGE, KERNEL = (2, 6, 6, 3), (3, 3, 3, 4)
+PRODUCTS = {  # shapes of the operands
+    "operator": (lambda x, y: x @ y, (5, 40), (40, 3)),
+    "matmul": (lambda x, y: tj.matmul(x, y, transpose_b=True), (5, 40), (3, 40)),
+    "vector": (lambda x, y: tj.linalg.matvec(x, y), (5, 40), (40,)),
+    "tensordot": (lambda x, y: tj.tensordot(x, y, 1), (5, 40), (40, 3)),
+    "einsum": (lambda x, y: tj.einsum("ij,kj->ik", x, y), (5, 40), (3, 40)),
+    "conv1d": (lambda x, y: tj.nn.conv1d(x, y, 1, "SAME"), (2, 9, 3), (3, 3, 4)),
+    "conv2d": (lambda x, y: tj.nn.conv2d(x, y, 1, "SAME"), IMAGE, KERNEL),
+    "convolution": (lambda x, y: tj.nn.convolution(x, y), IMAGE, KERNEL),
+    "depthwise": (lambda x, y: tj.nn.depthwise_conv2d(x, y, [1, 1, 1, 1], "SAME"), IMAGE, (3, 3, 3, 1)),
+    "transpose": (lambda x, y: tj.nn.conv2d_transpose(x, y, (2, 6, 6, 4), 1), IMAGE, (3, 3, 4, 3)),
+    "attention": (lambda x, y: tj.nn.scaled_dot_product_attention(x, tj.stop_gradient(y), y), (5, 8), (7, 8)),
+}
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_tensors_are_in_the_compute_type(name, policy):
+    d = MP.Policy(policy).compute_dtype
+    product, *shapes = PRODUCTS[name]
+    rng = np.random.default_rng(1)
+    x, y = (tj.constant(rng.normal(size=s).astype(np.float32)) for s in shapes)
+
+    def inside(x, y):
+        with MP.autocast(policy), tj.GradientTape() as tape:
+            tape.watch((x, y))
+            z = product(x, y)
+        return z, *tape.gradient(z, (x, y))
+
+    def by_hand(x, y):
+        with tj.GradientTape() as tape:
+            tape.watch((x, y))
+            z = product(tj.cast(x, d), tj.cast(y, d))
+        return z, *tape.gradient(z, (x, y))
+
+    for wrap in (lambda f: f, tj.function):
+        found, want = wrap(inside)(x, y), wrap(by_hand)(x, y)
+        assert [t.dtype.name for t in found] == [d, "float32", "float32"]
+        for a, b in zip(found, want, strict=True):
+            np.testing.assert_array_equal(np.asarray(a, np.float32), np.asarray(b, np.float32))
+    assert product(x, y).dtype is tj.float32
+
+
+def test_what_autocast_leaves_as_it_is():
+    rng = np.random.default_rng(2)
+    a = rng.normal(size=(4, 4)).astype(np.float32)
+    x, spd, wide = tj.constant(a), tj.constant(a @ a.T + 4 * np.eye(4, dtype=np.float32)), tj.constant(a, tj.float64)
+
+    def slope():
+        with tj.GradientTape() as tape:
+            tape.watch(spd)
+            y = tj.linalg.inv(spd) + tj.linalg.cholesky(spd)
+        return tape.gradient(y, spd)
+
+    want = slope()
+    with MP.autocast("mixed_bfloat16"):
+        assert ((wide @ wide).dtype, (x @ wide).dtype) == (tj.float64, tj.float64)
+        assert ((x + x).dtype, tj.nn.softmax(x).dtype, (x @ tj.cast(x, "bfloat16")).dtype.name) == (
+            tj.float32, tj.float32, "bfloat16"
+        )  # fmt: skip
+        assert tj.matmul(x, x, output_type=tj.float32).dtype is tj.float32
+        assert (tj.cast(x, "int32") @ tj.cast(x, "int32")).dtype is tj.int32
+        np.testing.assert_array_equal(slope().numpy(), want.numpy())
+        with MP.autocast("float32"):
+            assert (x @ x).dtype is tj.float32
+    long = tj.ones((1, 4096)) * 1.001
+    with MP.autocast("mixed_float16"):  # 16-bit sums would stop growing at 2048
+        assert float((long @ tj.transpose(long))[0, 0]) == pytest.approx(4096, rel=5e-3)
+
+
 def test_other_variables_and_scopes():
     n, h, w = tj.Variable(1), tj.Variable(1.0, dtype=tj.float16), tj.Variable(1.0)
     with MP.autocast("mixed_float16"):

@@ -1,5 +1,7 @@
 """Special functions over wide ranges against SciPy, their special values, slopes where a formula needs care, names."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.special as sp
@@ -7,7 +9,7 @@ from lowerings import Lowered
 
 import tracejit as tj
 from tracejit.errors import DTypeError, ShapeError
-from tracejit.ops import incomplete
+from tracejit.ops import beta, gamma, incomplete, kernels
 
 M, S = tj.math, tj.math.special
 RNG = np.random.default_rng(0)
@@ -224,15 +226,97 @@ def test_mixed_derivative_of_igamma():
     np.testing.assert_allclose(got, density * (np.log(x.numpy()) - sp.digamma(a.numpy())), rtol=1e-5)
 
 
-def test_slopes_that_are_not_known_are_none():
-    one = [tj.constant([v]) for v in (2.0, 3.0, 0.4)]
+UNKNOWN = [  # a function of a, and the operand that there is no (second) derivative along
+    (lambda a: M.polygamma(a, 1.5), 1, "polygamma has no derivative along its order a"),
+    (lambda a: M.igamma(a, 1.5), 2, "the derivative of igamma along a has no derivative along a"),
+    (lambda a: M.igammac(a, 1.5), 2, "the derivative of igamma along a has no derivative along a"),
+    (lambda a: M.betainc(a, 2.0, 0.4), 2, "the derivative of betainc along a or b has no derivative along a"),
+    (lambda b: M.betainc(2.0, b, 0.4), 2, "the derivative of betainc along a or b has no derivative along b"),
+    (lambda x: M.zeta(x, 2.0), 2, "the derivative of zeta along x has no derivative along x"),
+]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function])
+@pytest.mark.parametrize(("f", "order", "message"), UNKNOWN)
+def test_slopes_that_are_not_known_raise_in_both_modes(f, order, message, wrap):
+    f, a = wrap(f), tj.constant(2.0)
+    if order == 1:
+        ways = [lambda: slope(f, 2.0), lambda: tj.jvp(f, [a], [tj.constant(1.0)])]
+    else:
+        ways = [
+            lambda: slope(f, 2.0, 2), lambda: tj.hessian(f)(a), lambda: tj.hvp(f, [a], [tj.constant(1.0)]),
+            lambda: tj.jvp(lambda t: tj.jvp(f, [t], [tj.constant(1.0)])[1], [a], [tj.constant(1.0)]),
+        ]  # fmt: skip
+    for way in ways:
+        with pytest.raises(tj.errors.GradientError, match=message):
+            way()
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function])
+def test_slopes_that_are_not_known_are_not_asked_for(wrap):
+    n, x = tj.constant(2.0), tj.constant(1.5)
+    f = wrap(M.polygamma)
     with tj.GradientTape(persistent=True) as tape:
-        tape.watch(one)
-        a, b, x = one
-        beta, z, p = M.betainc(a, b, x), M.zeta(a, b), M.polygamma(a, x)
-    assert [tape.gradient(beta, v) is None for v in one] == [True, True, False]
-    assert [tape.gradient(z, v) is None for v in (a, b)] == [True, False]
-    assert [tape.gradient(p, v) is None for v in (a, x)] == [True, False]
+        tape.watch((n, x))
+        y = f(n, x)
+    np.testing.assert_allclose(tape.gradient(y, x).numpy(), sp.polygamma(3, 1.5), rtol=1e-6)
+    with pytest.raises(tj.errors.GradientError, match="polygamma has no derivative along its order"):
+        tape.gradient(y, n)
+    with tj.GradientTape() as tape:
+        tape.watch((n, x))
+        y = M.polygamma(tj.stop_gradient(n), x)
+    assert tape.gradient(y, [n, x])[0] is None
+
+
+def test_derivatives_that_are_not_wanted_are_not_computed(monkeypatch):
+    a, x = tj.constant(2.0), tj.constant(1.5)
+    kernel, calls = incomplete.igamma_grad_a.numpy, []
+
+    def count(*arrays):
+        calls.append(arrays)
+        return kernel(*arrays)
+
+    monkeypatch.setattr(incomplete.igamma_grad_a, "numpy", count)
+    with tj.GradientTape(persistent=True) as tape:
+        tape.watch((a, x))
+        y = M.igamma(a, x)
+    assert tape.gradient(y, x).numpy() > 0
+    assert not calls
+    assert tape.gradient(y, a).numpy() < 0
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.5, 3.0, 40.0, 900.0])
+def test_slopes_of_betainc_along_the_shapes(scale):
+    rng = np.random.default_rng(5)
+    a, b = scale * 10 ** rng.uniform(-0.5, 0.5, (2, 60))
+    mean = a / (a + b)
+    x = np.clip(mean + 2 * rng.normal(size=60) * np.sqrt(mean * (1 - mean) / (a + b + 1)), 1e-3, 1 - 1e-3)
+    for i, row in enumerate((beta.betainc_grad_a, beta.betainc_grad_b)):
+        h = 1e-3 * np.minimum((a, b)[i], np.sqrt((a, b)[i]))
+        at = [sp.betainc(a + k * h * (i == 0), b + k * h * (i == 1), x) for k in (-2, -1, 1, 2)]
+        want = (at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * h)
+        got = row(tj.constant(a), tj.constant(b), tj.constant(x)).numpy()
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-13 / h.min())
+        for way, y in Lowered(row).results(a, b, x, source=False):
+            np.testing.assert_allclose(y[0], got, rtol=1e-10, atol=1e-14 / scale, err_msg=way)
+
+
+SLOPES_AT_THE_ENDS = [
+    (beta.betainc_grad_a, [(2.0, 3.0, 0.0), (2.0, 3.0, 1.0), (INF, 2.0, 0.3), (-1.0, 2.0, 0.3)], [0, 0, 0, NAN]),
+    (beta.betainc_grad_a, [(0.0, 2.0, 0.3)], [np.log(0.3) + 1.0 - 0.3]),
+    (beta.betainc_grad_b, [(2.0, 0.0, 0.3)], [-np.log(0.7) - 0.3]),
+    (incomplete.igamma_grad_a, [(0.0, 0.3), (0.0, 2.0), (0.0, 0.0), (2.0, 0.0)], [*-sp.exp1([0.3, 2.0]), NAN, 0.0]),
+    (gamma.zeta_grad_x, [(1.0, 2.0), (2.0, INF), (2.0, 0.0), (2.0, -0.5), (INF, 2.0)], [-INF, 0.0, INF, NAN, 0.0]),
+]
+
+
+@pytest.mark.parametrize(("row", "operands", "want"), SLOPES_AT_THE_ENDS)
+def test_slopes_at_the_ends(row, operands, want):
+    x = [np.array(v) for v in zip(*operands, strict=True)]
+    np.testing.assert_allclose(row(*map(tj.constant, x)).numpy(), want, rtol=1e-12)
+    for way, y in Lowered(row).results(*x, source=False):
+        np.testing.assert_allclose(y[0], want, rtol=1e-12, err_msg=way)
 
 
 def test_slopes_of_nextafter():
@@ -373,3 +457,13 @@ def test_parts_of_real_numbers_that_are_not_finite(wrap):
 def test_squared_difference_of_complex_numbers_is_that_of_their_distance(wrap):
     y = wrap(M.squared_difference)(tj.constant([1 + 2j, 0]), tj.constant([3 - 1j, 2]))
     assert y.numpy().tolist() == [13, 4]
+
+
+def test_eager_erf_is_within_two_ulp():
+    """C's erf is right within 1 ulp; the kernel that stands in before a compiled one is there is within 1.4."""
+    r = np.random.default_rng(5)
+    x = np.concatenate([r.uniform(-6, 6, 2000), r.uniform(-1, 1, 4000), [0.0, -0.0, np.inf, -np.inf, 5e-324]])
+    want = np.array([math.erf(v) for v in x])
+    got = kernels.erf(x)
+    assert (np.abs(got - want) <= 2 * np.spacing(np.abs(want))).all() and np.signbit(got[-4])
+    assert np.isnan(kernels.erf(np.array([np.nan]))).all()

@@ -162,3 +162,21 @@ def test_no_number_of_threads_changes_a_bit():
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("shape", "segments", "axes"), [((300_000,), 1, 1), ((100_000, 3), 2, 1), ((400, 500), 3, 2)])
+def test_sums_of_large_segments_are_rounded_once(shape, segments, axes, dtype):
+    rng = np.random.default_rng(3)
+    x = (rng.random(shape) * (1 if dtype == "float32" else 1e-2)).astype(dtype)
+    ids = rng.integers(0, segments, shape[:axes])
+    want = np.zeros((segments, *shape[axes:]))
+    np.add.at(want, ids, x.astype(np.float64))
+    ways = [lambda a, i: tj.math.unsorted_segment_sum(a, i, segments)]
+    ways.append(tj.function(ways[0]))
+    specs = [tj.TensorSpec([None] * len(shape), dtype), tj.TensorSpec([None] * axes, tj.int64)]
+    ways.append(tj.function(ways[0], input_signature=specs))
+    for f in ways:
+        got = f(tj.constant(x), tj.constant(ids)).numpy()
+        assert got.dtype == x.dtype
+        np.testing.assert_array_equal(got, want.astype(dtype))

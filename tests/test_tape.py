@@ -10,6 +10,7 @@ import pytest
 from helpers import graph_of, run_graph
 
 import tracejit as tj
+from tracejit.errors import ConversionError, ConversionWarning
 from tracejit.ir.types import TensorType
 
 
@@ -522,3 +523,17 @@ def test_many_tapes_at_once():
     for t in tapes:
         t.__exit__(None, None, None)
     assert [float(t.gradient(y, x)) for t in tapes] == [4.0] * 5
+
+
+def test_a_tape_from_outside_cannot_be_asked_inside_a_traced_function():
+    """It does not hear what the trace does: the function runs as plain Python, where it does hear it."""
+    x = tj.Variable(3.0)
+
+    def f():
+        y = x * x
+        return tape.gradient(y, x)
+
+    with tj.GradientTape(persistent=True) as tape, pytest.warns(ConversionWarning, match="entered outside the traced"):
+        assert float(tj.function(f)()) == 6.0
+    with tj.GradientTape(persistent=True) as tape, pytest.raises(ConversionError, match="enter the tape inside"):
+        tj.function(f, strict=True)()

@@ -103,9 +103,12 @@ def _policy(x: Any) -> Policy:
 def autocast(policy: Policy | str | DType | None = None) -> AbstractContextManager[Policy]:
     """In this block operations read floating Variables in the policy's compute type; None is the global policy.
 
-    Gradients with respect to the Variables have their own type, and assignments and optimizers see them as they are.
-    Tensors are not cast: give inputs to `policy.cast_to_compute`. A traced function that is called in the block is
-    traced for it.
+    Where that has 16 bits, products take their float32 operands in it, tensors as well: matmul, matvec, tensordot,
+    einsum, the convolutions and their transposes, and attention, whose results have it too and whose sums are kept in
+    float32. Other operations take tensors as they are, and float64 is never cast; products within decompositions and
+    other functions of matrices stay in their own type. Gradients with respect to Variables and tensors have these'
+    own types, and assignments and optimizers see Variables as they are. A traced function that is called in the block
+    is traced for it.
     """
     return _casting(None if policy is None else _policy(policy))
 

@@ -377,8 +377,13 @@ def _barrier(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
 def _count_up(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     if not has[0]:
         return [_told(n, OPS["count_up"](xs[0], size=_size(n, b)), b)]
-    line = _common_size(n, OPS["maximum"](OPS["cast"](xs[0], dtype=int64), 0), b)
+    line = _common_size(n, xs[0], b)
     return [OPS["broadcast_to"](line, shape=(b.n, line.shape[0]))]
+
+
+def _tell(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
+    y = _common_size(n, xs[0], b) if has[0] else _told(n, OPS["tell"](xs[0], size=_size(n, b)), b)
+    return [OPS["broadcast_to"](convert(False), shape=(*[b.n] * has[0], y.shape[0], 0))]
 
 
 def _positions(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
@@ -403,6 +408,7 @@ def _told(n: Node, y: Any, b: Batch) -> Any:
 
 def _common_size(n: Node, counts: Any, b: Batch) -> Any:
     """0, 1, … as far as the size that all rows tell. Raises `ControlFlowError` if they tell different ones."""
+    counts = OPS["maximum"](OPS["cast"](counts, dtype=int64), 0)
     if b.mask is not None:
         counts = OPS["where"](b.mask, counts, 0)
     most = OPS["reduce_max"](OPS["concat"](convert([0], int64), counts, axis=0), axis=(0,))
@@ -417,5 +423,6 @@ def _common_size(n: Node, counts: Any, b: Batch) -> Any:
 CONTROL: dict[str, Callable[[Node, list[Any], Marks, Batch], list[Any]]] = {
     "cond": _cond, "while": _while, "while_saving": _while_saving, "scan": _scan, "custom_vjp": _custom_vjp,
     "recompute": _recompute, "barrier": _barrier, "count_up": _count_up, "positions": _positions,
+    "tell": _tell,
 }  # fmt: skip
 # rules that need the node: its regions are called again, or its attributes name what it tells

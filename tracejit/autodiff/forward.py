@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 from tracejit.autodiff.reverse import zeros_like
@@ -99,5 +100,6 @@ def by_double_vjp(op: Any, tangents: Sequence[Any], outs: tuple, values: tuple, 
         tape.watch(*[g for g in gs if g.dtype.kind in "fc"])
         back = op.vjp(gs if len(gs) > 1 else gs[0], outs if len(outs) > 1 else outs[0], *values, **attrs)
         pairs = [(b, t) for b, t in zip(back, tangents, strict=True) if b is not None and t is not None]
+        pairs = [(b() if type(b) is FunctionType else b, t) for b, t in pairs]
     found = tape.gradient([b for b, _ in pairs], list(gs), output_gradients=[t for _, t in pairs])
     return tuple(found)

@@ -11,6 +11,7 @@ from tracejit.autodiff.forward import ForwardAccumulator
 from tracejit.autodiff.jacobians import Size, for_basis
 from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
+from tracejit.autodiff.transforms import traced_form
 from tracejit.autograph.calls import callee
 from tracejit.errors import ArgumentError, GradientError, ShapeError, locate
 from tracejit.ir.op import OPS
@@ -19,6 +20,8 @@ from tracejit.ops.args import listed, shown_value
 from tracejit.ops.array import moveaxis
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tree import Structure, flatten, unflatten
+
+traced_form.append(callee)
 
 
 def _callable(f: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from types import FunctionType
 from typing import Any
 
 from tracejit.context import context
@@ -44,6 +45,7 @@ def backprop(
     for t, s in zip(targets, seeds, strict=True):
         g[id(t)] = s if id(t) not in g else OPS["add"](g[id(t)], s)
     wanted = {id(s) for s in sources}
+    leading: set[int] | None = None  # found when it is first needed
     masked: set[int] = set()  # values whose cotangent came through selections only: it has zeros that must stay zero
     before = context.masked
     try:
@@ -62,6 +64,9 @@ def backprop(
                 rows.setdefault(id(r.keys[0]), []).append((gs[0], r.values[1]))  # type: ignore[arg-type]
                 continue
             for j, (k, x) in enumerate(zip(r.keys, _pull(r, gs), strict=True)):
+                if type(x) is FunctionType:
+                    leading = _leading(records, wanted) if leading is None else leading
+                    x = x() if id(k) in leading else None
                 if x is None or k.dtype.kind not in "fc":
                     if dead is not None and k.dtype.kind in "fc":
                         dead.add((at, j))
@@ -80,6 +85,15 @@ def backprop(
             slices = joined(rows.pop(k), tuple(source.shape))
             g[k] = OPS["add"](g[k], slices) if k in g else slices
     return [g.get(id(s)) for s in sources]
+
+
+def _leading(records: Sequence[Record], wanted: set[int]) -> set[int]:
+    """The values that a path leads to from those wanted."""
+    found = set(wanted)
+    for r in records:
+        if not found.isdisjoint(map(id, r.keys)):
+            found.update(map(id, r.outs))
+    return found
 
 
 def _pull(r: Record, gs: list[Tensor | None]) -> Any:

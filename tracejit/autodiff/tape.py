@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tracejit.autodiff.reverse import Record, backprop, zeros_like
 from tracejit.autodiff.why import Notes, Trail, named, unwatched
 from tracejit.context import context, listen, unlisten
-from tracejit.errors import ArgumentError, GradientError, locate
+from tracejit.errors import ArgumentError, ConversionError, GradientError, locate
+from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
 from tracejit.tensor import Operand, Tensor, Variable, convert
 from tracejit.tree import Structure, flatten, unflatten
@@ -43,6 +44,7 @@ class GradientTape:
         self._variables: dict[int, Variable] = {}
         self._alias: dict[int, Operand] = {}  # the value read from a Variable → the Variable
         self._recording = False
+        self._outside = False  # whether it listens to what is evaluated, not to a trace
         self._used = False
         self._notes = Notes()
         self._missed: _Missed | None = None  # what is left of the record if a gradient was None
@@ -50,7 +52,7 @@ class GradientTape:
     def __enter__(self) -> GradientTape:
         if self._recording:
             raise locate(GradientError("the tape is already recording"))
-        self._recording = True
+        self._recording, self._outside = True, context.trace is None
         listen(self)
         return self
 
@@ -157,6 +159,7 @@ class GradientTape:
         mode = as_mode(unconnected_gradients)
         self._unused()
         targets = [convert(t) if not isinstance(t, Operand) else t for t in flatten(target)[0]]
+        self._must_hear(targets)
         flat, structure = _sources(sources)
         seeds = self._seeds(targets, output_gradients)
         paused = self._recording and not self.persistent
@@ -188,6 +191,13 @@ class GradientTape:
                     remedy="ask for all sources at once, or GradientTape(persistent=True)",
                 )
             )
+
+    def _must_hear(self, targets: list[Any]) -> None:
+        """Refuse what a traced function has made while the tape listened outside of it only."""
+        if self._outside and context.trace is not None:
+            if any(type(t._a) is Value and id(t) not in self._watched for t in targets):
+                text = "the tape was entered outside the traced function that asks it for a gradient"
+                raise locate(ConversionError(text, remedy="enter the tape inside the function"))
 
     if TYPE_CHECKING:  # `autodiff.jacobians` installs them
 

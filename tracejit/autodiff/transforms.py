@@ -72,6 +72,9 @@ class _Readers:
         return False  # it collects Variables
 
 
+traced_form: list[Callable[[Any], Any]] = [lambda f: f]  # what runs in the place of a function that is traced
+
+
 def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     """Give a function a gradient of its own.
 
@@ -90,7 +93,8 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
         readers = _Readers()
         listen(readers)
         try:
-            y, grad = _result(f, f(*args, **kwargs))
+            run = f if context.trace is None else traced_form[-1](f)
+            y, grad = _result(f, run(*args, **kwargs))
         finally:
             unlisten(readers)
         leaves = flatten(args)[0]

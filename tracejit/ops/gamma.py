@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from tracejit.ir.op import Op
+from tracejit.ops.define import underivable
 from tracejit.ops.forms import Form, row
 
 HALF_LOG_2PI = 0.9189385332046727
@@ -165,6 +166,45 @@ def zeta_form(m: Any, x: Any, q: Any) -> Any:
     return m.select(m.logical_or(m.isnan(x), m.isnan(q)), m.add(x, q), r)
 
 
+def zeta_grad_x_form(m: Any, x: Any, q: Any) -> Any:
+    """The derivative along x, −Σ log(q + k)·(q + k)^−x, of the same terms one by one."""
+    f = Form(m)
+    nine, one, zero = f.c(9.0), f.c(1.0), f.c(0.0)
+    bad = m.logical_or(m.lt(x, one), m.lt(q, zero))
+    far = m.logical_or(m.eq(q, f.c(math.inf)), m.eq(x, f.c(math.inf)))
+    a = m.select(m.logical_or(m.le(q, zero), far), nine, q)
+
+    def term(a: Any, x: Any) -> tuple[Any, Any]:
+        b = m.pow(a, m.neg(x))
+        return b, m.neg(m.mul(m.log(a), b))
+
+    def going(i: Any, a: Any, b: Any, db: Any, s: Any, x: Any) -> Any:
+        return m.logical_or(m.lt(i, nine), m.le(a, nine))
+
+    def step(i: Any, a: Any, b: Any, db: Any, s: Any, x: Any) -> tuple:
+        a = m.add(a, one)
+        b, db = term(a, x)
+        return m.add(i, one), a, b, db, m.add(s, db)
+
+    b, db = term(a, x)
+    _, a, b, db, s = m.iterate((zero, a, b, db, db), (x,), going, step)
+    v = m.div(one, m.sub(x, one))
+    rest = m.sub(m.mul(m.mul(a, v), m.sub(db, m.mul(b, v))), m.mul(db, f.c(0.5)))
+    t, dt = m.div(m.mul(b, x), a), m.div(m.fma(db, x, b), a)
+    w = m.div(one, m.mul(a, a))
+    for k, c in enumerate(_BERNOULLI):
+        rest = m.fma(dt, f.c(c), rest)
+        if k + 1 < len(_BERNOULLI):
+            p, r = m.add(x, f.c(2.0 * k + 1)), m.add(x, f.c(2.0 * k + 2))
+            up = m.mul(p, r)
+            t, dt = m.mul(t, m.mul(up, w)), m.mul(m.fma(dt, up, m.mul(t, m.add(p, r))), w)
+    r = m.select(m.eq(b, zero), s, m.add(s, rest))
+    r = m.select(far, zero, r)
+    r = m.select(m.eq(x, one), f.c(-math.inf), m.select(m.eq(q, zero), f.c(math.inf), r))
+    r = m.select(bad, f.c(math.nan), r)
+    return m.select(m.logical_or(m.isnan(x), m.isnan(q)), m.add(x, q), r)
+
+
 def polygamma_form(m: Any, n: Any, x: Any) -> Any:
     """(−1)^(n+1)·n!·ζ(n + 1, x); digamma for n = 0, NaN for an n that is negative or not whole."""
     f = Form(m)
@@ -187,10 +227,21 @@ digamma: Op = row(
     doc="The derivative of lgamma.",
 )  # fmt: skip
 zeta: Op = row(
-    "zeta", zeta_form, lambda y, x, q: (None, -x * zeta(x + 1.0, q)), arity=2, domain=((1.2, 6.0), (0.2, 4.0)),
-    singular=True, doc="Hurwitz's zeta function: the sum of (q + k)^−x over k ≥ 0. Differentiable along q.",
+    "zeta", zeta_form, lambda y, x, q: (lambda: zeta_grad_x(x, q), lambda: -x * zeta(x + 1.0, q)), arity=2,
+    domain=((1.2, 6.0), (0.2, 4.0)), singular=True,
+    doc="Hurwitz's zeta function: the sum of (q + k)^−x over k ≥ 0.",
+)  # fmt: skip
+zeta_grad_x: Op = row(
+    "zeta_grad_x", zeta_grad_x_form,
+    lambda y, x, q: (
+        underivable("the derivative of zeta along x", "x"),
+        lambda: -zeta(x + 1.0, q) - x * zeta_grad_x(x + 1.0, q),
+    ),
+    arity=2, domain=((1.2, 6.0), (0.2, 4.0)), singular=True,
+    doc="The derivative of zeta along its first operand. Differentiable along the second.",
 )  # fmt: skip
 polygamma: Op = row(
-    "polygamma", polygamma_form, lambda y, n, x: (None, polygamma(n + 1.0, x)), arity=2,
+    "polygamma", polygamma_form,
+    lambda y, n, x: (underivable("polygamma", "its order a"), lambda: polygamma(n + 1.0, x)), arity=2,
     domain=((1.0, 1.0), (0.2, 6.0)), singular=True, doc="The n-th derivative of digamma. Differentiable along x.",
 )  # fmt: skip

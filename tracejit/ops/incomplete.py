@@ -1,4 +1,4 @@
-"""The incomplete gamma and beta functions, and their derivatives."""
+"""The incomplete gamma functions, and their derivatives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from tracejit.ir.op import Op
 from tracejit.ops import elementwise as E
+from tracejit.ops.define import underivable
 from tracejit.ops.forms import Form, row
 from tracejit.ops.gamma import (
     _LGAMMA_P,
@@ -21,9 +22,9 @@ from tracejit.ops.gamma import (
 from tracejit.tensor import Tensor
 
 _EPSILON = 2.0**-54
-_CLOSE = 1.5 * 2.0**-52  # the factors of a continued fraction are no closer to 1 than their roundings
-_TINY = 1e-300
-_LIMIT = 50000.0  # steps of a series or a continued fraction
+CLOSE = 1.5 * 2.0**-52  # the factors of a continued fraction are no closer to 1 than their roundings
+TINY = 1e-300
+LIMIT = 50000.0  # steps of a series or a continued fraction
 _LARGE = 200.0  # from here on Temme's expansion holds where x is within 30% of a
 # N. M. Temme, "The asymptotic expansion of the incomplete gamma functions" (SIAM J. Math. Anal. 10, 1979): for each
 # power of 1/a a polynomial in eta; the coefficients follow from DLMF 8.12.
@@ -52,7 +53,7 @@ _TEMME = (
 )  # fmt: skip
 
 
-def _log_rest(m: Any, x: Any, ratio: Any) -> Any:
+def log_rest(m: Any, x: Any, ratio: Any) -> Any:
     """log(1 + x) − x with all digits where x is small; `ratio` is 1 + x."""
     f = Form(m)
     t = m.maximum(m.minimum(x, f.c(0.6)), f.c(-0.4))
@@ -88,7 +89,7 @@ class _Gamma:
         self.known = known
         self.a, self.x = m.select(known, one, a), m.select(known, one, x)
         self.sigma = m.div(m.sub(self.x, self.a), self.a)
-        self.phi = _log_rest(m, self.sigma, m.div(self.x, self.a))  # log λ − (λ − 1), λ = x / a
+        self.phi = log_rest(m, self.sigma, m.div(self.x, self.a))  # log λ − (λ − 1), λ = x / a
         near = m.lt(m.abs(self.sigma), f.c(0.3))
         self.temme = m.logical_and(m.ge(self.a, f.c(_LARGE)), near)
         self.factor = self._factor()
@@ -150,7 +151,7 @@ class _Gamma:
         b = m.select(wanted, m.add(m.sub(self.x, self.a), one), one)
 
         def going(i: Any, b: Any, c: Any, d: Any, h: Any, miss: Any, a: Any) -> Any:
-            return m.logical_and(m.gt(miss, f.c(_CLOSE)), m.lt(i, f.c(_LIMIT)))
+            return m.logical_and(m.gt(miss, f.c(CLOSE)), m.lt(i, f.c(LIMIT)))
 
         def step(i: Any, b: Any, c: Any, d: Any, h: Any, miss: Any, a: Any) -> tuple:
             i, b = m.add(i, one), m.add(b, f.c(2.0))
@@ -161,7 +162,7 @@ class _Gamma:
             return i, b, c, d, m.mul(h, e), m.abs(m.sub(e, one))
 
         d = m.div(one, b)
-        start = (f.c(0.0), b, f.c(1.0 / _TINY), d, d, m.select(wanted, one, f.c(0.0)))
+        start = (f.c(0.0), b, f.c(1.0 / TINY), d, d, m.select(wanted, one, f.c(0.0)))
         return m.iterate(start, (self.a,), going, step)[4]
 
     def fraction_grad(self, wanted: Any) -> tuple[Any, Any]:
@@ -171,7 +172,7 @@ class _Gamma:
         b = m.select(wanted, m.add(m.sub(self.x, self.a), one), one)
 
         def going(i: Any, b: Any, c: Any, dc: Any, d: Any, dd: Any, h: Any, dh: Any, miss: Any, a: Any) -> Any:
-            return m.logical_and(m.gt(miss, f.c(4 * _CLOSE)), m.lt(i, f.c(_LIMIT)))
+            return m.logical_and(m.gt(miss, f.c(4 * CLOSE)), m.lt(i, f.c(LIMIT)))
 
         def step(i: Any, b: Any, c: Any, dc: Any, d: Any, dd: Any, h: Any, dh: Any, miss: Any, a: Any) -> tuple:
             i, b = m.add(i, one), m.add(b, f.c(2.0))
@@ -185,12 +186,12 @@ class _Gamma:
             e, de = m.mul(c, d), m.fma(dc, d, m.mul(c, dd))
             more = m.mul(h, de)
             dh, h = m.fma(dh, e, more), m.mul(h, e)
-            miss = m.add(m.abs(m.sub(e, one)), m.div(m.abs(more), m.add(m.abs(dh), f.c(_TINY))))
+            miss = m.add(m.abs(m.sub(e, one)), m.div(m.abs(more), m.add(m.abs(dh), f.c(TINY))))
             return i, b, c, dc, d, dd, h, dh, miss
 
         d = m.div(one, b)
         zero, dd = f.c(0.0), m.mul(d, d)
-        start = (zero, b, f.c(1.0 / _TINY), zero, d, dd, d, dd, m.select(wanted, one, zero))
+        start = (zero, b, f.c(1.0 / TINY), zero, d, dd, d, dd, m.select(wanted, one, zero))
         end = m.iterate(start, (self.a,), going, step)
         return end[6], end[7]
 
@@ -250,18 +251,21 @@ def _upper_series(m: Any, a: Any, x: Any) -> Any:
 
 def _igamma_grad_a(m: Any, a: Any, x: Any) -> Any:
     """The derivative of P along a: of the series, of the continued fraction, or of Temme's expansion, term by term."""
-    g, f = _Gamma(m, a, x), Form(m)
+    f = Form(m)
+    nought = m.eq(a, f.c(0.0))  # there it is −E₁(x)
+    nowhere = m.logical_and(nought, m.eq(x, f.c(0.0)))
+    g = _Gamma(m, m.select(nought, f.c(TINY), a), x)
     one = f.c(1.0)
     a, x = g.a, g.x
     plain, below = m.logical_not(g.temme), m.logical_or(m.le(x, a), m.le(x, one))
     log = m.log(x)
-    psi = digamma_of_positive(m, a)
+    psi = digamma_of_positive(m, m.add(a, one))  # ψ(a) + 1/a
     s, ds = g.series_grad(m.logical_and(plain, below))
-    low = m.mul(g.factor, m.fma(s, m.sub(m.sub(log, psi), m.div(one, a)), ds))
+    low = m.mul(g.factor, m.fma(s, m.sub(log, psi), ds))
     h, dh = g.fraction_grad(m.logical_and(plain, m.logical_not(below)))
-    high = m.neg(m.mul(m.mul(g.factor, a), m.fma(h, m.sub(log, psi), dh)))
+    high = m.neg(m.mul(g.factor, m.fma(h, m.fma(a, m.sub(log, psi), one), m.mul(a, dh))))
     r = m.if_any(g.temme, lambda: _expansion_grad(g), m.select(below, low, high))
-    return g.ends(r, 0.0, 0.0)
+    return m.select(nowhere, f.c(math.nan), g.ends(r, 0.0, 0.0))
 
 
 def _expansion_grad(g: _Gamma) -> Any:
@@ -286,165 +290,35 @@ def _expansion_grad(g: _Gamma) -> Any:
     return m.mul(e, m.sub(front, m.div(inner, m.sqrt(m.mul(a, f.c(2.0 * math.pi))))))
 
 
-# --- beta -------------------------------------------------------------------------------------------------------------
-def _log_beta(m: Any, a: Any, b: Any) -> Any:
-    """log B(a, b) for positive a and b, by Stirling's formula where it holds: then large terms cancel by hand."""
-    f = Form(m)
-    eight = f.c(8.0)
-    lo, hi = m.minimum(a, b), m.maximum(a, b)
-    s, t = m.minimum(lo, eight), m.minimum(hi, eight)
-    big, both = m.maximum(hi, eight), m.add(m.maximum(hi, eight), lo)
-
-    def small() -> Any:
-        return m.add(lgamma_of_positive(m, s), m.sub(lgamma_of_positive(m, t), lgamma_of_positive(m, m.add(s, t))))
-
-    def bend() -> Any:
-        tail = m.sub(stirling(m, big), stirling(m, both))
-        return m.sub(tail, m.mul(m.sub(big, f.c(0.5)), m.log1p(m.div(lo, big))))
-
-    def mixed() -> Any:
-        return m.add(lgamma_of_positive(m, s), m.sub(bend(), m.mul(lo, m.sub(m.log(both), f.c(1.0)))))
-
-    def large() -> Any:
-        low = m.maximum(lo, eight)
-        first = m.fma(m.sub(low, f.c(0.5)), m.log(m.div(low, both)), stirling(m, low))
-        return m.add(m.add(first, bend()), m.fma(f.c(-0.5), m.log(both), f.c(HALF_LOG_2PI)))
-
-    below = m.lt(hi, eight)
-    r = m.if_any(below, small, lo)
-    r = m.if_any(m.logical_and(m.logical_not(below), m.lt(lo, eight)), mixed, r)
-    return m.if_any(m.ge(lo, eight), large, r)
-
-
-def _betaln(m: Any, a: Any, b: Any) -> Any:
-    """∞ where one is 0, NaN below, −∞ at infinity."""
-    f = Form(m)
-    zero, inf = f.c(0.0), f.c(math.inf)
-    bad = m.logical_or(m.lt(a, zero), m.lt(b, zero))
-    pole = m.logical_or(m.eq(a, zero), m.eq(b, zero))
-    far = m.logical_or(m.eq(a, inf), m.eq(b, inf))
-    out = m.logical_or(bad, m.logical_or(pole, far))
-    r = _log_beta(m, m.select(out, f.c(1.0), a), m.select(out, f.c(1.0), b))
-    r = m.select(pole, inf, m.select(far, m.neg(inf), r))
-    r = m.select(m.logical_or(bad, m.logical_and(pole, far)), f.c(math.nan), r)
-    return m.select(m.logical_or(m.isnan(a), m.isnan(b)), m.add(a, b), r)
-
-
-def _beta_density(m: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
-    """x^a·y^b / B(a, b), y = 1 − x. For large a and b the exponents are differences from the density's peak."""
-    f = Form(m)
-    eight = f.c(8.0)
-
-    def large() -> Any:
-        s = m.add(a, b)
-        delta = m.sub(m.mul(x, b), m.mul(a, y))
-        first = _log_rest(m, m.div(delta, a), m.mul(m.div(s, a), x))
-        second = _log_rest(m, m.div(m.neg(delta), b), m.mul(m.div(s, b), y))
-        peak = m.fma(a, first, m.mul(b, second))
-        p, q = m.maximum(a, eight), m.maximum(b, eight)
-        tail = m.sub(stirling(m, m.add(p, q)), m.add(stirling(m, p), stirling(m, q)))
-        return m.mul(m.sqrt(m.div(m.mul(m.div(a, s), b), f.c(2.0 * math.pi))), m.exp(m.add(peak, tail)))
-
-    def small() -> Any:
-        low = m.lt(x, f.c(0.5))
-        log_y = m.log1p(m.neg(m.select(low, x, y)))
-        log_x = m.log(m.select(low, x, y))
-        log_x, log_y = m.select(low, log_x, log_y), m.select(low, log_y, log_x)
-        return m.exp(m.sub(m.add(m.mul(a, log_x), m.mul(b, log_y)), _log_beta(m, a, b)))
-
-    few = m.lt(m.minimum(a, b), eight)
-    return m.if_any(m.logical_not(few), large, m.if_any(few, small, x))
-
-
-def _beta_fraction(m: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
-    """x^a·y^b / B(a, b) by I_x(a, b): the even part of the continued fraction DLMF 8.17.22, by Lentz's method."""
-    f = Form(m)
-    one, two, tiny = f.c(1.0), f.c(2.0), f.c(_TINY)
-    lead = m.add(m.sub(m.mul(a, y), m.mul(b, x)), one)  # a + 1 − (a + b)·x
-
-    def safe(v: Any) -> Any:
-        return m.select(m.lt(m.abs(v), tiny), tiny, v)
-
-    def going(i: Any, c: Any, d: Any, h: Any, miss: Any, a: Any, b: Any, x: Any, lead: Any) -> Any:
-        return m.logical_and(m.gt(miss, f.c(_CLOSE)), m.lt(i, f.c(_LIMIT)))
-
-    def step(i: Any, c: Any, d: Any, h: Any, miss: Any, a: Any, b: Any, x: Any, lead: Any) -> tuple:
-        i = m.add(i, one)
-        at = m.add(a, m.add(i, i))
-        before = m.sub(at, one)
-        w = m.div(m.mul(m.mul(i, m.sub(b, i)), x), before)
-        n = m.mul(w, m.mul(m.div(m.mul(m.sub(m.add(a, i), one), m.sub(m.add(m.add(a, b), i), one)), before), x))
-        t = m.div(m.mul(m.add(a, i), m.fma(i, m.sub(two, x), lead)), m.add(at, one))
-        k = m.add(m.add(i, w), t)
-        d = m.div(one, safe(m.fma(n, d, k)))
-        c = safe(m.add(k, m.div(n, c)))
-        e = m.mul(c, d)
-        return i, c, d, m.mul(h, e), m.abs(m.sub(e, one))
-
-    start = m.div(m.mul(a, lead), m.add(a, one))
-    return m.iterate((f.c(0.0), start, f.c(0.0), start, one), (a, b, x, lead), going, step)[3]
-
-
-def _betainc(m: Any, a: Any, b: Any, x: Any) -> Any:
-    f = Form(m)
-    zero, one, inf = f.c(0.0), f.c(1.0), f.c(math.inf)
-    bad = m.logical_or(m.logical_or(m.lt(a, zero), m.lt(b, zero)), m.logical_or(m.lt(x, zero), m.gt(x, one)))
-    bad = m.logical_or(bad, m.logical_and(m.eq(a, b), m.logical_or(m.eq(a, zero), m.eq(a, inf))))
-    bad = m.logical_or(bad, m.logical_or(m.isnan(a), m.logical_or(m.isnan(b), m.isnan(x))))
-    none = m.logical_or(m.eq(x, zero), m.logical_or(m.eq(b, zero), m.eq(a, inf)))
-    all_ = m.logical_or(m.eq(x, one), m.logical_or(m.eq(a, zero), m.eq(b, inf)))
-    none = m.logical_and(none, m.logical_not(m.eq(x, one)))
-    known = m.logical_or(bad, m.logical_or(none, all_))
-    p, q, u = m.select(known, one, a), m.select(known, one, b), m.select(known, f.c(0.5), x)
-    v = m.sub(one, u)
-    swap = m.gt(u, m.div(m.add(p, one), m.add(m.add(p, q), f.c(2.0))))
-    first, second = m.select(swap, q, p), m.select(swap, p, q)
-    s, t = m.select(swap, v, u), m.select(swap, u, v)
-    r = m.div(_beta_density(m, first, second, s, t), _beta_fraction(m, first, second, s, t))
-    r = m.select(swap, m.sub(one, r), r)
-    r = m.select(none, zero, m.select(all_, one, r))
-    return m.select(bad, f.c(math.nan), r)
-
-
 # --- rows -------------------------------------------------------------------------------------------------------------
 def _density(a: Tensor, x: Tensor) -> Tensor:
     """x^(a−1)·e^−x / Γ(a)."""
-    return E.exp(_log_power(E.log, x, a, 1.0) - x - lgamma(a))
+    return E.exp(log_power(E.log, x, a, 1.0) - x - lgamma(a))
 
 
-def _beta_slope(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
-    return E.exp(_log_power(E.log, x, a, 1.0) + _log_power(E.log1p, -x, b, 0.0) - betaln(a, b))
-
-
-def _log_power(log: Op, x: Tensor, a: Tensor, unit: float) -> Tensor:
+def log_power(log: Op, x: Tensor, a: Tensor, unit: float) -> Tensor:
     """(a − 1)·log x for a logarithm that is 0 at `unit`; 0 where a is 1 and x is at the pole, as 0⁰ is 1."""
     pole = E.logical_and(E.equal(a, 1.0), E.equal(x, unit - 1.0))
     return (a - 1.0) * log(E.where(pole, unit, x))  # type: ignore[no-any-return]
 
 
 def _grad_a_slope(y: Tensor, a: Tensor, x: Tensor) -> tuple:
-    return (None, _density(a, x) * (E.log(x) - digamma(a)))
+    return (_NOT_TWICE, lambda: _density(a, x) * (E.log(x) - digamma(a)))
 
 
+_NOT_TWICE = underivable("the derivative of igamma along a", "a")
 BOTH: dict[str, Any] = {"arity": 2, "domain": ((0.3, 4.0), (0.2, 5.0)), "singular": True}
 igamma: Op = row(
-    "igamma", lambda m, a, x: _gamma_ratio(m, a, x, False), lambda y, a, x: (igamma_grad_a(a, x), _density(a, x)),
+    "igamma", lambda m, a, x: _gamma_ratio(m, a, x, False),
+    lambda y, a, x: (lambda: igamma_grad_a(a, x), lambda: _density(a, x)),
     doc="The regularized lower incomplete gamma function P(a, x).", **BOTH,
 )  # fmt: skip
 igammac: Op = row(
-    "igammac", lambda m, a, x: _gamma_ratio(m, a, x, True), lambda y, a, x: (-igamma_grad_a(a, x), -_density(a, x)),
+    "igammac", lambda m, a, x: _gamma_ratio(m, a, x, True),
+    lambda y, a, x: (lambda: -igamma_grad_a(a, x), lambda: -_density(a, x)),
     doc="The regularized upper incomplete gamma function Q(a, x).", **BOTH,
 )  # fmt: skip
 igamma_grad_a: Op = row(
     "igamma_grad_a", _igamma_grad_a, _grad_a_slope,
     doc="The derivative of igamma along its first operand. Differentiable along x.", **BOTH,
-)  # fmt: skip
-betaln: Op = row(
-    "betaln", _betaln, lambda y, a, b: (digamma(a) - digamma(a + b), digamma(b) - digamma(a + b)), arity=2,
-    domain=(0.3, 6.0), singular=True, doc="log B(a, b), the logarithm of the beta function, for a and b ≥ 0.",
-)  # fmt: skip
-betainc: Op = row(
-    "betainc", _betainc, lambda y, a, b, x: (None, None, _beta_slope(a, b, x)), arity=3,
-    domain=((0.3, 4.0), (0.3, 4.0), (0.05, 0.95)), singular=True,
-    doc="The regularized incomplete beta function I_x(a, b). Differentiable along x.",
 )  # fmt: skip

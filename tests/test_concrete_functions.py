@@ -111,7 +111,7 @@ def test_python_values_are_part_of_a_concrete_function():
     assert "missing a required argument: 'n'" in failure(SignatureError, c, x)
     d = scaled.get_concrete_function(S((2,)), S(()), k=4.0)
     assert d(x, 1, k=3.0).numpy().tolist() == [4, 4]  # a number for a tensor, another for a number
-    assert "'k'" in failure(DTypeError, d, x, 1)  # it is an input, not the default
+    assert "'k'" in failure(SignatureError, d, x, 1)  # it is an input, not the default
 
 
 def test_concrete_functions_in_other_traces():
@@ -281,3 +281,126 @@ def test_calls_that_fit_need_no_look_at_their_arguments(monkeypatch):
         cf(tj.ones(3), tj.ones(3))
     np.testing.assert_array_equal(cf(x, y=y), [2.0] * 4)
     assert len(asked) == 4
+
+
+# --- what is given where one spec stands ----------------------------------------------------------------------------
+def test_a_number_that_each_call_gives_is_missing():
+    c = scaled.get_concrete_function(S((None,)), 3, "a", 4.0)
+    assert c(tj.ones(2), 3, k=4.0).numpy().tolist() == [7.0, 7.0]
+    text = failure(SignatureError, c, tj.ones(2), 3)
+    assert "'k' of the concrete function scaled is missing: it was traced for any Python float" in text
+
+
+def test_nested_lists_become_the_tensor_that_the_signature_wants():
+    @tj.function(input_signature=[S((None, 2)), {"n": S((), tj.int32), "more": [S((None,))]}])
+    def f(x, d):
+        return x * 2.0, d["n"] + 1, d["more"][0]
+
+    got = f([[1.0, 2.0]], {"n": 3, "more": [[4, 5]]})
+    assert got[0].numpy().tolist() == [[2.0, 4.0]] and int(got[1]) == 4 and got[2].numpy().tolist() == [4.0, 5.0]
+    assert got[2].dtype == tj.float32
+    bad = [
+        (([1.0, 2.0], {"n": 3, "more": [[4.0]]}), "argument x of f is f32[2]"),
+        (([[1.0, 2.0]], {"n": 3.5, "more": [[4.0]]}), "argument d['n'] of f cannot become"),
+        (([[1.0, 2.0]], {"n": None, "more": [[4.0]]}), "argument d['n'] of f cannot become"),
+        (([[1.0, 2.0]], {"n": 2**40, "more": [[4.0]]}), "outside int32's range"),
+        (([[1.0], [2.0, 3.0]], {"n": 3, "more": [[4.0]]}), "argument x of f cannot become"),
+        (([[1.0, 2.0]], {"n": 3, "more": []}), "argument d['more'] of f has the structure"),
+        ((np.ones((1, 2)), {"n": 3, "more": [[4.0]]}), "argument x of f is f64[1,2]"),
+    ]
+    for args, found in bad:
+        assert found in failure(ArgumentError, f, *args)
+
+
+def test_numbers_and_scattered_arrays_of_numpy_take_the_native_entry():
+    """They are what other calls have made plans for: the Python way is not gone again."""
+
+    @tj.function
+    def f(x, y):
+        return x * y
+
+    a = np.arange(12, dtype=np.float32).reshape(3, 4)
+    calls = [(a, np.float32(3)), (a.T, np.float32(3)), (a[::2, ::-1], np.float32(2)), (a, np.ones(8, np.float32)[::2])]
+    for _ in range(2):
+        for x, y in calls:
+            np.testing.assert_array_equal(f(x, y), x * y)
+    way, f_call = [], type(f)._call
+    try:
+        type(f)._call = lambda self, *args: way.append(args) or f_call(self, *args)
+        for x, y in calls:
+            np.testing.assert_array_equal(f(x, y), x * y)
+    finally:
+        type(f)._call = f_call
+    assert not way
+
+
+# --- the order of keys ----------------------------------------------------------------------------------------------
+def test_keys_in_another_order_are_another_trace():
+    by_name = tj.function(lambda **k: tj.stack(list(k.values())))
+    in_dict = tj.function(lambda d: (tj.stack(list(d["in"].values())), list(d["in"])))
+    for _ in range(3):
+        assert by_name(b=tj.constant(1.0), a=tj.constant(2.0)).numpy().tolist() == [1.0, 2.0]
+        assert by_name(a=tj.constant(1.0), b=tj.constant(2.0)).numpy().tolist() == [1.0, 2.0]
+        values, names = in_dict({"in": {"b": 1.0, "a": 2.0}})
+        assert values.numpy().tolist() == [1.0, 2.0] and names == ["b", "a"]
+        values, names = in_dict({"in": {"a": 1.0, "b": 2.0}})
+        assert values.numpy().tolist() == [1.0, 2.0] and names == ["a", "b"]
+    assert by_name.experimental_get_tracing_count() == in_dict.experimental_get_tracing_count() == 2
+    assert "the keys of a dict stand in another order" in str(in_dict.explain({"in": {"a": 1.0, "b": 2.0}}))
+
+
+def test_concrete_functions_take_keys_in_any_order():
+    f = tj.function(lambda d: tj.stack(list(d.values())))
+    c = f.get_concrete_function({"b": S(()), "a": S(())})
+    for d in ({"a": tj.constant(1.0), "b": tj.constant(2.0)}, {"b": tj.constant(2.0), "a": tj.constant(1.0)}):
+        assert c(d).numpy().tolist() == [2.0, 1.0]
+    assert f.experimental_get_tracing_count() == 1
+
+
+# --- dataclasses ----------------------------------------------------------------------------------------------------
+@dataclasses.dataclass
+class Scaled:
+    x: object
+    factor: dataclasses.InitVar = 3.0
+
+    def __post_init__(self, factor):
+        self.product = self.x * factor
+
+
+def test_attributes_that_are_no_fields_come_along():
+    f = tj.function(lambda a: a.product + a.x)
+    for _ in range(3):
+        assert f(Scaled(tj.ones(2))).numpy().tolist() == [4.0, 4.0]
+        assert f(Scaled(tj.ones(2), 1.0)).numpy().tolist() == [2.0, 2.0]
+    assert f.experimental_get_tracing_count() == 1
+    a = Scaled(tj.ones(2))
+    a.note = 5.0
+    noted = tj.function(lambda a: a.product * getattr(a, "note", 1.0))
+    assert noted(a).numpy().tolist() == [15.0, 15.0] and noted(Scaled(tj.ones(2))).numpy().tolist() == [3.0, 3.0]
+    made = tj.function(Scaled)(tj.ones(2))
+    assert type(made) is Scaled and made.product.numpy().tolist() == [3.0, 3.0]
+    assert [d.numpy().tolist() for d in tj.nest.flatten(made)][:1] == [[1.0, 1.0]]
+
+
+def test_gradients_by_dataclasses_with_more_attributes():
+    a = Scaled(tj.Variable([1.0, 2.0]), 2.0)
+    with tj.GradientTape() as tape:
+        y = tj.reduce_sum(a.x * a.x)
+    assert tape.gradient(y, a.x).numpy().tolist() == [2.0, 4.0]
+
+
+# --- signatures that leave the rank open ----------------------------------------------------------------------------
+def test_any_rank():
+    @tj.function(input_signature=[S(None, tj.float32), S((None,))])
+    def f(x, y):
+        return tj.reduce_sum(x) + y
+
+    for shape in ((), (2,), (3,), (2, 3), (4, 5), (1, 0, 2)):
+        for n in (1, 3):
+            assert f(tj.ones(shape), tj.ones(n)).numpy().tolist() == [1.0 + np.prod(shape)] * n
+    assert f.experimental_get_tracing_count() == 4
+    assert repr(S(None)) == "TensorSpec(shape=None, dtype=float32)" and S(None) == S(None) != S(())
+    assert S(None).is_compatible_with(tj.ones((2, 3))) and not S(None).is_compatible_with(tj.ones(2, tj.int32))
+    assert "is i32[2]" in failure(ArgumentError, f, tj.ones(2, tj.int32), tj.ones(1))
+    assert "one rank" in failure(ArgumentError, f.get_concrete_function)
+    assert f.get_concrete_function(S((None, 3)), S((None,)))(tj.ones((2, 3)), tj.ones(1)).numpy() == 7

@@ -206,6 +206,54 @@ def test_traced_functions_after_fork(called_before):
     np.testing.assert_allclose(float(f(x)), 200_000 * (np.exp(before + 1) - before - 1))
 
 
+FORKS_WHILE_TRACING = """
+import faulthandler, itertools, os, threading, time
+import numpy as np
+import tracejit as tj
+
+@tj.function
+def shared(x):
+    return tj.reduce_sum(tj.sin(x) * x) + tj.reduce_mean(x @ tj.transpose(x))
+
+over = threading.Event()
+def trace_all_the_time():
+    for k in itertools.count():
+        if over.is_set():
+            return
+        tj.function(lambda x, k=k: x * 2 + 1 + np.float32(k))(np.ones((3, 4)))
+        shared(np.ones((3 + k % 50, 4 + k % 7), ("f4", "f8")[k % 2]))
+        with tj.GradientTape():
+            tj.exp(np.ones(3))
+
+shared(np.ones((3, 4)))
+thread = threading.Thread(target=trace_all_the_time)
+thread.start()
+failed = 0
+for k in range(12):
+    time.sleep(0.003 * k)
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.dump_traceback_later(60, exit=True)
+        a = float(shared(np.ones((40, 30))))
+        b = float(tj.function(lambda x: x * 2 + k)(np.ones(100))[0])
+        from tracejit.context import activity
+        os._exit(0 if abs(a - 1200 * np.sin(1) - 30) < 1e-6 and b == 2 + k and not activity.busy else 2)
+    failed += os.waitpid(pid, 0)[1] != 0
+over.set()
+thread.join()
+print("failed", failed)
+"""
+
+
+@needs_fork
+def test_fork_while_another_thread_traces():
+    """Whatever lock the other thread holds at that moment, the child can trace, compile and run."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS_WHILE_TRACING], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+    assert done.stdout.strip() == "failed 0", done.stderr[-2000:]
+
+
 # --- the disk cache ---------------------------------------------------------------------------------------------------
 SCRIPT = """
 import sys, warnings

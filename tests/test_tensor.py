@@ -1,5 +1,7 @@
 """Tensors: conversion, promotion, what they print, Python's and NumPy's protocols, errors."""
 
+import array
+import collections
 import copy
 import gc
 import pickle
@@ -10,6 +12,7 @@ import pytest
 from helpers import in_threads
 
 import tracejit as tj
+from tracejit.errors import ArgumentError
 from tracejit.ir.types import ALL, promote, promote_weak
 
 NUMPY_TYPES = [d for d in ALL if d.name != "bfloat16"]
@@ -384,3 +387,59 @@ def test_operations_in_several_threads():
 
     in_threads(4, work)
     assert results == [600_000.0] * 80
+
+
+class _Foreign:
+    """An array of another library."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (_Foreign([0.1]), "float64"),
+        (_Foreign([2]), "int64"),
+        (array.array("d", [0.1]), "float64"),
+        (memoryview(np.ones(2)), "float64"),
+        ([[1.0], [np.float64(0.1)]], "float64"),
+        ([[np.float64(0.1)], [1.0]], "float64"),
+        (collections.deque([0.1, 0.2]), "float32"),
+        (collections.deque([np.float64(0.1)]), "float64"),
+        (range(3), "int32"),
+        ([[1.5], [2]], "float32"),
+    ],
+)
+def test_what_brings_a_dtype_along_keeps_it(value, dtype):
+    assert tj.convert_to_tensor(value).dtype.name == dtype
+    assert (tj.constant(value) + tj.constant(0, dtype)).dtype.name == dtype
+    assert tj.function(lambda: tj.convert_to_tensor(value))().dtype.name == dtype
+
+
+def test_references_stand_for_tensors_in_dicts():
+    a, v = tj.constant([1.0, 2.0]), tj.Variable([1.0, 2.0])
+    known = {a.ref(): "a", v.ref(): "v"}
+    assert known[a.ref()] == "a" and known[v.ref()] == "v" and tj.constant([1.0, 2.0]).ref() not in known
+    assert a.ref() == a.ref() != v.ref() and a.ref().deref() is a and v.ref().deref() is v
+
+    @tj.function
+    def f(x):
+        y = x + 1.0
+        slots = {x.ref(): x, y.ref(): y}
+        return slots[y.ref()] - slots[x.ref()]
+
+    assert f(a).numpy().tolist() == [1.0, 1.0]
+
+
+def test_arrays_come_by_dlpack():
+    source = np.arange(6.0).reshape(2, 3)
+    t = tj.from_dlpack(source.T)
+    source[0, 0] = 9.0
+    assert t.numpy().tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]] and t.dtype == tj.float64
+    assert tj.from_dlpack(t).numpy().tolist() == t.numpy().tolist()
+    with pytest.raises(ArgumentError, match="__dlpack__, not list"):
+        tj.from_dlpack([1.0])

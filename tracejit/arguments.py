@@ -19,7 +19,7 @@ import numpy as np
 
 from tracejit import tree
 from tracejit.context import context
-from tracejit.errors import ArgumentError, ShapeError, SignatureError, locate
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, SignatureError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.types import DType, as_dtype, float32
 from tracejit.runtime import layout
@@ -40,16 +40,22 @@ def _size(n: Any) -> int:
 class TensorSpec:
     """The dtype and shape that an argument must have; None in the shape is a size that may differ from call to call.
 
-    A string in the shape names such a size: equal names must be equal sizes.
+    A string in the shape names such a size: equal names must be equal sizes. None as the shape leaves the rank open as
+    well: each rank is traced once.
     """
 
     __slots__ = ("shape", "dtype", "name")
 
-    def __init__(self, shape: Sequence[int | str | None] = (), dtype: Any = float32, name: str | None = None) -> None:
+    def __init__(
+        self, shape: Sequence[int | str | None] | None = (), dtype: Any = float32, name: str | None = None
+    ) -> None:
+        self.dtype, self.name = as_dtype(dtype), name
+        self.shape: tuple[int | str | None, ...] | None = None
+        if shape is None:
+            return
         if isinstance(shape, (str, bytes)) or not isinstance(shape, Iterable):
             raise locate(ArgumentError(f"a TensorSpec takes a shape such as (None, 3), not {shape!r}"))
-        sizes = [n if n is None or isinstance(n, str) else _size(n) for n in shape]
-        self.shape, self.dtype, self.name = tuple(sizes), as_dtype(dtype), name
+        self.shape = tuple([n if n is None or isinstance(n, str) else _size(n) for n in shape])
 
     @classmethod
     def from_tensor(cls, tensor: Any, name: str | None = None) -> TensorSpec:
@@ -58,6 +64,8 @@ class TensorSpec:
 
     def is_compatible_with(self, other: Any) -> bool:
         """Whether a tensor, or what another spec tells of one, fulfils this spec."""
+        if self.shape is None or other.shape is None:
+            return as_dtype(other.dtype) is self.dtype
         mine, its = self.shape, tuple(other.shape)
         fits = len(mine) == len(its) and all(a == b or not isinstance(a, int) for a, b in zip(mine, its, strict=True))
         return fits and as_dtype(other.dtype) is self.dtype
@@ -151,7 +159,7 @@ def number_leaves(x: Any, counter: Iterator[int]) -> Any:
     if t is dict:
         parts = {k: number_leaves(x[k], counter) for k in sorted(x)}
         return {k: parts[k] for k in x}
-    if (names := _readable(t)) is not None:
+    if (names := _readable(t)) is not None and not tree.others(x, names):
         return Fields(t, layout.version(t), {k: number_leaves(getattr(x, k), counter) for k in names})
     if tree.flatten(x)[1] is not tree.LEAF:
         raise TypeError(f"{t.__name__} is no container of native calls")
@@ -268,7 +276,8 @@ class Arguments:
             args = self._to_signature(args)
         if self.owned:
             args = (Default(args[0]), *args[1:])
-        return tree.flatten((args, kwargs))
+        leaves, structure = tree.flatten((args, kwargs))
+        return leaves, structure.ordered()
 
     def _defaults_static(self, given: set[str], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Numbers and tensors that come from defaults are constants: the call does not mention them."""
@@ -298,16 +307,24 @@ class Arguments:
         out = list(given)
         names: dict[str, tuple[int, str]] = {}
         for i, (x, specs) in enumerate(zip(given, self.input_signature, strict=False)):
-            flat_specs, s = tree.flatten(specs)
-            flat_x, sx = tree.flatten(x)
-            label = self.label(i)
-            if list(s.paths()) != list(sx.paths()):
-                raise locate(
-                    ArgumentError(f"argument {label} of {self.name} has the structure {sx}, the signature wants {s}")
-                )
-            parts = zip(flat_x, flat_specs, s.paths(label), strict=True)
-            out[i] = tree.unflatten(sx, [self._fit(v, t, path, names) for v, t, path in parts])
+            out[i] = self._fitted(x, specs, self.label(i), names)
         return (*own, *out)
+
+    def _fitted(self, x: Any, specs: Any, label: str, names: dict[str, tuple[int, str]]) -> Any:
+        """An argument as tensors that fulfil its specs; where one spec stands, nested lists are one tensor."""
+        if isinstance(specs, TensorSpec):
+            return self._fit(x, specs, label, names)
+        flat_specs, s = tree.flatten(specs)
+        flat_x, sx = tree.flatten(x)
+        if list(s.paths()) == list(sx.paths()):
+            leaves = zip(flat_x, flat_specs, s.paths(label), strict=True)
+            return tree.unflatten(sx, [self._fit(v, t, path, names) for v, t, path in leaves])
+        if type(x) is type(specs) and type(x) in (list, tuple) and len(x) == len(specs):
+            parts = enumerate(zip(x, specs, strict=True))
+            return type(x)([self._fitted(v, t, f"{label}[{k}]", names) for k, (v, t) in parts])
+        if type(x) is type(specs) is dict and x.keys() == specs.keys():
+            return {k: self._fitted(v, specs[k], f"{label}[{k!r}]", names) for k, v in x.items()}
+        raise locate(ArgumentError(f"argument {label} of {self.name} has the structure {sx}, the signature wants {s}"))
 
     def label(self, i: int) -> str:
         """What the parameter at a position after the leading ones is called."""
@@ -319,9 +336,14 @@ class Arguments:
         return f"{rest[0]}[{i - len(names)}]" if rest else str(i)
 
     def _fit(self, x: Any, spec: TensorSpec, name: str, names: dict[str, tuple[int, str]]) -> Tensor:
-        t = convert(x) if isinstance(x, Operand) or isinstance(x, (np.ndarray, np.generic)) else convert(x, spec.dtype)
-        ok = t.dtype is spec.dtype and len(t.shape) == len(spec.shape)
-        if ok:
+        try:
+            known = isinstance(x, (Operand, np.ndarray, np.generic))
+            t = convert(x) if known else convert(x, spec.dtype)
+        except (DTypeError, ShapeError) as e:
+            text = f"argument {name} of {self.name} cannot become what the signature wants, {spec}: {e.message}"
+            raise locate(ArgumentError(text, remedy=e.remedy)) from None
+        ok = t.dtype is spec.dtype and (spec.shape is None or len(t.shape) == len(spec.shape))
+        if ok and spec.shape is not None:
             for d, want in zip(t.shape, spec.shape, strict=True):
                 if isinstance(want, str):
                     seen = names.setdefault(want, (int(d), name))
@@ -383,6 +405,22 @@ def kinds_of(leaves: list, static: Container[int]) -> tuple[tuple[Kind, ...], li
 def in_range(x: Any) -> bool:
     """Whether a Python number can be an input; integers that do not fit int32 are constants, checked as eagerly."""
     return type(x) is float or -(2**31) <= x < 2**31
+
+
+def straightened(args: tuple) -> tuple | None:
+    """The arguments as native code takes them: NumPy's numbers as arrays, and arrays copied whose elements do not lie
+    one after another. None if there are none of these. A function that writes to arrays has no native plan."""
+    out = None
+    for i, x in enumerate(args):
+        if isinstance(x, np.generic):
+            plain = np.asarray(x)
+        elif type(x) is np.ndarray and not (x.flags.c_contiguous and x.flags.aligned):
+            plain = x.copy()
+        else:
+            continue
+        out = out or list(args)
+        out[i] = plain
+    return None if out is None else tuple(out)
 
 
 def as_eager(x: Any) -> Any:

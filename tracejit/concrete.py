@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit import forks
 from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.config import config
@@ -31,6 +31,7 @@ from tracejit.tensor import Tensor, Variable, wrap
 from tracejit.tracing import Trace, constant, dim
 
 PLANS = 64  # sizes for which a function keeps a plan
+PLANS_OF_PARTS = 512  # and a part of a program whose sizes it finds out
 
 
 @dataclass
@@ -97,8 +98,9 @@ class Executable:
             self.report.merge(op.name, first, second)
         self.program: Any = None
         self.error: Exception | None = None
-        self._lock = threading.RLock()
+        self._lock = forks.rlock()
         self.plans: OrderedDict[tuple, Any] = OrderedDict()
+        self.most = PLANS
         self.symbols = sorted({s for p in parts.graph.params for d in p.shape if isinstance(d, Dim) for s in d.symbols})
         t0 = time.perf_counter()
         try:
@@ -148,7 +150,7 @@ class Executable:
                     self.fail(e)
                     return None
                 self.plans[key] = found
-                if len(self.plans) > PLANS:
+                if len(self.plans) > self.most:
                     self.plans.popitem(last=False)
             else:
                 self.plans.move_to_end(key)
@@ -274,14 +276,29 @@ def _received(returns: Returns, found: frozenset[int], items: tuple[Any, ...]) -
 def _part_of(graph: Graph, numerics: str) -> Any:
     """A function of arrays that runs a part of a program whose sizes are known now."""
     exe = graph_executable(graph, numerics.lower(), Faults(graph.name), optimized=True)
+    exe.most = PLANS_OF_PARTS
     sizes = {d for n in graph.nodes for v in n.outs for d in v.shape if isinstance(d, Dim)}
+    plans: OrderedDict[Any, Any] = OrderedDict()  # by all shapes, so that nothing has to be worked out
 
-    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def plan_for(arrays: Sequence[np.ndarray]) -> Any:
         known = exe.sizes_of(arrays)
         for d in sizes:
             if d.symbols <= known.keys() and size_at(d, known) < 0:
                 raise ControlFlowError(f"a size that was found when the function ran is {size_at(d, known)}: {d}")
-        return [t._a for t in run_flat(exe, [wrap(a) for a in arrays])]
+        return exe.plan(known, returns)
+
+    returns = Returns("tuple", tuple(range(len(graph.results))))
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        key = (threads.get_threads(), *[a.shape for a in arrays])
+        plan = plans.get(key)
+        if plan is None or exe.program is None:
+            plans[key] = plan = plan_for(arrays)
+            if len(plans) > PLANS_OF_PARTS:
+                plans.popitem(last=False)
+        ready = [a if a.flags.c_contiguous and a.flags.aligned else np.array(a, order="C") for a in arrays]
+        out = exe.run(plan, ready)
+        return [t._a for t in (exe.interpret(arrays)[0] if out is NotImplemented else out)]
 
     return run
 

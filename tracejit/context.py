@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+from tracejit import forks
 
 
 class Evaluator(Protocol):
@@ -29,19 +32,34 @@ class Listener(Protocol):
 class Activity:
     """`busy` counts traces and tapes of all threads: while it is 0 an eager operation need not look any further."""
 
-    __slots__ = ("busy", "_lock")
+    __slots__ = ("busy", "_lock", "_of_thread")
 
     def __init__(self) -> None:
         self.busy = 0
-        self._lock = threading.Lock()
+        self._of_thread: dict[int, int] = {}
+        self._lock = forks.lock()
 
     def enter(self) -> None:
+        thread = threading.get_ident()
         with self._lock:
             self.busy += 1
+            self._of_thread[thread] = self._of_thread.get(thread, 0) + 1
 
     def leave(self) -> None:
+        thread = threading.get_ident()
         with self._lock:
             self.busy -= 1
+            left = self._of_thread.get(thread, 0) - 1
+            if left:
+                self._of_thread[thread] = left
+            else:
+                del self._of_thread[thread]
+
+    def forget_others(self) -> None:
+        """In a forked child there is only the thread that forked."""
+        thread = threading.get_ident()
+        self.busy = max(self._of_thread.get(thread, 0), 0)  # below 0 when it left what another thread entered
+        self._of_thread = {thread: self.busy} if self.busy else {}
 
 
 class Context(threading.local):
@@ -56,6 +74,8 @@ class Context(threading.local):
 
 activity = Activity()
 context = Context()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=activity.forget_others)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import known_equal
+from tracejit.ir.sizes import fit
 from tracejit.ir.types import DType, _by_np, as_dtype, canonical, float32, float64, int32, promote, promote_weak
 from tracejit.operand import Operand, Tensor, _asarray, _ndarray, _weak_of, quietly, run_silently, wrap
 
@@ -75,12 +75,27 @@ _PLAIN = frozenset((bool, int, float, complex))
 
 
 def _only_python(x: Any) -> bool:
-    """Whether a nest holds Python numbers only (their dtype is our choice) and no NumPy ones."""
-    while type(x) in (list, tuple) and x:
-        if not _PLAIN.issuperset(map(type, x)) and any(isinstance(y, (np.ndarray, np.generic)) for y in x):
-            return False
-        x = x[0]
-    return not isinstance(x, (np.ndarray, np.generic))
+    """Whether a nest holds Python numbers only (their dtype is our choice) and none that bring a dtype along."""
+    if type(x) in (list, tuple):
+        return _PLAIN.issuperset(map(type, x)) or all(map(_only_python, x))
+    if type(x) in _PLAIN or type(x) is range:
+        return True
+    if isinstance(x, np.generic) or any(hasattr(x, name) for name in _ARRAYS):
+        return False
+    if isinstance(x, Sequence) and not isinstance(x, (str, bytes)):
+        return all(map(_only_python, x)) and not _is_buffer(x)
+    return not _is_buffer(x)
+
+
+_ARRAYS = ("__array__", "__array_interface__", "__array_struct__")
+
+
+def _is_buffer(x: Any) -> bool:
+    try:
+        memoryview(x).release()
+    except TypeError:
+        return False
+    return True
 
 
 def convert_unharmed(x: Any, dtype: Any = None) -> Tensor:
@@ -115,7 +130,7 @@ def convert(x: Any, dtype: Any = None) -> Tensor:
         d = d or common_dtype(list(_elements(x)))[0]
         parts = [convert(y, d) for y in x]
         first = parts[0].shape
-        if any(len(p.shape) != len(first) or not all(map(known_equal, p.shape, first)) for p in parts):
+        if any(len(p.shape) != len(first) or not all(map(fit, p.shape, first)) for p in parts):
             raise locate(ShapeError(f"the nested lists have no regular shape: {', '.join(str(p.type) for p in parts)}"))
         return OPS["concat"](*[OPS["reshape"](p, shape=(1, *p.shape)) for p in parts], axis=0)
     trace = context.trace

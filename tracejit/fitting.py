@@ -24,7 +24,8 @@ class Taken:
     def __init__(
         self, name: str, arguments: Arguments, structure: tree.Structure, kinds: Sequence[Kind], shapes: Sequence[tuple]
     ) -> None:
-        self.name, self.arguments, self.structure, self.kinds = name, arguments, structure, kinds
+        self.name, self.arguments, self.structure, self.kinds = name, arguments, structure.plain, kinds
+        self.given = structure  # with dicts in the order in which they were traced
         rest = iter(shapes)
         self.shapes = [next(rest) if k.kind in ("tensor", "scalar") else None for k in kinds]
         self.plain = self._plain()
@@ -33,13 +34,13 @@ class Taken:
         """The arguments of a call as the function takes them. Raises the error that says what is wrong with them."""
         args, kwargs = self._completed(args, kwargs)
         leaves, structure = self.arguments.flatten(args, kwargs)
-        if structure != self.structure:
+        if structure.plain != self.structure:
             raise self._structure(structure)
         sizes: dict[str, tuple[Any, str]] = {}
         new = [self._leaf(i, x, sizes) for i, x in enumerate(leaves)]
-        if all(x is y for x, y in zip(leaves, new, strict=True)):
+        if structure == self.given and all(x is y for x, y in zip(leaves, new, strict=True)):
             return args, kwargs
-        return tree.unflatten(structure, [x.value if type(x) is Default else x for x in new])  # type: ignore[no-any-return]
+        return tree.unflatten(self.given, [x.value if type(x) is Default else x for x in new])  # type: ignore[no-any-return]
 
     def _plain(self) -> list[list[Any]] | None:
         """Where all arguments are single tensors: the dtype, the shape, and the shape that the latest had.
@@ -128,7 +129,11 @@ class Taken:
         value = x.value if type(x) is Default else x
         if kind.kind == "scalar":
             weak = isinstance(value, Operand) and value.type.weak
-            if type(x) is Default or not (weak or type(value).__name__ == kind.detail):
+            if type(x) is Default:
+                text = f"{self.told(i)} of the concrete function {self.name} is missing"
+                why = f"it was traced for any Python {kind.detail} there, so each call gives one"
+                raise locate(SignatureError(f"{text}: {why}"))
+            if not (weak or type(value).__name__ == kind.detail):
                 if kind.detail == "float" and type(x) is int:
                     return float(x)
                 raise self._error(DTypeError, i, _shown(value), f"a Python {kind.detail}")

@@ -6,24 +6,26 @@ import copy
 import inspect
 import itertools
 import sys
-import threading
 import types as pytypes
 import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from tracejit import tree
-from tracejit.arguments import Arguments, TensorSpec, as_eager, kinds_of
+import numpy as np
+
+from tracejit import forks, tree
+from tracejit.arguments import Arguments, TensorSpec, as_eager, kinds_of, straightened
 from tracejit.autograph import operators, places
 from tracejit.autograph.attempts import Memory
 from tracejit.autograph.convert import unconverted
 from tracejit.autograph.effects import Effects
 from tracejit.autograph.failures import recursion_explained
+from tracejit.autograph.plainform import plain_form
 from tracejit.autograph.varying import varying
 from tracejit.concrete import interpreted, plan_leaves
 from tracejit.config import eagerly
-from tracejit.context import context, reading
+from tracejit.context import activity, context, reading
 from tracejit.differentiate import record_call
 from tracejit.errors import (
     ArgumentError,
@@ -73,7 +75,7 @@ class Function(NativeCallable, Inspectable):
         self.traces: dict[tuple, list[Concrete]] = {}
         self._static: dict[Any, set[int]] = {}
         self._fixed: dict[Any, set[tuple[int, int]]] = {}
-        self._lock = threading.RLock()
+        self._lock = forks.rlock()
         self._clock = itertools.count()
         self._forms: dict[tuple, Any] = {}
         self._tracing_count = 0
@@ -115,6 +117,11 @@ class Function(NativeCallable, Inspectable):
                     self._methods.set(instance, found)
         return pytypes.MethodType(found, instance)
 
+    def _is_method_of_class(self, x: Any) -> bool:
+        """Whether a class calls its classmethod, which asks for no `__get__` from Python 3.13 on."""
+        of_class = inspect.getattr_static(x, self.__name__, None) if isinstance(x, type) else None
+        return isinstance(of_class, classmethod) and of_class.__func__ is self
+
     def __repr__(self) -> str:
         return f"<tj.function {self.__qualname__}>"
 
@@ -147,9 +154,15 @@ class Function(NativeCallable, Inspectable):
             if context.trace is not None:
                 return self.traced_function()(*args, **kwargs)
             if eagerly():
-                return self._python(*args, **kwargs)
+                return self._plainly(args, kwargs)
             if context.autocast is not None:
                 return self._cast(args, kwargs)
+            if self.input_signature is not None and args and self._is_method_of_class(args[0]):
+                return self.__get__(args[0])(*args[1:], **kwargs)
+            if not activity.busy and (plain := straightened(args)) is not None:
+                r = self._by_plan(plain, kwargs)
+                if r is not NotImplemented:
+                    return r
             return self._call(args, kwargs)
         except Exception as e:
             hide_frames(e)
@@ -263,7 +276,15 @@ class Function(NativeCallable, Inspectable):
     def _as_python(self, leaves: list, structure: Any) -> Any:
         """The call as plain Python, with tensors where the trace has tensors."""
         args, kwargs = tree.unflatten(structure, [as_eager(x) for x in leaves])
-        return self._python(*args, **kwargs)
+        return self._plainly(args, kwargs)
+
+    def _plainly(self, args: tuple, kwargs: dict) -> Any:
+        """The call as plain Python, in which items of tensors may be assigned as in traced functions."""
+        f = plain_form(self._python) if self.autograph else self._python
+        if f is not self._python:  # an array is a tensor there
+            args = tuple([as_eager(x) if isinstance(x, np.ndarray) else x for x in args])
+            kwargs = {k: as_eager(x) if isinstance(x, np.ndarray) else x for k, x in kwargs.items()}
+        return f(*args, **kwargs)
 
     # --- traces -------------------------------------------------------------------------------------------------------
     def _find(
@@ -431,6 +452,8 @@ def function(
     Globals, closure variables, attributes and items that the function reads are remembered: when one has changed, the
     next call traces anew, and `explain` says what it was. NumPy arrays from outside are inputs; where NumPy
     itself computes with them, an edit of their numbers makes the next call trace anew.
+    Items of tensors can be assigned in it, as NumPy has it: `x[i] = v` gives the name `x` a new tensor. That is an
+    `AliasError` where something else that is used later holds the tensor too. Tensors of the caller stay as they are.
     What the function does to Python objects (it appends to a list, sets an attribute, global or item) happens after
     each call that succeeds, in order; numbers and tensors that it reads and writes there go on from call to call.
     Variables that it makes are kept where it keeps them; others are new in each call, as are the objects that it

@@ -1,4 +1,4 @@
-"""A dictionary whose keys are told apart by identity and held weakly."""
+"""Objects told apart by identity: a reference that is hashable, and a dictionary that holds its keys weakly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ import weakref
 from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
+
+
+class Reference:
+    """Stands for an object where things are hashed and compared: equal for the same object only. Holds it."""
+
+    __slots__ = ("_object",)
+
+    def __init__(self, x: Any) -> None:
+        self._object = x
+
+    def deref(self) -> Any:
+        """The object."""
+        return self._object
+
+    def __hash__(self) -> int:
+        return id(self._object)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reference) and self._object is other._object
+
+    def __repr__(self) -> str:
+        return f"<reference to a {type(self._object).__name__} at {id(self._object):#x}>"
 
 
 class IdentityMap(Generic[V]):

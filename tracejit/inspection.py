@@ -65,6 +65,8 @@ class Inspectable:
         def example(x: Any) -> Any:
             if not isinstance(x, TensorSpec):
                 return x
+            if x.shape is None:
+                raise locate(ArgumentError(f"a concrete function is of one rank, and {x} leaves it open"))
             t = wrap(np.zeros([2 if d is None or isinstance(d, str) else d for d in x.shape], x.dtype.np))
             specs[id(t)] = x
             return t

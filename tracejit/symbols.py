@@ -43,7 +43,7 @@ def from_specs(shapes: list[tuple], specs: Sequence[TensorSpec | None]) -> list[
         spec = specs[i] if i < len(specs) else None
         dims: list[int | Dim] = []
         for j, n in enumerate(shape):
-            want = spec.shape[j] if spec is not None else n
+            want = n if spec is None else None if spec.shape is None else spec.shape[j]
             if want is None or isinstance(want, str):
                 dims.append(Dim.symbol(want or f"d{i}_{j}", _plausible(n)))
             else:
@@ -115,6 +115,8 @@ def why(earlier: Iterable[tuple], key: tuple[Any, tuple]) -> str:
     best, where = None, ""
     for s, k in earlier:
         if s != structure:
+            if s.plain == structure.plain:
+                where = where or "the keys of a dict stand in another order"
             continue
         diff = [i for i, (a, b) in enumerate(zip(k, kinds, strict=True)) if a != b]
         if best is None or len(diff) < best:

@@ -134,7 +134,7 @@ class Concrete(NativeCallable):
             isinstance(p, Dim)
             for pattern, spec in zip(self.shapes, specs, strict=True)
             if spec is not None
-            for p, want in zip(pattern, spec.shape, strict=True)
+            for p, want in zip(pattern, spec.shape or (), strict=True)
             if want is None or isinstance(want, str)
         )
 

@@ -10,14 +10,16 @@ from typing import Any
 class Structure:
     """The shape of a nest without its leaves: hashable, comparable, printable."""
 
-    __slots__ = ("kind", "keys", "children", "like", "_key", "_hash", "leaves")
+    __slots__ = ("kind", "keys", "children", "like", "_key", "_hash", "leaves", "plain", "_sorted")
 
     def __init__(self, kind: Any, keys: tuple, children: tuple[Structure, ...], like: Any = None) -> None:
         self.kind, self.keys, self.children = kind, keys, children
         self.like = like  # of a dict: its keys in order, which say nothing of equality, and what makes missing values
         self.leaves: int = 1 if kind is None else sum(c.leaves for c in children)
-        self._key = (kind, keys, children, id(like[1]) if like else None)
+        self._key: tuple = (kind, keys, children, id(like[1]) if like else None)
         self._hash = hash(self._key)
+        self.plain = self  # the structure in which the order of keys does not count
+        self._sorted: bool = (not like or like[0] == keys) and all(c._sorted for c in children)
 
     def __hash__(self) -> int:
         return self._hash
@@ -27,6 +29,15 @@ class Structure:
             isinstance(other, Structure)
             and self._key == other._key
         )
+
+    def ordered(self) -> Structure:
+        """This structure where dicts with their keys in another order are another structure."""
+        if self._sorted:
+            return self
+        other = Structure(self.kind, self.keys, tuple([c.ordered() for c in self.children]), self.like)
+        other._key = (*other._key, self.like and self.like[0])
+        other._hash, other.plain = hash(other._key), self
+        return other
 
     def __repr__(self) -> str:
         if self.kind is None:
@@ -65,11 +76,21 @@ def _fields(x: Any) -> tuple[tuple, Iterable[Any]] | None:
             keys = tuple(x)
         return keys, [x[k] for k in keys]
     own = fields_of(t)
-    return None if own is None else (own, [getattr(x, k) for k in own])
+    if own is None:
+        return None
+    own = own + others(x, own)
+    return own, [getattr(x, k) for k in own]
+
+
+def others(x: Any, own: tuple[str, ...]) -> tuple[str, ...]:
+    """The attributes of a dataclass's object that are none of its fields, such as `__post_init__` makes."""
+    if not dataclasses.is_dataclass(x):
+        return ()
+    return tuple([k for k in getattr(x, "__dict__", ()) if k not in own])
 
 
 def fields_of(t: type) -> tuple[str, ...] | None:
-    """The names under which objects of a class have their parts, if they are containers of this kind."""
+    """The names under which all objects of a class have their parts, if they are containers of this kind."""
     own: tuple[str, ...] | None = getattr(t, "__tree_fields__", None)
     if own is None and dataclasses.is_dataclass(t):
         return tuple([f.name for f in dataclasses.fields(t)])

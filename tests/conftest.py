@@ -12,6 +12,15 @@ def pytest_addoption(parser):
     parser.addoption("--snapshots", action="store_true", help="write the texts in tests/passes/snapshots anew")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def unchanging():
+    """Threads put no native forms in the place of kernels while tests compare bits; tests of these forms load them."""
+    from tracejit.ops import frequent, quick
+
+    frequent.WHEN_FREQUENT.clear()
+    quick.WHEN_FREQUENT.clear()
+
+
 @pytest.fixture
 def twins(capsys):
     """Plays a scene with plain functions and with traced ones, and compares what is seen."""

@@ -165,3 +165,22 @@ def test_errors_show_the_operands():
         attend(q, q, q, attn_mask=np.ones((4, 4), int))
     with pytest.raises(tj.errors.ShapeError, match="two axes"):
         attend(q[0], q, q)
+
+
+@pytest.mark.parametrize("dtype", [tj.float16, tj.float32, tj.float64])
+def test_a_width_that_is_open(parts, dtype):
+    spec = tj.TensorSpec([2, None, None], dtype)
+
+    def f(q, k, v):
+        with tj.GradientTape() as tape:
+            tape.watch(q)
+            y = attend(q, k, v)
+        return y, tape.gradient(y, q)
+
+    traced = tj.function(f, input_signature=[spec] * 3)
+    for length, width in ((4, 3), (5, 6), (1, 1), (3, 0)):
+        q, k, v = (tj.cast(a, dtype) for a in operands(*[(2, length, width)] * 3))
+        for got, want in zip(traced(q, k, v), f(q, k, v), strict=True):
+            tol = {2: 5e-3, 4: 1e-5, 8: 1e-12}[dtype.size]
+            np.testing.assert_allclose(got.numpy().astype(float), want.numpy().astype(float), rtol=tol, atol=tol)
+    assert 0 < len(traced.concrete_functions) <= 2

@@ -654,3 +654,17 @@ def test_python_functions_are_called_for_each_row(wrapper):
         got = wrapper(lambda v: tj.vectorized_map(row, v))(tj.constant(x))
     close(got, np.where(x > 1, 3 * x, -x))
     assert seen == x.tolist()
+
+
+def test_rows_with_shifts_and_beginnings_of_their_own():
+    x = np.arange(24.0, dtype=np.float32).reshape(3, 4, 2)
+    shift, begin = np.array([1, -1, 5]), np.array([0, 2, 1])
+    rows = (tj.constant(x), tj.constant(shift), tj.constant(begin))
+    for wrap in (lambda f: f, tj.function):
+        rolled = wrap(lambda *r: tj.vectorized_map(lambda t: tj.roll(t[0], t[1], 0), r, fallback_to_while_loop=False))
+        parts = wrap(
+            lambda *r: tj.vectorized_map(lambda t: tj.slice(t[0], [t[2], 0], [2, 1]), r, fallback_to_while_loop=False)
+        )
+        np.testing.assert_array_equal(rolled(*rows).numpy(), [np.roll(a, s, 0) for a, s in zip(x, shift, strict=True)])
+        want = [a[b : b + 2, :1] for a, b in zip(x, begin, strict=True)]
+        np.testing.assert_array_equal(parts(*rows).numpy(), want)

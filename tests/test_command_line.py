@@ -108,3 +108,9 @@ def test_progress_is_a_bar_on_a_terminal():
     frames = stream.getvalue().split("\r")
     assert "2/2  loss 1" in frames[-1]
     assert frames[-1].endswith("\n")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0 and re.match(r"tracejit (\d+\.\d+|from a source tree)", capsys.readouterr().out)

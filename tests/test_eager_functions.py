@@ -73,6 +73,31 @@ def ordinary(f, *args):
 
 
 UNARY = {
+    "rank": lambda x: tj.rank(x),
+    "size of int64": lambda x: tj.size(x, tj.int64),
+    "shape": lambda x: tj.shape(x),
+    "real": lambda x: tj.math.real(x),
+    "imag": lambda x: tj.math.imag(x),
+    "conj": lambda x: tj.math.conj(x),
+    "angle": lambda x: tj.math.angle(x),
+    "bits": lambda x: tj.bitcast(x, tj.int32),
+    "bits of eight": lambda x: tj.bitcast(x, "uint8"),
+    "matrix_transpose": lambda x: tj.linalg.matrix_transpose(x),
+    "adjoint": lambda x: tj.linalg.adjoint(x),
+    "block": lambda x: tj.slice(x, (1, 0), (1, -1)),
+    "block of none": lambda x: tj.slice(x, [1], [0]),
+    "logical_not": lambda x: tj.logical_not(x),
+    "crelu": lambda x: tj.nn.crelu(x),
+    "fft": lambda x: tj.signal.fft(x),
+    "ifft": lambda x: tj.signal.ifft(x),
+    "rfft": lambda x: tj.signal.rfft(x),
+    "irfft": lambda x: tj.signal.irfft(x),
+    "fftshift": lambda x: tj.signal.fftshift(x),
+    "dct": lambda x: tj.signal.dct(x),
+    "overlap_and_add": lambda x: tj.signal.overlap_and_add(x, 2),
+    "vector_norm": lambda x: tj.linalg.vector_norm(x, 0),
+    "count_nonzero axis": lambda x: tj.math.count_nonzero(x, 0, True),
+    "nextafter": lambda x: tj.math.nextafter(x, 1.0),
     "argmax": lambda x: tj.argmax(x),
     "argmax last": lambda x: tj.argmax(x, -1, tj.int32),
     "argmin": lambda x: tj.argmin(x, 1),
@@ -104,6 +129,12 @@ UNARY = {
     "std": lambda x: tj.math.reduce_std(x),
     "moments": lambda x: tj.nn.moments(x, [0], keepdims=True),
     "euclidean": lambda x: tj.math.reduce_euclidean_norm(x, 0),
+    "euclidean all": lambda x: tj.math.reduce_euclidean_norm(x),
+    "norm fro": lambda x: tj.norm(x, "fro"),
+    "unique": lambda x: tj.unique(x),
+    "unique wide": lambda x: tj.unique(x, tj.int64),
+    "unique counted": lambda x: tj.unique_with_counts(x, tj.uint8),
+    "unique wrong": lambda x: tj.unique(x, tj.float32),
     "norm": lambda x: tj.norm(x),
     "norm 1": lambda x: tj.norm(x, 1, -1),
     "norm inf": lambda x: tj.norm(x, np.inf, 0, True),
@@ -211,6 +242,7 @@ BINARY = {
     "stack": lambda x, y: tj.stack([x, y]),
     "stack last": lambda x, y: tj.stack([x, y], -1),
     "add_n": lambda x, y: tj.add_n([x, y, x]),
+    "add_n of two": lambda x, y: tj.add_n([x, y]),
     "meshgrid": lambda x, y: tj.meshgrid(x, y),
     "meshgrid ij": lambda x, y: tj.meshgrid(x, y, indexing="ij"),
     "where": lambda x, y: tj.where(tj.equal(x, y), x, y),
@@ -228,6 +260,9 @@ BINARY = {
     "sigmoid_ce": lambda x, y: tj.nn.sigmoid_cross_entropy_with_logits(x, y),
     "weighted_ce": lambda x, y: tj.nn.weighted_cross_entropy_with_logits(x, y, 2.0),
     "batch_normalization": lambda x, y: tj.nn.batch_normalization(x, 0.5, y, None, y, 1e-3),
+    "vecdot": lambda x, y: tj.linalg.vecdot(x, y),
+    "complex": lambda x, y: tj.complex(x, y),
+    "global_norm": lambda x, y: tj.linalg.global_norm([x, y]),
 }  # fmt: skip
 
 PLACED = {
@@ -241,6 +276,20 @@ PLACED = {
     "scattered": lambda x, i: tj.tensor_scatter_nd_update(x, i, tj.ones(i.shape[:-1], x.dtype)),
     "scattered sum": lambda x, i: tj.tensor_scatter_nd_add(tj.ones((3, 3), x.dtype), i[..., None], x),
     "segment_sum": lambda x, i: tj.math.unsorted_segment_sum(x, i, 3),
+    "segment_prod": lambda x, i: tj.math.unsorted_segment_prod(x, i, 4),
+    "segment_max": lambda x, i: tj.math.unsorted_segment_max(x, i, 4),
+    "segment_min": lambda x, i: tj.math.unsorted_segment_min(x, i, 4),
+    "segment_mean": lambda x, i: tj.math.unsorted_segment_mean(x, i, 4),
+    "ascending sum": lambda x, i: tj.math.segment_sum(x, tj.sort(i)),
+    "ascending prod": lambda x, i: tj.math.segment_prod(x, tj.sort(i)),
+    "ascending max": lambda x, i: tj.math.segment_max(x, tj.sort(i)),
+    "ascending min": lambda x, i: tj.math.segment_min(x, tj.sort(i)),
+    "ascending mean": lambda x, i: tj.math.segment_mean(x, tj.sort(i)),
+    "not ascending": lambda x, i: tj.math.segment_sum(x, i),
+    "bincount": lambda x, i: tj.math.bincount(i),
+    "confusion": lambda x, i: tj.math.confusion_matrix(i, i),
+    "confusion of": lambda x, i: tj.math.confusion_matrix(i, tj.maximum(i, 1), 4),
+    "partition": lambda x, i: tj.dynamic_partition(x, i, 3),
     "sparse_ce": lambda x, i: tj.nn.sparse_softmax_cross_entropy_with_logits(i, x),
     "boolean_mask": lambda x, i: tj.boolean_mask(x, i),
     "boolean_mask at": lambda x, i: tj.boolean_mask(x, i, 1),
@@ -405,6 +454,22 @@ def test_variables_are_operands_and_their_values_are_read_anew():
     np.testing.assert_array_equal(kept, before)
 
 
+KEYS = [1, -1, slice(None, None, -1), slice(0, 1), (0, 1), (Ellipsis, 0), (slice(None), 1), [0, 1], ()]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "float16"])
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_parts_of_variables(key, dtype):
+    values = [2.5, 3, 1 << 24, (1 << 24) + 1, 1 << 60, 1e300, True, 1j, [1.0, 2.0], "a", np.float32(0.1)]
+    values += [tj.ones((2,), dtype), tj.ones((1, 1), dtype), tj.ones((3,), dtype), tj.ones((), "float64")]
+    for value in values:
+        v, w = (tj.Variable([[1, 2], [3, 4]], dtype=dtype) for _ in range(2))
+        before = v.read_value()
+        assert outcome(lambda v=v, value=value: v[key].assign(value)) == ordinary(lambda w=w, value=value: w[key].assign(value))
+        assert shown(before) == shown(tj.constant([[1, 2], [3, 4]], dtype))
+        assert v._a.tobytes() == w._a.tobytes() and v._a.flags.owndata
+
+
 QUICK = {
     **{f"of one: {n}": (UNARY[n], (3, 3)) for n in (
         "argmax", "sort", "argsort", "top_k", "cumsum", "mean", "logsumexp", "variance", "std", "moments", "norm",
@@ -413,7 +478,7 @@ QUICK = {
     )},
     **{n: (BINARY[n], (3, 3), (3, 3)) for n in (
         "matmul tb", "tensordot", "einsum mm", "einsum list", "einsum three", "concat", "stack", "add_n", "softmax_ce",
-        "sigmoid_ce", "pow", "where", "where float",
+        "sigmoid_ce", "pow", "where", "where float", "logaddexp", "add_n of two",
     )},
     "random": (lambda: [tj.random.normal((4,)), tj.random.uniform([2, 3], 1.0, 5.0)],),
     "cast": (lambda x: tj.math.reduce_variance(tj.cast(x, tj.int32)), (3, 3)),

@@ -15,8 +15,8 @@ import pytest
 from helpers import in_threads
 
 import tracejit as tj
-from tracejit.ops import define
-from tracejit.runtime import attributes, eager, memory
+from tracejit.ops import define, frequent
+from tracejit.runtime import attributes, eager, formulas, memory
 from tracejit.tensor import Operand, Tensor, Variable, wrap
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,6 +230,8 @@ def test_public_functions(f, accelerate):
     op = f.op
     if op.name == "matmul":
         return
+    if op in frequent.REPLACE:
+        assert formulas.activate(op)  # else it is, at some time, in between
     for dtype in ALL:
         if np.dtype(dtype).kind not in op.dtypes and op.promote != "float":
             continue

@@ -247,7 +247,10 @@ def unpack(x):
     _a, _b = x
 
 
-@BOTH
+AS_WRITTEN = {"eager": lambda f: f, "as written": lambda f: tj.function(f, autograph=False)}
+
+
+@pytest.mark.parametrize("wrapper", AS_WRITTEN.values(), ids=AS_WRITTEN)
 @pytest.mark.parametrize("use", [set_item, set_item_in_place, delete_item])
 def test_item_assignment(wrapper, use):
     e = failure(wrapper(use), X)
@@ -387,7 +390,7 @@ def test_an_uncaught_error_is_short(tmp_path):
     """The lines that the traceback shows are not shown again."""
     script = tmp_path / "script.py"
     env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(tj.__file__))}
-    for line in ("x[0] = 1.0", "tj.zeros(3, 'text')"):
+    for line in ("del x[0]", "tj.zeros(3, 'text')"):
         for decorator in ("", "@tj.function\n"):
             script.write_text(f"import tracejit as tj\n{decorator}def f(x):\n    {line}\nf(tj.ones((3,)))\n")
             said = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env).stderr

@@ -164,7 +164,7 @@ def test_the_backward_of_a_traced_function():
     tape.gradient(y, params)
     _, d, forward = f.concrete_functions[0].forward.programs()
     assert forward.program.kernels == 6
-    assert d.halves()[1].program.kernels == 11
+    assert d.halves()[1].program.kernels == 9
 
 
 # --- explanations and what may not fuse -------------------------------------------------------------------------------

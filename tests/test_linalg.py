@@ -234,3 +234,25 @@ def test_ranks_and_pseudo_inverses():
     )
     with pytest.raises(tj.errors.ArgumentError, match="positive definite"):
         L.lstsq(np.zeros((3, 2)), np.ones((3, 1)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+@pytest.mark.parametrize(
+    ("lead", "n", "k"), [((), 65, 1), ((3,), 200, 2), ((), 70, 0), ((0,), 70, 1), ((2, 30), 66, 1)]
+)
+def test_long_tridiagonal_systems_with_exchanges(lead, n, k, dtype):
+    rng = np.random.default_rng(n)
+    d = rng.normal(size=(*lead, 3, n)) + (1j * rng.normal(size=(*lead, 3, n)) if dtype[0] == "c" else 0)
+    b = rng.normal(size=(*lead, n, k)).astype(dtype)
+    d = d.astype(dtype)
+    full, at = np.zeros((*lead, n, n), d.dtype), np.arange(n)
+    full[..., at, at] = d[..., 1, :]
+    full[..., at[:-1], at[1:]], full[..., at[1:], at[:-1]] = d[..., 0, :-1], d[..., 2, 1:]
+    for f in (L.tridiagonal_solve, tj.function(L.tridiagonal_solve)):
+        x = f(tj.constant(d), tj.constant(b)).numpy()
+        assert x.dtype == b.dtype and x.shape == b.shape
+        np.testing.assert_allclose(full @ x, b, atol=1e-2 if dtype == "float32" else 1e-9)
+    if k and lead != (0,):
+        d[..., 1, :] = d[..., 2, :] = 0
+        with pytest.raises(tj.errors.ArgumentError, match="singular"):
+            L.tridiagonal_solve(tj.constant(d), tj.constant(b))

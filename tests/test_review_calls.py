@@ -12,8 +12,9 @@ import pytest
 
 import tracejit as tj
 from tracejit.errors import RetracingWarning
-from tracejit.function import MANY_TRACES, TRACES, Function
+from tracejit.function import Function
 from tracejit.runtime.entry import NativeCallable
+from tracejit.traces import MANY_TRACES, TRACES
 
 Pair = collections.namedtuple("Pair", "a b")
 Other = collections.namedtuple("Other", "a b")

@@ -38,6 +38,7 @@ from tracejit.passes.pipeline import optimize  # noqa: E402
 from tracejit.passes.prepare import prepare  # noqa: E402
 
 PAGE = ROOT / "docs" / "ops.md"
+LIMITED = "yes; "  # and what has no derivative
 KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 INTRODUCTION = """\
 # Operations
@@ -50,7 +51,8 @@ now. Each line is what happened when the cases of a function were run.
   traced functions, with the same dtypes.
 * **traced**: *native*: loops, products and routines that are compiled. *host*: NumPy's function is called from the
   compiled program, for the operations that are named.
-* **vjp**, **jvp**: reverse and forward mode: *yes* to any order (the second is compared with differences), or why not.
+* **vjp**, **jvp**: reverse and forward mode: *yes* along every operand and to any order (the second is compared with
+  differences); behind it the operands that there is no derivative along, where both modes raise; or why not.
 * **vmap**: *rule*: all rows at once by `vectorized_map`. *rows*: one by one, for the operations that are named.
 """
 
@@ -76,7 +78,8 @@ class Facts:
 
 
 def best(answers: list[str]) -> str:
-    return "yes" if "yes" in answers else answers[0]
+    limited = [a for a in answers if a.startswith(LIMITED)]
+    return limited[0] if limited else "yes" if "yes" in answers else answers[0]
 
 
 def kinds(names: set[str]) -> str:
@@ -134,10 +137,33 @@ def reverse(case: Case) -> str:
         y = case.f(*xs)
     if y.dtype.kind not in "fc":
         return f"no: gives {KINDS[y.dtype.kind]}s"
+    limits = refusals(case)
+    if limits:
+        return LIMITED + limits
     found = [g for g in tape.gradient(y, own) if g is not None]
     if not found:
         return "no: piecewise constant" if not case.differentiable else tape.why(y, own[0])
     return "yes" if case.differentiable else "yes, not compared with differences"
+
+
+def refusals(case: Case) -> str:
+    """Along which operands there is no derivative, or none of a derivative."""
+    said = []
+    for i in range(len(sources(case, tensors(case, main_dtype(case))))):
+        xs = tensors(case, main_dtype(case))
+        x = sources(case, xs)[i]
+        try:
+            with tj.GradientTape() as outer:
+                outer.watch(x)
+                with tj.GradientTape() as inner:
+                    inner.watch(x)
+                    y = case.f(*xs)
+                g = inner.gradient(y, x)
+            if g is not None and not case.second:
+                outer.gradient(g, x)
+        except tj.errors.GradientError as e:
+            said.append(str(e).splitlines()[0].partition(": ")[2])
+    return "; ".join(dict.fromkeys(said))
 
 
 def forward(case: Case) -> str:
@@ -145,6 +171,9 @@ def forward(case: Case) -> str:
     own = sources(case, xs)
     if not own:
         return "no: not of real numbers"
+    limits = refusals(case)
+    if limits:
+        return LIMITED + limits
     with tj.autodiff.ForwardAccumulator(own, [tj.ones_like(x) for x in own]) as acc:
         y = case.f(*xs)
     if y.dtype.kind not in "fc":
@@ -203,7 +232,8 @@ def operations() -> Iterator[Facts]:
         mine = {first[n] for n in called(case) if n in first}
         if len(mine) > 1:
             base = case.name.split(",")[0].split(" ")[0]
-            mine = {n for n in mine if n.removeprefix("tj.").endswith(base)} or mine
+            named = {n for n in mine if any(a.removeprefix("tj.").endswith(base) for a in (n, *facts[n].aliases))}
+            mine = named or mine
         mine = mine if len(mine) == 1 else set()
         if not mine:
             continue
@@ -239,16 +269,16 @@ GROUPS = [
     Group(
         "Tensors from numbers, shapes and Python values",
         "They take no tensors, or only such that say how large the result is: there is nothing to differentiate.",
-        """constant convert_to_tensor eye fill ones zeros range rank shape shape_n size broadcast_static_shape
-        broadcast_dynamic_shape required_space_to_batch_paddings signal.hamming_window signal.hann_window
-        signal.kaiser_window signal.kaiser_bessel_derived_window signal.vorbis_window
-        signal.linear_to_mel_weight_matrix""".split(),
+        """constant convert_to_tensor from_dlpack eye fill ones zeros range rank shape shape_n size
+        broadcast_static_shape broadcast_dynamic_shape required_space_to_batch_paddings
+        signal.hamming_window signal.hann_window signal.kaiser_window signal.kaiser_bessel_derived_window
+        signal.vorbis_window signal.linear_to_mel_weight_matrix math.sobol_sample""".split(),
     ),
     Group(
         "Random numbers",
         "They differ from call to call or from seed to seed; tests/test_random.py and its neighbours hold them to "
         "their distributions, eagerly and traced to the same numbers.",
-        ["random.", "nn.dropout"],
+        ["random.", "nn.dropout", "random_index_shuffle"],
     ),
     Group(
         "Checks",

@@ -3,6 +3,7 @@
 import importlib
 import typing
 
+import tracejit.eagerplans  # makes functions native in programs that call them much
 import tracejit.ops.assign  # gives slices of Variables their methods
 import tracejit.ops.fourier  # gives NumPy's Fourier transforms their meaning on tensors
 import tracejit.ops.numpy_api  # gives NumPy's functions their meaning on tensors
@@ -10,7 +11,9 @@ import tracejit.ops.rows  # gives Variables their scatter methods
 import tracejit.publicnames  # names what users call in errors
 import tracejit.runtime.drawing  # makes random numbers native in programs that draw many
 import tracejit.runtime.eager  # makes operators native in programs that use them much
+import tracejit.runtime.formulas  # and functions that NumPy has no ufunc for
 from tracejit import autodiff, autograph, bitwise, debugging, dtypes, errors, linalg, math, nn, random
+from tracejit.arguments import TensorSpec
 from tracejit.autodiff.batching import vectorized_map, vmap
 from tracejit.autodiff.functional import hessian, hvp, jacobian, jvp, vjp
 from tracejit.autodiff.recompute import recompute_grad
@@ -32,7 +35,7 @@ from tracejit.framework import (
     no_op,
     tuple,
 )
-from tracejit.function import Function, TensorSpec, function
+from tracejit.function import Function, function
 from tracejit.ir.types import (
     DType,
     as_dtype,
@@ -83,6 +86,7 @@ from tracejit.ops.creation import (
     convert_to_tensor,
     eye,
     fill,
+    from_dlpack,
     identity,
     linspace,
     one_hot,
@@ -200,6 +204,12 @@ from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 
 if typing.TYPE_CHECKING:
     from tracejit import mixed_precision, nest, optimizers, signal, train
+    from tracejit.linalg import eig, eigvals
+    from tracejit.linalg import sqrtm as matrix_square_root
+    from tracejit.ops.decoding import edit_distance
+    from tracejit.ops.evenly import random_index_shuffle
+    from tracejit.ops.rarelayers import extract_volume_patches
+    from tracejit.signal import fftnd, ifftnd, irfftnd, rfftnd
 
 newaxis = None
 space_to_batch_nd = space_to_batch
@@ -208,11 +218,20 @@ tracejit.runtime.eager.imported()
 
 # Loaded when they are first asked for, so that `import tracejit` stays quick
 _LATER: typing.Final = ("mixed_precision", "nest", "optimizers", "signal", "train")
+_ELSEWHERE: typing.Final = {
+    "edit_distance": "ops.decoding", "eig": "linalg", "eigvals": "linalg", "extract_volume_patches": "ops.rarelayers",
+    "fftnd": "signal", "ifftnd": "signal", "irfftnd": "signal", "matrix_square_root": "linalg",
+    "random_index_shuffle": "ops.evenly", "rfftnd": "signal",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> typing.Any:
     if name in _LATER:
         return importlib.import_module(f"tracejit.{name}")
+    if name in _ELSEWHERE:
+        place = importlib.import_module(f"tracejit.{_ELSEWHERE[name]}")
+        globals()[name] = getattr(place, "sqrtm" if name == "matrix_square_root" else name)
+        return globals()[name]
     raise AttributeError(f"module 'tracejit' has no attribute {name!r}")
 
 
@@ -223,20 +242,22 @@ __all__ = [
     "broadcast_static_shape", "broadcast_to", "case", "cast", "ceil", "clip_by_global_norm", "clip_by_norm",
     "clip_by_value", "complex", "complex128", "complex64", "concat", "cond", "config", "constant",
     "control_dependencies", "convert_to_tensor", "cos", "cosh", "cumsum", "custom_gradient", "debug", "debugging",
-    "device", "divide", "double", "DType", "dtypes", "dynamic_partition", "dynamic_stitch", "einsum", "ensure_shape",
-    "equal", "errors", "executing_eagerly", "exp", "expand_dims", "eye", "fill", "float16", "float32", "float64",
-    "floor", "floordiv", "floormod", "foldl", "foldr", "Function", "function", "gather", "gather_nd",
-    "get_static_value", "get_threads", "grad_pass_through", "GradientTape", "greater", "greater_equal", "group", "half",
-    "hessian", "histogram_fixed_width", "histogram_fixed_width_bins", "hvp", "identity", "identity_n", "IndexedSlices",
-    "inside_function", "int16", "int32", "int64", "int8", "is_symbolic_tensor", "is_tensor", "jacobian", "jvp", "less",
-    "less_equal", "linalg", "linspace", "logical_and", "logical_not", "logical_or", "map_fn", "math", "matmul",
-    "maximum", "meshgrid", "minimum", "mixed_precision", "Module", "multiply", "name_scope", "negative", "nest",
-    "newaxis", "nn", "no_op", "norm", "not_equal", "numpy_function", "one_hot", "ones", "ones_like", "optimizers",
-    "pad", "parallel_stack", "pow", "print", "py_function", "random", "range", "rank", "realdiv", "recompute_grad",
-    "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod",
-    "reduce_sum", "repeat", "required_space_to_batch_paddings", "reshape", "reverse", "reverse_sequence", "roll",
-    "round", "saturate_cast", "scalar_mul", "scan", "scatter_nd", "searchsorted", "sequence_mask", "set_threads",
-    "shape", "shape_n", "sigmoid", "sign", "signal", "sin", "sinh", "size", "slice", "sort", "space_to_batch",
+    "device", "divide", "double", "DType", "dtypes", "dynamic_partition", "dynamic_stitch", "edit_distance", "eig",
+    "eigvals", "einsum", "ensure_shape", "equal", "errors", "executing_eagerly", "exp", "expand_dims",
+    "extract_volume_patches", "eye", "fftnd", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod",
+    "foldl", "foldr", "from_dlpack", "function", "Function", "gather", "gather_nd", "get_static_value", "get_threads",
+    "grad_pass_through", "GradientTape", "greater", "greater_equal", "group", "half", "hessian",
+    "histogram_fixed_width", "histogram_fixed_width_bins", "hvp", "identity", "identity_n", "ifftnd", "IndexedSlices",
+    "inside_function", "int16", "int32", "int64", "int8", "irfftnd", "is_symbolic_tensor", "is_tensor", "jacobian",
+    "jvp", "less", "less_equal", "linalg", "linspace", "logical_and", "logical_not", "logical_or", "map_fn", "math",
+    "matmul", "matrix_square_root", "maximum", "meshgrid", "minimum", "mixed_precision", "Module", "multiply",
+    "name_scope", "negative", "nest", "newaxis", "nn", "no_op", "norm", "not_equal", "numpy_function", "one_hot",
+    "ones", "ones_like", "optimizers", "pad", "parallel_stack", "pow", "print", "py_function", "random",
+    "random_index_shuffle", "range", "rank", "realdiv", "recompute_grad", "reduce_all", "reduce_any",
+    "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "repeat",
+    "required_space_to_batch_paddings", "reshape", "reverse", "reverse_sequence", "rfftnd", "roll", "round",
+    "saturate_cast", "scalar_mul", "scan", "scatter_nd", "searchsorted", "sequence_mask", "set_threads", "shape",
+    "shape_n", "sigmoid", "sign", "signal", "sin", "sinh", "size", "slice", "sort", "space_to_batch",
     "space_to_batch_nd", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract",
     "switch_case", "tan", "tanh", "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_max", "tensor_scatter_nd_min",
     "tensor_scatter_nd_sub", "tensor_scatter_nd_update", "TensorArray", "tensordot", "TensorShape", "TensorSpec",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib.metadata
 import importlib.util
 import inspect
 import sys
@@ -100,8 +101,16 @@ def demo(options: argparse.Namespace) -> None:
     run(Path(options.out), fast=options.fast, plots=not options.no_plots)
 
 
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tracejit")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a source tree"
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m tracejit", description="tracejit's demonstration and benchmark.")
+    top.add_argument("--version", action="version", version=f"tracejit {_version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     d = commands.add_parser("demo", help="train two classifiers eagerly and traced, and compare")

@@ -17,7 +17,7 @@ from tracejit.backends import reference
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
 from tracejit.config import config
 from tracejit.context import context
-from tracejit.errors import Faults
+from tracejit.errors import Faults, NoDerivativeError
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import size_at
@@ -48,6 +48,7 @@ class Differentiable:
         linked = _linked(graph)
         self.targets = [i for i, r in enumerate(graph.results[:outputs]) if r in linked]
         self.linked: list[int] = []  # parameters that a gradient exists for
+        self.refused: dict[int, NoDerivativeError] = {}  # parameters that there is no derivative along, and why
         self._joint: Graph | None = None
         self._backward: Executable | None = None
         self._gradients: dict[tuple[bool, ...], tuple[Differentiable, list[int]]] = {}
@@ -82,16 +83,29 @@ class Differentiable:
         flat = self._flat(targets)
 
         def both(*xs: Tensor) -> tuple[Tensor, ...]:
-            with GradientTape(watch_accessed_variables=False) as tape:
+            with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(*[xs[i] for i in self.sources])
                 ys = replay(self.graph, xs[:n])
-            sources = [xs[i] for i in self.sources]
-            grads = tape.gradient([ys[i] for i in targets], sources, output_gradients=list(xs[n:]))
+            grads = self._known(tape, [ys[i] for i in targets], xs, list(xs[n:]))
             grads = [zeros_like(xs[i]) if i in flat else g for i, g in zip(self.sources, grads, strict=True)]
             linked.extend([i for i, g in zip(self.sources, grads, strict=True) if g is not None])
             return (*ys, *[g for g in grads if g is not None])
 
         return trace_graph(both, types, f"vjp_{self.name}"), linked
+
+    def _known(self, tape: GradientTape, ys: list[Tensor], xs: Sequence[Tensor], given: Any) -> list[Any]:
+        """The gradients for the sources. For those that there is no derivative along, which may not be wanted, None."""
+        try:
+            return list(tape.gradient(ys, [xs[i] for i in self.sources], given))
+        except NoDerivativeError:
+            grads = []
+            for i in self.sources:
+                try:
+                    grads.append(tape.gradient(ys, xs[i], given))
+                except NoDerivativeError as e:
+                    self.refused[i] = e
+                    grads.append(None)
+            return grads
 
     def _flat(self, targets: list[int]) -> set[int]:
         """The parameters whose only paths to the targets were simplified away: their gradient is zero, not absent."""
@@ -102,10 +116,10 @@ class Differentiable:
         found: set[int] = set()
 
         def sources(*xs: Tensor) -> tuple[Tensor, ...]:
-            with GradientTape(watch_accessed_variables=False) as tape:
+            with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(*[xs[i] for i in self.sources])
                 ys = replay(self.traced, xs)
-            grads = tape.gradient([ys[i] for i in targets], [xs[i] for i in self.sources])
+            grads = self._known(tape, [ys[i] for i in targets], xs, None)
             found.update([i for i, g in zip(self.sources, grads, strict=True) if g is not None])
             return ys
 
@@ -241,7 +255,18 @@ class _Call:
             if not all(present):
                 hit = of.gradient(present)[1]
                 by_param = {i: g for i, g in by_param.items() if i in hit}
-        return tuple([by_param.get(i) for i in range(len(values))])
+        return tuple([by_param[i] if i in by_param else _refusing(of.refused.get(i)) for i in range(len(values))])
+
+
+def _refusing(e: NoDerivativeError | None) -> Callable[[], Any] | None:
+    """What raises it once that gradient is wanted."""
+    if e is None:
+        return None
+
+    def refuse() -> Any:
+        raise e
+
+    return refuse
 
 
 def _linked(graph: Graph) -> set[Value]:

@@ -110,8 +110,16 @@ class ConversionError(ControlFlowError):
     raised."""
 
 
+class AliasError(ControlFlowError):
+    """Items of a tensor are assigned in a traced function while something else holds the tensor: `y = x; x[0] = 1`."""
+
+
 class GradientError(TracejitError, RuntimeError):
     """A gradient that cannot be taken: a tape used twice, a target that is no tensor."""
+
+
+class NoDerivativeError(GradientError):
+    """A derivative along an operand that an operation has none along."""
 
 
 class GraphError(TracejitError, AssertionError):

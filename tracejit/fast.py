@@ -11,7 +11,8 @@ class Fast:
 
     __slots__ = (
         "cast", "convert", "identity", "reshape", "transpose", "reverse_axes", "squeeze", "expand_dims", "assign",
-        "assign_add", "assign_sub", "sealed",
+        "assign_add", "assign_sub", "sealed", "masked", "swap_last", "block", "rank", "size", "shape",
+        "bits", "real", "imag", "zeros", "count", "strided",
     )  # fmt: skip
     cast: Callable[[Any, Any], Any] | None
     convert: Callable[[Any, Any], Any] | None
@@ -25,6 +26,18 @@ class Fast:
     assign_add: Callable[[Any, Any], Any] | None
     assign_sub: Callable[[Any, Any], Any] | None
     sealed: Callable[[Any], Any] | None
+    masked: Callable[[Any, Any], Any] | None
+    swap_last: Callable[[Any], Any] | None
+    block: Callable[[Any, Any, Any], Any] | None
+    rank: Callable[[Any], Any] | None
+    size: Callable[[Any], Any] | None
+    shape: Callable[[Any], Any] | None
+    bits: Callable[[Any, Any], Any] | None
+    real: Callable[[Any], Any] | None
+    imag: Callable[[Any], Any] | None
+    zeros: Callable[[Any, Any], Any] | None
+    count: Callable[[Any], Any] | None
+    strided: Callable[[Any, Any, Any, Any], Any] | None
 
     def __init__(self) -> None:
         for name in self.__slots__:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 import sys
 import types as pytypes
 import warnings
@@ -14,15 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tracejit import forks, tree
-from tracejit.arguments import Arguments, TensorSpec, as_eager, kinds_of, straightened
-from tracejit.autograph import operators, places
-from tracejit.autograph.attempts import Memory
+from tracejit import tree
+from tracejit.arguments import Arguments, as_eager, straightened
+from tracejit.autograph import operators
 from tracejit.autograph.convert import unconverted
 from tracejit.autograph.effects import Effects
-from tracejit.autograph.failures import recursion_explained
 from tracejit.autograph.plainform import plain_form
-from tracejit.autograph.varying import varying
 from tracejit.concrete import interpreted, plan_leaves
 from tracejit.config import eagerly
 from tracejit.context import activity, context, reading
@@ -32,7 +28,6 @@ from tracejit.errors import (
     ConversionError,
     ConversionWarning,
     Faults,
-    RetracingWarning,
     SignatureError,
     TracedValueError,
     TracejitError,
@@ -41,21 +36,18 @@ from tracejit.errors import (
     user_depth,
 )
 from tracejit.identity import IdentityMap
-from tracejit.inspection import Inspectable, OfObject
+from tracejit.inspection import OfObject
 from tracejit.passes.match import level
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.executor import prepare
-from tracejit.symbols import axes_of, from_specs, guesses, known_small, refreshed, why, widened
-from tracejit.tracer import Concrete, trace_once
-from tracejit.tracing import NeedStatic
+from tracejit.tracer import Concrete
+from tracejit.traces import Traces
 from tracejit.unconverted import may_fall_back
 
-TRACES = 64  # traces that a function keeps; those that were used least recently are forgotten
-MANY_TRACES = 24  # traces at which a warning says why there are so many
 NATIVE_PLANS = 32  # plans that a call tries natively
 
 
-class Function(NativeCallable, Inspectable):
+class Function(NativeCallable, Traces):
     """A Python function that is traced and compiled. Made by `@tj.function`."""
 
     def __init__(
@@ -72,14 +64,8 @@ class Function(NativeCallable, Inspectable):
         self.__qualname__ = getattr(python, "__qualname__", self.__name__)
         self._arguments = Arguments(python, input_signature, self.__name__)
         self.input_signature = self._arguments.input_signature
-        self.traces: dict[tuple, list[Concrete]] = {}
-        self._static: dict[Any, set[int]] = {}
-        self._fixed: dict[Any, set[tuple[int, int]]] = {}
-        self._lock = forks.rlock()
-        self._clock = itertools.count()
+        self._start_traces()
         self._forms: dict[tuple, Any] = {}
-        self._tracing_count = 0
-        self.memories: dict[tuple, Memory] = {}  # what attempts at traces have found out
         self.faults = Faults(self.__name__)
         self._unstaged: TracejitError | None = None  # why it runs as plain Python
         self._methods = IdentityMap[Method]()  # by the object that each is of
@@ -231,11 +217,6 @@ class Function(NativeCallable, Inspectable):
             effects.end(outputs[len(outputs) - effects.outputs :], given)
         return concrete.rebuild(outputs)
 
-    def _drop(self, concrete: Concrete) -> None:
-        """A trace that makes Variables is for one call: the next finds them, or makes others."""
-        with self._lock:
-            self.traces = {k: rest for k, cs in self.traces.items() if (rest := [c for c in cs if c is not concrete])}
-
     def _remember(self, concrete: Concrete, plan: Any, args: tuple, kwargs: dict, leaves: list) -> None:
         """Let native code take the next call of this form."""
         form = self._arguments.form(args, kwargs)
@@ -285,103 +266,6 @@ class Function(NativeCallable, Inspectable):
             args = tuple([as_eager(x) if isinstance(x, np.ndarray) else x for x in args])
             kwargs = {k: as_eager(x) if isinstance(x, np.ndarray) else x for k, x in kwargs.items()}
         return f(*args, **kwargs)
-
-    # --- traces -------------------------------------------------------------------------------------------------------
-    def _find(
-        self, leaves: list, structure: Any, specs: dict[int, TensorSpec] | None = None
-    ) -> tuple[Concrete, list[Any], dict[str, int]]:
-        """The trace for these leaves, made if need be; `specs` says which of them only stand for such tensors."""
-        while True:
-            kinds, shapes, inputs = kinds_of(leaves, self._static.get(structure, ()))
-            key = (structure, kinds)
-            wanted = [specs.get(id(x)) for x in inputs] if specs else None
-            with self._lock:
-                for c in self.traces.get(key, ()):
-                    sizes = c.sizes(shapes)
-                    if sizes is not None and (wanted is None or c.is_open(wanted)) and c.still_holds():
-                        c.used = next(self._clock)
-                        return c, inputs, sizes
-                try:
-                    c = self._trace(key, leaves, structure, kinds, shapes, wanted)
-                except NeedStatic as need:
-                    self._static.setdefault(structure, set()).update(need.params)
-                    continue
-                self._keep(key, c)
-                sizes = c.sizes(shapes)
-                assert sizes is not None
-                return c, inputs, sizes
-
-    def _keep(self, key: tuple, c: Concrete) -> None:
-        """Add a trace, and forget those whose objects are gone."""
-        self.traces.setdefault(key, []).append(c)
-        c.used = next(self._clock)
-        for k, kept in list(self.traces.items()):
-            kept[:] = [x for x in kept if x is c or x.reads is None or not x.reads.ended]
-            if not kept:
-                self._forget(k)
-        if len(self.concrete_functions) > TRACES:
-            oldest = min(self.traces, key=lambda k: min(x.used for x in self.traces[k]))
-            kept = self.traces[oldest]
-            kept.remove(min(kept, key=lambda x: x.used))
-            if not kept:
-                self._forget(oldest)
-        if self._tracing_count == MANY_TRACES:
-            text = (
-                f"{self.__name__} has been traced {MANY_TRACES} times, and each trace takes milliseconds; "
-                f"the latest because: {c.reason}\n"
-                "  remedy: pass tensors instead of Python objects made anew for each call, or give an input_signature"
-            )
-            warnings.warn(text, RetracingWarning, stacklevel=user_depth())
-
-    def _forget(self, key: tuple) -> None:
-        del self.traces[key]
-        self._fixed.pop(key, None)
-        self.memories.pop(key, None)
-
-    def _patterns(
-        self, key: tuple, shapes: list[tuple], fixed: set[tuple[int, int]], wanted: list[TensorSpec | None] | None
-    ) -> tuple[list[tuple], str]:
-        """Shapes for a new trace: where an earlier trace of this key differs, the size becomes a symbol."""
-        if self.input_signature is not None:
-            return from_specs(shapes, tree.flatten(self.input_signature)[0]), "input_signature"
-        if wanted is not None:
-            return from_specs(shapes, wanted), "get_concrete_function"
-        earlier = self.traces.get(key, ())
-        if not earlier:
-            return [tuple(s) for s in shapes], "first call" if not self.traces else why(self.traces, key)
-        stale = [c for c in earlier if c.sizes(shapes) is not None]
-        if stale:
-            stale.sort(key=lambda c: c.used)
-            latest = stale[-1]
-            self.memories[key].varying |= varying([c.reads for c in stale if c.reads is not None])
-            changes = latest.reads.changes() if latest.reads is not None else []
-            reason = "; ".join(changes[:3]) or "a value that the function changes has another type"
-            return refreshed(latest.shapes, shapes, fixed), reason
-        return widened(earlier[-1].shapes, shapes, fixed)
-
-    def _trace(
-        self, key: tuple, leaves: list, structure: Any, kinds: tuple, shapes: list[tuple],
-        wanted: list[TensorSpec | None] | None,
-    ) -> Concrete:  # fmt: skip
-        fixed, small = self._fixed.setdefault(key, set()), False
-        while True:
-            patterns, reason = self._patterns(key, shapes, fixed, wanted)
-            open_by = reason if wanted is not None or self.input_signature is not None else ""
-            if small:
-                patterns, reason = known_small(patterns, shapes)
-            try:
-                with places.attempt(), recursion_explained():
-                    made = trace_once(self, leaves, structure, kinds, patterns, shapes, reason, open_by)
-                self._tracing_count += 1
-                return made
-            except Exception:
-                if not guesses(patterns, shapes):
-                    raise
-                small = True  # what goes wrong for other sizes, or is decided otherwise, may be right for 0 and 1
-            except NeedStatic as need:
-                if not need.symbols:
-                    raise
-                fixed.update(axes_of(patterns, need.symbols))
 
 
 def _in_scope(dtype: Any, traced: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:

@@ -22,6 +22,7 @@ from tracejit.errors import (
     locate,
 )
 from tracejit.fast import fast
+from tracejit.identity import Reference
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -60,9 +61,10 @@ _asarray = np.asarray
 class Operand:
     """What Tensor and Variable share: the payload `_a` and everything that reads it. Operators are added by the ops."""
 
-    __slots__ = ("_a", "__dict__", "__weakref__")
+    __slots__ = ("_a", "_slice_of", "__dict__", "__weakref__")
     __array_priority__ = 1000
     _a: Any
+    _slice_of: Any  # of a copy of a part of a Variable: the Variable and the key
 
     # --- what it is -------------------------------------------------------------------------------------------
     @property
@@ -132,6 +134,10 @@ class Operand:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
+
+    def ref(self) -> Reference:
+        """A hashable reference, for sets and dicts: `{v.ref(): ...}`. It holds the tensor; `.deref()` gives it."""
+        return Reference(self)
 
     def __buffer__(self, flags: int) -> memoryview:
         return memoryview(self.__array__())  # type: ignore[arg-type]  # a buffer in NumPy's stubs from Python 3.12 on
@@ -363,7 +369,8 @@ class Tensor(Operand):
         raise locate(
             UnsupportedError(
                 f"'tracejit.Tensor' object does not support item assignment (it is {self.type})",
-                remedy="keep what changes in a tj.Variable: v[key].assign(value); or tj.tensor_scatter_nd_update",
+                remedy="keep what changes in a tj.Variable: v[key].assign(value); make another tensor with "
+                "tj.tensor_scatter_nd_update; or assign in a function that @tj.function converts",
             )
         )
 

@@ -26,6 +26,12 @@ from tracejit.ops.stateless import (
 )
 
 if typing.TYPE_CHECKING:
+    from tracejit.ops.candidates import (
+        all_candidate_sampler,
+        fixed_unigram_candidate_sampler,
+        log_uniform_candidate_sampler,
+        uniform_candidate_sampler,
+    )
     from tracejit.ops.sampled import (
         beta,
         gamma,
@@ -38,15 +44,20 @@ if typing.TYPE_CHECKING:
     )
 
 # Loaded when they are first asked for, so that `import tracejit` stays quick
+_SAMPLERS = (
+    "all_candidate_sampler", "fixed_unigram_candidate_sampler", "log_uniform_candidate_sampler",
+    "uniform_candidate_sampler",
+)  # fmt: skip
 _LATER = (
-    "beta", "gamma", "poisson", "stateless_beta", "stateless_binomial", "stateless_gamma",
+    *_SAMPLERS, "beta", "gamma", "poisson", "stateless_beta", "stateless_binomial", "stateless_gamma",
     "stateless_parameterized_truncated_normal", "stateless_poisson",
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> typing.Any:
     if name in _LATER:
-        globals()[name] = getattr(importlib.import_module("tracejit.ops.sampled"), name)
+        file = "candidates" if name in _SAMPLERS else "sampled"
+        globals()[name] = getattr(importlib.import_module(f"tracejit.ops.{file}"), name)
         return globals()[name]
     raise AttributeError(f"module 'tracejit.random' has no attribute {name!r}")
 
@@ -62,9 +73,11 @@ experimental = types.SimpleNamespace(
 )  # fmt: skip
 
 __all__ = [
-    "Algorithm", "beta", "categorical", "create_rng_state", "experimental", "fold_in", "gamma", "Generator",
-    "get_global_generator", "normal", "poisson", "set_global_generator", "set_seed", "shuffle", "split",
+    "Algorithm", "all_candidate_sampler", "beta", "categorical", "create_rng_state", "experimental",
+    "fixed_unigram_candidate_sampler", "fold_in", "gamma", "Generator", "get_global_generator",
+    "log_uniform_candidate_sampler", "normal", "poisson", "set_global_generator", "set_seed", "shuffle", "split",
     "stateless_beta", "stateless_binomial", "stateless_categorical", "stateless_fold_in", "stateless_gamma",
     "stateless_normal", "stateless_parameterized_truncated_normal", "stateless_poisson", "stateless_shuffle",
     "stateless_split", "stateless_truncated_normal", "stateless_uniform", "truncated_normal", "uniform",
+    "uniform_candidate_sampler",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from tracejit.conversion import convert
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import known_equal, product
+from tracejit.ir.sizes import fit, product
 from tracejit.ir.types import DType, TensorType, show_shape
 from tracejit.operand import Operand, Tensor, TensorShape
 
@@ -40,11 +40,11 @@ class IndexedSlices:
         x, i = convert(values), convert(indices)
         if i.dtype.kind not in "iu" or not i.ndim:
             raise locate(DTypeError(f"indices are integers of one axis or more, not {i.type}"))
-        if x.ndim < i.ndim or not all(map(known_equal, x.shape[: i.ndim], i.shape)):
+        if x.ndim < i.ndim or not all(map(fit, x.shape[: i.ndim], i.shape)):
             raise locate(ShapeError(f"values {x.type} do not go with indices {i.type}"))
         full = None if dense_shape is None else TensorShape(_sizes(dense_shape))
         row = x.shape[i.ndim :]
-        if full is not None and not (len(full) == len(row) + 1 and all(map(known_equal, full[1:], row))):
+        if full is not None and not (len(full) == len(row) + 1 and all(map(fit, full[1:], row))):
             raise locate(ShapeError(f"rows of values {x.type} are none of shape {show_shape(full)}"))
         self.values, self.indices, self.dense_shape = x, i, full
 

@@ -72,6 +72,7 @@ class Trace:
         self.notes: dict[str, None] = {}  # what `explain` says of the dtypes of branches and loops
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers
+        self.told: dict[Value, Dim] = {}  # numbers that are sizes of axes, by the sizes that they are
         self.stacked: dict[Value, Tensor] = {}  # what loops have added to lists of which the rows were then taken
         self.keeping: dict[Any, Any] = {}  # loops that are gone through again for gradients, keeping their states
 

@@ -15,6 +15,7 @@ from tracejit.lower.units import CopyUnit, LoopUnit, ProductUnit, Unit
 from tracejit.passes.fuse import Fuser
 from tracejit.passes.groups import Group, joins
 from tracejit.passes.layout import Layouts
+from tracejit.passes.patches import patches_of
 from tracejit.passes.placing import place_parts
 
 
@@ -60,7 +61,7 @@ class Block:
             i = len(units)
             if isinstance(item, Node):
                 if ProductUnit.fits(item, self.layouts):
-                    units.append(ProductUnit(i, item, None, list(item.outs), self.layouts))
+                    units.append(self._product(i, item, None, list(item.outs), fuser))
                 elif joins(item):
                     units.append(CopyUnit(i, item, self.layouts))
                 elif item.op.name in ROUTINES and ROUTINES[item.op.name].fits(item):
@@ -74,10 +75,30 @@ class Block:
                 continue
             outputs = self._outputs(fuser, item)
             if item.anchor is not None:
-                units.append(ProductUnit(i, item.anchor, item, outputs, self.layouts))
+                units.append(self._product(i, item.anchor, item, outputs, fuser))
             else:
                 units.append(LoopUnit(i, item, outputs, self.layouts))
+        self._leave_out(units, fuser)
         return units
+
+    def _product(self, i: int, n: Node, group: Group | None, outputs: list[Value], fuser: Fuser) -> ProductUnit:
+        return ProductUnit(i, n, group, outputs, self.layouts, patches_of(n, fuser, self.layouts))
+
+    @staticmethod
+    def _leave_out(units: Sequence[Unit], fuser: Fuser) -> None:
+        """Copies that only products would read which take their patches from the image."""
+        seen = [u.patches for u in units if isinstance(u, ProductUnit) and u.patches is not None]
+        images = {p.image.base for p in seen}
+        gone = {p.joined for p in seen}
+        for u in reversed(units) if seen else ():
+            if not isinstance(u, CopyUnit):
+                continue
+            v = u.node.out
+            if u.node not in gone and v not in images and not fuser.is_result(v):
+                users = [x for x, _ in fuser.uses(v)]
+                if users and all(x in gone for x in users):
+                    gone.add(u.node)
+            u.needed = u.node not in gone
 
     def _outputs(self, fuser: Fuser, g: Group) -> list[Value]:
         """Values of a group that others read."""

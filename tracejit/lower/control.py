@@ -94,7 +94,8 @@ class RegisterUnit(BasesUnit):
         return fail
 
     def describe(self) -> str:
-        return f"{self.node.op.name} in registers"
+        early = ", ends early when its state repeats" if registers.ends_early(self.node) else ""
+        return f"{self.node.op.name} in registers{early}"
 
 
 def _false(frame: int) -> np.ndarray:
@@ -122,7 +123,7 @@ class LanesUnit(BasesUnit):
         return [b.launch(code, operands, -(-total // lanes.width(self.node)), work, self.describe())]
 
     def describe(self) -> str:
-        return "while by rows"
+        return "while by rows" + (", ends early when its state repeats" if lanes.ends_early(self.node) else "")
 
 
 class CondUnit(ControlUnit):
@@ -376,6 +377,6 @@ def unit_of(index: int, node: Node, layouts: Layouts) -> Unit:
 
 _UNITS: dict[str, Callable[[int, Node, Layouts], Unit]] = {
     "cond": CondUnit, "while": WhileUnit, "while_saving": SavingUnit, "scan": ScanUnit,
-    "sized": FoundUnit, "count_up": FoundUnit, "positions": FoundUnit,
+    "sized": FoundUnit, "count_up": FoundUnit, "positions": FoundUnit, "tell": FoundUnit,
 }  # fmt: skip
 CONTROL.append(unit_of)

@@ -49,27 +49,39 @@ def _beside_units(shape: Sequence[Size]) -> list[Size]:
 
 
 def puts(body: Graph, i: int) -> set[Node] | None:
-    """The nodes that write elements of state i, an array, in its buffer; None if one could be seen before its time."""
+    """The nodes that write elements of state i, an array, in its buffer, and the copy of it that need not be made.
+
+    None if one could be seen before its time, or where something else becomes of the array.
+    """
     at = {n: k for k, n in enumerate(body.nodes)}
     found: set[Node] = set()
-    now = body.params[i]
-    while now is not body.results[i]:
-        own = {now}
+    now, last = body.params[i], body.results[i]
+    while True:
+        own, flat = {now}, {now}  # what shows the array, and all of it in order
         users = []
         for n in body.nodes:
             if not own.isdisjoint(n.inputs):
                 users.append(n)
                 if n.op.name in PICKS:
                     own.update(v for v in n.outs if v.shape)
-        writers = [n for n in users if n.op.name == "put" and n.inputs[0] is now]
-        if len(writers) != 1 or any(at[n] > at[writers[0]] for n in users) or not own.isdisjoint(body.results):
+                if n.op.name == "reshape" and n.inputs[0] in flat:
+                    flat.add(n.out)
+                if n.op.name == "copy" and n.inputs[0] in flat and n.out is last:  # it lies where it belongs already
+                    flat.add(n.out)
+                    found.add(n)
+        others = [r for k, r in enumerate(body.results) if k != i]
+        if not own.isdisjoint(others):
+            return None
+        if last in flat:
+            return found if any(n.op.name == "put" for n in found) else None
+        writers = [n for n in users if n.op.name == "put" and n.inputs[0] in flat]
+        if len(writers) != 1 or any(at[n] > at[writers[0]] for n in users):
             return None
         put = writers[0]
-        if put.inputs[1].shape or put.inputs[2].shape or len(now.shape) != 1:
+        if put.inputs[1].shape or put.inputs[2].shape or len(put.inputs[0].shape) != 1:
             return None
         found.add(put)
         now = put.out
-    return found if found and body.results.count(now) == 1 else None
 
 
 class View:

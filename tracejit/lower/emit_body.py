@@ -128,6 +128,21 @@ class BodyEmitter:
     def size(self, axis: int) -> Val:
         return self.operand(self.k.axes[axis], "i64")
 
+    def unravelled(self, p: Val, axes: range) -> list[Val | None]:
+        """The indices along some axes that follow each other, of a number that counts through all of them."""
+        f = self.fn
+        out: list[Val | None] = []
+        rest = p
+        for axis in reversed(axes):
+            if axis == axes[0]:
+                out.append(rest)
+            else:
+                n = self.size(axis)
+                q = f.op("udiv", rest, n)
+                out.append(f.sub(rest, f.mul(q, n)))
+                rest = q
+        return out[::-1]
+
     # --- statements ---------------------------------------------------------------------------------------------------
     def address(self, a: Access, dtype: DType, index: list[Val | None]) -> Val:
         """Pointer to the element at the loop indices, of type `dtype`; None stands for 0."""

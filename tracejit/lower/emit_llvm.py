@@ -185,18 +185,7 @@ class _Emitter(BodyEmitter):
     # --- rows ---------------------------------------------------------------------------------------------------------
     def outer_index(self, p: Val) -> list[Val | None]:
         """The outer loop indices of a flat row number."""
-        f = self.fn
-        out: list[Val | None] = []
-        rest = p
-        for axis in reversed(range(self.k.outer)):
-            if axis == 0:
-                out.append(rest)
-            else:
-                n = self.size(axis)
-                q = f.op("udiv", rest, n)
-                out.append(f.sub(rest, f.mul(q, n)))
-                rest = q
-        return out[::-1]
+        return self.unravelled(p, range(self.k.outer))
 
     def row(self, p: Val, accs: list[S], column: Callable[[Late], Val] | None, span: tuple[Val, Val] | None) -> list[S]:
         """All phases of one row. `accs`: late accumulators, those over rows as vectors, those over outer as scalars."""
@@ -404,7 +393,7 @@ def emit_combine(module: Module, name: str, kind: str, dtype: DType, kept: DType
             return [m.combiner(kind)(S(acc, wide), m.cast(x, wide)).v]
 
         got = f.loop(0, chunks, add, [m.neutral(kind, wide).v])
-        m.store(S(m.cast(S(got[0], wide), kept).v, dtype), f.gep(out, i, mem), mask)
+        m.store(m.cast(m.cast(S(got[0], wide), kept), dtype), f.gep(out, i, mem), mask)
 
     f.loop(f.mul(lo, i64(BLOCK)), end, block, step=m.width)
     f.ret_()

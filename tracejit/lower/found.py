@@ -24,8 +24,12 @@ Words = Any  # the slots of a frame
 RUNNERS: list[Callable[[Graph, str], Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]]] = []
 
 
+_Frame = ctypes.c_int64 * (1 << 40)  # as long as any: only its words are read
+_let_go = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("Py_DecRef", ctypes.pythonapi))
+
+
 def words_of(frame: int) -> Words:
-    return ctypes.cast(frame, ctypes.POINTER(ctypes.c_int64))
+    return _Frame.from_address(frame)
 
 
 def hold(words: Words, held: Held, x: object) -> None:
@@ -33,7 +37,21 @@ def hold(words: Words, held: Held, x: object) -> None:
     old, words[held.slot] = words[held.slot], id(x)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(x))
     if old:
-        ctypes.pythonapi.Py_DecRef(ctypes.cast(old, ctypes.py_object))
+        _let_go(old)
+
+
+def _shape(shape: tuple[Any, ...], b: Binding) -> Callable[[Words], tuple[int, ...]]:
+    """From the words of a frame to the sizes of a shape."""
+    known = tuple([size_at(d, b.sizes) if not (symbols_in(d) - b.sizes.keys()) else d for d in shape])
+    if not any(isinstance(d, Dim) for d in known):
+        return lambda words: known
+    sizes, dynamic = dict(b.sizes), b.dynamic
+
+    def now(words: Words) -> tuple[int, ...]:
+        at = {**sizes, **{s: words[slot] for s, slot in dynamic.items()}}
+        return tuple([size_at(d, at) for d in known])
+
+    return now
 
 
 class FoundUnit(BasesUnit):
@@ -68,24 +86,26 @@ class FoundUnit(BasesUnit):
                 for s in found - b.dynamic.keys():
                     b.dynamic[s] = b.new_slot()
             outs.append((b.slot(o), o.dtype.np, tuple(o.shape), held))
-        sizes, dynamic = b.sizes, b.dynamic
+        dynamic = b.dynamic
         node, ready = self.node, self.ready
+        given = [(s, d, _shape(shape, b)) for s, d, shape in ins]
+        told = [
+            (s, d, _shape(shape, b), h, [(dynamic[str(n)], k) for k, n in enumerate(shape) if str(n) in dynamic])
+            for s, d, shape, h in outs
+        ]
 
         def run(frame: int) -> None:
             words = words_of(frame)
-            now = {**sizes, **{s: words[slot] for s, slot in dynamic.items()}}
-            arrays = [array_at(words[s], d, tuple([size_at(n, now) for n in shape])) for s, d, shape in ins]
-            made = ready()(arrays)
-            for (s, d, shape, held), x in zip(outs, made, strict=True):
+            made = ready()([array_at(words[s], d, shape(words)) for s, d, shape in given])
+            for (s, d, shape, held, sizes), x in zip(told, made, strict=True):
                 if held is None:
-                    array_at(words[s], d, tuple([size_at(n, now) for n in shape]))[...] = x
+                    array_at(words[s], d, shape(words))[...] = x
                     continue
                 a = np.ascontiguousarray(x, d)
                 hold(words, held, a)
                 words[s] = a.ctypes.data
-                for n, k in zip(shape, a.shape, strict=True):
-                    if isinstance(n, Dim) and str(n) in dynamic:
-                        words[dynamic[str(n)]] = now[str(n)] = k
+                for slot, axis in sizes:
+                    words[slot] = a.shape[axis]
 
         def located_run(frame: int) -> None:
             try:

@@ -138,7 +138,7 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Pl
     parts = o.min(o.div(k, o.max(c(SPLIT), o.ceil(c(4 * TASK), area))), wanted)
     part = o.max(o.up(o.ceil(k, o.max(parts, one)), t.width), one)
     parts = o.max(o.ceil(k, part), one)
-    large = o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(256))))
+    large = o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(512))))
     pack = one if t.converts else o.pick(seen, c(0), large)
     tasks = o.mul(o.mul(o.mul(batch, bundles), groups), parts)
     grain = o.max(o.ceil(c(GRAIN), o.max(o.mul(area, o.min(part, k)), one)), one)

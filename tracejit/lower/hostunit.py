@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -112,10 +112,15 @@ def viewer(
 def _extent(dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...] | None) -> tuple[int, int]:
     """Where the first byte of an array lies, from that of its first element, and how many bytes it reaches over."""
     if strides is None:
-        return 0, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        return 0, math.prod(shape) * dtype.itemsize
     low = sum(min(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True))
     high = sum(max(0, (d - 1) * s) for d, s in zip(shape, strides, strict=True)) + dtype.itemsize
     return low, high - low
+
+
+_WRITEABLE = 0x200  # PyBUF_WRITE
+_memory = ctypes.pythonapi.PyMemoryView_FromMemory
+_memory.restype, _memory.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
 
 
 def array_at(
@@ -125,5 +130,4 @@ def array_at(
     if 0 in shape:
         return np.empty(shape, dtype)
     low, size = _extent(dtype, shape, strides)
-    part: Any = (ctypes.c_char * size).from_address(address + low)
-    return np.ndarray(shape, dtype, part, -low, strides)
+    return np.ndarray(shape, dtype, _memory(address + low, size, _WRITEABLE), -low, strides)

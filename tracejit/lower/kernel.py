@@ -17,6 +17,7 @@ from tracejit.ir.types import DType
 from tracejit.ops.forms import FORMS
 from tracejit.passes.groups import Group, is_scalar_constant, is_view, kind_of
 from tracejit.passes.layout import Layout, Layouts, across, contiguous
+from tracejit.passes.products import walk
 
 Size = int | Dim
 SCALAR, ROW, FULL = 0, 1, 2  # a statement runs once, once per row, or once per element
@@ -111,6 +112,7 @@ class Kernel:
 
     axes      operand numbers of the loop sizes, outer axes first
     outer     how many of them are outer
+    rows      of a product's epilogue: how many of the outer axes its rows run along, those of its batch come before
     stmts     the body, in order
     stores    (statement, access)
     lates     reductions over the rows of a chunk
@@ -119,6 +121,7 @@ class Kernel:
     def __init__(self) -> None:
         self.axes: list[int] = []
         self.outer = 0
+        self.rows = 1
         self.stmts: list[Stmt] = []
         self.stores: list[tuple[int, Access]] = []
         self.lates: list[Late] = []
@@ -137,6 +140,7 @@ class Kernel:
         lines = [f"kernel axes {self.axes} outer {self.outer} chunk {self.chunk}"]
         lines[0] += "" if self.keep else " recompute"
         lines[0] += " stream" if self.stream else ""
+        lines[0] += f" rows {self.rows}" if self.rows != 1 else ""
         names = ("scalar", "row", "full")
         lines += [f"  {s}  @{names[s.level]}{s.phase}" for s in self.stmts]
         lines += [f"  store %{i} -> {a}" for i, a in self.stores]
@@ -177,12 +181,13 @@ class Kernel:
 class Instance:
     """A kernel with what its operands are in one program: buffers (Value) and sizes (int | Dim)."""
 
-    __slots__ = ("kernel", "operands", "domain", "outputs", "reads", "nodes")
+    __slots__ = ("kernel", "operands", "domain", "outputs", "reads", "nodes", "factors")
 
     def __init__(
         self, kernel: Kernel, operands: list[Any], domain: list[Size], outputs: list[Value], nodes: list[Node]
     ) -> None:
         self.kernel, self.operands, self.domain, self.outputs, self.nodes = kernel, operands, domain, outputs, nodes
+        self.factors: list[list[Size]] = []  # of an epilogue: both factors' strides along the outer axes
         written = {*outputs, *[operands[a.operand] for _, a in kernel.stores]}
         self.reads = [v for v in operands if isinstance(v, Value) and v not in written]
 
@@ -224,6 +229,8 @@ class Lowering:
         self.g, self.layouts = group, layouts
         rows = list(group.rows or ())
         self.order = [i for i in range(len(group.domain)) if i not in rows] + sorted(rows)
+        if group.anchor is not None:
+            self.order = [t for t in group.tags[group.anchor.out] if t is not None]
         self.sizes: list[Size] = [group.domain[i] for i in self.order]
         self.n_rows = len(rows)
         self.kernel = Kernel()
@@ -232,6 +239,7 @@ class Lowering:
         self.of_value: dict[Value, int] = {}
         self.loads: dict[Any, int] = {}
         self.raws: list[_Raw] = []
+        self.factors: list[_Raw] = []
         self.outputs = list(outputs)
         self.members = set(group.nodes)
 
@@ -357,22 +365,40 @@ class Lowering:
     def _merge_axes(self) -> None:
         """Make two neighbouring axes one where every access steps through them evenly."""
         if self.g.anchor is not None:
-            self.outer = 1
+            self._merge_tiles(self.g.anchor)
             return
         outer = len(self.order) - self.n_rows if self.n_rows else len(self.order)
         i = len(self.sizes) - 2
         while i >= 0:
             split = self.n_rows and i == outer - 1
-            if not split and all(r.strides[i] == across(r.strides[i + 1], self.sizes[i + 1]) for r in self.raws):
-                for r in self.raws:
-                    del r.strides[i]
-                self.sizes[i : i + 2] = [self.sizes[i] * self.sizes[i + 1]]
-                if i < outer:
-                    outer -= 1
+            if not split and self._merge(i) and i < outer:
+                outer -= 1
             i -= 1
         if not self.n_rows:
             outer = max(len(self.sizes) - 1, 0)
         self.outer = outer
+
+    def _merge(self, i: int) -> bool:
+        """Make axis i and the next one into one, if every access steps through them evenly."""
+        if not all(r.strides[i] == across(r.strides[i + 1], self.sizes[i + 1]) for r in self.raws):
+            return False
+        for r in self.raws:
+            del r.strides[i]
+        self.sizes[i : i + 2] = [self.sizes[i] * self.sizes[i + 1]]
+        return True
+
+    def _merge_tiles(self, product: Node) -> None:
+        """The same for the axes of a product's batch, and of its rows where it is one product."""
+        w = walk(product, self.layouts)
+        assert w is not None
+        self.factors = [_Raw(None, None, 0, [*w.left, w.rows[0], 0]), _Raw(None, None, 0, [*w.right, 0, 0])]
+        self.raws += self.factors
+        i = len(self.sizes) - (3 if w.one else 4)
+        while i >= 0:
+            self._merge(i)
+            i -= 1
+        self.outer = len(self.sizes) - 1
+        self.kernel.rows = self.outer if w.one else 1
 
     def _finish(self, stores: list[tuple[int, _Raw]], lates: list[tuple[Node, int]]) -> Instance:
         k, ops = self.kernel, _Operands()
@@ -415,7 +441,9 @@ class Lowering:
         if k.lates:
             k.chunk = ops.fresh(("chunk", self))
         k.operands = len(ops.list)
-        return Instance(k, ops.list, list(self.sizes), self.outputs, self.g.nodes)
+        inst = Instance(k, ops.list, list(self.sizes), self.outputs, self.g.nodes)
+        inst.factors = [r.strides[: self.outer] for r in self.factors]
+        return inst
 
     def _level(self, strides: tuple[int, ...]) -> int:
         if any(s != Stride.ZERO for s in strides[self.outer :]):

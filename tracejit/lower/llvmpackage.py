@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Mapping, Sequence
 
 import llvmlite.binding as ll
 
+from tracejit import forks
 from tracejit.lower import codegen
 
-_lock = threading.RLock()
+_lock = forks.rlock()
 _names = itertools.count()
 _state: dict[str, object] = {}
 _machines: dict[int, ll.TargetMachine] = {}

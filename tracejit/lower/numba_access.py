@@ -147,7 +147,12 @@ def _within(d: Size, i: Index, sizes: Sequence[Size]) -> bool:
     low, high = i.start, i.start
     for a, f in i.terms:
         end = f * (sizes[a] - 1)
-        low, high = (low + end, high) if hint(f) < 0 else (low, high + end)
+        if _at_least(f, 0):
+            high = high + end
+        elif _at_least(-f, 0):
+            low = low + end
+        else:
+            return False
     return _at_least(low, 0) and _at_least(d - 1, high)
 
 

@@ -297,11 +297,18 @@ class Flow(Blocks):
         b = Block(g, [], Layouts())
         for p, x in zip(g.params, operands, strict=True):
             self.stands_for(p, x)
-        names = [self.label(o) for o in n.outs]
-        for r, name in zip(g.results, names, strict=True):
+        places: list[tuple[Value, Value, str]] = []  # elements of arrays, which no kernel can be given to write to
+        for r, o in zip(g.results, n.outs, strict=True):
+            name = self.label(o)
+            if not o.shape and not is_name(name):
+                places.append((r, o, name))
+                name = self.local.new("value")
             self.names[r] = name
         self.block(b, set(g.params) & self.frames[-1].own)
         self.scalars.update(o for o, r in zip(n.outs, g.results, strict=True) if r in self.scalars)
+        for r, o, name in places:
+            self.out.line(f"{name} = {self.names[r]}{'' if r in self.scalars else '[()]'}")
+            self.scalars.add(o)
 
 
 def compilable(u: BasesUnit) -> bool:

@@ -77,6 +77,8 @@ def host_lines(n: Node, out: Sequence[str], args: Sequence[str], size: SizeText)
         return [f"{y} = np.flatnonzero({args[0]})"]
     if name == "count_up":
         return [f"{y} = np.arange(max(0, int({args[0]})))"]
+    if name == "tell":
+        return [f"{y} = np.empty((max(0, int({args[0]})), 0), np.bool_)"]
     if name == "top_k":
         return [*_order(n, y, _comparable(n, args[0]), True), f"{y} = {y}[..., :{size(n.out.shape[-1])}]"]
     raise ArgumentError(f"{name} has no form as Numba source")

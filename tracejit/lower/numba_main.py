@@ -134,8 +134,10 @@ class Lines(ABC):
         return " + ".join(parts).replace("+ -", "- ")
 
     def _symbol(self, d: Dim, name: str) -> str:
-        if name in d.opaque:
-            kind, inner, k = d.opaque[name]
+        kind, inner, k = d.opaque.get(name, ("<=", None, 0))
+        if kind == "min":
+            return f"min({self.size(inner)}, {k})"
+        if kind != "<=":  # which says of a symbol what it is never above
             return f"(({self.size(inner)}) {kind} {k})"
         if name not in self.symbols:
             raise ArgumentError(f"the size {name} is not known where Numba source needs it")

@@ -14,7 +14,8 @@ from tracejit.ops import matrixkernels as K
 _SAME = {"cholesky": "cholesky", "solve": "solve", "inv": "inv", "det": "det"}
 # those of ours whose text stands in the source, with what they call
 _OURS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "lu": (K.lu,), "triangular_solve": (K.triangular_solve,), "tridiagonal_solve": (K.tridiagonal_solve,),
+    "lu": (K.lu,), "triangular_solve": (K.triangular_solve,),
+    "tridiagonal_solve": (K.one_tridiagonal, K.tridiagonal_solve),
     "adjugate": (K.adjugate,), "pinv": (K.pinv,), "expm": (K.expm,),
     "sqrtm": (K.principal_root, K.by_eigenvalues, K.sqrtm), "logm": (K.principal_root, K.by_eigenvalues, K.logm),
     "qr": (K.qr,), "svd": (K.svd,), "eigh": (K.eigh,), "eig": (K.eig,),

@@ -36,7 +36,7 @@ class Program(Block):
     @property
     def kernels(self) -> int:
         """The steps that compute something."""
-        still = (u for u in self.units if not isinstance(u, CopyUnit) or u.instances)
+        still = (u for u in self.units if not isinstance(u, CopyUnit) or (u.instances and u.needed))
         return sum(not isinstance(u, CheckUnit) for u in still)
 
     handed_over = staticmethod(found.handed_over)

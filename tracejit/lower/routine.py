@@ -55,7 +55,7 @@ class Routine:
         f.if_(f.cmp("slt", end, hi), lambda: body(end, f.mask(f.sub(hi, end), self.width)))
 
     def fill(self, p: Val, lo: Val, hi: Val, value: S) -> None:
-        self.vectors(lo, hi, lambda i, mask: self.mv.store(value, self.element(p, i), mask))
+        self.vectors(lo, hi, lambda i, mask: self.mv.store(value, self.element(p, i, value.dtype), mask))
 
     def position(self, p: Val, index: Val, dtype: DType, size: Val) -> Val:
         """The position that element `index` of `p` holds; negative ones count from the end."""

@@ -7,6 +7,7 @@ from abc import abstractmethod
 
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.sizes import is_unit, product
+from tracejit.ir.types import DType, float32, float64
 from tracejit.lower import compiler
 from tracejit.lower.binding import Binding
 from tracejit.lower.intproduct import PRODUCT
@@ -27,6 +28,7 @@ from tracejit.runtime.records import StepRecord
 
 STRIP = 128  # bytes of a row that are worth a task of their own
 PIECES = 16  # sets of bins
+MANY = 32  # summands of a bin from which they are kept in a wider type
 PIECE = 1 << 14  # elements of a piece of a line
 LINES_APART = 16  # lines from which each is a task
 SEARCH_PIECE = 256  # values from which a part of them is a task of its own
@@ -98,16 +100,41 @@ class ScatterUnit(RoutineUnit):
         inner = out.shape[self.axis + 1 :]
         self.bins = all(map(is_unit, inner))
         index_type = node.inputs[self.places].dtype
+        self.kept = self._kept_type()
+        wide = () if self.kept is out.dtype else (self.kept,)
         if self.bins:
-            self.source = compiler.of_routine("scatter bins", out.dtype, index_type, self.mode)
+            self.source = compiler.of_routine("scatter bins", out.dtype, index_type, self.mode, *wide)
         else:
             step = self.step(self.values, self.end, len(node.inputs[self.values].shape))
             unit = type(step) is int and step == 1
-            self.source = compiler.of_routine("scatter rows", out.dtype, index_type, self.mode, unit)
+            self.source = compiler.of_routine("scatter rows", out.dtype, index_type, self.mode, unit, *wide)
+
+    def _kept_type(self) -> DType:
+        """What sums are kept in: a wider type if a bin may get many of them."""
+        d = self.node.out.dtype
+        if not self.sums or d.kind != "f" or d.bits == 64:
+            return d
+        count = product(self.node.inputs[self.places].shape)
+        few = MANY * self.node.out.shape[self.axis]
+        if isinstance(count, int) and (count < MANY or (isinstance(few, int) and count <= few)):
+            return d
+        return float64 if d.bits == 32 else float32
 
     def sources(self) -> list[compiler.Source]:
-        more = [compiler.of_combine("sum", self.node.out.dtype)] if self.bins and self.sums else []
+        more = [compiler.of_combine("sum", self.node.out.dtype, self.kept)] if self._folds else []
         return [self.source, *more, *([compiler.of_kernel(self.copy.kernel)] if self.copy else [])]
+
+    @property
+    def _folds(self) -> bool:
+        """Whether there may be several sets of bins, or bins of another type."""
+        return self.sums and (self.bins or self.kept is not self.node.out.dtype)
+
+    def _folded(self, b: Binding, bins: int, pieces: int, size: int) -> StepRecord:
+        """Sets of bins added up."""
+        out = self.node.out
+        code = b.code(compiler.of_combine("sum", out.dtype, self.kept))
+        args = [bins, b.slot(out), b.slot(pieces), b.slot(size)]
+        return b.launch(code, args, -(-size // BLOCK), pieces * size, "combine sum")
 
     def in_place(self, v: Value, written: Value) -> bool:
         """Only what is written over may be read from the Variable, and only as it stands."""
@@ -144,27 +171,30 @@ class ScatterUnit(RoutineUnit):
             "width": width, "inner_step": self.step(self.values, self.end, rank),
             "height": height, "blocks": blocks, "strip": strip, "strips": strips,
         }  # fmt: skip
+        after: list[StepRecord] = []
+        if self.kept is not out.dtype:
+            whole = outer * size * width
+            common["out"] = b.scratch(self, "bins", whole * self.kept.size)
+            after = [self._folded(b, int(common["out"]), 1, whole)]
         operands = self.operands(b, ROWS, **common, **sizes)
         work = outer * width * ((size if self.sums else 0) + 2 * count)
         tasks = outer * blocks * strips
-        return [*before, b.launch(b.code(self.source), operands, tasks, work, self.describe())]
+        return [*before, b.launch(b.code(self.source), operands, tasks, work, self.describe()), *after]
 
     def _bins(self, b: Binding, common: dict[str, Size], outer: int, size: int, count: int) -> list[StepRecord]:
         """Single elements: where there are far more of them than bins, several sets of bins that are added up."""
         pieces = min(PIECES, max(1, count // max(size // 2, 1 << 15))) if self.sums and outer == 1 else 1
         piece = -(-count // pieces)
         pieces = max(1, -(-count // max(piece, 1)))
-        d = self.node.out.dtype
         given = dict(common)
-        if pieces > 1:
-            given["out"] = b.scratch(self, "bins", pieces * size * d.size)
+        apart = pieces > 1 or self.kept is not self.node.out.dtype
+        if apart:
+            given["out"] = b.scratch(self, "bins", outer * pieces * size * self.kept.size)
         operands = self.operands(b, BINS, **given, piece=piece, pieces=pieces)
         tasks, work = outer * pieces, outer * (size + 4 * count)
         steps: list[StepRecord] = [b.launch(b.code(self.source), operands, tasks, work, self.describe(), one=True)]
-        if pieces > 1:
-            args = [int(given["out"]), int(common["out"]), b.slot(pieces), b.slot(size)]
-            code = b.code(compiler.of_combine("sum", d))
-            steps.append(b.launch(code, args, -(-size // BLOCK), pieces * size, "combine sum"))
+        if apart:
+            steps.append(self._folded(b, int(given["out"]), pieces, outer * size))
         return steps
 
 

@@ -1,7 +1,7 @@
 """Sums, products, extremes and writes at positions that are data, as LLVM IR. Each element has one task.
 
 A task goes through all positions in order, so that a result depends neither on the number of tasks nor on who takes
-them. Positions outside the axis are passed over.
+them. Positions outside the axis are passed over. Sums of many may be kept in a wider type, `kept`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ def _combiner(m: LLVMScalar, mode: str) -> Callable[[S, S], S] | None:
 class _Rows(Routine):
     """`out[o, places[k], :] += values[o, k, :]`. A task owns `height` rows of one o, and `strip` columns of them."""
 
-    def __init__(self, module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool) -> None:
+    def __init__(
+        self, module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool, kept: DType
+    ) -> None:
         super().__init__(module, name, dtype, *ROWS)
-        self.index, self.begin, self.unit = index, mode == "sum", unit
+        self.index, self.begin, self.unit, self.kept = index, mode == "sum", unit, kept
         self.combine = _combiner(self.mv, mode)
         self.numbers, self.rows = self.fn.alloca(8 * PIECE), self.fn.alloca(8 * PIECE)
         self.run(self.task)
@@ -44,17 +46,17 @@ class _Rows(Routine):
         self.right = self.min(f.add(self.left, self["strip"]), self["width"])
         self.top = f.mul(block, self["height"])
         self.bottom = self.min(f.add(self.top, self["height"]), self["size"])
-        self.out = self.element(self["out"], f.mul(f.mul(outer, self["size"]), self["width"]))
+        self.out = self.element(self["out"], f.mul(f.mul(outer, self["size"]), self["width"]), self.kept)
         self.values = self.element(self["values"], f.mul(outer, self["outer_step"]))
         if self.begin:
             self.clear()
         f.loop(0, self["count"], self.piece, step=PIECE)
 
     def clear(self) -> None:
-        f, zero, width = self.fn, self.mv.const(0, self.dtype), self["width"]
+        f, zero, width = self.fn, self.mv.const(0, self.kept), self["width"]
 
         def row(d: Val) -> None:
-            self.fill(self.element(self.out, f.mul(d, width)), self.left, self.right, zero)
+            self.fill(self.element(self.out, f.mul(d, width), self.kept), self.left, self.right, zero)
 
         def whole() -> None:
             self.fill(self.out, f.mul(self.top, width), f.mul(self.bottom, width), zero)
@@ -80,16 +82,17 @@ class _Rows(Routine):
         f = self.fn
         k, row = f.load("i64", f.gep(self.numbers, j, "i64")), f.load("i64", f.gep(self.rows, j, "i64"))
         source = self.element(self.values, f.mul(k, self["place_step"]))
-        target = self.element(self.out, f.mul(row, self["width"]))
+        target = self.element(self.out, f.mul(row, self["width"]), self.kept)
 
         def columns(q: Val, mask: Mask) -> None:
-            to = self.element(target, q)
+            to = self.element(target, q, self.kept)
             if self.unit:
                 x = self.mv.load(self.element(source, q), self.dtype, mask)
             else:
                 step = self["inner_step"]
                 x = self.mv.gather(self.element(source, f.mul(q, step)), step, self.dtype, mask)
-            self.mv.store(self.combine(self.mv.load(to, self.dtype, mask), x) if self.combine else x, to, mask)
+            x = self.mv.cast(x, self.kept)
+            self.mv.store(self.combine(self.mv.load(to, self.kept, mask), x) if self.combine else x, to, mask)
 
         self.vectors(self.left, self.right, columns)
 
@@ -97,43 +100,48 @@ class _Rows(Routine):
 class _Bins(Routine):
     """`out[o, places[k]] += values[o, k]`. A task adds up one of `pieces` pieces of k into bins of its own."""
 
-    def __init__(self, module: Module, name: str, dtype: DType, index: DType, mode: str) -> None:
+    def __init__(self, module: Module, name: str, dtype: DType, index: DType, mode: str, kept: DType) -> None:
         super().__init__(module, name, dtype, *BINS)
-        self.index, self.begin = index, mode == "sum"
+        self.index, self.begin, self.kept = index, mode == "sum", kept
         self.combine = _combiner(self.m1, mode)
         self.run(self.task)
 
     def task(self, t: Val) -> None:
         f = self.fn
         outer, piece = self.split(t, self["pieces"])
-        out = self.element(self["out"], f.mul(t, self["size"]))
+        out = self.element(self["out"], f.mul(t, self["size"]), self.kept)
         values = self.element(self["values"], f.mul(outer, self["outer_step"]))
         if self.begin:
-            self.fill(out, i64(0), self["size"], self.mv.const(0, self.dtype))
+            self.fill(out, i64(0), self["size"], self.mv.const(0, self.kept))
         first = f.mul(piece, self["piece"])
 
         def one(k: Val) -> None:
             at = self.position(self["places"], f.mul(k, self["index_step"]), self.index, self["size"])
 
             def put() -> None:
-                to = self.element(out, at)
+                to = self.element(out, at, self.kept)
                 x = self.m1.load(self.element(values, f.mul(k, self["place_step"])), self.dtype)
-                self.m1.store(self.combine(self.m1.load(to, self.dtype), x) if self.combine else x, to)
+                x = self.m1.cast(x, self.kept)
+                self.m1.store(self.combine(self.m1.load(to, self.kept), x) if self.combine else x, to)
 
             f.if_(f.cmp("ult", at, self["size"]), put)
 
         f.loop(first, self.min(f.add(first, self["piece"]), self["count"]), one)
 
 
-def emit_rows(module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool) -> None:
+def emit_rows(
+    module: Module, name: str, dtype: DType, index: DType, mode: str, unit: bool, kept: DType | None = None
+) -> None:
     """`unit`: the inner elements of the values lie next to each other.
 
     Values are summed into zeros ("sum"), are added to what is there, multiply it, are compared with it ("add", "mul",
     "max", "min"), or replace it ("put").
     """
-    _Rows(module, name, dtype, index, mode, unit)
+    _Rows(module, name, dtype, index, mode, unit, kept or dtype)
 
 
-def emit_bins(module: Module, name: str, dtype: DType, index: DType, mode: str) -> None:
+def emit_bins(
+    module: Module, name: str, dtype: DType, index: DType, mode: str, kept: DType | None = None
+) -> None:
     """The same for single elements."""
-    _Bins(module, name, dtype, index, mode)
+    _Bins(module, name, dtype, index, mode, kept or dtype)

@@ -12,21 +12,26 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.sizes import is_unit, product
 from tracejit.ir.types import DType
-from tracejit.lower import compiler, gemmplan
+from tracejit.lower import compiler, gemmplan, nested
 from tracejit.lower import matmul as mm
 from tracejit.lower.binding import Binding
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.keptrows import kept_values
 from tracejit.lower.kernel import BLOCK, ROW_BUFFER, Instance, Lowering, copy_kernel
 from tracejit.lower.microkernel import tiles
-from tracejit.passes.groups import Group, accumulator, is_scalar_constant
+from tracejit.lower.patchrows import ELEMENTS, PLACES
+from tracejit.lower.windows import column_operands, window_operands
+from tracejit.passes.groups import Group, accumulator, is_scalar_constant, whole_tiles
 from tracejit.passes.layout import Layout, Layouts
+from tracejit.passes.patches import Patches
 from tracejit.passes.placing import around, parts, region
+from tracejit.passes.products import walk
 from tracejit.runtime.records import Host, StepRecord
 
 Size = int | Dim
 CHUNK_WORK = 32_768  # elements of a chunk of a kernel with late reductions
 CHUNKS = 64
+LONG, LONG_LEAST, MANY = 4, 2048, 192  # how much longer than wide, how long, how many columns are copied before use
 
 
 class Unit(ABC):
@@ -190,45 +195,48 @@ class NodeUnit(Unit):
 class ProductUnit(Unit):
     """A matrix product, with a fused loop over its tiles or a plain store."""
 
-    def __init__(self, index: int, node: Node, group: Group | None, outputs: list[Value], layouts: Layouts) -> None:
-        self.node, self.group = node, group
+    def __init__(
+        self,
+        index: int,
+        node: Node,
+        group: Group | None,
+        outputs: list[Value],
+        layouts: Layouts,
+        patches: Patches | None = None,
+    ) -> None:
+        self.node, self.group, self.patches = node, group, patches
         a, c = node.inputs
-        la, lb = layouts.of(a), layouts.of(c)
-        assert la is not None and lb is not None
+        la, lb, w = layouts.of(a), layouts.of(c), walk(node, layouts)
+        assert la is not None and lb is not None and w is not None
         self.dtype = a.dtype
         flags = dict(node.attrs)
-        self.a, self.b = la, lb
-        self.sa = batch_stride(la.strides, a.shape, node.out.shape)
-        self.sb = batch_stride(lb.strides, c.shape, node.out.shape)
-        ra, rb = la.strides[-2:], lb.strides[-2:]
-        if flags.get("ta"):
-            ra = ra[::-1]
-        if flags.get("tb"):
-            rb = rb[::-1]
-        self.ra, self.rb = ra, rb
+        self.a, self.b, self.walk = la, lb, w
+        self.levels = w.levels()
+        self.sa, self.sb = self.levels[-1][1:] if self.levels else (0, 0)
+        self.ra, self.rb = w.rows, w.columns
         self.m, self.n = node.out.shape[-2:]
         self.k = a.shape[-2] if flags.get("ta") else a.shape[-1]
         self.batch = product(node.out.shape[:-2])
-        self.instance = Lowering(group, outputs, layouts).build() if group else None
-        reads = [la.base, lb.base] + (self.instance.reads if self.instance else [])
-        super().__init__(index, reads, outputs)
+        tiled = group or (whole_tiles(node) if node.out in layouts.places else None)
+        self.instance = Lowering(tiled, outputs, layouts).build() if tiled else None
+        self.places_first = not flags.get("ta")
+        reads = [la.base, lb.base, *([patches.image.base] if patches else [])]
+        super().__init__(index, reads + (self.instance.reads if self.instance else []), outputs)
 
     @staticmethod
     def fits(n: Node, layouts: Layouts) -> bool:
-        """Whether the product's batch axes can be walked with one stride per operand."""
+        """Whether the product's batch takes two loops at most."""
         if n.op.name != "matmul" or n.inputs[0].dtype.kind != "f":
             return False
-        for v in n.inputs:
-            lay = layouts.of(v)
-            if lay is None or batch_stride(lay.strides, v.shape, n.out.shape) is None:
-                return False
-        return True
+        w = walk(n, layouts)
+        return w is not None and len(w.levels()) <= 2
 
     def sources(self) -> list[compiler.Source]:
-        return [compiler.of_product(self.dtype, self.instance.kernel if self.instance else None)]
+        kernel = self.instance.kernel if self.instance else None
+        return [compiler.of_product(self.dtype, kernel, len(self.levels) > 1)]
 
     def in_place(self, v: Value, written: Value) -> bool:
-        if self.instance is None or v in (self.a.base, self.b.base):
+        if self.instance is None or v in self.reads[: 2 + (self.patches is not None)]:
             return False
         return _in_step(self.instance, v, written)
 
@@ -236,41 +244,63 @@ class ProductUnit(Unit):
         m, n, k, batch = b.size(self.m), b.size(self.n), b.size(self.k), b.size(self.batch)
         if m * n * batch == 0:
             return []
+        nests = len(self.levels) > 1
         if self.instance is not None and (impossible := _impossible(b, self.instance)):
             return impossible
         left: tuple[Any, ...] = (self.a, self.sa, *self.ra)
         right: tuple[Any, ...] = (self.b, self.sb, *self.rb)
-        if self.instance is None:
+        told = None if nests else self._told(b, m, n, k, batch)
+        seen = 0 if told is None else PLACES if self.patches is not None and self.places_first else ELEMENTS
+        if told is not None:
+            left = (None, 0, 0, int(seen == PLACES))
+        elif self.instance is None and not nests:
             if n == 1:  # a matrix times a vector is fastest as the vector times the matrix
                 left, right = (*right[:2], right[3], right[2]), (*left[:2], left[3], left[2])
                 m, n = 1, m
             elif b.size(right[1]) == 0 and b.size(left[1]) == m * b.size(left[2]):
                 m, batch = m * batch, 1  # one right operand for the whole batch: its rows follow each other
+        elif self.walk.one:
+            m, batch = m * batch, 1
         code = b.code(self.sources()[0])
-        bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch)
+        bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch, seen=seen)
         scratch = b.scratch(self, "product", bytes_) if bytes_ else b.slot(0)
         named = dict(  # noqa: C408 - braces and quotes would hide the table
-            a=b.slot_at(left[0].base, left[0].offset, self.dtype.size),
+            a=b.slot_at(left[0].base, left[0].offset, self.dtype.size) if left[0] is not None else b.slot(0),
             b=b.slot_at(right[0].base, right[0].offset, self.dtype.size),
             m=b.slot(m), n=b.slot(n), k=b.slot(k), batch=b.slot(batch),
             a_batch=b.slot(left[1]), a_m=b.slot(left[2]), a_k=b.slot(left[3]),
             b_batch=b.slot(right[1]), b_k=b.slot(right[2]), b_n=b.slot(right[3]), scratch=scratch,
+            seen=b.slot(seen), windows=b.slot(0),
         )  # fmt: skip
         operands = [named[o] for o in OPERANDS]
+        t = tiles(self.dtype)
+        tasks = {step: gemmplan.tasks(t, step, m, n, k, batch, seen) for step in compiler.PRODUCT_STEPS}
+        if nests:
+            a, c = zip(*[(b.size(s), b.size(u)) for _, s, u in self.levels], strict=True)
+            count = b.size(self.levels[0][0])
+            operands += [b.slot(x) for x in nested.numbers(t, (m, n, k, batch), count, a, c)]
         if self.instance is not None:
             operands += [b.slot(o) for o in self.instance.operands]
         else:
             operands += [b.slot(self.writes[0]), b.slot(n), b.slot(m * n)]
+        operands[OPERANDS.index("windows")] = b.slot(len(operands))
+        operands += told or ()
         out: list[StepRecord] = []
-        for step in compiler.PRODUCT_STEPS:
-            t = tiles(self.dtype)
-            tasks = gemmplan.tasks(t, step, m, n, k, batch)
-            if tasks:
-                grain = gemmplan.grain(t, step, m, n, k, batch)
-                out.append(
-                    b.launch_tasks(code.addresses[step], operands, tasks, grain, f"matmul.{step} {self.describe()}")
-                )
+        for step, count in tasks.items():
+            if count:
+                grain, name = gemmplan.grain(t, step, m, n, k, batch, seen), f"matmul.{step} {self.describe()}"
+                out.append(b.launch_tasks(code.addresses[step], operands, count, grain, name))
         return out
+
+    def _told(self, b: Binding, m: int, n: int, k: int, batch: int) -> list[int] | None:
+        """What native code is told of the windows whose patches are the left operand; None if that is a matrix."""
+        if self.patches is not None:
+            return window_operands(b, self.patches, self.dtype.size)
+        if self.dtype.bits == 16 or batch > 1 or b.size(self.ra[0]) != 1:
+            return None
+        if m < MANY or k < max(LONG * max(m, n), LONG_LEAST):
+            return None
+        return column_operands(b, self.a, self.dtype.size, m, k, b.size(self.ra[1]))
 
     def describe(self) -> str:
         return "matmul" + ("+" + "+".join(n.op.name for n in self.group.nodes) if self.group else "")
@@ -301,6 +331,7 @@ class CopyUnit(Unit):
         self.whole = layouts.place(node.out)
         self.kept: dict[Instance, tuple[Value, Value]] = {}
         self.instances = list(self._regions())
+        self.needed = True
         reads = [v for inst in self.instances for v in inst.reads]
         for v in node.inputs:
             if (node, v) in layouts.placed:
@@ -336,9 +367,11 @@ class CopyUnit(Unit):
         return inst
 
     def sources(self) -> list[compiler.Source]:
-        return [compiler.of_kernel(i.kernel) for i in self.instances]
+        return [compiler.of_kernel(i.kernel) for i in self.instances if self.needed]
 
     def steps(self, b: Binding) -> list[StepRecord]:
+        if not self.needed:
+            return []
         return [s for i in self.instances if i not in b.done for s in b.loop(i, self.describe())]
 
     def describe(self) -> str:

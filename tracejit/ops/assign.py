@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.context import context, reading
+from tracejit.context import activity, context, reading
 from tracejit.errors import ArgumentError, MissingAttributeError, OutOfRangeError, ShapeError, TracedValueError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import known_equal, now_unit, product
+from tracejit.ir.sizes import fit, known_equal, now_unit, product
 from tracejit.ir.types import broadcast_shapes, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
@@ -22,21 +22,22 @@ from tracejit.ops.check import require_index
 from tracejit.ops.creation import counter
 from tracejit.ops.getitem import Cut, Places, components, getitem, plain
 from tracejit.publicnames import OTHERS
-from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
+from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, run_silently, wrap
+from tracejit.variable import _assign
 
 
 def _variable_getitem(v: Variable, key: Any) -> Tensor:
-    mask = _traced_mask(key)
+    mask = traced_mask(key)
     if mask is not None:
         return _MaskedSlice(v, key, mask)  # type: ignore[return-value]
     t = getitem(v, key)
     if type(t._a) is not Value and np.may_share_memory(t._a, v._a):
         t._a = quietly(t._a.copy)
-    t._slice_of = (v, key)  # type: ignore[attr-defined]
+    t._slice_of = (v, key)
     return t
 
 
-def _traced_mask(key: Any) -> Operand | None:
+def traced_mask(key: Any) -> Operand | None:
     """The mask in a key whose values only the running program knows."""
     if context.trace is None:
         return None
@@ -54,13 +55,41 @@ def _slice_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Va
         if context.autocast is not None:
             with reading(None):
                 return method(self, value)
-        v, key = self.__dict__["_slice_of"]
+        v, key = self._slice_of
+        if combine is None and not activity.busy and _put(v, key, value):
+            return v
         key = key if type(key) is tuple else (key,)
         if combine is not None:
             value = combine(getitem(v, key), value)
         return v.assign(_replaced(v, key, value))
 
     return method
+
+
+_EXACT = 1 << 24  # integers up to which float32 has all
+_PLAIN = frozenset((int, slice, type(Ellipsis)))
+
+
+def _put(v: Variable, key: Any, value: Any) -> bool:
+    """Assign to a part of a Variable if it is simple: a number or a tensor of its type at integers and slices."""
+    if type(v) is not Variable or Variable.assign is not _assign:
+        return False
+    if type(key) not in _PLAIN and not (type(key) is tuple and _PLAIN.issuperset(map(type, key))):
+        return False
+    a, kind = v._a, type(value)
+    if kind is Tensor:
+        if value._a.dtype is not a.dtype:
+            return False
+        value = value._a if value._a.size != 1 else value._a.reshape(())
+    elif a.dtype.char not in "fd" or not (kind is float or (kind is int and -_EXACT <= value <= _EXACT)):
+        return False
+    try:
+        new = run_silently(a.copy)
+        run_silently(new.__setitem__, key, value)
+    except Exception:  # the ordinary way explains what is wrong
+        return False
+    v._a = new
+    return True
 
 
 _METHODS: dict[str, Any] = {
@@ -71,11 +100,20 @@ _METHODS: dict[str, Any] = {
 OTHERS += [(f"v[key].{name}", method) for name, method in _METHODS.items()]
 
 
+def _is_slice(x: Tensor) -> bool:
+    """Whether a tensor knows which part of a Variable it is a copy of."""
+    try:
+        Operand._slice_of.__get__(x)
+    except AttributeError:
+        return False
+    return True
+
+
 def _getattr(self: Tensor, name: str) -> Any:
     if name.startswith("__"):  # a protocol asks whether there is such a method: NumPy does so for each np.asarray
         raise AttributeError(f"'Tensor' object has no attribute {name!r}")
     if name in _METHODS:
-        if "_slice_of" in self.__dict__:
+        if _is_slice(self):
             return _METHODS[name].__get__(self)
         raise MissingAttributeError(
             f"'Tensor' object has no attribute {name!r}: only a Variable, or a slice of one, can be assigned"
@@ -99,10 +137,10 @@ def _replaced(v: Variable, key: tuple, value: Any) -> Tensor:
         return wrap(a)
     plan = Cut(v, key)
     if not plan.arrays:
-        return plan.replaced(v, _spread(value, tuple(plan.shape)))
+        return plan.replaced(v, spread(value, tuple(plan.shape)))
     if len(plan.arrays) == 1 and not any(i.ndim for i in plan.arrays.values()):
         return plan.replaced(v, _at_one(plan.block(v), *next(iter(plan.arrays.items())), value))
-    return plan.replaced(v, _put(plan.block(v), plan.arrays, value))
+    return plan.replaced(v, put_at(plan.block(v), plan.arrays, value))
 
 
 def _at_one(block: Operand, axis: int, i: Operand, value: Operand) -> Tensor:
@@ -110,19 +148,19 @@ def _at_one(block: Operand, axis: int, i: Operand, value: Operand) -> Tensor:
     n, shape = block.shape[axis], tuple(block.shape)
     require_index(i, n, axis)
     at = E.where(E.less(i, 0), E.add(i, n), i)
-    new = _spread(value, (*shape[:axis], *shape[axis + 1 :]))
+    new = spread(value, (*shape[:axis], *shape[axis + 1 :]))
     new = S.reshape(new, shape=(*shape[:axis], 1, *shape[axis + 1 :]))
     return E.where(E.equal(counter(n, len(shape), axis, i.dtype), at), new, block)
 
 
-def _put(x: Operand, arrays: dict[int, Operand], value: Operand) -> Tensor:
+def put_at(x: Operand, arrays: dict[int, Operand], value: Operand) -> Tensor:
     """x with the elements that `_pick` gives replaced; where positions are equal the last one counts."""
     p = Places(x, arrays)
     shape = (*p.x.shape[: p.axis], *p.at.shape, *p.x.shape[p.axis + 1 :])
-    return p.back(I.put(p.x, p.at, _spread(value, shape), axis=p.axis))
+    return p.back(I.put(p.x, p.at, spread(value, shape), axis=p.axis))
 
 
-def _spread(value: Operand, shape: tuple[Size, ...]) -> Operand:
+def spread(value: Operand, shape: tuple[Size, ...]) -> Operand:
     """The value repeated to a shape, as NumPy does it in an assignment: leading axes of size 1 may be too many."""
     more = value.ndim - len(shape)
     if more > 0 and all(map(now_unit, value.shape[:more])):
@@ -131,7 +169,7 @@ def _spread(value: Operand, shape: tuple[Size, ...]) -> Operand:
         return value
     try:
         both = broadcast_shapes(tuple(value.shape), shape)
-        fits = len(both) == len(shape) and all(map(known_equal, both, shape))
+        fits = len(both) == len(shape) and all(map(fit, both, shape))
     except ShapeError:
         fits = False
     if not fits:
@@ -166,7 +204,7 @@ def _masked_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., V
             with reading(None):
                 return method(self, value)
         v, key, mask = self._of
-        return v.assign(_replaced_where(v, key, E.identity(mask), value, combine))
+        return v.assign(replaced_where(v, key, E.identity(mask), value, combine))
 
     return method
 
@@ -175,10 +213,13 @@ for _name, _combine in (("assign", None), ("assign_add", E.add), ("assign_sub", 
     setattr(_MaskedSlice, _name, _masked_method(_combine))
 
 
-def _replaced_where(v: Variable, key: tuple, mask: Tensor, value: Any, combine: Callable[..., Any] | None) -> Tensor:
-    """The Variable's value with the elements at a mask, in slices of the other axes, replaced."""
+def replaced_where(
+    v: Operand, key: tuple, mask: Tensor, value: Any, combine: Callable[..., Any] | None,
+    fitting: Callable[[Any, Any], Tensor] = Variable._fitting_dtype,
+) -> Tensor:  # fmt: skip
+    """The value of a Variable or tensor with the elements at a mask, in slices of the other axes, replaced."""
     marks = [slice(None)] * mask.ndim
-    key = tuple([m for k in key for m in (marks if _traced_mask(k) is not None else (k,))])
+    key = tuple([m for k in key for m in (marks if traced_mask(k) is not None else (k,))])
     parts = components(v, key)
     if any(isinstance(k, Operand) for k in parts) or sum(k is marks[0] for k in parts) != mask.ndim:
         raise locate(ArgumentError("a traced mask goes with integers and slices, not with other index tensors"))
@@ -187,12 +228,12 @@ def _replaced_where(v: Variable, key: tuple, mask: Tensor, value: Any, combine: 
     plan = Cut(v, key)
     block = plan.block(v)
     own = tuple(block.shape[axis : axis + mask.ndim])
-    if not all(map(known_equal, own, mask.shape)):
+    if not all(map(fit, own, mask.shape)):
         raise locate(OutOfRangeError(f"a mask of {show_shape(mask.shape)} does not fit axes of {show_shape(own)}"))
     new = _at_mask(value if isinstance(value, Operand) else convert(value, v.dtype), mask, block, axis)
-    new = v._fitting_dtype(new if combine is None else combine(block, new))
+    new = fitting(v, new if combine is None else combine(block, new))
     hit = S.reshape(mask, shape=(*mask.shape, *(1,) * (block.ndim - axis - mask.ndim)))
-    return plan.replaced(v, E.where(hit, _spread(new, tuple(block.shape)), block))
+    return plan.replaced(v, E.where(hit, spread(new, tuple(block.shape)), block))
 
 
 def _at_mask(value: Operand, mask: Tensor, block: Operand, axis: int) -> Operand:
@@ -207,7 +248,7 @@ def _at_mask(value: Operand, mask: Tensor, block: Operand, axis: int) -> Operand
     count, want = R.reduce_sum(flat), convert(k, int64)
     OPS["check"](
         E.equal(count, want), count, want, error="ArgumentError",
-        message="cannot assign {1} values to the {0} elements of a Variable where the mask is true",
+        message="cannot assign {1} values to the {0} elements where the mask is true",
     )  # fmt: skip
     if known_equal(k, 0):
         return block

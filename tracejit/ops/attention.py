@@ -8,13 +8,14 @@ from typing import Any
 from tracejit.autodiff.recompute import recompute_grad
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.dim import Dim
-from tracejit.ir.sizes import known_equal, product
+from tracejit.ir.sizes import fit, known_equal, product
 from tracejit.ir.types import float32, int64
 from tracejit.ops import elementwise as E
-from tracejit.ops.args import floating, operand
+from tracejit.ops.args import factors, floating, operand
 from tracejit.ops.array import broadcast_static_shape, broadcast_to, moveaxis, pad, repeat, reshape
 from tracejit.ops.creation import cast, counter, stop_gradient
 from tracejit.ops.flow import map_fn
+from tracejit.ops.found import as_open_number, is_open
 from tracejit.ops.linalg import matmul
 from tracejit.ops.random import dropout
 from tracejit.ops.reductions import peak, reduce_sum
@@ -43,12 +44,12 @@ def scaled_dot_product_attention(
 
     Raises ShapeError and DTypeError where operands do not fit.
     """
-    q, k, v = floating(query), floating(key), floating(value)
+    q, k, v = factors(floating(query), floating(key), floating(value))
     _fit(q, k, v)
     if enable_gqa:
         k, v = _shared(q, k), _shared(q, v)
     mask = None if attn_mask is None else _mask(attn_mask, q, k)
-    factor = 1 / math.sqrt(int(q.shape[-1]) or 1) if scale is None else scale
+    factor = _factor(q) if scale is None else scale
 
     def attend(q: Operand, k: Operand, v: Operand, mask: Operand | None, first: Any) -> Tensor:
         return _attend(q, k, v, mask, first if is_causal else None, factor, dropout_p)
@@ -61,13 +62,21 @@ def scaled_dot_product_attention(
     return _by_blocks(attend, q, k, v, mask)
 
 
+def _factor(q: Operand) -> Any:
+    """1 / √E."""
+    width, dtype = q.shape[-1], q.dtype if q.dtype.size >= 4 else float32
+    if not is_open(width):
+        return 1 / math.sqrt(int(width) or 1)
+    return E.rsqrt(E.cast(E.maximum(as_open_number(width), 1), dtype=dtype))
+
+
 def _fit(q: Operand, k: Operand, v: Operand) -> None:
     shown = ", ".join(f"{n} {x.type}" for n, x in (("query", q), ("key", k), ("value", v)))
     if min(q.ndim, k.ndim, v.ndim) < 2:
         raise locate(ShapeError(f"query, key and value have two axes or more, found {shown}"))
     if not (q.dtype is k.dtype is v.dtype) or q.dtype.kind != "f":
         raise locate(DTypeError(f"query, key and value are real numbers of one floating dtype, found {shown}"))
-    if not (known_equal(q.shape[-1], k.shape[-1]) and known_equal(k.shape[-2], v.shape[-2])):
+    if not (fit(q.shape[-1], k.shape[-1]) and fit(k.shape[-2], v.shape[-2])):
         raise locate(ShapeError(f"query [..., L, E] needs key [..., S, E] and value [..., S, V], found {shown}"))
 
 

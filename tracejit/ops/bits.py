@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError, locate
+from tracejit.fast import fast
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import DType, TensorType, as_dtype, show_shape
@@ -47,6 +48,8 @@ def bitcast(input: Any, type: Any, name: str | None = None) -> Tensor:
     Elements of smaller types stand along a new last axis; for larger ones the last axis holds what makes one of them.
     Raises `ShapeError` if it has another size, `DTypeError` for booleans. It has no gradient.
     """
+    if (native := fast.bits) is not None and (r := native(input, type)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     x, d = operand(input), as_dtype(type)
     if "b" in (x.dtype.kind, d.kind):
         raise locate(DTypeError(f"the bits of {x.dtype.name} are not those of {d.name}: bool has no fixed bits"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
 from tracejit.ir.sizes import known_equal, shown
 from tracejit.ir.types import show_shape
@@ -11,8 +12,9 @@ from tracejit.ops import bilinear as B
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
 from tracejit.ops import windows as W
-from tracejit.ops.args import as_sizes, operand, require
+from tracejit.ops.args import as_sizes, factors, operand, require
 from tracejit.ops.array import cut
+from tracejit.ops.quick import planned
 from tracejit.tensor import Operand, Tensor, common_dtype
 
 
@@ -21,6 +23,7 @@ def _operands(x: Any, filters: Any, n: int, first: bool, what: str = "filters") 
     x, w = W.image(x, n), W.numeric(operand(filters), what)
     if w.ndim != n + 2:
         raise locate(ShapeError(f"{what} {show_shape(w.shape)} have {w.ndim} axes, not {n + 2}"))
+    x, w = factors(x, w)
     d = common_dtype([x, w])[0]
     x, lead = W.channels_last(operand(x, d), n, first)
     return x, operand(w, d), lead
@@ -76,6 +79,9 @@ def conv1d(
     name: str | None = None,
 ) -> Tensor:
     """The convolution of lines [batch, width, channels] with filters [width, channels, outputs]."""
+    if not activity.busy:
+        if (quick := planned(conv1d, input, filters, stride, padding, data_format, dilations)) is not None:
+            return quick
     return _convolution(input, filters, stride, padding, data_format, dilations, 1)
 
 
@@ -92,6 +98,9 @@ def conv2d(
 
     Filters that see only a part of the channels make groups: each group gives an equal share of the outputs.
     """
+    if not activity.busy:
+        if (quick := planned(conv2d, input, filters, strides, padding, data_format, dilations)) is not None:
+            return quick
     return _convolution(input, filters, strides, padding, data_format, dilations, 2)
 
 

@@ -85,6 +85,8 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
 
 def zeros(shape: Any, dtype: Any = float32, name: str | None = None, layout: Any = None) -> Tensor:
     """Zeros (False for bool) of a shape."""
+    if (native := fast.zeros) is not None and (r := native(shape, dtype)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if type(dtype) is DType and not activity.busy and (type(shape) is tuple or type(shape) is list):
         try:
             t: Tensor = object.__new__(Tensor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
 from tracejit.ir.sizes import is_unit, known_equal, product
 from tracejit.ir.types import show_shape
@@ -13,6 +14,7 @@ from tracejit.ops import linalg
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, as_sizes, operand, require
 from tracejit.ops.creation import counter, zeros
+from tracejit.ops.quick import traced
 from tracejit.ops.solve import triangular_solve
 from tracejit.tensor import Operand, Tensor, convert
 
@@ -100,6 +102,9 @@ def diag(
     num_rows, num_cols : sizes of the matrices, by default square and as small as the diagonals allow
     align : for those above and below the main one, "RIGHT_LEFT" by default
     """
+    if not activity.busy:
+        if (quick := traced(diag, diagonal, None, k, num_rows, num_cols, padding_value, align)) is not None:
+            return quick
     x = operand(diagonal)
     require(x.ndim >= 1, "diag needs one axis or more")
     low, high = _limits(k)
@@ -125,6 +130,8 @@ def diag_part(
     `k` is the diagonal, or the lowest and the highest. Shorter ones lie at the ends of their rows that `align` says,
     with `padding_value` beside them. Raises `ShapeError` for diagonals outside the matrices.
     """
+    if not activity.busy and (quick := traced(diag_part, input, None, k, padding_value, align)) is not None:
+        return quick
     x = operand(input)
     low, high = _limits(k)
     if low == high == 0:
@@ -151,6 +158,8 @@ def set_diag(input: Any, diagonal: Any, name: str | None = None, k: Any = 0, ali
     `diagonal` and `align` are as `tj.linalg.diag_part` gives and takes them. Raises `ShapeError` for sizes that do not
     fit.
     """
+    if not activity.busy and (quick := traced(set_diag, input, diagonal, None, k, align)) is not None:
+        return quick
     x = operand(input)
     values = operand(diagonal, x.dtype)
     require(x.ndim >= 2, f"a diagonal needs two axes or more, the shape is {show_shape(x.shape)}")
@@ -166,6 +175,8 @@ def set_diag(input: Any, diagonal: Any, name: str | None = None, k: Any = 0, ali
 
 def tensor_diag(diagonal: Any, name: str | None = None) -> Tensor:
     """A tensor of twice the axes, with the elements where both halves of the position are alike, and zeros."""
+    if not activity.busy and (quick := traced(tensor_diag, diagonal)) is not None:
+        return quick
     x = operand(diagonal)
     shape = tuple(x.shape)
     return S.reshape(linalg.diag(S.reshape(x, shape=(product(shape),))), shape=shape * 2)
@@ -173,6 +184,8 @@ def tensor_diag(diagonal: Any, name: str | None = None) -> Tensor:
 
 def tensor_diag_part(input: Any, name: str | None = None) -> Tensor:
     """The elements at positions both halves of which are alike; the shape has to be one twice."""
+    if not activity.busy and (quick := traced(tensor_diag_part, input)) is not None:
+        return quick
     x = operand(input)
     half = x.ndim // 2
     shape = tuple(x.shape[:half])

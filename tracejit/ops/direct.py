@@ -18,7 +18,8 @@ from tracejit.tensor import Tensor, Variable
 _ceil = math.ceil
 _ndarray, _BOOL = np.ndarray, np.dtype(bool)
 _arange, _concatenate, _empty, _zeros, _where = np.arange, np.concatenate, np.empty, np.zeros, np.where
-_add_at, _count_nonzero, _matmul = np.add.at, np.count_nonzero, np.matmul
+_count_nonzero, _matmul = np.count_nonzero, np.matmul
+_arctan2, _sum, _square, _sqrt = np.arctan2, np.add.reduce, np.square, np.sqrt
 INTEGERS = frozenset("bBhHiIlL")  # letters of NumPy's types; those of traced tensors have none
 POSITIONS = INTEGERS - {"L"}  # NumPy takes large numbers of 64 bits for negative ones
 ORDERED = INTEGERS | frozenset("?fd")  # which NumPy puts in order as we do
@@ -268,60 +269,6 @@ def lines(a: np.ndarray, i: np.ndarray, batch: int) -> np.ndarray:
     return a[(*grid, i)]  # type: ignore[no-any-return]
 
 
-def _coordinates(indices: Any, rank: int) -> tuple[np.ndarray, ...]:
-    i = indices._a
-    if i.dtype.char not in POSITIONS or not 0 < i.shape[-1] <= rank:
-        raise Refused
-    return tuple([i[..., k] for k in range(i.shape[-1])])
-
-
-def gather_nd(params: Any, indices: Any) -> np.ndarray:
-    a = params._a
-    if not a.size:
-        raise Refused
-    return a[_coordinates(indices, a.ndim)]  # type: ignore[no-any-return]
-
-
-def scatter_nd(indices: Any, updates: Any, shape: Any) -> np.ndarray:
-    u, full = updates._a, _sizes(shape)
-    at = _coordinates(indices, len(full))
-    if u.dtype.char not in SUMMED or not u.size or u.shape != at[0].shape + full[len(at) :]:
-        raise Refused
-    out = _zeros(full, u.dtype)
-    _add_at(out, at, u)
-    return out
-
-
-def scattered(tensor: Any, indices: Any, updates: Any, combine: Callable[..., None] | None = None) -> np.ndarray:
-    a, u = tensor._a, updates._a
-    at = _coordinates(indices, a.ndim)
-    if u.dtype is not a.dtype or u.dtype.char not in SUMMED or not u.size:
-        raise Refused
-    if u.shape != at[0].shape + a.shape[len(at) :]:
-        raise Refused
-    out = a.copy()
-    if combine is None:
-        out[at] = u
-    else:
-        combine(out, at, u)
-    return out  # type: ignore[no-any-return]
-
-
-def scattered_sum(tensor: Any, indices: Any, updates: Any) -> np.ndarray:
-    return scattered(tensor, indices, updates, _add_at)
-
-
-def segment_sum(data: Any, segment_ids: Any, count: Any) -> np.ndarray:
-    a, i = data._a, segment_ids._a
-    if a.dtype.char not in SUMMED or not a.size or i.dtype.char not in POSITIONS or type(count) is not int:
-        raise Refused
-    if i.shape != a.shape[: i.ndim] or _count_nonzero(i < 0):
-        raise Refused
-    out = _zeros((count, *a.shape[i.ndim :]), a.dtype)
-    _add_at(out, i, a)
-    return out
-
-
 def boolean_mask(tensor: Any, mask: Any, axis: Any) -> np.ndarray:
     a, m = tensor._a, mask._a
     rank = m.ndim
@@ -466,3 +413,19 @@ def count_nonzero(input: Any) -> np.ndarray:
     if type(a) is not _ndarray:
         raise Refused
     return np.asarray(_count_nonzero(a), np.int64)
+
+
+def euclidean_norm(tensor: Any) -> Any:
+    """√Σx² over all elements."""
+    a = tensor._a
+    if a.dtype.char not in "fd":
+        raise Refused
+    return _sqrt(_sum(_square(a), None, a.dtype))
+
+
+# --- parts of complex numbers -----------------------------------------------------------------------------------------
+def angle(input: Any) -> Any:
+    a = input._a
+    if a.dtype.char not in "FD":
+        raise Refused
+    return _arctan2(a.imag, a.real)

@@ -8,13 +8,13 @@ from typing import Any
 
 from tracejit.context import activity
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
-from tracejit.ir.sizes import hint, is_unit, know_units, known_equal, product, shown
+from tracejit.ir.sizes import fit, hint, is_unit, know_units, product, shown
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
 from tracejit.ops import elementwise as E
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, operand, shown_value
+from tracejit.ops.args import Size, factors, operand, shown_value
 from tracejit.ops.linalg import diag_part, permuted
 from tracejit.ops.order import contraction_order
 from tracejit.ops.quick import planned
@@ -34,9 +34,8 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
         return quick
     if not isinstance(equation, str):
         raise locate(DTypeError(f"the equation is a string, not {shown_value(equation)}"))
-    operands = [
-        operand(x) for x in (inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else inputs)
-    ]
+    given = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else inputs
+    operands = factors(*[operand(x) for x in given])
     labels, result = _parse(equation, tuple([x.ndim for x in operands]))
     sizes = _sizes(equation, operands, labels)
     terms = [_alone(x, names, sizes) for x, names in zip(operands, labels, strict=True)]
@@ -94,7 +93,7 @@ def _sizes(equation: str, operands: Sequence[Operand], labels: Sequence[tuple[st
             have = sizes.setdefault(n, d)
             if is_unit(have):
                 sizes[n] = d
-            elif not is_unit(d) and not known_equal(have, d):
+            elif not is_unit(d) and not fit(have, d):
                 know_units((have, d))
                 shapes = ", ".join(show_shape(o.shape) for o in operands)
                 sizes_met = f"{n!r} is both {shown(have)} and {shown(d)}"

@@ -11,6 +11,7 @@ from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import DType, TensorType, broadcast_shapes
 from tracejit.ops import kernels as K
 from tracejit.ops.define import elementwise, sum_to
+from tracejit.ops.frequent import count
 from tracejit.tensor import Tensor
 
 POS = (0.1, 4.0)
@@ -127,8 +128,24 @@ def _abs_jvp(t: tuple, y: Tensor, x: Tensor, *, of_reals: Any = abs_.jvp) -> Any
 
 abs_.infer, abs_.vjp, abs_.jvp = _abs_infer, _abs_vjp, _abs_jvp
 sign: Op = elementwise(
-    "sign", np.sign, "sign", lambda y, x: (0.0,), dtypes="iuf", np_names="sign", doc="−1, 0 or 1; NaN stays. Its slope is 0."
-)
+    "sign", np.sign, "sign", lambda y, x: (0.0,), dtypes="iufc", np_names="sign",
+    doc="−1, 0 or 1; NaN stays; its slope is 0. Of complex numbers x / |x|, and 0 of 0.",
+)  # fmt: skip
+
+
+def _sign_vjp(g: Tensor, y: Tensor, x: Tensor, *, of_reals: Any = sign.vjp) -> tuple:
+    return (_sign_jvp((g,), y, x),) if x.dtype.kind == "c" else of_reals(g, y, x)
+
+
+def _sign_jvp(t: tuple, y: Tensor, x: Tensor, *, of_reals: Any = sign.jvp) -> Any:
+    if x.dtype.kind != "c":
+        return of_reals(t, y, x)
+    size = abs_(x)  # what is left of the direction across x
+    across = t[0] - y * cast(real(conj(y) * t[0]), dtype=x.dtype)
+    return multiply_no_nan(1.0 / cast(where(equal(size, 0), 1.0, size), dtype=x.dtype), across)
+
+
+sign.vjp, sign.jvp = _sign_vjp, _sign_jvp
 copysign: Op = elementwise(
     "copysign", np.copysign, "copysign", lambda y, a, b: (sign(a) * copysign(1.0, b), None), arity=2, np_names="copysign",
     doc="|a| with the sign of b.", **F,
@@ -250,12 +267,11 @@ def of_reals(kernel: Any) -> Any:
     return run
 
 
-sign.numpy = of_reals(np.sign)
-sigmoid: Op = elementwise("sigmoid", of_reals(K.sigmoid), "sigmoid", lambda y, x: (y * (1.0 - y),), doc="1 / (1 + e⁻ˣ).", **F)
+sigmoid: Op = elementwise("sigmoid", K.sigmoid, "sigmoid", lambda y, x: (y * (1.0 - y),), doc="1 / (1 + e⁻ˣ).", **FC)
 softplus: Op = elementwise("softplus", of_reals(K.softplus), "softplus", lambda y, x: (sigmoid(x),), doc="log(1 + eˣ).", **F)
 relu: Op = elementwise(
     "relu", K.relu, lambda m, x: m.maximum(x, m.const(0, x.dtype)),
-    lambda y, x: (cast(x > 0, dtype=x.dtype),), dtypes="iuf", doc="max(x, 0); its slope at 0 is 0.",
+    lambda y, x: (cast(y > 0, dtype=x.dtype),), dtypes="iuf", doc="max(x, 0); its slope at 0 is 0.",
 )  # fmt: skip
 erf: Op = elementwise(
     "erf", of_reals(K.erf), "erf", lambda y, x: (1.1283791670955126 * exp(-(x * x)),), doc="The error function.", **F
@@ -263,6 +279,26 @@ erf: Op = elementwise(
 erfc: Op = elementwise(
     "erfc", of_reals(K.erfc), "erfc", lambda y, x: (-1.1283791670955126 * exp(-(x * x)),), doc="1 − erf x, accurate for large x.", **F
 )
+logaddexp: Op = elementwise(
+    "logaddexp", np.logaddexp, lambda m, x, y: _log_of_sum(m, x, y), lambda y, a, b: _shares_of_sum(a, b), arity=2,
+    np_names="logaddexp", special="commutative", doc="log(eˣ + eʸ) without overflow.", **F,
+)  # fmt: skip
+
+for _op in (sigmoid, softplus, erf, erfc):
+    count(_op)
+
+
+def _log_of_sum(m: Any, x: Any, y: Any) -> Any:
+    high, low = m.maximum(x, y), m.minimum(x, y)
+    gap = m.select(m.eq(high, low), m.const(0.0, x.dtype), m.sub(low, high))  # of infinities it would be NaN
+    return m.add(high, m.softplus(gap))
+
+
+def _shares_of_sum(a: Tensor, b: Tensor) -> tuple:
+    """Equal infinities share alike."""
+    gap = where(logical_and(isinf(a), equal(a, b)), 0.0, a - b)
+    return (lambda: sigmoid(gap), lambda: sigmoid(-gap))
+
 
 # --- rounding -------------------------------------------------------------------------------------------------------
 floor: Op = elementwise("floor", np.floor, "floor", None, np_names="floor", dtypes="biuf", doc="The largest integer ≤ x.")

@@ -11,6 +11,7 @@ from tracejit.ir.op import Op
 from tracejit.ir.types import float64
 from tracejit.ops import kernels as K
 from tracejit.ops.define import elementwise
+from tracejit.ops.frequent import count
 
 FORMS: set[str] = set()  # the rows that are made here: their code is long
 _BLOCK = 4096  # elements that are computed at a time, so that the many steps of a formula stay in the cache
@@ -116,4 +117,6 @@ def row(name: str, form: Callable[..., Any], partials: Callable[..., tuple] | No
         return m.cast(form(m, *[m.cast(v, float64) for v in x]), x[-1].dtype)
 
     FORMS.add(name)
-    return elementwise(name, kernel(form), scalar, partials, promote="float", dtypes="f", **more)
+    op = elementwise(name, kernel(form), scalar, partials, promote="float", dtypes="f", **more)
+    count(op)
+    return op

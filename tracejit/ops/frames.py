@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
 from tracejit.ir.sizes import known_equal
 from tracejit.ir.types import int64
@@ -13,6 +14,7 @@ from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axis, as_size, operand, require
 from tracejit.ops.creation import counter
+from tracejit.ops.quick import planned, traced
 from tracejit.ops.reductions import reduce_sum
 from tracejit.tensor import Operand, Tensor
 
@@ -33,6 +35,9 @@ def frame(
     them; with `pad_end` a frame for each ⌈samples / frame_step⌉, with `pad_value` behind the end. Raises `ShapeError`
     for a 0-d signal and `ArgumentError` for lengths and steps below 1.
     """
+    if not activity.busy:
+        if (quick := traced(frame, signal, frame_length, frame_step, pad_end, pad_value, axis)) is not None:
+            return quick
     x = operand(signal)
     at = as_axis(axis, x.ndim)
     length, step = positive(frame_length, "frame_length"), positive(frame_step, "frame_step")
@@ -57,6 +62,8 @@ def overlap_and_add(signal: Any, frame_step: Any, name: str | None = None) -> Te
 
     There are (frames − 1) · frame_step + length samples. Raises `ShapeError` for fewer than two axes.
     """
+    if not activity.busy and (quick := planned(overlap_and_add, signal, frame_step)) is not None:
+        return quick
     x = operand(signal)
     if x.ndim < 2:
         raise locate(ShapeError(f"overlap_and_add takes (…, frames, length), not {x.type}"))

@@ -11,6 +11,7 @@ import numpy as np
 from tracejit.errors import DTypeError
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType, broadcast_shapes, float64
+from tracejit.ops.frequent import count
 
 _ATANH = [1.0 / (2 * k + 1) for k in range(12)]
 _SINE = [(-1.0) ** k / math.factorial(2 * k + 1) for k in range(9)]
@@ -102,10 +103,12 @@ def _row(name: str, arity: int, formula: Callable[..., Any], domain: Any, doc: s
             out[at : at + _BLOCK] = formula(_Arrays, *[a[at : at + _BLOCK] for a in flat])
         return out.reshape(shape)
 
-    return Op(
+    op = Op(
         name, "elementwise", infer, kernel, scalar=formula, arity=arity, dtypes="f", result="float64", domain=domain,
         doc=doc,
     )  # fmt: skip
+    count(op)
+    return op
 
 
 normal64 = _row("random_normal64", 2, _normal, (0.01, 0.99), "√(−2 log u) · cos 2πt, the same bits everywhere.")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import enum
 import importlib
 import os
-import threading
 from typing import Any
 
 import numpy as np
 
+from tracejit import forks
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, locate
+from tracejit.fast import fast
 from tracejit.ir.types import float32, int32, int64, uint64
 from tracejit.ops import draws as D
 from tracejit.ops import elementwise as E
-from tracejit.ops import shape as S
 from tracejit.ops.args import as_size
 from tracejit.ops.draws import Source
 from tracejit.publicnames import shown_value
@@ -65,7 +65,7 @@ class Generator:
             first = _saved(state)
         else:
             first = _state(seed if copy_from is None else copy_from)
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self.state: Variable = Variable(first, trainable=False, name="random_state")
         streams.set(self.state, None)
 
@@ -110,7 +110,7 @@ class Generator:
     @property
     def key(self) -> Tensor:
         """The key of the stream, a 0-d uint64."""
-        return _item(E.identity(self.state), 0)
+        return D.item(E.identity(self.state), 0)
 
     # --- other streams ------------------------------------------------------------------------------------------------
     def skip(self, delta: Any) -> Tensor:
@@ -135,25 +135,40 @@ class Generator:
             self.state.assign(E.add(state, wrap(np.array([0, 1, 0], np.uint64))))
         else:
             with self._lock:
-                state = wrap(self.state._a)
-                after = quietly(np.add, state._a, _NEXT)
-                if activity.busy:
-                    self.state.assign(wrap(after))
-                else:
-                    self.state._a = after
-        key, draw = _item(state, 0), _item(state, 1)
+                state = self._moved()
+        key, draw = D.item(state, 0), D.item(state, 1)
         if seed is None:
             return key, draw
-        base = _item(state, 2)
+        base = D.item(state, 2)
         own = wrap(np.array(((_whole(seed) + 1) * _MIX) % 2**64, np.uint64))
         return E.bit_xor(base, own), draw
+
+    def _moved(self) -> Tensor:
+        """The state, which moves on; to be asked under the lock."""
+        variable = self.state
+        before = wrap(variable._a)
+        if (native := fast.assign_add) is not None and native(variable, _NEXT) is not NotImplemented:
+            return before
+        after = wrap(quietly(np.add, before._a, _NEXT._a))
+        if activity.busy:
+            variable.assign(after)
+        else:
+            variable._a = after._a
+        return before
+
+    def source(self, seed: int | None = None) -> Source:
+        """The same as `_draw`, as the state if that is all there is to say."""
+        if seed is not None or activity.busy:
+            return self._draw(seed)
+        with self._lock:
+            return self._moved(), None
 
     # --- draws --------------------------------------------------------------------------------------------------------
     def uniform(
         self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = float32, name: Any = None
     ) -> Tensor:
         """Uniform in [minval, maxval)."""
-        return D.uniform(self._draw(), shape, minval, maxval, dtype)
+        return D.uniform(self.source(), shape, minval, maxval, dtype)
 
     def uniform_full_int(self, shape: Any, dtype: Any = uint64, name: str | None = None) -> Tensor:
         """Integers over the whole range of the dtype."""
@@ -161,13 +176,13 @@ class Generator:
 
     def normal(self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = float32, name: Any = None) -> Tensor:
         """Normally distributed."""
-        return D.normals(self._draw, shape, mean, stddev, dtype)
+        return D.normals(self.source, shape, mean, stddev, dtype)
 
     def truncated_normal(
         self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = float32, name: str | None = None
     ) -> Tensor:
         """Normally distributed, within two standard deviations of the mean."""
-        return D.truncated_normals(self._draw, shape, mean, stddev, dtype)
+        return D.truncated_normals(self.source, shape, mean, stddev, dtype)
 
     def binomial(self, shape: Any, counts: Any, probs: Any, dtype: Any = int32, name: str | None = None) -> Tensor:
         """How many of `counts` trials succeed, each with probability `probs`; both broadcast to `shape`."""
@@ -175,14 +190,8 @@ class Generator:
         return DRAWN["binomial"](self._draw, shape, counts, probs, dtype)  # type: ignore[no-any-return]
 
 
-_NEXT = np.array([0, 1, 0], np.uint64)
+_NEXT = wrap(np.array([0, 1, 0], np.uint64))
 DRAWN: dict[str, Any] = {}  # draws whose code is loaded when they are first asked for
-
-
-def _item(state: Tensor, i: int) -> Tensor:
-    if not activity.busy:
-        return wrap(state._a[i, ...])
-    return S.reshape(S.slice_(state, start=(i,), size=(1,), step=(1,)), shape=())  # type: ignore[no-any-return]
 
 
 def _state(seed: Any) -> np.ndarray:

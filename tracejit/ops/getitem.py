@@ -338,6 +338,9 @@ def slice_(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tenso
     return S.slice_(x, start=starts, size=counts, step=(1,) * x.ndim)
 
 
+_NO_MASKS = (0,) * 5
+
+
 def strided_slice(
     input_: Any,
     begin: Any,
@@ -352,8 +355,11 @@ def strided_slice(
     name: str | None = None,
 ) -> Tensor:
     """`x[begin:end:strides]` in each axis; bit i of a mask changes what component i means."""
+    masks: tuple[int, ...] = (begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask)
+    if (native := fast.strided) is not None and masks == _NO_MASKS:
+        if (r := native(input_, begin, end, strides)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
     if not activity.busy:
-        masks = begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask
         if (quick := traced(strided_slice, input_, begin, end, strides, *masks)) is not None:
             return quick
     b, e = listed_numbers(begin, "begin"), listed_numbers(end, "end")

@@ -63,8 +63,24 @@ def combine_at(ufunc: np.ufunc, out: np.ndarray, i: np.ndarray, v: np.ndarray, a
     return out
 
 
+MANY = 32  # summands of a bin from which they are kept in a wider type
+
+
+def sum_at(g: np.ndarray, i: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Slices summed into zeros; float32 in float64 and narrower types in float32, where a bin may get many of them."""
+    d = g.dtype
+    kept = d
+    if d.kind in "fV" and d.itemsize < 8 and i.size > MANY * max(size, 1):
+        kept = np.dtype(np.float64 if d.itemsize == 4 else np.float32)
+    if kept.char == "d" and g.ndim == i.ndim and (i.size == 0 or (i.min() >= 0 and i.max() < size)):
+        return np.bincount(i.reshape(-1), g.reshape(-1), size).astype(d)
+    v = g.astype(kept, copy=False)
+    out = combine_at(np.add, np.zeros((*g.shape[:axis], size, *g.shape[axis + i.ndim :]), kept), i, v, axis)
+    return out.astype(d, copy=False)
+
+
 def _scatter(g: np.ndarray, i: np.ndarray, *, size: int, axis: int) -> np.ndarray:
-    return combine_at(np.add, np.zeros((*g.shape[:axis], size, *g.shape[axis + i.ndim :]), g.dtype), i, g, axis)
+    return sum_at(g, i, size, axis)
 
 
 def _scatter_vjp(h: Tensor, y: Tensor, g: Tensor, i: Tensor, *, size: Any, axis: int) -> tuple:
@@ -93,7 +109,9 @@ def _put(x: np.ndarray, i: np.ndarray, v: np.ndarray, *, axis: int) -> np.ndarra
 
 def _put_vjp(g: Tensor, y: Tensor, x: Tensor, i: Tensor, v: Tensor, *, axis: int) -> tuple:
     kept = put(g, i, S.broadcast_to(E.cast(0, dtype=g.dtype), shape=tuple(v.shape)), axis=axis)
-    own = E.where(_last_at(i, x.shape[axis], v.ndim, axis), gather(g, i, axis=axis), 0)
+    own = gather(g, i, axis=axis)
+    if i.ndim:
+        own = E.where(_last_at(i, x.shape[axis], v.ndim, axis), own, 0)
     return (kept, None, own)
 
 

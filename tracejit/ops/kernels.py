@@ -65,7 +65,26 @@ def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, _numbers(x.dtype)[0])
 
 
+def _in_double(f: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Single precision by way of double, so that native code gives the same bits."""
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return f(x.astype(np.float64)).astype(np.float32) if x.dtype.char == "f" else f(x)
+
+    return run
+
+
+def _complex_sigmoid(x: np.ndarray) -> np.ndarray:
+    """From e^−|re x|, which does not overflow."""
+    right = x.real >= 0
+    w = np.exp(np.where(right, -x, x))
+    return np.where(right, 1, w) / (1 + w)
+
+
+@_in_double
 def sigmoid(x: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "c":
+        return _complex_sigmoid(x.astype(np.complex128)).astype(x.dtype)
     zero, one, minus = _numbers(x.dtype)
     return np.exp(np.minimum(x, zero)) / (np.exp(np.copysign(x, minus)) + one)
 
@@ -76,17 +95,23 @@ def _numbers(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.zeros((), dtype), np.ones((), dtype), -np.ones((), dtype)
 
 
+@_in_double
 def softplus(x: np.ndarray) -> np.ndarray:
     zero, _, minus = _numbers(x.dtype)
     return np.maximum(x, zero) + np.log1p(np.exp(np.copysign(x, minus)))
 
 
-# Rational approximations of W. J. Cody (Math. Comp. 23, 1969), relative error below 1.2e-16.
+# erf(x) = x + x P(x²) / Q(x²) up to 0.84375, error below 1 ulp: the coefficients of FreeBSD's s_erf.c (Sun, 1993).
+_NEAR = 0.84375
 _P1 = (
-    3.16112374387056560e00, 1.13864154151050156e02, 3.77485237685302021e02, 3.20937758913846947e03,
-    1.85777706184603153e-1,
+    -2.37630166566501626084e-05, -5.77027029648944159157e-03, -2.84817495755985104766e-02,
+    -3.25042107247001499370e-01, 1.28379167095512558561e-01,
 )  # fmt: skip
-_Q1 = (2.36012909523441209e01, 2.44024637934444173e02, 1.28261652607737228e03, 2.84423683343917062e03)
+_Q1 = (
+    -3.96022827877536812320e-06, 1.32494738004321644526e-04, 5.08130628187576562776e-03, 6.50222499887672944485e-02,
+    3.97917223959155352819e-01, 1.0,
+)  # fmt: skip
+# Beyond, rational approximations of erfc by W. J. Cody (Math. Comp. 23, 1969), relative error below 1.2e-16.
 _P2 = (
     5.64188496988670089e-1, 8.88314979438837594e00, 6.61191906371416295e01, 2.98635138197400131e02,
     8.81952221241769090e02, 1.71204761263407058e03, 2.05107837782607147e03, 1.23033935479799725e03,
@@ -109,8 +134,8 @@ _Q3 = (
 def _columns() -> np.ndarray:
     """The coefficients in Horner's order, a column for each step: of numerators and denominators, near 0, then up to 4,
     then beyond. Steps before a polynomial's first have zeros."""
-    rows = []
-    for numerator, denominator in ((_P1, _Q1), (_P2, _Q2), (_P3, _Q3)):
+    rows = [list(_P1), list(_Q1)]
+    for numerator, denominator in ((_P2, _Q2), (_P3, _Q3)):
         *middle, last = numerator[:-1]
         rows += [[numerator[-1], *middle, last], [1.0, *denominator]]
     steps = max(map(len, rows))
@@ -129,8 +154,8 @@ def _spread(n: int) -> np.ndarray:
 
 
 def _parts(w: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """erf for |w| ≤ 0.46875, and erfc of y = |w| where it is greater."""
-    small = np.minimum(np.maximum(w, -0.5), 0.5)
+    """erf for |w| ≤ 0.84375, and erfc of y = |w| above 0.46875."""
+    small = np.minimum(np.maximum(w, -_NEAR), _NEAR)
     y = np.minimum(np.maximum(y, 0.4), 30.0)
     v = np.empty((6, w.size))
     v[:2], v[2:4], v[4:] = small * small, y, 1.0 / (y * y)
@@ -143,7 +168,7 @@ def _parts(w: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     far = (0.56418958354775628695 - v[4] * r[4] / r[5]) / y
     tail = np.where(y <= 4.0, r[2] / r[3], far)
     cut = np.trunc(y * 16.0) / 16.0
-    return small * r[0] / r[1], np.exp(-cut * cut) * np.exp(-(y - cut) * (y + cut)) * tail
+    return small + small * (r[0] / r[1]), np.exp(-cut * cut) * np.exp(-(y - cut) * (y + cut)) * tail
 
 
 _BLOCK = 2048  # elements at a time: what is computed of them stays in the cache
@@ -165,7 +190,7 @@ def _in_blocks(f: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], 
 def erf(w: np.ndarray) -> np.ndarray:
     y = np.abs(w)
     small, tail = _parts(w, y)
-    return np.where(np.isnan(w), w, np.where(y <= 0.46875, small, np.copysign(1.0 - tail, w)))
+    return np.where(np.isnan(w), w, np.where(y <= _NEAR, small, np.copysign(1.0 - tail, w)))
 
 
 @_in_blocks

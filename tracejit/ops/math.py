@@ -10,13 +10,14 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
+from tracejit.fast import fast
 from tracejit.ir.types import float32, float64, show_shape
+from tracejit.ops import direct, special
 from tracejit.ops import elementwise as E
-from tracejit.ops import special
 from tracejit.ops.args import floating, listed, operand, require
 from tracejit.ops.check import require_powers
 from tracejit.ops.define import install_method, public, same_shape
-from tracejit.ops.quick import planned
+from tracejit.ops.quick import at_once, exact, planned, traced
 from tracejit.pynumbers import arithmetic, integral, is_number
 from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor, common_dtype
 
@@ -43,6 +44,7 @@ asin, acos, atan = public(E.asin), public(E.acos), public(E.atan)
 sinh, cosh, tanh = public(E.sinh), public(E.cosh), public(E.tanh)
 asinh, acosh, atanh = public(E.asinh), public(E.acosh), public(E.atanh)
 sigmoid, softplus = public(E.sigmoid), public(E.softplus)
+logaddexp = public(E.logaddexp)
 erf, erfc, erfinv = public(E.erf), public(E.erfc), public(special.erfinv)
 floor, ceil, trunc = public(E.floor), public(E.ceil), public(E.trunc)
 round = rint = public(E.round_)
@@ -84,22 +86,30 @@ def logical_or(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 def logical_xor(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x or y but not both; numbers are true if they are not 0."""
+    if not activity.busy and (quick := traced(logical_xor, x, y)) is not None:
+        return quick
     return _xor(_truth(x), _truth(y))
 
 
 def logical_not(x: Any, name: str | None = None) -> Tensor:
     """not x; numbers are true if they are not 0."""
+    if (native := E.logical_not.native) is not None and (r := native(x)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     return _not(_truth(x))
 
 
 def real(input: Any, name: str | None = None) -> Tensor:
     """The real part; a real tensor itself."""
+    if (native := fast.real) is not None and (r := native(input)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     x = operand(input)
     return E.real(x) if x.dtype.kind == "c" else E.identity(x)
 
 
 def imag(input: Any, name: str | None = None) -> Tensor:
     """The imaginary part; zeros for a real tensor."""
+    if (native := fast.imag) is not None and (r := native(input)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     x = operand(input)
     return E.imag(x) if x.dtype.kind == "c" else _nought(x)
 
@@ -109,10 +119,13 @@ def _nought(x: Operand) -> Tensor:
     return E.multiply_no_nan(x, 0)
 
 
+_conj = public(E.conj)
+
+
 def conj(x: Any, name: str | None = None) -> Tensor:
     """The complex conjugate; a real tensor itself."""
     x = operand(x)
-    return E.conj(x) if x.dtype.kind == "c" else E.identity(x)
+    return _conj(x) if x.dtype.kind == "c" else E.identity(x)
 
 
 _raised = public(E.pow_)
@@ -227,6 +240,9 @@ def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | 
     return t if type(t) is Tensor else E.identity(t)
 
 
+_FEW = 3  # tensors that are added sooner than a traced program is called
+
+
 def _of_one_shape(tensors: list[Any]) -> Tensor | None:
     """The sum of eager tensors, None of anything else."""
     total = tensors[0]
@@ -240,7 +256,12 @@ def _of_one_shape(tensors: list[Any]) -> Tensor | None:
 
 def add_n(inputs: Any, name: str | None = None) -> Tensor:
     """The sum of a list of tensors of one shape."""
-    if type(inputs) is list and inputs and (quick := _of_one_shape(inputs)) is not None:
+    plain = type(inputs) is list and inputs
+    if plain and len(inputs) <= _FEW and (quick := _of_one_shape(inputs)) is not None:
+        return quick
+    if not activity.busy and (quick := traced(add_n, inputs)) is not None:
+        return quick
+    if plain and (quick := _of_one_shape(inputs)) is not None:
         return quick
     parts = [operand(x) for x in ([inputs] if isinstance(inputs, Operand) else listed(inputs, "inputs"))]
     require(bool(parts), "add_n needs one tensor or more")
@@ -285,14 +306,6 @@ def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
     return p
 
 
-def logaddexp(x: Any, y: Any, name: str | None = None) -> Tensor:
-    """log(eˣ + eʸ) without overflow."""
-    if not activity.busy and (quick := planned(logaddexp, x, y)) is not None:
-        return quick
-    high, low = E.maximum(x, y), E.minimum(x, y)
-    return E.add(high, E.softplus(E.where(E.equal(high, low), 0.0, E.sub(low, high))))
-
-
 def log_sigmoid(x: Any, name: str | None = None) -> Tensor:
     """log(1 / (1 + e⁻ˣ)) without underflow."""
     if not activity.busy and (quick := planned(log_sigmoid, x)) is not None:
@@ -302,11 +315,20 @@ def log_sigmoid(x: Any, name: str | None = None) -> Tensor:
 
 def ndtri(p: Any, name: str | None = None) -> Tensor:
     """The quantile function of the standard normal distribution."""
+    if not activity.busy and (quick := planned(ndtri, p)) is not None:
+        return quick
     return E.mul(special.erfcinv(E.mul(floating(p), 2.0)), -_math.sqrt(2.0))
 
 
 def angle(input: Any, name: str | None = None) -> Tensor:
     """The argument of a complex number in radians; 0 or π for a real one."""
+    if not activity.busy:
+        if type(input) is Tensor and input._a.dtype.kind == "c":
+            quick = at_once(direct.angle, input)
+        else:
+            quick = planned(angle, input)
+        if quick is not None:
+            return quick
     x = operand(input)
     if x.dtype.kind == "c":
         return E.atan2(E.imag(x), E.real(x))
@@ -316,6 +338,8 @@ def angle(input: Any, name: str | None = None) -> Tensor:
 
 def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:
     """real + i·imag."""
+    if not activity.busy and (quick := planned(complex, real, imag)) is not None:
+        return quick
     re, im = floating(real), floating(imag)
     d = float32 if re.dtype.bits <= 32 and im.dtype.bits <= 32 else float64
     return E.complex_(E.cast(re, dtype=d), E.cast(im, dtype=d))
@@ -348,5 +372,9 @@ Operand.__pos__ = _pos  # type: ignore[method-assign, assignment]
 Operand.__floor__ = lambda self: integral(E.floor, self)  # type: ignore[method-assign]
 Operand.__ceil__ = lambda self: integral(E.ceil, self)  # type: ignore[method-assign]
 Operand.__trunc__ = lambda self: integral(E.trunc, self)  # type: ignore[method-assign]
-NUMPY_UFUNCS |= {"divmod": _divmod, "logaddexp": logaddexp, "positive": _pos}
+NUMPY_UFUNCS |= {"divmod": _divmod, "positive": _pos}
 NUMPY_UFUNCS |= {f.__name__: f for f in (logical_and, logical_or, logical_xor, logical_not)}
+
+
+for _f in (divide_no_nan, xdivy):
+    exact(_f)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
-from tracejit.ir.sizes import known_equal
+from tracejit.ir.sizes import fit
 from tracejit.ir.types import float32, int32, int64, show_shape
 from tracejit.ops import direct
 from tracejit.ops import elementwise as E
@@ -19,7 +19,7 @@ from tracejit.ops.creation import counter
 from tracejit.ops.define import public
 from tracejit.ops.linalg import l2_normalize
 from tracejit.ops.math import sigmoid, softplus, tanh
-from tracejit.ops.quick import at_once, planned
+from tracejit.ops.quick import at_once, exact, planned, traced
 from tracejit.ops.reductions import moments, peak, reduce_all, reduce_any, reduce_mean, reduce_sum
 from tracejit.ops.select import gather
 from tracejit.tensor import Operand, Tensor, is_tensor
@@ -55,6 +55,8 @@ def elu(features: Any, alpha: Any = 1.0, name: str | None = None) -> Tensor:
 
 def crelu(features: Any, axis: Any = -1, name: str | None = None) -> Tensor:
     """relu(x) and relu(−x) joined along an axis."""
+    if not activity.busy and (quick := planned(crelu, features, axis)) is not None:
+        return quick
     x = operand(features)
     return E.relu(concat([x, E.neg(x)], axis))
 
@@ -144,7 +146,7 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: str
     x, c = floating(logits), operand(labels)
     if c.dtype.kind not in "iu":
         raise locate(DTypeError(f"labels are class numbers, not {c.dtype.name}"))
-    fits = c.ndim == x.ndim - 1 and all(map(known_equal, c.shape, x.shape[:-1]))
+    fits = c.ndim == x.ndim - 1 and all(map(fit, c.shape, x.shape[:-1]))
     if not fits:
         raise locate(ShapeError(f"labels {show_shape(c.shape)} do not go with logits {show_shape(x.shape)}"))
     require_range(c, x.shape[-1], "label {} is not one of {high} classes", negative=False)
@@ -280,10 +282,12 @@ def in_top_k(targets: Any, predictions: Any, k: Any, name: str | None = None) ->
     Predictions are (batch, classes), targets (batch,). False where the target is no class, and for predictions that
     are not all finite.
     """
+    if not activity.busy and (quick := traced(in_top_k, targets, predictions, k)) is not None:
+        return quick
     x, t = floating(predictions), operand(targets)
     if t.dtype.kind not in "iu":
         raise locate(DTypeError(f"targets must be integers, not {t.dtype.name}"))
-    if x.ndim != 2 or t.ndim != 1 or not known_equal(x.shape[0], t.shape[0]):
+    if x.ndim != 2 or t.ndim != 1 or not fit(x.shape[0], t.shape[0]):
         message = f"in_top_k takes predictions (batch, classes) and targets (batch,), not {x.type} and {t.type}"
         raise locate(ShapeError(message))
     hit = E.equal(expand_dims(E.cast(t, dtype=int64), -1), counter(x.shape[1], 2, 1, int64))
@@ -306,3 +310,7 @@ __all__ = [
     "softmax", "softmax_cross_entropy_with_logits", "softplus", "softsign", "sparse_softmax_cross_entropy_with_logits",
     "swish", "tanh", "weighted_cross_entropy_with_logits", "zero_fraction",
 ]  # fmt: skip
+
+
+for _f in (leaky_relu, zero_fraction):
+    exact(_f)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Value
-from tracejit.ir.sizes import known_equal, product
+from tracejit.ir.sizes import fit, known_equal, product
 from tracejit.ir.types import broadcast_shapes, int32, int64, show_shape
+from tracejit.ops import directplaces, found
 from tracejit.ops import elementwise as E
-from tracejit.ops import found
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import as_axis, as_size, as_sizes, eager_only, known, listed, operand, require, waits
 from tracejit.ops.array import concat, moveaxis, shape, stack
 from tracejit.ops.check import require_all, require_range
 from tracejit.ops.creation import counter
+from tracejit.ops.quick import at_once, traced
 from tracejit.ops.segments import above_all
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, quietly
 
@@ -29,8 +31,11 @@ def dynamic_partition(data: Any, partitions: Any, num_partitions: Any, name: str
     `partitions` has the first axes of `data`. How long the lists are the program finds out. Raises `OutOfRangeError`
     for numbers outside 0 … num_partitions − 1.
     """
+    if not activity.busy:
+        if (quick := at_once(directplaces.dynamic_partition, data, partitions, num_partitions)) is not None:
+            return quick
     x, p = operand(data), operand(partitions)
-    if p.dtype.kind not in "iu" or p.ndim > x.ndim or not all(map(known_equal, p.shape, x.shape[: p.ndim])):
+    if p.dtype.kind not in "iu" or p.ndim > x.ndim or not all(map(fit, p.shape, x.shape[: p.ndim])):
         raise locate(ShapeError(f"partitions {p.type} do not go with data {x.type}"))
     n = int(as_size(num_partitions, "num_partitions"))
     require(n > 0, f"num_partitions must be positive, not {n}")
@@ -57,7 +62,7 @@ def dynamic_stitch(indices: Any, data: Any, name: str | None = None) -> Tensor:
     d = common_dtype(parts)[0]
     flat_places, flat_parts = [], []
     for i, v in zip(places, [operand(v, d) for v in parts], strict=True):
-        if i.dtype.kind not in "iu" or i.ndim > v.ndim or not all(map(known_equal, i.shape, v.shape[: i.ndim])):
+        if i.dtype.kind not in "iu" or i.ndim > v.ndim or not all(map(fit, i.shape, v.shape[: i.ndim])):
             raise locate(ShapeError(f"indices {i.type} do not go with data {v.type}"))
         n = product(tuple(i.shape))
         flat_places.append(S.reshape(E.cast(i, dtype=int64), shape=(n,)))
@@ -75,6 +80,8 @@ def reverse_sequence(
 
     Raises `OutOfRangeError` for lengths beyond the axis.
     """
+    if not activity.busy and (quick := traced(reverse_sequence, input, seq_lengths, seq_axis, batch_axis)) is not None:
+        return quick
     x, lengths = operand(input), operand(seq_lengths)
     if lengths.dtype.kind not in "iu" or lengths.ndim != 1:
         raise locate(DTypeError(f"seq_lengths is a list of integers, not {lengths.type}"))

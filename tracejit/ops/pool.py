@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
 from tracejit.ir.sizes import is_unit, known_equal, shown
 from tracejit.ir.types import DType, float32, show_shape
@@ -17,6 +18,7 @@ from tracejit.ops import shape as S
 from tracejit.ops import windows as W
 from tracejit.ops.args import Size, as_size, as_sizes, floating, operand, require
 from tracejit.ops.array import cut
+from tracejit.ops.quick import planned, traced
 from tracejit.ops.reductions import reduce_sum
 from tracejit.tensor import Operand, Tensor
 
@@ -178,6 +180,8 @@ def max_pool(
 
     Of equal ones the first gets the gradient. Padding is "SAME", "VALID" or pairs of numbers, and is never the largest.
     """
+    if not activity.busy and (quick := traced(max_pool, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _any_pool(input, ksize, strides, padding, data_format, mean=False)
 
 
@@ -185,6 +189,8 @@ def max_pool1d(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NWC", name: str | None = None
 ) -> Tensor:
     """The largest element of each window of lines [batch, width, channels]."""
+    if not activity.busy and (quick := traced(max_pool1d, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _pool(input, ksize, strides, padding, data_format, 1, mean=False)
 
 
@@ -192,6 +198,8 @@ def max_pool2d(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None
 ) -> Tensor:
     """The largest element of each window of images [batch, height, width, channels]."""
+    if not activity.busy and (quick := traced(max_pool2d, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _pool(input, ksize, strides, padding, data_format, 2, mean=False)
 
 
@@ -199,6 +207,8 @@ def max_pool3d(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC", name: str | None = None
 ) -> Tensor:
     """The largest element of each window of volumes [batch, depth, height, width, channels]."""
+    if not activity.busy and (quick := traced(max_pool3d, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _pool(input, ksize, strides, padding, data_format, 3, mean=False)
 
 
@@ -207,6 +217,8 @@ def avg_pool(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = None, name: str | None = None
 ) -> Tensor:
     """The mean of each window over one, two or three spatial axes. Padding does not count."""
+    if not activity.busy and (quick := planned(avg_pool, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _any_pool(input, ksize, strides, padding, data_format, mean=True)
 
 
@@ -214,6 +226,8 @@ def avg_pool1d(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NWC", name: str | None = None
 ) -> Tensor:
     """The mean of each window of lines [batch, width, channels]."""
+    if not activity.busy and (quick := planned(avg_pool1d, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _pool(input, ksize, strides, padding, data_format, 1, mean=True)
 
 
@@ -221,6 +235,8 @@ def avg_pool2d(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None
 ) -> Tensor:
     """The mean of each window of images [batch, height, width, channels]."""
+    if not activity.busy and (quick := planned(avg_pool2d, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _pool(input, ksize, strides, padding, data_format, 2, mean=True)
 
 
@@ -228,6 +244,8 @@ def avg_pool3d(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC", name: str | None = None
 ) -> Tensor:
     """The mean of each window of volumes [batch, depth, height, width, channels]."""
+    if not activity.busy and (quick := planned(avg_pool3d, input, ksize, strides, padding, data_format)) is not None:
+        return quick
     return _pool(input, ksize, strides, padding, data_format, 3, mean=True)
 
 
@@ -255,6 +273,9 @@ def local_response_normalization(
     input: Any, depth_radius: int = 5, bias: Any = 1, alpha: Any = 1, beta: Any = 0.5, name: str | None = None
 ) -> Tensor:
     """input / (bias + alpha · Σ input²)^beta, the sum over the channels no more than `depth_radius` away."""
+    if not activity.busy:
+        if (quick := planned(local_response_normalization, input, depth_radius, bias, alpha, beta)) is not None:
+            return quick
     x, radius = floating(input), as_size(depth_radius, "depth_radius")
     require(x.ndim == 4 and radius >= 0, f"lrn takes four axes and a radius ≥ 0, not {x.ndim} axes and {radius}")
     channels, last = x.shape[-1], x.ndim - 1
@@ -289,6 +310,8 @@ def space_to_depth(
     input: Any, block_size: Any, data_format: str | None = "NHWC", name: str | None = None
 ) -> Tensor:
     """Squares of block_size · block_size pixels as channels of one pixel."""
+    if not activity.busy and (quick := traced(space_to_depth, input, block_size, data_format)) is not None:
+        return quick
     x, b, first = _block(input, block_size, data_format)
     n, h, w, c = x.shape
     h, w = _quotient(h, b, "height"), _quotient(w, b, "width")
@@ -300,6 +323,8 @@ def depth_to_space(
     input: Any, block_size: Any, data_format: str | None = "NHWC", name: str | None = None
 ) -> Tensor:
     """The channels of each pixel as squares of block_size · block_size pixels."""
+    if not activity.busy and (quick := traced(depth_to_space, input, block_size, data_format)) is not None:
+        return quick
     x, b, first = _block(input, block_size, data_format)
     n, h, w, c = x.shape
     c = _quotient(c, b * b, "channels")

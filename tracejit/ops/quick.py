@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,51 @@ from tracejit.ir.op import Op
 from tracejit.ir.types import DType
 from tracejit.ops.kernels import is_half
 from tracejit.ops.shape import sliced
-from tracejit.tensor import Tensor, Variable, run_silently, wrap
+from tracejit.tensor import WARM, Tensor, Variable, run_silently, warm, wrap
 
 _ndarray, _new, _asarray = np.ndarray, object.__new__, np.asarray
+
+
+# --- traced programs --------------------------------------------------------------------------------------------------
+# Forms whose every step is exact, each with the function of the same arguments that is traced for it; the programs that
+# there are, which give None for other arguments; and who makes them after so many calls.
+TRACED: dict[Callable[..., Any], Callable[..., Any]] = {}
+NATIVE: dict[Callable[..., Any], Callable[..., Any]] = {}
+WHEN_FREQUENT: list[Callable[[Callable[..., Any], tuple[Any, ...]], None]] = []
+FREQUENT = 256
+_left: dict[Callable[..., Any], int] = {}
+_calls = WARM
+
+
+def traced(f: Callable[..., Any], *args: Any) -> Any:
+    """The public function `f` of these arguments by a traced program; None while it has none, and after an error.
+
+    To be asked by `f` while nothing listens, if every step of it gives the same bits in such a program.
+    """
+    try:
+        if (native := NATIVE.get(f)) is not None and (r := native(*args)) is not None:
+            return r
+        if f not in _left:
+            exact(f)
+        _count(f, args)
+    except Exception:  # f does it the ordinary way, and explains what is wrong
+        pass
+    return None
+
+
+def exact(f: Callable[..., Any], form: Callable[..., Any] | None = None) -> None:
+    """Let frequent calls of a function, asked for by its NumPy form or as a plan, be traced programs: every step gives
+    the same bits there."""
+    TRACED[form or f] = f
+    _left[form or f] = FREQUENT
+
+
+def _count(form: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    _left[form] = left = _left[form] - 1
+    if left == 0:
+        _left[form] = 4 * FREQUENT  # until the next try, with other arguments
+        for begin in WHEN_FREQUENT:
+            begin(form, args)
 
 
 # --- NumPy forms ------------------------------------------------------------------------------------------------------
@@ -24,7 +67,15 @@ def at_once(form: Callable[..., Any], *args: Any) -> Any:
     To be asked while nothing listens. A form takes tensors as they come, and has to refuse what the public function
     treats in another way, errors included. Its result is an array, a number, or a list or tuple of arrays.
     """
+    global _calls
+    _calls -= 1
+    if not _calls:
+        warm()
     try:
+        if (native := NATIVE.get(form)) is not None and (r := native(*args)) is not None:
+            return r
+        if form in _left:
+            _count(form, args)
         r = run_silently(form, *args)
         if type(r) is _ndarray:
             t = _new(Tensor)
@@ -47,7 +98,7 @@ def _wrapped(arrays: Iterable[Any]) -> list[Tensor]:
 
 
 # --- plans ------------------------------------------------------------------------------------------------------------
-_PLAIN = frozenset((int, bool, str, type(None), DType))
+PLAIN = frozenset((int, bool, str, type(None), DType))
 _SEEN = 3  # calls of a kind, the last of which makes a plan
 _KINDS = 2048  # of calls that are counted, and that have plans
 _CONSTANTS = 1 << 14  # bytes that a plan may hold
@@ -55,6 +106,9 @@ _CONSTANTS = 1 << 14  # bytes that a plan may hold
 Plan = tuple[Callable[..., Any], Callable[[Any], Any] | None]
 _plans: dict[tuple[Any, ...], Plan] = {}
 _counts: dict[tuple[Any, ...], int] = {}
+# Of each function the latest plan for one tensor, with the tensor's dtype and shape and with the other arguments: the
+# same objects are found without a key.
+_latest: dict[Callable[..., Any], tuple[Any, ...]] = {}
 
 
 def planned(f: Callable[..., Any], *args: Any) -> Any:
@@ -66,15 +120,28 @@ def planned(f: Callable[..., Any], *args: Any) -> Any:
     key: list[Any] = [f]
     arrays: list[Any] = []
     try:
+        if (native := NATIVE.get(f)) is not None and (r := native(*args)) is not None:
+            return r
+        if f in _left:
+            _count(f, args)
+        last = _latest.get(f)
+        if last is not None and type(args[0]) is Tensor and last[0] is (a := args[0]._a).dtype and last[1] == a.shape:
+            if all(map(is_, args[1:], last[2])):
+                r = run_silently(last[3], a)
+                if type(r) is _ndarray:
+                    t = _new(Tensor)
+                    t._a = r
+                    return t
+                return wrap(r) if last[4] is None else last[4](_wrapped(r))
         for x in args:
             kind = type(x)
             if kind is Tensor or kind is Variable:
                 a = x._a
                 arrays.append(a)
                 key += a.dtype.num, a.shape  # what is traced has no such number
-            elif kind in _PLAIN:
+            elif kind in PLAIN:
                 key += kind, x
-            elif kind is tuple and _PLAIN.issuperset(kinds := tuple(map(type, x))):
+            elif kind is tuple and PLAIN.issuperset(kinds := tuple(map(type, x))):
                 key += kinds, x
             else:
                 _add(x, key, arrays)
@@ -82,6 +149,9 @@ def planned(f: Callable[..., Any], *args: Any) -> Any:
         if plan is None:
             return _met(tuple(key), f, args)
         run, many = plan
+        if len(arrays) == 1 and all(map(_never_changes, args[1:])):
+            a = arrays[0]
+            _latest[f] = a.dtype, a.shape, args[1:], run, many
         r = run_silently(run, *arrays)
         if type(r) is _ndarray:
             t = _new(Tensor)
@@ -92,13 +162,18 @@ def planned(f: Callable[..., Any], *args: Any) -> Any:
         return None
 
 
+def _never_changes(x: Any) -> bool:
+    kind = type(x)
+    return kind in PLAIN or kind is float or (kind is tuple and PLAIN.issuperset(map(type, x)))
+
+
 def _add(x: Any, key: list[Any], arrays: list[Any]) -> None:
     """Continue a key with an argument of any kind. Raises `TypeError` for those that keep a call from being planned."""
     kind = type(x)
     if kind is Tensor or kind is Variable:
         arrays.append(x._a)
         key += x._a.dtype.num, x._a.shape
-    elif kind in _PLAIN:
+    elif kind in PLAIN:
         key += kind, x
     elif kind is float:
         key += kind, x.hex()  # zeros have signs

@@ -26,7 +26,7 @@ def uniform(
     generator: Generator | None = None,
 ) -> Tensor:
     """Uniform in [minval, maxval): [0, 1) by default. Integers need maxval."""
-    return D.uniform((generator or get_global_generator())._draw(seed), shape, minval, maxval, dtype)
+    return D.uniform((generator or get_global_generator()).source(seed), shape, minval, maxval, dtype)
 
 
 def normal(
@@ -39,7 +39,7 @@ def normal(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normally distributed with this mean and standard deviation."""
-    return D.normals(lambda: (generator or get_global_generator())._draw(seed), shape, mean, stddev, dtype)
+    return D.normals(lambda: (generator or get_global_generator()).source(seed), shape, mean, stddev, dtype)
 
 
 def truncated_normal(
@@ -52,12 +52,12 @@ def truncated_normal(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normally distributed within two standard deviations of the mean."""
-    return D.truncated_normals(lambda: (generator or get_global_generator())._draw(seed), shape, mean, stddev, dtype)
+    return D.truncated_normals(lambda: (generator or get_global_generator()).source(seed), shape, mean, stddev, dtype)
 
 
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
     """The slices along the first axis in random order."""
-    return D.shuffled(get_global_generator()._draw(seed), value)
+    return D.shuffled(get_global_generator().source(seed), value)
 
 
 def categorical(logits: Any, num_samples: Any, dtype: Any = None, seed: int | None = None, name: Any = None) -> Tensor:

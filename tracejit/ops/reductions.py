@@ -10,15 +10,18 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import DTypeError, locate
+from tracejit.fast import fast
 from tracejit.ir.dim import Dim
+from tracejit.ir.graph import Value
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import known_equal, product
-from tracejit.ir.types import as_dtype, float32, int32, int64
+from tracejit.ir.types import as_dtype, float32, int32, int64, show_shape
 from tracejit.ops import direct
 from tracejit.ops import elementwise as E
 from tracejit.ops import reduce as R
 from tracejit.ops.args import Size, as_axes, as_axis, floating, operand
-from tracejit.ops.quick import at_once, planned
+from tracejit.ops.check import check, named
+from tracejit.ops.quick import at_once, planned, traced
 from tracejit.ops.shape import place, reshape, slice_
 from tracejit.tensor import Operand, Tensor, convert, run_silently, wrap
 
@@ -105,7 +108,19 @@ def reduce_min(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
 
 def _extreme(op: Op, of_bools: Op, x: Any, axis: Any, keepdims: bool) -> Tensor:
     x = operand(x)
-    return _over(of_bools if x.dtype.kind == "b" else op, x, axis, keepdims)
+    if x.dtype.kind == "b":
+        return _over(of_bools, x, axis, keepdims)
+    if type(x._a) is Value:
+        _some(x, as_axes(axis, x.ndim))
+    return _over(op, x, axis, keepdims)
+
+
+def _some(x: Operand, axes: tuple[int, ...]) -> None:
+    """Have the program check that there are elements where it finds out how many."""
+    for d in [d for i, d in enumerate(x.shape) if i in axes and isinstance(d, Dim) and d.is_found]:
+        n = convert(d, int64)
+        message = f"no elements along axis {axes if len(axes) > 1 else axes[0]} of {show_shape(x.shape)}"
+        check(E.greater(n, 0), error="ShapeError", message=named(message))
 
 
 def reduce_prod(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
@@ -131,9 +146,15 @@ def reduce_any(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
 
 def count_nonzero(input: Any, axis: Any = None, keepdims: bool = False, dtype: Any = int64, name: Any = None) -> Tensor:
     """How many elements over axes are not 0."""
-    if not activity.busy and axis is None and not keepdims and dtype is int64:
-        if (quick := at_once(direct.count_nonzero, input)) is not None:
+    if axis is None and not keepdims and dtype is int64 and (native := fast.count) is not None:
+        if (r := native(input)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
+    if not activity.busy:
+        if (quick := traced(count_nonzero, input, axis, keepdims, dtype)) is not None:
             return quick
+        if axis is None and not keepdims and dtype is int64:
+            if (quick := at_once(direct.count_nonzero, input)) is not None:
+                return quick
     return _over(R.reduce_sum, E.cast(_boolean(input), dtype=as_dtype(dtype)), axis, keepdims)
 
 
@@ -178,8 +199,11 @@ def reduce_std(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
 
 def reduce_euclidean_norm(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
     """√Σx² over axes."""
-    if not activity.busy and (quick := planned(reduce_euclidean_norm, input_tensor, axis, keepdims)) is not None:
-        return quick
+    if not activity.busy:
+        if axis is None and not keepdims and (quick := at_once(direct.euclidean_norm, input_tensor)) is not None:
+            return quick
+        if (quick := planned(reduce_euclidean_norm, input_tensor, axis, keepdims)) is not None:
+            return quick
     return E.sqrt(reduce_sum(E.square(floating(input_tensor)), axis, keepdims))
 
 
@@ -190,7 +214,10 @@ def _position(op: Op) -> Callable[..., Tensor]:
         if not activity.busy and (quick := at_once(form, input, axis, output_type)) is not None:
             return quick
         x = operand(input)
-        y = op(x, axis=as_axis(0 if axis is None else axis, x.ndim))
+        at = as_axis(0 if axis is None else axis, x.ndim)
+        if type(x._a) is Value:
+            _some(x, (at,))
+        y = op(x, axis=at)
         d = as_dtype(output_type)
         if d.kind not in "iu":
             raise locate(DTypeError(f"output_type must be an integer type, not {d.name}"))
@@ -264,11 +291,15 @@ def _log_sum(x: Operand, y: Operand) -> Tensor:
 
 def is_non_decreasing(x: Any, name: str | None = None) -> Tensor:
     """Whether no element of the flattened tensor is below the one before it; true of fewer than two."""
+    if not activity.busy and (quick := traced(is_non_decreasing, x)) is not None:
+        return quick
     return _steps(x, E.less_equal)
 
 
 def is_strictly_increasing(x: Any, name: str | None = None) -> Tensor:
     """Whether each element of the flattened tensor is above the one before it; true of fewer than two."""
+    if not activity.busy and (quick := traced(is_strictly_increasing, x)) is not None:
+        return quick
     return _steps(x, E.less)
 
 

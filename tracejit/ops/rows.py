@@ -11,7 +11,7 @@ import numpy as np
 from tracejit.context import context, reading
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
 from tracejit.ir.op import Op
-from tracejit.ir.sizes import known_equal, product
+from tracejit.ir.sizes import fit, product
 from tracejit.ir.types import show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
@@ -90,7 +90,7 @@ def _fitting(v: Variable, updates: Any, want: tuple[Any, ...]) -> Operand:
     u = v._fitting_dtype(updates if isinstance(updates, Operand) else convert(updates, v.dtype))
     if u.ndim != len(want) and not u.ndim:
         return S.broadcast_to(u, shape=want)
-    if u.ndim != len(want) or not all(map(known_equal, u.shape, want)):
+    if u.ndim != len(want) or not all(map(fit, u.shape, want)):
         raise locate(ShapeError(f"updates of shape {show_shape(u.shape)}, the indices need {show_shape(want)}"))
     return u
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import activity
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import TensorType, as_dtype, int32, int64, show_shape
+from tracejit.ops import directplaces, found
 from tracejit.ops import elementwise as E
-from tracejit.ops import found
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
@@ -20,6 +21,7 @@ from tracejit.ops.array import concat, cut
 from tracejit.ops.check import require_all, require_index
 from tracejit.ops.creation import counter
 from tracejit.ops.define import numpy_name, same_shape
+from tracejit.ops.quick import at_once, traced
 from tracejit.ops.select import in_order
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, quietly
 
@@ -62,6 +64,8 @@ def searchsorted(
 
     Raises `ShapeError` if the leading axes differ.
     """
+    if not activity.busy and (quick := traced(searchsorted, sorted_sequence, values, side, out_type)) is not None:
+        return quick
     require(side in ("left", "right"), f"side is 'left' or 'right', not {side!r}")
     d = common_dtype((sorted_sequence, values))[0]
     s, v = operand(sorted_sequence, d), operand(values, d)
@@ -132,6 +136,8 @@ def unique(x: Any, out_idx: Any = int32, name: str | None = None) -> tuple[Tenso
 
     `y, idx = unique(x)`: `x[i] == y[idx[i]]`. How many there are the program finds out. NaN equals nothing.
     """
+    if not activity.busy and (quick := at_once(directplaces.unique, x, out_idx)) is not None:
+        return quick  # type: ignore[no-any-return]
     x = _list(x, "x")
     places, number = _distinct(x)
     return I.gather(x, places, axis=0), E.cast(number, dtype=as_dtype(out_idx))
@@ -139,6 +145,8 @@ def unique(x: Any, out_idx: Any = int32, name: str | None = None) -> tuple[Tenso
 
 def unique_with_counts(x: Any, out_idx: Any = int32, name: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """As `unique`, and how often each of the different elements is there."""
+    if not activity.busy and (quick := at_once(directplaces.unique_with_counts, x, out_idx)) is not None:
+        return quick  # type: ignore[no-any-return]
     x = _list(x, "x")
     d = as_dtype(out_idx)
     places, number = _distinct(x)
@@ -164,6 +172,8 @@ def _np_unique(ar: Any) -> Tensor:
 # --- permutations and positions ---------------------------------------------------------------------------------------
 def invert_permutation(x: Any, name: str | None = None) -> Tensor:
     """y with `y[x[i]] == i`. Raises `ArgumentError` unless x holds each of 0 … n − 1 once."""
+    if not activity.busy and (quick := traced(invert_permutation, x)) is not None:
+        return quick
     x = _list(x, "x")
     if x.dtype.kind not in "iu":
         raise locate(DTypeError(f"a permutation holds integers, not {x.dtype.name}"))
@@ -184,6 +194,8 @@ def unravel_index(indices: Any, dims: Any, name: str | None = None) -> Tensor:
 
     Raises `OutOfRangeError` for positions outside.
     """
+    if not activity.busy and (quick := traced(unravel_index, indices, dims)) is not None:
+        return quick
     from_, sizes = operand(indices), operand(dims)
     if from_.dtype.kind not in "iu" or sizes.dtype.kind not in "iu" or sizes.ndim != 1:
         raise locate(DTypeError(f"indices {from_.type} and dims {sizes.type} are integers, dims a list"))

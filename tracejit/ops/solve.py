@@ -12,7 +12,7 @@ import numpy as np
 
 from tracejit.errors import DTypeError, ShapeError
 from tracejit.ir.op import Op
-from tracejit.ir.sizes import known_equal
+from tracejit.ir.sizes import fit, known_equal
 from tracejit.ir.types import DType, TensorType, broadcast_shapes, float32, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import matrixkernels as K
@@ -22,7 +22,8 @@ from tracejit.ops.array import cut, pad, stack, swapaxes
 from tracejit.ops.creation import counter
 from tracejit.ops.define import sum_to
 from tracejit.ops.kernels import real_dtype
-from tracejit.ops.linalg import diag, diag_part, matmul, matrix_transpose
+from tracejit.ops.linalg import diag, diag_part, matrix_transpose
+from tracejit.ops.linalg import own_matmul as matmul
 from tracejit.ops.reductions import reduce_sum
 from tracejit.tensor import Operand, Tensor, _floating, check, common_dtype, convert
 
@@ -41,7 +42,7 @@ def check_matrices(*types: TensorType) -> None:
 
 def check_square(t: TensorType) -> None:
     check_matrices(t)
-    if not known_equal(*t.shape[-2:]):
+    if not fit(*t.shape[-2:]):
         raise ShapeError(f"shape {show_shape(t.shape)}: a square matrix is wanted, the last two sizes differ")
 
 
@@ -70,6 +71,8 @@ def given(y: Tensor, d: DType) -> Tensor:
 
 def adjoint(matrix: Any, name: str | None = None) -> Tensor:
     """The last two axes exchanged, and complex numbers conjugated."""
+    if type(matrix) is Tensor and matrix.dtype.kind != "c":
+        return matrix_transpose(matrix)
     return matrix_transpose(matrix, conjugate=True)
 
 
@@ -93,7 +96,7 @@ def identity_like(x: Operand) -> Tensor:
 def _solve_infer(a: TensorType, b: TensorType, **attrs: Any) -> TensorType:
     check_matrices(a, b)
     check_square(a)
-    if not known_equal(a.shape[-1], b.shape[-2]):
+    if not fit(a.shape[-1], b.shape[-2]):
         shapes = f"matrix {show_shape(a.shape)}, right side {show_shape(b.shape)}"
         raise ShapeError(f"{shapes}: they differ in the number of rows")
     return TensorType(a.dtype, (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracejit.ops import bessel, gamma, incomplete, numeric, special
+from tracejit.context import activity
+from tracejit.ops import bessel, beta, gamma, incomplete, numeric, special
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import floating
 from tracejit.ops.define import public
+from tracejit.ops.quick import traced
 from tracejit.ops.reductions import reduce_sum
 from tracejit.tensor import Tensor
 
@@ -22,14 +24,15 @@ bessel_y0, bessel_y1 = public(bessel.y0), public(bessel.y1)
 dawsn, expint, spence = public(special.dawsn), public(special.expint), public(special.spence)
 fresnel_cos, fresnel_sin = public(special.fresnel_cos), public(special.fresnel_sin)
 _zeta, _polygamma, _nextafter = public(gamma.zeta), public(gamma.polygamma), public(numeric.nextafter)
-_igamma, _igammac, _betaln = public(incomplete.igamma), public(incomplete.igammac), public(incomplete.betaln)
+_igamma, _igammac, _betaln = public(incomplete.igamma), public(incomplete.igammac), public(beta.betaln)
 
 
 def zeta(x: Any, q: Any, name: str | None = None) -> Tensor:
     """Hurwitz's zeta function, the sum of (q + k)^−x over k ≥ 0, with broadcasting.
 
     It is ∞ for x = 1 and for q = 0, −1, −2, …; NaN for x < 1, and for q < 0 unless x is a whole number. Differentiable
-    along q; along x the gradient is None, as in TensorFlow.
+    along both, where TensorFlow's is along q only; the derivative along x, which is NaN for q < 0, is differentiable
+    along q only and raises `GradientError` along x.
     """
     return _zeta(x, q)
 
@@ -37,7 +40,8 @@ def zeta(x: Any, q: Any, name: str | None = None) -> Tensor:
 def polygamma(a: Any, x: Any, name: str | None = None) -> Tensor:
     """The a-th derivative of digamma at x, with broadcasting; NaN where a is negative or not a whole number.
 
-    Differentiable along x; along a the gradient is None, as in TensorFlow.
+    Differentiable along x. There is no derivative along a: asking for one raises `GradientError`, where TensorFlow's
+    gradient is None.
     """
     return _polygamma(a, x)
 
@@ -45,7 +49,8 @@ def polygamma(a: Any, x: Any, name: str | None = None) -> Tensor:
 def igamma(a: Any, x: Any, name: str | None = None) -> Tensor:
     """The regularized lower incomplete gamma function P(a, x) = ∫₀ˣ t^(a−1)·e^−t dt / Γ(a), with broadcasting.
 
-    NaN for negative operands. Differentiable along both; the derivative along a is differentiable along x only.
+    NaN for negative operands. Differentiable along both; the derivative along a is differentiable along x only, and
+    raises `GradientError` along a.
     """
     return _igamma(a, x)
 
@@ -58,10 +63,10 @@ def igammac(a: Any, x: Any, name: str | None = None) -> Tensor:
 def betainc(a: Any, b: Any, x: Any, name: str | None = None) -> Tensor:
     """The regularized incomplete beta function I_x(a, b) = ∫₀ˣ t^(a−1)·(1−t)^(b−1) dt / B(a, b), with broadcasting.
 
-    NaN for negative a and b and outside 0 ≤ x ≤ 1. Differentiable along x; along a and b the gradient is None, as in
-    TensorFlow.
+    NaN for negative a and b and outside 0 ≤ x ≤ 1. Differentiable along all three, where TensorFlow's is along x only;
+    the derivatives along a and b are differentiable along x only, and raise `GradientError` along a and b.
     """
-    return incomplete.betainc(a, b, x)
+    return beta.betainc(a, b, x)
 
 
 def betaln(a: Any, b: Any, name: str | None = None) -> Tensor:
@@ -85,6 +90,8 @@ def nextafter(x1: Any, x2: Any, name: str | None = None) -> Tensor:
 
 def reciprocal_no_nan(x: Any, name: str | None = None) -> Tensor:
     """1 / x, and 0 where x is 0; integers give floating results."""
+    if not activity.busy and (quick := traced(reciprocal_no_nan, x)) is not None:
+        return quick
     x = floating(x)
     zero = E.equal(x, 0)
     return E.where(zero, 0, E.reciprocal(E.where(zero, 1, x)))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from tracejit.context import activity
 from tracejit.errors import ShapeError, locate
 from tracejit.ir.types import DType, float64
 from tracejit.ops import array as A
@@ -15,6 +16,7 @@ from tracejit.ops.args import Size, as_axis, require
 from tracejit.ops.creation import counter
 from tracejit.ops.fourier import as_complex, as_real, of_real, resized, shifted, to_real, transform
 from tracejit.ops.frames import positive
+from tracejit.ops.quick import planned
 from tracejit.tensor import Operand, Tensor, convert
 
 
@@ -36,11 +38,15 @@ def fft(input: Any, name: str | None = None) -> Tensor:
 
     Raises `ShapeError` for a 0-d tensor.
     """
+    if not activity.busy and (quick := planned(fft, input)) is not None:
+        return quick
     return _whole(input, 1, False, "fft")
 
 
 def ifft(input: Any, name: str | None = None) -> Tensor:
     """The inverse of `fft`: 1/n Σ x_k e^(2πi jk/n) along the last axis."""
+    if not activity.busy and (quick := planned(ifft, input)) is not None:
+        return quick
     return _whole(input, 1, True, "ifft")
 
 
@@ -85,12 +91,16 @@ def rfft(input_tensor: Any, fft_length: Any = None, name: str | None = None) -> 
     `fft_length` holds one length n: longer axes are cut, shorter ones filled up with zeros. Raises `DTypeError` for
     complex numbers.
     """
+    if not activity.busy and (quick := planned(rfft, input_tensor, fft_length)) is not None:
+        return quick
     x = as_real(input_tensor, "rfft")
     return of_real(x, fft_length, _last(x, 1, "rfft"), what="rfft")
 
 
 def irfft(input_tensor: Any, fft_length: Any = None, name: str | None = None) -> Tensor:
     """The inverse of `rfft`: n real numbers from n // 2 + 1 complex ones; n is even unless `fft_length` says it."""
+    if not activity.busy and (quick := planned(irfft, input_tensor, fft_length)) is not None:
+        return quick
     z = as_complex(input_tensor)
     return to_real(z, fft_length, _last(z, 1, "irfft"), what="irfft")
 
@@ -131,11 +141,15 @@ def irfftnd(input_tensor: Any, fft_length: Any = None, axes: Any = None, norm: A
 
 def fftshift(x: Any, axes: Any = None, name: str | None = None) -> Tensor:
     """The first element along axes (all by default) moved to the middle."""
+    if not activity.busy and (quick := planned(fftshift, x, axes)) is not None:
+        return quick
     return shifted(x, axes, back=False)
 
 
 def ifftshift(x: Any, axes: Any = None, name: str | None = None) -> Tensor:
     """The inverse of `fftshift`."""
+    if not activity.busy and (quick := planned(ifftshift, x, axes)) is not None:
+        return quick
     return shifted(x, axes, back=True)
 
 
@@ -151,6 +165,8 @@ def dct(
     `n` cuts the axis or fills it up with zeros. `norm="ortho"` makes the transform orthonormal; type 1 has none. Raises
     `ArgumentError` for other types, axes and norms, and for type 1 of fewer than two elements.
     """
+    if not activity.busy and (quick := planned(dct, input, type, n, axis, norm)) is not None:
+        return quick
     require(type in _INVERSE, f"dct has the types 1 to 4, not {type}")
     require(norm in (None, "ortho"), f'norm is None or "ortho", not {norm!r}')
     require(type != 1 or norm is None, "the cosine transform of type 1 is not normalised")
@@ -165,6 +181,8 @@ def idct(
     input: Any, type: int = 2, n: Any = None, axis: Any = -1, norm: str | None = None, name: str | None = None
 ) -> Tensor:
     """The inverse of `dct` of this type; where `norm` is None times 2n, for type 1 times 2 (n − 1)."""
+    if not activity.busy and (quick := planned(idct, input, type, n, axis, norm)) is not None:
+        return quick
     require(type in _INVERSE, f"idct has the types 1 to 4, not {type}")
     return dct(input, _INVERSE[type], n, axis, norm)
 

@@ -17,6 +17,7 @@ from tracejit.ops.args import as_size, operand, require
 from tracejit.ops.draws import Source
 from tracejit.ops.generator import check_algorithm
 from tracejit.ops.philox import philox64
+from tracejit.ops.quick import traced
 from tracejit.tensor import Operand, Tensor, wrap
 
 # Added to keys so that the bits of seeds that are made are none that are drawn
@@ -75,6 +76,9 @@ def stateless_uniform(
 
     Integers need maxval; with None for both bounds they are from the whole range of the dtype.
     """
+    if not activity.busy:
+        if (quick := traced(stateless_uniform, shape, seed, minval, maxval, dtype, None, alg)) is not None:
+            return quick
     return D.uniform(seeded(seed, alg), shape, minval, maxval, dtype)
 
 
@@ -83,6 +87,9 @@ def stateless_normal(
     alg: Any = "auto_select",
 ) -> Tensor:  # fmt: skip
     """Normally distributed, a function of the seed (two integers) alone."""
+    if not activity.busy:
+        if (quick := traced(stateless_normal, shape, seed, mean, stddev, dtype, None, alg)) is not None:
+            return quick
     return D.normals(lambda: seeded(seed, alg), shape, mean, stddev, dtype)
 
 
@@ -91,6 +98,9 @@ def stateless_truncated_normal(
     alg: Any = "auto_select",
 ) -> Tensor:  # fmt: skip
     """Normally distributed within two standard deviations, a function of the seed (two integers) alone."""
+    if not activity.busy:
+        if (quick := traced(stateless_truncated_normal, shape, seed, mean, stddev, dtype, None, alg)) is not None:
+            return quick
     return D.truncated_normals(lambda: seeded(seed, alg), shape, mean, stddev, dtype)
 
 

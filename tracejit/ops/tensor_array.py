@@ -11,7 +11,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import known_equal
+from tracejit.ir.sizes import fit
 from tracejit.ir.types import DType, as_dtype, float32, int64, show_shape
 from tracejit.ops import array, creation
 from tracejit.ops.args import known
@@ -96,7 +96,7 @@ class TensorArray:
         if self._rows is None:
             return self._with(creation.zeros((self._size, *shape), self._dtype))
         mine = tuple(self._rows.shape[1:])
-        if len(mine) != len(shape) or not all(map(known_equal, mine, shape)):
+        if len(mine) != len(shape) or not all(map(fit, mine, shape)):
             raise locate(
                 ShapeError(f"the elements of the TensorArray have shape {show_shape(mine)}, not {show_shape(shape)}")
             )

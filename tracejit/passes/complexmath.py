@@ -64,6 +64,16 @@ def _by_size(m: Tensor, f: Callable[[float], float]) -> Real:
     return E.where(m > r.high, f(r.down), E.where(m < r.low, f(r.up), _number(f(1.0), m)))
 
 
+def sign(a: Tensor, b: Tensor) -> Pair:
+    """z / |z|, and 0 of 0."""
+    p, q = E.isinf(a), E.isinf(b)
+    s = absolute(a, b)
+    s = E.where(E.equal(s, 0.0), 1.0, E.where(_both(p, q), math.nan, s))
+    return E.where(_both(p, E.logical_not(q)), E.copysign(1.0, a), E.where(q, 0.0, a) / s), (
+        E.where(_both(q, E.logical_not(p)), E.copysign(1.0, b), E.where(p, 0.0, b) / s)
+    )
+
+
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 def mul(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Pair:
     return a * c - b * d, a * d + b * c
@@ -140,6 +150,13 @@ def exp(a: Tensor, b: Tensor) -> Pair:
     end = _both(E.isinf(a), _no_number(b))
     nothing = _both(end, a < 0.0)
     return E.where(end, E.where(nothing, 0.0, a), re), E.where(nothing, 0.0, im)
+
+
+def sigmoid(a: Tensor, b: Tensor) -> Pair:
+    """From e^−|a|, which does not overflow."""
+    right = a >= 0.0
+    p, q = exp(E.where(right, -a, a), E.where(right, -b, b))
+    return div(E.where(right, 1.0, p), E.where(right, 0.0, q), 1.0 + p, q)
 
 
 def exp2(a: Tensor, b: Tensor) -> Pair:
@@ -332,9 +349,9 @@ def isfinite(a: Tensor, b: Tensor) -> Real:
 
 
 FORMULAS: dict[str, Callable[..., Any]] = {
-    "mul": mul, "square": square, "div": div, "reciprocal": reciprocal, "multiply_no_nan": multiply_no_nan,
-    "abs": absolute, "sqrt": sqrt, "rsqrt": rsqrt, "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2,
-    "log10": log10, "log1p": log1p, "pow": power, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
-    "atan": atan, "sinh": sinh, "cosh": cosh, "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh,
-    "equal": equal, "not_equal": not_equal, "isnan": isnan, "isinf": isinf, "isfinite": isfinite,
+    "mul": mul, "square": square, "div": div, "reciprocal": reciprocal, "multiply_no_nan": multiply_no_nan, "abs":
+    absolute, "sqrt": sqrt, "rsqrt": rsqrt, "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "sign":
+    sign, "sigmoid": sigmoid, "log10": log10, "log1p": log1p, "pow": power, "sin": sin, "cos": cos, "tan": tan, "asin":
+    asin, "acos": acos, "atan": atan, "sinh": sinh, "cosh": cosh, "tanh": tanh, "asinh": asinh, "acosh": acosh,
+    "atanh": atanh, "equal": equal, "not_equal": not_equal, "isnan": isnan, "isinf": isinf, "isfinite": isfinite,
 }  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tracejit.errors import Location
 from tracejit.ir.dim import Dim
-from tracejit.ir.found import TELLERS, given, open_in, symbols_in, symbols_of, told_by
+from tracejit.ir.found import TELLERS, given, open_in, symbols_in, symbols_of, tellers_of, told_by
 from tracejit.ir.graph import Attrs, Builder, Graph, Node, Value, next_scope
 from tracejit.ir.op import OPS
 from tracejit.ir.text import walk
@@ -121,6 +121,7 @@ def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -
     reads = list(dict.fromkeys([*reads, *tellers.values(), *[n.out for n in made]]))
     used = {v for n in graph.nodes if n not in late for v in n.inputs} | set(graph.results)
     gives = [v for n in inside for v in n.outs if v in used]
+    gives += _telling(graph, gives, after, own)
     b = Builder()
     env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
     for n in graph.nodes:
@@ -137,6 +138,13 @@ def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -
         if n in after:
             _emit(b, n, env)
     return b.finish(graph.name, [env[r] for r in graph.results])
+
+
+def _telling(graph: Graph, gives: Sequence[Value], after: Iterable[Node], own: set[Value]) -> list[Value]:
+    """What else a part has to give, for the sizes that only it finds out and that what comes after needs."""
+    needed = {s for v in gives for s in symbols_in(tuple(v.shape))} | {s for n in after for s in symbols_of(n)}
+    needed -= {str(d) for v in gives for d in v.shape if isinstance(d, Dim)}
+    return list(dict.fromkeys(v for s, v in tellers_of(graph).items() if s in needed and v in own))
 
 
 def _tellers(graph: Graph, needed: set[str], but: set[Value]) -> dict[str, Value]:

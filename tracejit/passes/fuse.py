@@ -25,6 +25,7 @@ from tracejit.passes.groups import (
     kind_of,
     strip_units,
 )
+from tracejit.passes.products import has_tiles
 
 
 class Fuser:
@@ -327,8 +328,7 @@ class Fuser:
             return False
         g = self.groups[ids.pop()]
         tags = self.tags_from(g, v)
-        rank = len(v.shape)
-        if g.anchor or g.inner or rank != 2 or tags != tuple(range(rank)) or len(g.domain) != rank:
+        if g.anchor or g.inner or tags is None or not self._in_rows(g, tags):
             return False
         trial = g.copy()
         trial.anchor = n
@@ -336,10 +336,15 @@ class Fuser:
             g.bits | (1 << self.index[n]), g.near | self.next[n]
         ):
             return False
-        g.anchor = n
+        g.anchor, g.tags[v] = n, tags
         self._own(g, n)
         self.member[n] = [g.id]
         return True
+
+    def _in_rows(self, g: Group, tags: Tags) -> bool:
+        """Whether a loop goes over all elements of matrices, whose rows are its rows too."""
+        real = [t for t in tags if t is not None]
+        return len(real) == len(g.domain) and tags[-2] is not None and tags[-1] == len(g.domain) - 1
 
     # --- the walk -----------------------------------------------------------------------------------------------------
     def run(self) -> list[Group | Node]:
@@ -348,7 +353,7 @@ class Fuser:
                 continue
             if fusible(n):
                 self.place(n)
-            elif not n.outs or not self._is_matmul(n.out) or not self.anchor(n):
+            elif not n.outs or not has_tiles(n.out) or not self.anchor(n):
                 self.single.append(n)
         return self.order()
 
@@ -363,7 +368,8 @@ class Fuser:
             if len(ids) > 1 and not from_matmul:
                 self._merge_all(ids, n.out)
                 ids = list(dict.fromkeys(i for u, _ in users for i in self.member.get(u, ())))
-            if len(ids) == 1 and not (from_matmul and self.groups[ids[0]].inner) and self.join(self.groups[ids[0]], n):
+            apart = from_matmul and not self._reads_more(n)
+            if len(ids) == 1 and not (apart and self.groups[ids[0]].inner) and self.join(self.groups[ids[0]], n):
                 return
             if len(ids) > 1 and self._cheap(n) and self._everywhere(ids, n):
                 return
@@ -400,8 +406,13 @@ class Fuser:
         return any(self.groups[i].anchor is n for i in self.member.get(n, ()))
 
     def _is_matmul(self, v: Value) -> bool:
+        """Whether `v` is a product of which only one node makes something: that may follow its tiles."""
         b = self.base(v)
-        return b.node is not None and b.node.op.name == "matmul" and len(b.shape) == 2 and b.dtype.kind == "f"
+        return has_tiles(b) and len({u for u, _ in self.uses(b)}) == 1
+
+    def _reads_more(self, n: Node) -> bool:
+        """Whether a node that makes something of a product reads another array of that size: loops do that in order."""
+        return sum(v.shape == n.out.shape for v in n.inputs) > 1
 
     def _cheap(self, n: Node) -> bool:
         data = [v for v in n.inputs if not is_scalar_constant(self.base(v))]

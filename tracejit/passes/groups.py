@@ -172,6 +172,15 @@ class Group:
             self.rows = over if last in over else tuple(i for i in range(len(self.domain)) if i not in over)
 
 
+def whole_tiles(n: Node) -> Group:
+    """The group of a matmul whose tiles are stored as they are."""
+    g = Group(0)
+    g.anchor, g.domain = n, strip_units(n.out.shape)
+    it = iter(range(len(g.domain)))
+    g.tags[n.out] = tuple([None if is_unit(d) else next(it) for d in n.out.shape])
+    return g
+
+
 def kind_of(g: Group, n: Node) -> str | None:
     """How a reduction fits the group: "row" (its result is used in the row), "late" (known after the loop), or None."""
     s = {t for t in g.inner[n] if t is not None}

@@ -7,6 +7,7 @@ from typing import Any
 
 from tracejit.autodiff.batchloops import replay_rows
 from tracejit.autodiff.batchrules import Batch, rule_of
+from tracejit.ir.found import symbols_of, told_within
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.sizes import hint
 from tracejit.passes.match import make
@@ -48,8 +49,9 @@ def _ahead(loop: Loop, rows: bool, found: set[str]) -> list[Value]:
     fixed = set(loop.captured)  # the same in every step
     free = fixed | set(loop.rows if rows else ())
     worth: set[Value] = set()  # values not to be computed in the steps if it can be helped
+    found = found | told_within(loop.body)
     for n in loop.body.nodes:
-        if not _movable(n) or not all(x in free for x in n.inputs) or any(_has(d, found) for d in n.out.shape):
+        if not _movable(n) or not all(x in free for x in n.inputs) or symbols_of(n) & found:
             continue
         same = all(x in fixed for x in n.inputs)
         if not same and hint(loop.length) * nbytes(n.out) > _room(loop):
@@ -174,10 +176,12 @@ def sink(graph: Graph) -> Graph:
 def _late(loop: Loop) -> list[Value]:
     """The products that come after the loop."""
     read = [x for n in loop.body.nodes for x in n.inputs] + list(loop.body.results)
-    there = {*loop.rows, *loop.made}
+    there, found = {*loop.rows, *loop.made}, told_within(loop.body)
     out = []
     for v in loop.made:
         if v.node is None or v.node.op.name != "matmul" or dict(v.node.attrs).get("ta") or read.count(v) != 1:
+            continue
+        if symbols_of(v.node) & found:
             continue
         x, y = v.node.inputs
         varies = x not in loop.captured and (x.node is None or x.node.op.family != "source")
@@ -245,6 +249,8 @@ class _Sums:
         """Whether a product leaves the loop; its factors are then stacked."""
         n = v.node
         if n is None or n.op.name != "matmul" or self.uses[v] != 1 or any(len(x.shape) != 2 for x in n.inputs):
+            return False
+        if symbols_of(n) & told_within(self.loop.body):
             return False
         new = [x for x in n.inputs if not self._ready(x)]
         if any(x in self.loop.captured or (x.node is not None and x.node.op.family == "source") for x in new):

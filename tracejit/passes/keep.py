@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tracejit.ir.found import symbols_of, told_within
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.op import OPS
 from tracejit.passes.partition import FULL, Flow, repeatable
@@ -59,15 +60,16 @@ def _again(first: Loop, second: Loop) -> dict[Value, Value]:
         if second.operand(p) in captured:
             had[p] = captured[second.operand(p)]
     table = {(n.op, n.inputs, n.attrs): n.outs for n in first.body.nodes if n.pure and n.op.family != "control"}
+    found = told_within(second.body)  # which may differ from step to step
     for n in second.body.nodes:
-        if not n.pure or n.op.family == "control" or not all(x in had for x in n.inputs):
+        if not n.pure or n.op.family == "control" or not all(x in had for x in n.inputs) or symbols_of(n) & found:
             continue
         inputs = tuple([had[x] for x in n.inputs])
-        found = table.get((n.op, inputs, n.attrs))
-        if found is None and len(inputs) == 2 and "commutative" in n.op.special:
-            found = table.get((n.op, inputs[::-1], n.attrs))
-        if found is not None:
-            had.update(zip(n.outs, found, strict=True))
+        made = table.get((n.op, inputs, n.attrs))
+        if made is None and len(inputs) == 2 and "commutative" in n.op.special:
+            made = table.get((n.op, inputs[::-1], n.attrs))
+        if made is not None:
+            had.update(zip(n.outs, made, strict=True))
     return had
 
 

@@ -156,9 +156,9 @@ def _whole(v: Value, base: Value) -> bool:
     return a == b
 
 
-def needs_copy(graph: Graph) -> list[Node]:
-    """Reshapes whose input is not evenly spaced: their input has to be copied first."""
-    layouts = Layouts()
+def needs_copy(graph: Graph, layouts: Layouts | None = None) -> list[Node]:
+    """Reshapes whose input is not evenly spaced: their input has to be copied first, as `layouts` are told."""
+    layouts = layouts or Layouts()
     out = []
     for n in graph.nodes:
         if is_view(n) and layouts.of(n.out) is None:

@@ -17,7 +17,7 @@ from tracejit.ir.sizes import hint, product
 # Elementwise functions that cost more than writing and reading their result.
 _COSTLY = frozenset(
     "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh sigmoid "
-    "softplus erf erfc erfinv pow floordiv floormod philox32 philox64".split()
+    "softplus logaddexp erf erfc erfinv pow floordiv floormod philox32 philox64".split()
 )
 _ARRAY = 256  # bytes: what one more array costs, whatever its size
 

@@ -9,6 +9,7 @@ from tracejit.ir.sizes import hint, is_unit, product
 from tracejit.passes.fuse import Fuser
 from tracejit.passes.groups import Group, is_view, joins, kind_of
 from tracejit.passes.layout import Layout, Layouts, Size, contiguous, even, reshaped
+from tracejit.passes.products import has_tiles
 
 RUN = 32  # contiguous elements from which a row is worth a loop of its own
 FEW = 512
@@ -67,12 +68,17 @@ def _written(items: Sequence[Group | Node]) -> Iterator[Value]:
     """Values whose elements are written one by one, wherever they lie."""
     for item in items:
         if isinstance(item, Node):
-            if joins(item):
+            if joins(item) or _in_tiles(item):
                 yield item.out
         else:
             for n in item.nodes:
                 if n.out.dtype.kind != "c" and not (n in item.inner and kind_of(item, n) == "late"):
                     yield n.out
+
+
+def _in_tiles(n: Node) -> bool:
+    """Whether a node is a product whose tiles are written wherever they belong."""
+    return n.op.name == "matmul" and has_tiles(n.out) and not any(is_unit(d) for d in n.out.shape[-2:])
 
 
 def _behind(v: Value, at: Layout) -> tuple[Value, Layout] | None:
@@ -85,10 +91,16 @@ def _behind(v: Value, at: Layout) -> tuple[Value, Layout] | None:
             if found is None:
                 return None
             strides = found
+        elif v.node.op.name == "transpose":
+            strides = tuple([s for _, s in sorted(zip(v.node.attr("perm"), strides, strict=True), key=_axis)])
         elif v.node.op.name not in ("identity", "stop_gradient"):
             return None
         v = x
     return v, Layout(at.base, at.offset, strides)
+
+
+def _axis(pair: tuple[int, Size]) -> int:
+    return pair[0]
 
 
 def _alone(fuser: Fuser, v: Value, seen: Value) -> bool:

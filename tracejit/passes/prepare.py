@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from tracejit.ir.found import TELLERS
 from tracejit.ir.graph import Builder, Const, Graph, Node, Value, freeze
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import hint, is_unit
 from tracejit.ir.types import int32, int64
 from tracejit.ops.index import COMBINED
+from tracejit.passes.batches import batches
 from tracejit.passes.complexparts import split
 from tracejit.passes.cuts import cut
 from tracejit.passes.found import apart
 from tracejit.passes.groups import at_will, fusible, is_index_source, is_scalar_constant, is_view
+from tracejit.passes.interleaved import deal
+from tracejit.passes.joined import joined
 from tracejit.passes.layout import Layouts, even, needs_copy
 from tracejit.passes.match import DEFAULT, Level, level
+from tracejit.passes.productrows import product_rows
+from tracejit.passes.products import scattered, walk
 from tracejit.passes.turn import turn
 
 TINY = 8
+LOOPS = 2  # that a product's batch may take
 _WRITERS = ("put", *COMBINED)
 Pass = tuple[str, Callable[[Graph], Graph]]
 
@@ -43,7 +50,11 @@ def _passes(upto: Level) -> list[Pass]:
     return [
         ("turn", turn),
         ("positions", positions),
+        ("batches", lambda g: batches(g, upto)),
         ("products", tiny_products),
+        ("rows", product_rows),
+        ("interleaved", deal),
+        ("joined", joined),
         ("cuts", lambda g: cut(g, upto)),
         ("settle", lambda g: settle(g, upto)),
     ]
@@ -94,6 +105,7 @@ def settle(graph: Graph, upto: Level) -> Graph:
     """Insert `copy` before reshapes of uneven spacing, and for results that are parameters, views or repeated."""
     copies = set(needs_copy(graph))
     layouts = Layouts()
+    brought: dict[Value, Value] = {}  # operands of products, copied so that they are read in order
     b = Builder()
     env: dict[Value, Value] = {}
     for p in graph.params:
@@ -112,14 +124,18 @@ def settle(graph: Graph, upto: Level) -> Graph:
             ]
         elif any(at_will(n, i) for i in range(len(inputs))):
             inputs = [_in_memory(b, v) if at_will(n, i) else v for i, v in enumerate(inputs)]
-        if n.op.family == "control" and any(type(v) is Graph for _, v in n.attrs):
+        regions = n.op.family == "control" and any(type(v) is Graph for _, v in n.attrs)
+        if regions or n.op.name in TELLERS:
             inputs = [v if layouts.plain(v) else _copy(b, v) for v in inputs]
-            n = n if n.op.name == "sized" else _prepared(n, upto)  # which is done when its sizes are known
+        if regions and n.op.name != "sized":  # which is prepared when its sizes are known
+            n = _prepared(n, upto)
         if n.op.name == "matmul" and n.out.dtype.kind in "iu":
             product = _contiguous_right(b, n, inputs)
             b.nodes.append(product)
             env[n.out] = product.out
             continue
+        if n.op.name == "matmul" and n.out.dtype.kind == "f":
+            inputs = _in_two_loops(b, n, inputs, brought)
         _again(b, n, inputs, env)
     return b.finish(graph.name, _each_in_memory(b, [env[r] for r in graph.results]))
 
@@ -215,7 +231,7 @@ def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
 def _even(b: Builder, n: Node, i: int, v: Value) -> Value:
     """A copy of an operand whose elements are not spaced as native code needs them."""
     limits = runs(n, i)
-    if n.op.name == "matmul" and v.dtype.kind != "c":
+    if n.op.name == "matmul" and v.dtype.kind in "iu":
         return _even_batch(b, n, v)
     if limits is None:
         return v
@@ -233,6 +249,24 @@ def _even_batch(b: Builder, n: Node, v: Value) -> Value:
     lay = Layouts().of(spread)
     assert lay is not None
     return v if even(whole[:-2], lay.strides[:-2]) is not None else _copy(b, spread)
+
+
+def _in_two_loops(b: Builder, n: Node, inputs: list[Value], brought: dict[Value, Value]) -> list[Value]:
+    """A product's operands with a batch that takes two loops at most, and with no short rows that lie far apart."""
+
+    def loops(xs: list[Value]) -> int:
+        w = walk(Node(n.op, tuple(xs), n.attrs, [n.out.type], b.scope, n.loc), Layouts())
+        assert w is not None
+        return len(w.levels())
+
+    def copied(v: Value) -> Value:
+        if v not in brought:
+            brought[v] = _even_batch(b, n, v)
+        return brought[v]
+
+    if loops(inputs) > 1:
+        inputs = [copied(v) if scattered(v) else v for v in inputs]
+    return [copied(v) for v in inputs] if loops(inputs) > LOOPS else inputs
 
 
 def _contiguous_right(b: Builder, n: Node, inputs: list[Value]) -> Node:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from tracejit import forks
 from tracejit.errors import CacheWarning, user_depth
 from tracejit.lower import engine
 from tracejit.lower.engine import Library
@@ -49,7 +50,7 @@ class Cache(Generic[K, V]):
         self.name, self.size = name, size
         self._entries: OrderedDict[K, V] = OrderedDict()
         # Reentrant: a garbage collection inside the lock may run code that comes back here.
-        self._lock = threading.RLock()
+        self._lock = forks.rlock()
         self._hits = self._misses = self._evicted = 0
 
     def get(self, key: K, default: D = None) -> V | D:  # type: ignore[assignment]

@@ -20,6 +20,7 @@ from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import ALL
 from tracejit.lower.engine import Library
 from tracejit.ops import define
+from tracejit.ops.frequent import REPLACE
 from tracejit.quiet import _silent, memory_handler
 from tracejit.runtime import layout, memory
 from tracejit.runtime.arithmetic import Row
@@ -27,7 +28,16 @@ from tracejit.runtime.attributes import EXPORTS, PROTOCOLS, Attributes, is_own, 
 from tracejit.runtime.cfunctions import builtin, complete, keep, of_python
 from tracejit.runtime.modules import Recipe, await_turn, load
 from tracejit.runtime.slots import CALLS, DATA, FUNCTIONS, QUICK, module_text
-from tracejit.runtime.ufuncs import WRAPPED, dtype_names, fill_row, promotions, types_table, ufunc_of, ufuncs_table
+from tracejit.runtime.ufuncs import (
+    MADE,
+    WRAPPED,
+    dtype_names,
+    fill_row,
+    promotions,
+    types_table,
+    ufunc_of,
+    ufuncs_table,
+)
 from tracejit.tensor import WHEN_WARM, Operand, Tensor, TensorShape, Variable, run_silently
 
 # Methods and ops, each with the number of the slot in Python's stable ABI and its place in PyNumberMethods.
@@ -117,7 +127,8 @@ class Native:
         self._ops = [OPS[name] for _, name, *_ in (*_NUMBERS, *COMPARISONS)]
         kinds = ["f" if op.name == "pow" else op.dtypes for op in self._ops] + [OPS["square"].dtypes, "f", "iuf"]
         self._ops += [OPS["square"], OPS["square"], OPS["pow"]]
-        more = [f.op for f, _ in define.FUNCTIONS if f.op not in self._ops and ufunc_of(f.op) and f.op.arity in (1, 2)]
+        looped = [f.op for f, _ in define.FUNCTIONS if ufunc_of(f.op) or f.op in REPLACE]
+        more = [op for op in looped if op not in self._ops and op.arity in (1, 2)]
         self._ops += dict.fromkeys(more)
         kinds += ["f" if op.name in WRAPPED else op.dtypes for op in self._ops[len(kinds) :]]
         self._rows = (ctypes.c_int64 * (Row.WORDS * len(self._ops)))()
@@ -125,11 +136,10 @@ class Native:
             fill_row(self._rows, k, op, wanted)
         self._types, self._promotions = types_table(), promotions()
         self._dtypes, self._named = dtype_names()
-        self._slice_of = sys.intern("_slice_of")
         place = {op: ctypes.addressof(self._rows) + 8 * Row.WORDS * k for k, op in reversed([*enumerate(self._ops)])}
         self._ufuncs = ufuncs_table(place)
         self._names: list[object] = [sys.intern(n) for name, *_ in _NUMBERS for n in (name, _reflected(name))]
-        self._recipe = _recipe(payload)
+        self._recipe = _recipe(payload, layout.slot_offset(Operand, "_slice_of"))
         self._library = load(self._recipe, self._addresses(), self._improve)
         self._complete_rows()
 
@@ -139,7 +149,7 @@ class Native:
             "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_int": int,
             "tj_true": True, "tj_false": False, "tj_none": None, "tj_zero": 0, "tj_not_implemented": NotImplemented,
             "tj_shape": TensorShape, "tj_slice": slice, "tj_str": str, "tj_tuple": tuple,
-            "tj_list": list, "tj_dots": Ellipsis, "tj_silent": _silent, "tj_slice_of": self._slice_of,
+            "tj_list": list, "tj_dots": Ellipsis, "tj_silent": _silent,
         }  # fmt: skip
         found = of_python(n for n in FUNCTIONS if n not in layout.API) | {n: id(o) for n, o in objects.items()}
         found["tj_array"] = memory.address_array()
@@ -165,6 +175,11 @@ class Native:
             else:
                 names = self._names[2 * k], self._names[2 * k + 1]
                 self._rows[at + Row.METHOD], self._rows[at + Row.REFLECTED] = id(names[0]), id(names[1])
+
+    def complete(self, op: Op) -> None:
+        """Run the loops of a ufunc that there was not at first."""
+        if op in self._ops:
+            fill_row(self._rows, self._ops.index(op), op, op.dtypes)
 
     def function(self, op: Op) -> Callable[..., Any]:
         """The operation as a function that returns NotImplemented where it is not simple."""
@@ -210,10 +225,10 @@ class Native:
         return {n for n, a in self.places[Tensor].items() if layout.word(a) == self._library[n]}
 
 
-def _recipe(payload: int) -> Recipe:
+def _recipe(payload: int, slice_of: int) -> Recipe:
     names = tuple([n for n, *_ in UNARY]), tuple([n for n, *_ in BINARY]), PRODUCT[0], POWER[0]
     exports = [n for n, *_ in _NUMBERS] + ["compare", *[f"call_{name}" for name in (*CALLS, *QUICK)], *EXPORTS]
-    return Recipe(module_text, (payload, *names), tuple(exports), optimize=2)
+    return Recipe(module_text, (payload, slice_of, *names), tuple(exports), optimize=2)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------
@@ -305,6 +320,14 @@ def _load() -> Native | None:
         _align_kernels(memory.handler_capsule())
     native.install()
     return native
+
+
+def take_ufunc(op: Op, ufunc: np.ufunc) -> None:
+    """Let the native form of an operation that NumPy has no ufunc for run this one's loops."""
+    with _lock:
+        MADE[op.name] = ufunc
+        if _loaded and _loaded[0] is not None:
+            _loaded[0].complete(op)
 
 
 def start() -> None:

@@ -72,18 +72,23 @@ class NativeCallable(Chain):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            if not activity.busy:
-                for plan in self.plans:
-                    if plan.guards is not None and not plan.guards.hold():
-                        continue
-                    leaves = flatten(plan, args, kwargs)
-                    r = NotImplemented if leaves is None else plan.run(leaves)
-                    if r is not NotImplemented:
-                        return r
+            if not activity.busy and (r := self._by_plan(args, kwargs)) is not NotImplemented:
+                return r
             return self._slow(*args, **kwargs)
         except Exception as e:
             hide_frames(e)
             raise
+
+    def _by_plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the first plan gives that fits, or NotImplemented."""
+        for plan in self.plans:
+            if plan.guards is not None and not plan.guards.hold():
+                continue
+            leaves = flatten(plan, args, kwargs)
+            r = NotImplemented if leaves is None else plan.run(leaves)
+            if r is not NotImplemented:
+                return r
+        return NotImplemented
 
     def _slow(self, *args: Any, **kwargs: Any) -> Any:
         """What is called when no plan fits."""

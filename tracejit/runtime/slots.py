@@ -10,8 +10,10 @@ from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import MISS, Row, define_operands, row_of, words
 from tracejit.runtime.boundary import decref, field, incref, nonzero, sym
 from tracejit.runtime.loops import OPERATIONS, define_operations
+from tracejit.runtime.picking import define_picking
 from tracejit.runtime.reading import define_reading
 from tracejit.runtime.recast import define_recast
+from tracejit.runtime.shapes import define_shapes
 from tracejit.runtime.values import define_assignments, define_values
 from tracejit.runtime.views import define_views
 
@@ -20,13 +22,14 @@ CALLS: Final = {name: arity for name, (_, arity) in OPERATIONS.items()}
 # Functions of their own, which miss what is not simple, with the number of their operands.
 QUICK: Final = {
     "cast": 2, "convert": 2, "identity": 1, "reshape": 2, "transpose": 2, "reverse_axes": 1, "squeeze": 2,
-    "expand_dims": 2, "sealed": 1, "assign": 2, "assign_add": 2, "assign_sub": 2,
+    "expand_dims": 2, "sealed": 1, "assign": 2, "assign_add": 2, "assign_sub": 2, "masked": 2, "swap_last": 1,
+    "block": 3, "zeros": 2, "count": 1, "strided": 4, "rank": 1, "size": 1, "shape": 1, "bits": 2, "real": 1, "imag": 1,
 }  # fmt: skip
 _UPDATES: Final = {"assign_add": "__add__", "assign_sub": "__sub__"}
 DATA: Final = (
     "tj_ndarray", "tj_generic", "tj_tensor", "tj_variable", "tj_float", "tj_int", "tj_bool", "tj_true", "tj_false",
     "tj_none", "tj_zero", "tj_not_implemented", "tj_busy", "tj_rows", "tj_types", "tj_promotion", "tj_dtypes",
-    "tj_shape", "tj_slice", "tj_tuple", "tj_list", "tj_dots", "tj_silent", "tj_slice_of", "tj_python_shape",
+    "tj_shape", "tj_slice", "tj_tuple", "tj_list", "tj_dots", "tj_silent", "tj_python_shape",
     "tj_python_dtype", "tj_python_ndim", "tj_python_size", "tj_python_T", "tj_python_numpy", "tj_python_item",
     "tj_python_tolist", "tj_python_getitem", "tj_python_part", "tj_python_array_ufunc", "tj_str",
     "tj_ufuncs",
@@ -51,7 +54,6 @@ FUNCTIONS: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "PyLong_FromUnsignedLongLong": ("ptr", ["i64"]),
     "PyMethod_New": ("ptr", ["ptr", "ptr"]),
     "PyObject_GetAttr": ("ptr", ["ptr", "ptr"]),
-    "PyObject_SetAttr": ("i32", ["ptr", "ptr", "ptr"]),
     "PyObject_Vectorcall": ("ptr", ["ptr", "ptr", "i64", "ptr"]),
     "PySlice_AdjustIndices": ("i64", ["i64", "ptr", "ptr", "i64"]),
     "PySlice_Unpack": ("i32", ["ptr", "ptr", "ptr", "ptr"]),
@@ -265,7 +267,9 @@ def _define_quick(m: Module, name: str, arity: int) -> None:
     f.ret_(sym("tj_not_implemented"))
 
 
-def module_text(payload: int, unary: Sequence[str], binary: Sequence[str], product: str, power: str) -> str:
+def module_text(
+    payload: int, slice_of: int, unary: Sequence[str], binary: Sequence[str], product: str, power: str
+) -> str:
     """The module for operators with these names. Their rows lie in this order, then those of the comparisons, and of
     the square for all types and for floats."""
     m = Module()
@@ -277,7 +281,9 @@ def module_text(payload: int, unary: Sequence[str], binary: Sequence[str], produ
     define_recast(m)
     define_operations(m)
     define_values(m)
-    define_views(m)
+    define_views(m, slice_of)
+    define_shapes(m)
+    define_picking(m)
     define_reading(m)
     rows = {name: len(unary) + list(binary).index(method) for name, method in _UPDATES.items()}
     define_assignments(m, payload, rows)

@@ -21,8 +21,10 @@ from tracejit.tensor import NUMPY_UFUNCS
 # Ops whose kernels are functions around a ufunc: all but that of `matmul` for floats only.
 WRAPPED: Final[dict[str, np.ufunc]] = {
     "pow": np.power, "matmul": np.matmul, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc,
+    "nextafter": np.nextafter,
 }  # fmt: skip
-_ROUNDED: Final = {"pow", "atan2"}  # the other ops on two operands are exact or rounded correctly
+MADE: Final[dict[str, np.ufunc]] = {}  # ufuncs of our own, of ops that have been frequent
+_ROUNDED: Final = {"pow", "atan2", "logaddexp"}  # the other ops on two operands are exact or rounded correctly
 # PyUFuncObject
 _NIN, _NOUT, _LOOPS, _LOOP_DATA, _LOOP_COUNT, _LOOP_TYPES = 16, 20, 32, 40, 48, 64
 
@@ -30,8 +32,8 @@ _NIN, _NOUT, _LOOPS, _LOOP_DATA, _LOOP_COUNT, _LOOP_TYPES = 16, 20, 32, 40, 48, 
 # --- NumPy's loops ----------------------------------------------------------------------------------------------
 def ufunc_of(op: Op) -> np.ufunc | None:
     """The ufunc that computes an op, if one does."""
-    if op.name in WRAPPED:
-        return WRAPPED[op.name]
+    if (found := WRAPPED.get(op.name) or MADE.get(op.name)) is not None:
+        return found
     return op.numpy if isinstance(op.numpy, np.ufunc) else None
 
 

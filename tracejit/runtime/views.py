@@ -1,8 +1,7 @@
-"""The native code of indexing and of shapes: new arrays that show a tensor's memory, or elements taken out of it."""
+"""The native code of indexing: new arrays that show a tensor's memory, or elements taken out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -17,13 +16,11 @@ from tracejit.runtime.arithmetic import (
     is_tensor,
     return_at_labels,
     return_unless_missed,
-    return_wrapped,
     words,
 )
 from tracejit.runtime.boundary import call, decref, field, incref, nonzero, sym
 
 RANK: Final = 64  # more axes than NumPy's arrays have
-PREFER_COPY: Final = 0  # NPY_CORDER
 
 
 def require_quiet(f: Fn, label: str = "miss") -> None:
@@ -298,6 +295,23 @@ def _define_pick(m: Module) -> None:
     return_at_labels(f)
 
 
+def _part(f: Fn, array: Val, key: Val, shows: Val) -> Val:
+    """What `cut` gives for a key, which most often is a number that goes with a line."""
+    line = f.cmp("eq", field(f, array, layout.ARRAY_NDIM, "i32"), const("i32", 1))
+
+    def element() -> list[Val]:
+        n, size = integer(f, key, shows), f.load("i64", field(f, array, layout.ARRAY_DIMS))
+        k = f.select(f.cmp("slt", n, i64(0)), f.add(n, size), n)
+        f.guard(f.cmp("ult", k, size), "miss")
+        offset = f.mul(k, f.load("i64", field(f, array, layout.ARRAY_STRIDES)))
+        made = f.call("single", [array, f.gep(field(f, array, layout.ARRAY_DATA), offset)], "ptr")
+        f.store(const("i32", 0), shows)
+        return [made]
+
+    simple = f.and_(is_exact(f, key, "tj_int"), line)
+    return f.if_(simple, element, lambda: [f.call("cut", [array, key, shows], "ptr")])[0]
+
+
 def _define_subscript(m: Module) -> None:
     """`ptr subscript(obj, key)`: `x[key]` of a Tensor, or MISS."""
     f = m.function("subscript", [("obj", "ptr"), ("key", "ptr")], "ptr", internal=True)
@@ -307,21 +321,10 @@ def _define_subscript(m: Module) -> None:
     f.guard(is_exact(f, obj, "tj_tensor"), "miss")
     array = f.call("payload", [obj], "ptr")
     f.guard(nonzero(f, array), "miss")
-    line = f.cmp("eq", field(f, array, layout.ARRAY_NDIM, "i32"), const("i32", 1))
-
-    def element() -> list[Val]:  # the most frequent key, without the walk
-        n, size = integer(f, key, shows), f.load("i64", field(f, array, layout.ARRAY_DIMS))
-        k = f.select(f.cmp("slt", n, i64(0)), f.add(n, size), n)
-        f.guard(f.cmp("ult", k, size), "miss")
-        offset = f.mul(k, f.load("i64", field(f, array, layout.ARRAY_STRIDES)))
-        return [f.call("single", [array, f.gep(field(f, array, layout.ARRAY_DATA), offset)], "ptr")]
-
-    simple = f.and_(is_exact(f, key, "tj_int"), line)
-    (r,) = f.if_(simple, element, lambda: [f.call("cut", [array, key, shows], "ptr")])
-    return_unless_missed(f, r)
+    return_unless_missed(f, _part(f, array, key, shows))
 
 
-def _define_variable_subscript(m: Module) -> None:
+def _define_variable_subscript(m: Module, slice_of: int) -> None:
     """`ptr variable_subscript(obj, key)`: `v[key]` of a Variable: a copy that knows which part it is of, or MISS."""
     f = m.function("variable_subscript", [("obj", "ptr"), ("key", "ptr")], "ptr", internal=True)
     obj, key = f.args
@@ -331,7 +334,7 @@ def _define_variable_subscript(m: Module) -> None:
     array = f.call("payload", [obj], "ptr")
     f.guard(nonzero(f, array), "miss")
     incref(f, array)  # the Variable may let go of it meanwhile
-    part = f.call("cut", [array, key, shows], "ptr")
+    part = f.call("part_of", [array, key, shows], "ptr")
     decref(f, array)
     f.guard(f.cmp("ne", part, MISS), "miss")
     f.guard(nonzero(f, part), "error")
@@ -351,9 +354,7 @@ def _define_variable_subscript(m: Module) -> None:
     for k, x in enumerate((obj, key)):
         incref(f, x)
         f.store(x, f.gep(origin, layout.TUPLE_ITEMS + 8 * k))
-    failed = f.call("PyObject_SetAttr", [t, sym("tj_slice_of"), origin], "i32")
-    decref(f, origin)
-    f.guard(f.cmp("eq", failed, const("i32", 0)), "lost")
+    f.store(origin, f.gep(t, slice_of))
     f.ret_(t)
     f.label("lost")
     decref(f, t)
@@ -361,156 +362,56 @@ def _define_variable_subscript(m: Module) -> None:
     return_at_labels(f)
 
 
-# --- shapes -----------------------------------------------------------------------------------------------------
-def _moving(m: Module, name: str, params: int) -> tuple[Fn, Val]:
-    """A function of a tensor and other objects that shows the tensor's memory in another way, and its array."""
-    names = ("obj", "other")[:params]
-    f = m.function(name, [(n, "ptr") for n in names], "ptr", internal=True)
-    require_quiet(f)
-    f.guard(is_exact(f, f.args[0], "tj_tensor"), "miss")
-    array = f.call("payload", [f.args[0]], "ptr")
-    f.guard(nonzero(f, array), "miss")
-    return f, array
-
-
-def _shown(f: Fn, out: Val) -> None:
-    """Return a Tensor with a view; the ends of the functions of this part."""
-    f.guard(nonzero(f, out), "error")
-    return_wrapped(f, out)
-
-
-def _listed(f: Fn, obj: Val) -> tuple[Val, Val]:
-    """The items of a tuple or a list, and how many there are; jumps to "miss" for other objects."""
-    pair, line = is_exact(f, obj, "tj_tuple"), is_exact(f, obj, "tj_list")
-    f.guard(f.or_(pair, line), "miss")
-    n = field(f, obj, layout.SIZE, "i64")
-    f.guard(f.cmp("ult", n, i64(RANK // 2)), "miss")
-    (items,) = f.if_(pair, lambda: [f.gep(obj, layout.TUPLE_ITEMS)], lambda: [field(f, obj, layout.LIST_ITEMS)])
-    return items, n
-
-
-def _define_reshape(m: Module) -> None:
-    f, array = _moving(m, "reshape", 2)
-    items, n = _listed(f, f.args[1])
-    dims, shape, overflow = f.alloca(8 * RANK, 8), f.alloca(16, 8), f.alloca(4, 4)
-    flags = field(f, array, layout.ARRAY_FLAGS, "i32")
-    f.guard(nonzero(f, f.and_(flags, const("i32", layout.C_CONTIGUOUS))), "miss")  # else it may have to be copied
-
-    def size(i: Val) -> None:
-        item = f.load("ptr", f.gep(items, i, "ptr"))
-        f.guard(is_exact(f, item, "tj_int"), "miss")
-        d = integer(f, item, overflow)
-        f.guard(f.cmp("sge", d, i64(-1)), "miss")
-        f.store(d, f.gep(dims, i, "i64"))
-
-    f.loop(0, n, size)
-    f.store(dims, shape)
-    f.store(n, f.gep(shape, 8))
-    out = f.call("PyArray_Newshape", [array, shape, const("i32", PREFER_COPY)], "ptr")
-    f.guard(nonzero(f, out), "clear")
-    f.ret_(f.call("wrap", [out], "ptr"))
-    f.label("clear")
-    f.call("PyErr_Clear", [])
-    f.br("miss")
+def _define_part_of(m: Module) -> None:
+    """`ptr part_of(array, key, shows)`: what `cut` gives, or MISS."""
+    f = m.function("part_of", [("array", "ptr"), ("key", "ptr"), ("shows", "ptr")], "ptr", internal=True)
+    f.ret_(_part(f, *f.args))
     f.label("miss")
     f.ret_(MISS)
 
 
-def _define_transpose(m: Module) -> None:
-    """All axes in reverse order, and axes in a given order."""
-    f, array = _moving(m, "reverse_axes", 1)
-    _shown(f, f.call("PyArray_Transpose", [array, NULL], "ptr"))
-    f, array = _moving(m, "transpose", 2)
-    items, n = _listed(f, f.args[1])
-    order, shape, overflow = f.alloca(8 * RANK, 8), f.alloca(16, 8), f.alloca(4, 4)
-    rank = rank_of(f, array)
-    f.guard(f.cmp("eq", n, rank), "miss")
+def _define_masked(m: Module) -> None:
+    """`ptr masked(x, mask)`: the elements of a tensor where a tensor of truths over its first axes is true, or MISS."""
+    f = m.function("masked", [("x", "ptr"), ("mask", "ptr")], "ptr", internal=True)
+    arrays = []
+    require_quiet(f)
+    for obj in f.args:
+        f.guard(is_exact(f, obj, "tj_tensor"), "miss")
+        arrays.append(f.call("payload", [obj], "ptr"))
+        f.guard(nonzero(f, arrays[-1]), "miss")
+    a, mask = arrays
+    index, _ = element_of(f, mask)
+    f.guard(f.cmp("eq", index, i64(0)), "miss")
+    rank = rank_of(f, mask)
+    f.guard(nonzero(f, rank), "miss")
+    f.guard(f.cmp("sle", rank, rank_of(f, a)), "miss")
+    theirs, own = field(f, a, layout.ARRAY_DIMS), field(f, mask, layout.ARRAY_DIMS)
 
-    def axis(i: Val, seen: Val) -> list[Val]:
-        item = f.load("ptr", f.gep(items, i, "ptr"))
-        f.guard(is_exact(f, item, "tj_int"), "miss")
-        given = integer(f, item, overflow)
-        k = f.select(f.cmp("slt", given, i64(0)), f.add(given, rank), given)
-        f.guard(f.cmp("ult", k, rank), "miss")
-        f.store(k, f.gep(order, i, "i64"))
-        return [f.or_(seen, f.op("shl", i64(1), k))]
+    def same(i: Val) -> None:
+        f.guard(f.cmp("eq", *[f.load("i64", f.gep(dims, i, "i64")) for dims in (theirs, own)]), "miss")
 
-    (seen,) = f.loop(0, n, axis, [i64(0)])
-    f.guard(f.cmp("eq", seen, f.sub(f.op("shl", i64(1), rank), i64(1))), "miss")
-    f.store(order, shape)
-    f.store(n, f.gep(shape, 8))
-    _shown(f, f.call("PyArray_Transpose", [array, shape], "ptr"))
+    f.loop(0, rank, same)
+    place = f.alloca(8, 8)
+    f.store(mask, place)
 
+    def chosen() -> list[Val]:
+        return [f.call("chosen", arrays, "ptr")]
 
-def _position(f: Fn, obj: Val, rank: Val) -> Val:
-    """An axis as an exact int, counted from the front."""
-    f.guard(is_exact(f, obj, "tj_int"), "miss")
-    given = integer(f, obj, f.alloca(4, 4))
-    k = f.select(f.cmp("slt", given, i64(0)), f.add(given, rank), given)
-    f.guard(f.cmp("ult", k, rank), "miss")
-    return k
-
-
-def _axes(f: Fn, array: Val, keep: Callable[[Val, Val, Val], Val], dims: Val, strides: Val) -> Val:
-    """Write the axes that `keep(i, size, written)` lets through; how many these are."""
-    theirs, apart = field(f, array, layout.ARRAY_DIMS), field(f, array, layout.ARRAY_STRIDES)
-
-    def axis(i: Val, n: Val) -> list[Val]:
-        size = f.load("i64", f.gep(theirs, i, "i64"))
-        f.store(size, f.gep(dims, n, "i64"))
-        f.store(f.load("i64", f.gep(apart, i, "i64")), f.gep(strides, n, "i64"))
-        return [f.add(n, f.cast("zext", keep(i, size, n), "i64"))]
-
-    return f.loop(0, rank_of(f, array), axis, [i64(0)])[0]
-
-
-def _define_squeeze(m: Module) -> None:
-    """Without all axes of size 1 (`None`), or without one of them."""
-    f, array = _moving(m, "squeeze", 2)
-    dims, strides = f.alloca(8 * RANK, 8), f.alloca(8 * RANK, 8)
-    data = field(f, array, layout.ARRAY_DATA)
-    f.guard(f.cmp("ne", f.args[1], sym("tj_none")), "every")
-    k = _position(f, f.args[1], rank_of(f, array))
-    f.guard(f.cmp("eq", f.load("i64", f.gep(field(f, array, layout.ARRAY_DIMS), k, "i64")), i64(1)), "miss")
-    n = _axes(f, array, lambda i, size, n: f.cmp("ne", i, k), dims, strides)
-    out = f.call("view", [array, n, dims, strides, data], "ptr")
+    (out,) = f.if_(f.cmp("eq", rank, rank_of(f, a)), chosen, lambda: [MISS])
+    f.guard(f.cmp("eq", out, MISS), "made")
+    return_unless_missed(f, f.call("pick", [a, place, i64(1)], "ptr"))
+    f.label("made")
     f.guard(nonzero(f, out), "error")
     f.ret_(f.call("wrap", [out], "ptr"))
-    f.label("every")
-    f.scopes = [{}]
-    n = _axes(f, array, lambda i, size, n: f.cmp("ne", size, i64(1)), dims, strides)
-    _shown(f, f.call("view", [array, n, dims, strides, field(f, array, layout.ARRAY_DATA)], "ptr"))
 
 
-def _define_expand(m: Module) -> None:
-    """With a new axis of size 1."""
-    f, array = _moving(m, "expand_dims", 2)
-    dims, strides = f.alloca(8 * RANK, 8), f.alloca(8 * RANK, 8)
-    rank = rank_of(f, array)
-    k = _position(f, f.args[1], f.add(rank, i64(1)))
-    theirs, apart = field(f, array, layout.ARRAY_DIMS), field(f, array, layout.ARRAY_STRIDES)
-
-    def axis(i: Val) -> None:
-        at = f.add(i, f.cast("zext", f.cmp("sge", i, k), "i64"))
-        f.store(f.load("i64", f.gep(theirs, i, "i64")), f.gep(dims, at, "i64"))
-        f.store(f.load("i64", f.gep(apart, i, "i64")), f.gep(strides, at, "i64"))
-
-    f.loop(0, rank, axis)
-    f.store(i64(1), f.gep(dims, k, "i64"))
-    f.store(i64(0), f.gep(strides, k, "i64"))
-    data = field(f, array, layout.ARRAY_DATA)
-    _shown(f, f.call("view", [array, f.add(rank, i64(1)), dims, strides, data], "ptr"))
-
-
-def define_views(m: Module) -> None:
-    """`cut` and the functions of a tensor and a key, a shape, an order of axes or an axis."""
+def define_views(m: Module, slice_of: int) -> None:
+    """`cut` and the functions of a tensor and a key; tensors keep at the offset `slice_of` what they are slices of."""
     _define_view(m)
     _define_single(m)
     _define_pick(m)
     _define_cut(m)
     _define_subscript(m)
-    _define_variable_subscript(m)
-    _define_reshape(m)
-    _define_transpose(m)
-    _define_squeeze(m)
-    _define_expand(m)
+    _define_part_of(m)
+    _define_variable_subscript(m, slice_of)
+    _define_masked(m)

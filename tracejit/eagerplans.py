@@ -1,0 +1,103 @@
+"""Public functions whose frequent eager calls are traced programs: the same bits in a native call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from tracejit.function import Function
+from tracejit.ops import quick
+from tracejit.runtime.eager import unsupported
+from tracejit.tensor import Tensor
+
+_MOST: Final = 8  # kinds of arguments for which a function is compiled
+_SMALL: Final = 1 << 14  # bytes of arguments beyond which a call's own cost counts little
+_TYPES: Final = "?bBhHiIlLfd"  # letters of NumPy's types of which single operations are the same everywhere
+
+
+class EagerPlans(Function):
+    """A function's programs, which a call tries; without one that fits it gives None."""
+
+    def __init__(self, python: Callable[..., Any]) -> None:
+        super().__init__(python, None, "exact", None, autograph=False, strict=True)
+        self._kinds = 0
+
+    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+        return None
+
+    def learn(self, args: tuple[Any, ...]) -> None:
+        """Make a program for such arguments. Raises whatever keeps it from being made."""
+        self._kinds += 1
+        if self._kinds <= _MOST:
+            self._call(args, {})
+
+
+def _tensors(args: Any) -> Iterator[Any]:
+    for x in args:
+        if type(x) is list or type(x) is tuple:
+            yield from _tensors(x)
+        elif type(x) is Tensor:
+            yield x
+        elif type(x) not in quick.PLAIN and type(x) is not float:
+            raise TypeError  # a Variable's program would be that one's alone
+
+
+_wanted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+_lock = threading.Lock()
+_running = False
+_made: dict[Callable[..., Any], EagerPlans] = {}
+
+
+def learn(form: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Let calls of a form with such arguments be native from now on; False where that is not possible."""
+    if unsupported() is not None:
+        return False
+    try:
+        arrays = [t._a for t in _tensors(args)]
+        if sum(a.nbytes for a in arrays) > _SMALL or any(a.dtype.char not in _TYPES for a in arrays):
+            return False
+        plans = _made.setdefault(form, EagerPlans(quick.TRACED[form]))
+        plans.learn(args)
+    except Exception:  # NumPy does it
+        return False
+    if plans.plans:
+        quick.NATIVE[form] = plans
+    return bool(plans.plans)
+
+
+def _work() -> None:
+    global _running
+    while True:
+        with _lock:
+            if not _wanted:
+                _running = False
+                return
+            form, args = _wanted.popleft()
+        if threading.main_thread().is_alive():
+            learn(form, args)
+
+
+def _begin(form: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    global _running
+    with _lock:
+        _wanted.append((form, args))
+        start, _running = not _running, True
+    if start:
+        # no daemon: it must not be inside LLVM while the process ends
+        with contextlib.suppress(RuntimeError):  # the process is ending, or has all the threads that it may have
+            threading.Thread(target=_work, name="tracejit eager programs").start()
+
+
+def _after_fork_in_child() -> None:
+    """What the thread was to do is begun anew: it exists only in the parent."""
+    global _lock, _running, _wanted
+    _lock, _running, _wanted = threading.Lock(), False, deque()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+quick.WHEN_FREQUENT.append(_begin)

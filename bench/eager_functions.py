@@ -118,6 +118,13 @@ FUNCTIONS |= {
     "segments": (_sums, ("x", "s"), "math.unsorted_segment_sum", ("x", "s", 3)),
     "normal": (partial(_draws.standard_normal, dtype=np.float32), ((8,),), "random.normal", ((8,),)),
     "uniform": (partial(_draws.random, dtype=np.float32), ((8,),), "random.uniform", ((8,),)),
+    "zeros": (np.zeros, ((3, 3), np.float32), "zeros", ((3, 3),)),
+    "logaddexp": (np.logaddexp, ("x", "y"), "math.logaddexp", ("x", "y")),
+    "strided": (lambda x, b, e, s: x[b:e:s], ("x", 1, 7, 2), "strided_slice", ("x", (1,), (7,), (2,))),
+    "angle": (np.angle, ("z",), "math.angle", ("z",)),
+    "unique": (
+        partial(np.unique, return_inverse=True, return_counts=True), ("s",), "unique_with_counts", ("s",),
+    ),
 }  # fmt: skip
 
 
@@ -136,7 +143,11 @@ def function(name: str) -> Workload:
     def make(peer: Peer) -> Call | None:
         if peer.name == "numpy":
             return _call(f, given, lambda a: a)
-        return _call(operator.attrgetter(path)(peer.tf), args, peer.array) if hasattr(peer, "tf") else None
+        try:
+            theirs = operator.attrgetter(path)(peer.tf)
+        except AttributeError:  # NumPy has it, and TensorFlow has not
+            return None
+        return _call(theirs, args, peer.array)
 
     title = f"{path.rpartition('.')[2]} eagerly, a few elements"
     tolerance = None if path.startswith("random.") else 1e-3

@@ -404,3 +404,36 @@ def test_any_rank():
     assert "is i32[2]" in failure(ArgumentError, f, tj.ones(2, tj.int32), tj.ones(1))
     assert "one rank" in failure(ArgumentError, f.get_concrete_function)
     assert f.get_concrete_function(S((None, 3)), S((None,)))(tj.ones((2, 3)), tj.ones(1)).numpy() == 7
+
+
+@dataclasses.dataclass
+class Scale:
+    x: object
+    FACTOR = 2.0
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda d: d.x + getattr(d, "more", 0.0),
+        lambda d: d.x + (d.more if hasattr(d, "more") else 0.0),
+        lambda d: d.x + vars(d).get("more", 0.0),
+        lambda d: d.x + d.FACTOR,
+    ],
+    ids=["getattr", "hasattr", "vars", "class attribute"],
+)
+def test_attributes_that_come_later(read, monkeypatch):
+    """They are seen whether the call goes through native code or not."""
+    f = tj.function(read)
+    for _ in range(3):
+        assert float(f(Scale(1.0))) == read(Scale(1.0))
+    d = Scale(1.0)
+    assert float(f(d)) == read(d)
+    d.more = 5.0
+    assert float(f(d)) == read(d)
+    d.FACTOR = 7.0
+    assert float(f(d)) == read(d)
+    monkeypatch.setattr(Scale, "FACTOR", 9.0)
+    for _ in range(2):
+        assert float(f(Scale(1.0))) == read(Scale(1.0))
+        assert float(f(d)) == read(d)

@@ -125,7 +125,8 @@ STEEP = {
     "polygamma": 1e6,  # below 0, where terms of both signs cancel
 }
 
-EITHER_ZERO = ("maximum", "minimum", "relu", "sign")  # of 0.0 and -0.0, NumPy itself gives now one, now the other
+# Of 0.0 and -0.0 NumPy itself gives now one, now the other; sums of terms that underflow have either.
+EITHER_ZERO = ("maximum", "minimum", "relu", "sign", "zeta_grad_x")
 
 
 def special(d, n: int, seed: int) -> np.ndarray:

@@ -121,7 +121,8 @@ def test_no_python_runs():
         lambda: x.dtype, lambda: x.ndim, lambda: x.size, lambda: len(x), lambda: float(z), lambda: int(z),
         lambda: bool(z), lambda: x.numpy(), lambda: z.numpy(), lambda: z.item(), lambda: x.tolist(), lambda: k + x,
         lambda: x + a, lambda: a + x, lambda: x * np.float64(2), lambda: np.float32(2) * x, lambda: k / 2,
-        lambda: k * 1.5, lambda: k < x, lambda: mask * x, lambda: np.add(x, a), lambda: np.exp(x), lambda: m @ a,
+        lambda: k * 1.5, lambda: k < x, lambda: mask * x, lambda: np.asarray(x), lambda: np.asarray(v),
+        lambda: np.add(x, a), lambda: np.exp(x), lambda: m @ a,
         lambda: x @ m, lambda: m @ x, lambda: x @ x, lambda: k**3, lambda: range(3)[k[1]],
     ):  # fmt: skip
         assert python_calls(f) == []
@@ -136,7 +137,10 @@ def test_functions_ask_native_code_first():
         lambda: tj.convert_to_tensor(x), lambda: tj.reshape(x, (-1,)), lambda: tj.transpose(x),
         lambda: tj.transpose(x, [1, 0]), lambda: tj.expand_dims(x, 0), lambda: tj.squeeze(x),
         lambda: tj.squeeze(x, axis=1), lambda: tj.identity(v), lambda: v.read_value(), lambda: v.assign(a),
-        lambda: v.assign_add(a), lambda: v.assign_sub(0.5),
+        lambda: v.assign_add(a), lambda: v.assign_sub(0.5), lambda: tj.zeros((2, 3)), lambda: tj.zeros([2], "int8"),
+        lambda: tj.math.count_nonzero(x), lambda: tj.boolean_mask(k, k > 1),
+        lambda: tj.strided_slice(x, [1], [0], [-1]),
+        lambda: tj.strided_slice(x, (0, 0), (2, 1)), lambda: tj.math.logaddexp(x, x),
     ):  # fmt: skip
         assert len(python_calls(f)) == 1
 
@@ -333,6 +337,75 @@ def test_moves(dtype):
         for k, f in enumerate(moves()):
             for y in (x, tj.Variable(x)):
                 assert looks(f, y) == slowly(looks, f, y), (k, y._a.shape)
+
+
+# --- zeros, counts, masks, even steps ---------------------------------------------------------------------------
+STEPS = [
+    ((0,), (2,), None), ([1], [-1], [1]), ((-1,), (-9,), (-2,)), ((0, 1), (3, 4), (2, 1)), ((2, 3), (0, -9), (-1, -2)),
+    ((2,), (1,), (1,)), ((9,), (12,), None), ((), (), None), ((0,), (2**62,), (2**62,)),
+    ((-(2**63),), (2**63 - 1,), (1,)), ((0,), (2**62,), (-(2**62),)), ((0, 0, 0, 0), (1, 1, 1, 1), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_even_steps(dtype):
+    for x in layouts(dtype):
+        for begin, end, strides in STEPS:
+            key = tuple(map(slice, begin, end, strides or (1,) * len(begin)))
+            if len(key) > x.ndim:
+                with pytest.raises(tj.errors.OutOfRangeError, match="too many"):
+                    tj.strided_slice(x, begin, end, strides)
+                continue
+            want, got = x._a[key], tj.strided_slice(x, begin, end, strides)
+            assert (got.dtype, got.shape, got._a.tobytes()) == (x.dtype, want.shape, want.tobytes())
+    y = tj.ones((2, 3))
+    for args, error in ((((0,), (1,), (0,)), "step"), (((0, 0), (1,)), "length")):
+        with pytest.raises(tj.errors.TracejitError, match=error):
+            tj.strided_slice(y, *args)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_counts_and_masks(dtype):
+    for x in layouts(dtype):
+        assert tj.math.count_nonzero(x).tolist() == np.count_nonzero(x._a)
+        assert tj.math.count_nonzero(x).dtype is tj.int64
+        for mask in (x._a != 0, x._a == x._a, np.zeros(x.shape, bool), np.asfortranarray(x._a != 0)):
+            if x.ndim:
+                want, got = x._a[mask], tj.boolean_mask(x, wrap(mask))
+                assert (got.dtype, got.shape, got._a.tobytes()) == (x.dtype, want.shape, want.tobytes())
+    large = tj.cast(tj.range(100_000) % 3, dtype)
+    assert tj.math.count_nonzero(large).numpy() == np.count_nonzero(large.numpy())
+    assert looks(tj.boolean_mask, large, large != 0) == slowly(looks, tj.boolean_mask, large, large != 0)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, np.float32, np.dtype("int16"), float, "nothing", None])
+def test_zeros(dtype):
+    for shape in ((), (1,), [2, 3], (0,), (3, 0), (2, -1), (2.0,), (True, 2), (1 << 15, 2), 4, (1,) * 40):
+        assert looks(tj.zeros, shape, dtype) == slowly(looks, tj.zeros, shape, dtype), shape
+
+
+def test_arrays_in_other_types():
+    x, v = tj.constant([1.0, 2.0]), tj.Variable([1.0, 2.0])
+    for t in (x, v, tj.constant(2.0)):
+        for a in (np.asarray(t), np.asarray(t, np.float64), np.array(t), np.array(t, copy=True), t.__array__()):
+            assert a.tolist() == t.tolist()
+        assert np.asarray(t, np.float64).dtype == np.float64 and np.array(t).flags.writeable
+        assert t.__array__(None, True).flags.writeable and not t.__array__(copy=None).flags.writeable
+        assert not hasattr(t, "__array_struct__") and not hasattr(t, "__array_interface__") and not hasattr(t, "other")
+        with pytest.raises(TypeError):
+            t.__array__(1, 2, 3)
+    with pytest.raises(AttributeError, match="'Tensor' object has no attribute 'other'"):
+        getattr(x, "other")
+    with tj.GradientTape() as tape:
+        tape.watch(x)
+        assert np.asarray(x).tolist() == [1.0, 2.0]
+
+    @tj.function
+    def f(y):
+        return np.asarray(y)
+
+    with pytest.raises(tj.errors.TracedValueError):
+        f(x)
 
 
 # --- casts ------------------------------------------------------------------------------------------------------
@@ -619,11 +692,16 @@ def use_everything(n):
         (tj.cast(x, tj.int32), tj.cast(k, "float32"), tj.cast(x, tj.float32), tj.constant([1.0, 2]), tj.constant(3))
         (tj.constant(a), tj.constant([[1], [2]]), tj.constant(a, tj.float64), tj.reshape(x, (2, 1)), tj.transpose(m))
         (tj.transpose(m, (1, 0)), tj.expand_dims(x, 0), tj.squeeze(x), tj.squeeze(m[:1], 0), tj.identity(v))
+        (tj.zeros((2, 3)), tj.zeros([]), tj.math.count_nonzero(x), tj.boolean_mask(x, mask), tj.boolean_mask(m, mask))
+        (tj.boolean_mask(m, m > 2), tj.strided_slice(m, (0,), (9,), (2,)), np.asarray(x), np.array(x), v[0].assign(1.0))
         v.assign(x).assign_add(a).assign_sub(0.5).assign_add(x).assign(a)
         for f in (
             lambda: tj.constant([[1], [2, 3]]), lambda: v.assign_add(tj.ones((3,))), lambda: v.assign(tj.ones((3,))),
             lambda: tj.reshape(x, (7,)), lambda: tj.squeeze(m, 0), lambda: tj.transpose(m, (0, 0)), lambda: int(x),
             lambda: np.add(x, "a"), lambda: tj.constant([1, None]), lambda: k + tj.ones((3,)),
+            lambda: tj.zeros((2, "a")),
+            lambda: tj.strided_slice(x, [0], [1], [0]), lambda: tj.boolean_mask(x, tj.constant([True])),
+            lambda: x.__array_struct__, lambda: np.asarray(x, "no type"),
         ):  # fmt: skip
             try:
                 f()

@@ -85,6 +85,9 @@ UNARY = {
     "matrix_transpose": lambda x: tj.linalg.matrix_transpose(x),
     "adjoint": lambda x: tj.linalg.adjoint(x),
     "block": lambda x: tj.slice(x, (1, 0), (1, -1)),
+    "chosen": lambda x: tj.boolean_mask(x, tj.not_equal(x, 0)),
+    "chosen all": lambda x: tj.boolean_mask(x, tj.equal(x, x)),
+    "chosen none": lambda x: tj.boolean_mask(x, tj.not_equal(x, x)),
     "block of none": lambda x: tj.slice(x, [1], [0]),
     "logical_not": lambda x: tj.logical_not(x),
     "crelu": lambda x: tj.nn.crelu(x),
@@ -301,6 +304,12 @@ SOURCES = {
     "zeros": lambda: tj.zeros((3, 2)),
     "zeros list": lambda: tj.zeros([2], "int64"),
     "zeros one": lambda: tj.zeros(4, tj.complex64),
+    "zeros nothing": lambda: tj.zeros(()),
+    "zeros many": lambda: tj.zeros((200, 300)),
+    "zeros none": lambda: tj.zeros((2, 0)),
+    "zeros of names": lambda: [tj.zeros((2,), d) for d in ("bool", np.float64, "bfloat16", tj.uint8, complex)],
+    "zeros beyond": lambda: tj.zeros((1 << 70,)),
+    "zeros truth": lambda: tj.zeros((True,)),
     "zeros negative": lambda: tj.zeros([-1]),
     "zeros float": lambda: tj.zeros([2.0]),
     "ones": lambda: tj.ones((3, 2)),
@@ -465,7 +474,7 @@ def test_parts_of_variables(key, dtype):
     for value in values:
         v, w = (tj.Variable([[1, 2], [3, 4]], dtype=dtype) for _ in range(2))
         before = v.read_value()
-        assert outcome(lambda v=v, value=value: v[key].assign(value)) == ordinary(lambda w=w, value=value: w[key].assign(value))
+        assert outcome(lambda x=value, v=v: v[key].assign(x)) == ordinary(lambda x=value, w=w: w[key].assign(x))
         assert shown(before) == shown(tj.constant([[1, 2], [3, 4]], dtype))
         assert v._a.tobytes() == w._a.tobytes() and v._a.flags.owndata
 

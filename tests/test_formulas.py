@@ -118,3 +118,11 @@ def test_the_thread_loads_it():
     r = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert r.stdout.strip() == "['erfc'] True", r.stderr
     assert threading.main_thread().is_alive()
+
+
+@pytest.mark.parametrize("dtype", [tj.float16, tj.float32, tj.float64], ids=str)
+def test_the_next_float_of_zero_towards_zero(dtype):
+    """The second operand, also once native loops run: NumPy's for 16 bits give the first."""
+    zero, zeros = tj.constant(0.0, dtype), tj.constant([-0.0, 0.0], dtype)
+    for _ in range(600):
+        assert np.signbit(tj.math.nextafter(zero, zeros).numpy()).tolist() == [True, False]

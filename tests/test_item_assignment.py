@@ -1,5 +1,8 @@
 """Assigning to items of tensors in traced functions: as NumPy does it, or an error that names who else holds them."""
 
+import contextlib
+import dataclasses
+import functools
 import warnings
 
 import numpy as np
@@ -525,6 +528,207 @@ def test_who_else_holds_it_is_an_error(f, other):
     x = tj.constant(np.random.default_rng(0).random((9, 2)).astype(np.float32))
     with pytest.raises(AliasError, match=f"items of .* are assigned, and {other}, which is used later"):
         tj.function(f)(x, tj.constant(3))
+
+
+def reading(z):
+    return lambda: z
+
+
+class Slots:
+    __slots__ = ("x",)
+
+    def __init__(self, x):
+        self.x = x
+
+
+@dataclasses.dataclass(slots=True)
+class SlotsOfData:
+    x: object
+
+
+class OfClass:
+    x = None
+
+
+KEPT = []
+
+
+def keep(x):
+    KEPT.append(x)
+
+
+def kept():
+    return KEPT.pop()
+
+
+def in_a_default(x):
+    def h(z=x):
+        return z
+
+    return h
+
+
+def in_a_keyword_default(x):
+    def h(*, z=x):
+        return z
+
+    return h
+
+
+def in_a_generator(x):
+    def rows(z):
+        yield from [z, z]
+
+    made = rows(x)
+    next(made)
+    return made
+
+
+def in_an_attribute_of_a_class(x):
+    OfClass.x = x
+    return OfClass()
+
+
+HOLDERS = {
+    "closure": reading, "closure of a closure": lambda x: reading(reading(x)), "default": in_a_default,
+    "keyword default": in_a_keyword_default, "generator": in_a_generator,
+    "generator expression": lambda x: (y for y in [x]), "iterator": lambda x: iter([x]),
+    "iterator backwards": lambda x: reversed((x,)), "iterator of a dict": lambda x: iter({0: x}.items()),
+    "zip": lambda x: zip([x], [1], strict=True), "enumerate": lambda x: enumerate([x]),
+    "map": lambda x: map(id, [x]), "values of a dict": lambda x: {"a": x}.values(), "slots": Slots,
+    "slots of a dataclass": SlotsOfData, "class": in_an_attribute_of_a_class, "method of a list": lambda x: [x].pop,
+    "partial": lambda x: functools.partial(reading, x), "method": lambda x: Stack(x).push,
+    "set": lambda x: {reading(x)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_whatever_holds_it_is_found(name):
+    make = HOLDERS[name]
+
+    def f(x):
+        h = make(x)
+        x[0] = 8.0
+        return x if h is not None else h
+
+    def of_a_copy(x):
+        h = make(tj.identity(x))
+        x[0] = 8.0
+        return x if h is not None else h
+
+    @tj.autograph.experimental.do_not_convert
+    def hide(x):
+        return make(x)
+
+    def made_as_written(x):
+        h = hide(x)
+        x[0] = 8.0
+        return x if h is not None else h
+
+    x = tj.constant([1.0, 2.0])
+    for g in (f, made_as_written):
+        with pytest.raises(AliasError, match=r"h.*, which is used later"):
+            tj.function(g)(x)
+    with tj.debug(), pytest.raises(AliasError, match=r"h.*, which is used later"):
+        tj.function(f)(x)
+    np.testing.assert_array_equal(tj.function(of_a_copy)(x), [8, 2])
+    OfClass.x = None
+
+
+def test_globals_of_functions_that_are_used_later_are_found():
+    def f(x):
+        keep(x)
+        x[0] = 8.0
+        return kept()
+
+    for run in (contextlib.nullcontext, tj.debug):
+        with run(), pytest.raises(AliasError, match=r"KEPT\[0\].*, which is used later"):
+            tj.function(f)(tj.constant([1.0, 2.0]))
+        KEPT.clear()
+
+
+def test_a_loop_of_no_steps_leaves_what_was_there():
+    def f(x, n):
+        y = x * 1.0
+        z = y
+        for _ in range(n):
+            z = y * 1.0
+        z[0] = 100.0
+        return y
+
+    with pytest.raises(AliasError, match="'y', which is used later"):
+        tj.function(f)(tj.zeros(2), tj.constant(0))
+
+
+def test_a_loop_of_some_steps_does_not():
+    @tj.function(strict=True)
+    def f(x, n):
+        y = x * 2.0
+        z = y
+        for row in x:
+            z = z + row
+        z[0] = 100.0
+        a, b = tj.zeros(2), tj.zeros(2)
+        for _ in range(n):
+            a = a + 1.0
+        a[0] = 5.0
+        return y, z, a, b
+
+    y, z, a, b = f(tj.ones((3, 2)), tj.constant(2))
+    np.testing.assert_array_equal(y, np.full((3, 2), 2))
+    np.testing.assert_array_equal(z, [[100, 100], [5, 5], [5, 5]])
+    np.testing.assert_array_equal(a, [5, 2])
+    np.testing.assert_array_equal(b, [0, 0])
+
+
+def shared(z):
+    def get():
+        return z * 1.0
+
+    def put(i, v):
+        z[i] = v
+
+    return get, put
+
+
+def count_up(v):
+    global COUNTS
+    COUNTS[0] += v
+
+
+def test_functions_that_share_the_variable_get_the_new_tensor():
+    @tj.function(strict=True)
+    def f(x, n):
+        global COUNTS
+        get, put = shared(x * 1.0)
+        for i in range(n):
+            put(i, get()[2] + 1.0)
+        put(2, 7.0)
+        COUNTS = x * 1.0
+        count_up(1.0)
+        count_up(2.0)
+        COUNTS[1] = 4.0
+        return get(), COUNTS * 1.0
+
+    made, counts = f(tj.zeros(3), tj.constant(2))
+    np.testing.assert_array_equal(made, [1, 1, 7])
+    np.testing.assert_array_equal(counts, [3, 4, 0])
+
+
+def test_what_an_iterator_has_given_is_not_in_it_any_more():
+    @tj.function(strict=True)
+    def f(x):
+        rows, pairs, back = iter([x * 1.0, x * 2.0]), zip([x * 3.0], [1], strict=True), reversed([x, x * 4.0])
+        a = next(rows)
+        a[0] = 8.0
+        b, _ = next(pairs)
+        b[0] = 8.0
+        c = next(back)
+        c[0] = 8.0
+        return a, b, c, next(rows), next(back)
+
+    made = f(tj.constant([1.0, 2.0]))
+    np.testing.assert_array_equal(made, [[8, 2], [8, 6], [8, 8], [2, 4], [1, 2]])
 
 
 def test_what_is_not_used_any_more_may_change():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tracejit as tj
-from tracejit.errors import ArgumentError
+from tracejit.errors import ArgumentError, ConversionWarning
 
 MP = tj.mixed_precision
 
@@ -409,3 +409,50 @@ def test_sums_are_kept_in_float32(name, dtype):
         y = g(*args)
         assert y.dtype.name == dtype
         assert np.max(np.abs(np.asarray(y).astype(np.float64) - want) / size) <= places * EPS[dtype]
+
+
+# --- scopes and control flow ----------------------------------------------------------------------------------------
+def test_variables_that_branches_and_loops_read():
+    x, w = tj.ones([4, 8]), tj.Variable(tj.ones([8, 3]))
+
+    def branch():
+        if tj.reduce_sum(x) > 0:
+            y = x @ w
+        else:
+            y = -(x @ w)
+        return y
+
+    ways = {
+        "cond": lambda: tj.cond(tj.reduce_sum(x) > 0, lambda: x @ w, lambda: x @ w),
+        "if": branch,
+        "map": lambda: tj.map_fn(lambda t: tj.linalg.matvec(w, t, transpose_a=True), x, fn_output_signature=tj.float16),
+        "while": lambda: tj.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, y + x @ w), (0, x @ w))[1],
+    }
+    with MP.autocast("float16"):
+        for name, f in ways.items():
+            for g in (f, tj.function(f)):
+                y = g()
+                assert y.dtype == tj.float16 and y.shape == (4, 3), name
+                np.testing.assert_array_equal(y.numpy(), np.full((4, 3), 24.0 if name == "while" else 8.0))
+
+
+def test_scopes_hold_where_a_function_runs_as_plain_python():
+    x, w = tj.ones([4, 8]), tj.Variable(tj.ones([8, 3]))
+
+    def f():
+        w.numpy().sum()
+        return x @ w
+
+    with MP.autocast("float16"), pytest.warns(ConversionWarning):
+        assert f().dtype == tj.function(f)().dtype == tj.float16
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_attention_has_wide_scores_and_sums(dtype):
+    q = tj.cast(tj.fill([1, 1, 4, 64], 60.0), dtype)
+    v = tj.cast(tj.fill([1, 1, 3000, 8], 60.0), dtype)
+    k = tj.cast(tj.fill([1, 1, 3000, 64], 60.0), dtype)
+    for f in (tj.nn.scaled_dot_product_attention, tj.function(tj.nn.scaled_dot_product_attention)):
+        y = f(q, k, v)
+        assert y.dtype.name == dtype
+        np.testing.assert_allclose(tj.cast(y, tj.float32).numpy(), 60.0)

@@ -160,7 +160,9 @@ def number_leaves(x: Any, counter: Iterator[int]) -> Any:
         parts = {k: number_leaves(x[k], counter) for k in sorted(x)}
         return {k: parts[k] for k in x}
     if (names := _readable(t)) is not None and not tree.others(x, names):
-        return Fields(t, layout.version(t), {k: number_leaves(getattr(x, k), counter) for k in names})
+        own = getattr(x, "__dict__", None)
+        items = {k: number_leaves(getattr(x, k), counter) for k in names}
+        return Fields(t, layout.version(t), items, None if own is None else len(own))
     if tree.flatten(x)[1] is not tree.LEAF:
         raise TypeError(f"{t.__name__} is no container of native calls")
     return next(counter)

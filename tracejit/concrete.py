@@ -23,6 +23,7 @@ from tracejit.ir.text import walk
 from tracejit.ir.types import as_dtype, canonical
 from tracejit.lower.found import RUNNERS, received
 from tracejit.lower.program import Program, State
+from tracejit.passes.found_fit import misfit
 from tracejit.passes.pipeline import optimize, prepare
 from tracejit.passes.simplify import Report
 from tracejit.runtime import memory, threads
@@ -277,15 +278,21 @@ def _part_of(graph: Graph, numerics: str) -> Any:
     """A function of arrays that runs a part of a program whose sizes are known now."""
     exe = graph_executable(graph, numerics.lower(), Faults(graph.name), optimized=True)
     exe.most = PLANS_OF_PARTS
-    sizes = {d for n in graph.nodes for v in n.outs for d in v.shape if isinstance(d, Dim)}
     plans: OrderedDict[Any, Any] = OrderedDict()  # by all shapes, so that nothing has to be worked out
 
-    def plan_for(arrays: Sequence[np.ndarray]) -> Any:
+    def refused(wrong: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the checks of a part say of sizes that it does not go with, or its results where it does not need it."""
         known = exe.sizes_of(arrays)
-        for d in sizes:
-            if d.symbols <= known.keys() and size_at(d, known) < 0:
-                raise ControlFlowError(f"a size that was found when the function ran is {size_at(d, known)}: {d}")
-        return exe.plan(known, returns)
+        try:
+            out = [np.array(a) for a in reference.run(graph, list(arrays))]
+        except (ValueError, IndexError) as e:
+            if type(e).__module__.startswith("tracejit"):
+                raise
+            out = None
+        if out is None or isinstance(wrong, Dim) or wrong in graph.nodes:
+            said = f"is {size_at(wrong, known)}: {wrong}" if isinstance(wrong, Dim) else f"does not fit {wrong.op.name}"
+            raise ControlFlowError(f"a size that was found when the function ran {said}")
+        return out
 
     returns = Returns("tuple", tuple(range(len(graph.results))))
 
@@ -293,7 +300,11 @@ def _part_of(graph: Graph, numerics: str) -> Any:
         key = (threads.get_threads(), *[a.shape for a in arrays])
         plan = plans.get(key)
         if plan is None or exe.program is None:
-            plans[key] = plan = plan_for(arrays)
+            known = exe.sizes_of(arrays)
+            wrong = misfit(graph, known)
+            if wrong is not None:
+                return refused(wrong, arrays)
+            plans[key] = plan = exe.plan(known, returns)
             if len(plans) > PLANS_OF_PARTS:
                 plans.popitem(last=False)
         ready = [a if a.flags.c_contiguous and a.flags.aligned else np.array(a, order="C") for a in arrays]

@@ -9,6 +9,7 @@ import types as pytypes
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -265,7 +266,8 @@ class Function(NativeCallable, Traces):
         if f is not self._python:  # an array is a tensor there
             args = tuple([as_eager(x) if isinstance(x, np.ndarray) else x for x in args])
             kwargs = {k: as_eager(x) if isinstance(x, np.ndarray) else x for k, x in kwargs.items()}
-        return f(*args, **kwargs)
+        with nullcontext() if self.reading is None else reading(self.reading):
+            return f(*args, **kwargs)
 
 
 def _in_scope(dtype: Any, traced: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.types import DType, int32, int64
 
@@ -105,12 +106,18 @@ def _found(v: Value, known: dict[Value, Interval]) -> Interval:
         if not c.shape and v.dtype.kind in "biu":
             return int(c.numpy()), int(c.numpy())
     elif name == "dim":
-        return 0, INT32[1]
+        return least_of(n.attr("size"), INT32[0]), INT32[1]
     elif all(i.dtype.kind in "biu" and (i.type.weak or i in known) for i in n.inputs):
         found = outcome(name, [bounds(i, known) for i in n.inputs])
         if found is not None:
             return found
     return _type_of(v)
+
+
+def least_of(size: int | Dim, otherwise: int) -> int:
+    """What a size, or a difference of sizes, is never below."""
+    low = size.least if isinstance(size, Dim) else size
+    return otherwise if low is None else max(low, otherwise)
 
 
 def _type_of(v: Value) -> Interval:

@@ -78,7 +78,8 @@ __all__ = [
 
 def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
     """Operands as the op takes them: (what tapes know them by, tensors)."""
-    if context.autocast is not None and op.name != "cast":
+    # what branches and loops read is read inside them
+    if context.autocast is not None and op.name != "cast" and op.family != "control":
         inputs = tuple([autocast(x) for x in inputs])
     mode = op.promote
     if mode == "none":

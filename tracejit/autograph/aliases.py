@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import collections
+import copy
 import functools
+import gc
 import itertools
 import os
 import sys
 import types
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tracejit.autograph.growing import Before, Stacked
-from tracejit.autograph.owners import global_names, is_users
+from tracejit.autograph.owners import global_names, is_library_module, is_users
+from tracejit.autograph.ranges import Rows
 from tracejit.autograph.syntax import AG
 from tracejit.autograph.values import Optional
 from tracejit.context import context
@@ -119,7 +122,11 @@ def _of_control(v: Value, n: Node, inside: dict[Value, set[Any]], known: dict[Va
     for _ in range(2):
         for p, r in zip(g.params[: n.attr("n")], g.results, strict=False):
             given[p] = given[p] | _of_result(n, r, given)
-    return _of_result(n, g.results[v.index], given)
+    found = _of_result(n, g.results[v.index], given)
+    if v.index >= n.attr("n") or (n.op.name == "scan" and type(n.attr("length")) is int and n.attr("length")):
+        return found
+    first = _roots(n.inputs[v.index], inside, known)  # it may be that not one step is made
+    return found | {x for x in first if not (type(x) is Value and _is_fresh(x))}
 
 
 def _of_result(n: Node, v: Value, given: dict[Value, set[Any]]) -> set[Any]:
@@ -136,43 +143,80 @@ def _is_fresh(v: Value) -> bool:
 
 
 # --- who holds it -----------------------------------------------------------------------------------------------------
+class _Own:
+    """The variable whose items are assigned: closures, generators and functions that share it get the new tensor."""
+
+    def __init__(self, name: str, t: Any) -> None:
+        self.name, self.t = name, t
+        self.frames: list[Any] = []  # those of the user that run
+
+    def is_cell(self, name: str, x: Any, code: types.CodeType, cell: Any = None) -> bool:
+        """Whether a free variable of this code, which is `x` there, is the variable."""
+        if name != self.name or x is not self.t:
+            return False
+        frames = [f for f in self.frames if f.f_locals.get(name) is x]
+        if any(name in f.f_code.co_cellvars and _stands_in(code, f.f_code, name) for f in frames):
+            return True
+        codes = {f.f_code for f in frames if name in f.f_code.co_freevars}
+        running = [g for c in codes for g in gc.get_referrers(c) if type(g) is types.FunctionType and g.__code__ is c]
+        return any(c is cell for g in running for c in g.__closure__ or ())
+
+    def is_global(self, name: str, x: Any, around: Any) -> bool:
+        """The same of a global."""
+        if name != self.name or x is not self.t or self.frames[0].f_globals is not around:
+            return False
+        code = self.frames[0].f_code
+        local = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
+        return name not in local and name in global_names(code)
+
+
+def _stands_in(code: types.CodeType, outer: types.CodeType, name: str) -> bool:
+    """Whether code within other code has its variable of this name from there."""
+    inner = [c for c in outer.co_consts if type(c) is types.CodeType and name in c.co_freevars]
+    return any(c is code or _stands_in(code, c, name) for c in inner)
+
+
 def holder(t: Any, target: Place | None, name: str, pending: Sequence[str] = ()) -> str | None:
     """What else would change, as the user calls it; None if nothing does. The tensor is assigned to by `name`, or at
     `target`; names that are `pending` hold what is assigned next."""
     frame: Any = sys._getframe(1)
-    own, held, within, unit = name, None, False, None
+    mine, held, within, unit = name, None, False, None
+    own, asked, seen = _Own(name, t), list[tuple[str, Any, bool]](), dict[int, Any]()
     while frame is not None and not _begins(frame):
         code = frame.f_code
         if not is_internal(code.co_filename):
+            own.frames.append(frame)
             unit = _lines.get(code) if unit is None else unit
             held = held if within else _held(code, frame.f_lineno)
-            mine = own if _lines.get(code) is unit else ""
+            this = mine if _lines.get(code) is unit else ""
             there = [(n, x) for n, x in list(frame.f_locals.items()) if n in pending or _is_held(n, held)]
-            there += [(n, frame.f_globals[n]) for n in global_names(code) if n in frame.f_globals]
-            for n, x in there:
-                if (n != mine or x is not t) and (found := _found(x, t, target, n)) is not None:
-                    return "the value that is assigned" if n in pending else repr(found)
+            around = [(n, frame.f_globals[n]) for n in global_names(code) if n in frame.f_globals]
+            there += [(n, x) for n, x in around if not own.is_global(n, x, frame.f_globals)]
+            asked += [(n, x, n in pending) for n, x in there if n != this or x is not t]
             within = code in _inner
-            if mine in (*code.co_varnames, *code.co_cellvars):  # the function whose variable it is
-                own = ""
+            if this in (*code.co_varnames, *code.co_cellvars):  # the function whose variable it is
+                mine = ""
             if not within:
                 pending = ()
         frame = frame.f_back
+    for n, x, assigned in asked:
+        if (found := _found(x, target, n, own, seen)) is not None:
+            return "the value that is assigned" if assigned else repr(found)
     return None
 
 
 def among(values: Any) -> bool:
     """Whether two of the tensors in these values are one."""
-    todo, found, seen = [values], list[Tensor](), set[int]()
+    todo, found, seen = [values], list[Tensor](), dict[int, Any]()
     while todo and len(seen) < MOST:
         x = todo.pop()
         if type(x) is Tensor:
             if x.ndim and any(are_one(x, y) for y in found):
                 return True
             found.append(x)
-        elif id(x) not in seen:
-            seen.add(id(x))
-            todo += [y for _, _, y in _parts(x)]
+        elif type(x) not in _ATOMS and id(x) not in seen:
+            seen[id(x)] = x
+            todo += [y for _, _, y in _parts(x, None)]
     return False
 
 
@@ -196,37 +240,110 @@ def _held(code: types.CodeType, line: int) -> Collection[str] | None:
     return None if lines is None else {n for a, b, names in lines if a <= line <= b for n in names}
 
 
-def _found(x: Any, t: Any, target: Place | None, name: str) -> str | None:
+def _found(x: Any, target: Place | None, name: str, own: _Own, seen: dict[int, Any]) -> str | None:
     """The tensor in what a name holds, as it is reached from there."""
     todo: collections.deque[tuple[Any, str]] = collections.deque([(x, name)])
-    seen: set[int] = set()
-    while todo and len(seen) < MOST:
+    most = len(seen) + MOST
+    while todo and len(seen) < most:
         x, called = todo.popleft()
         if isinstance(x, (Operand, np.ndarray)):
-            if are_one(t, x):
+            if are_one(own.t, x):
                 return called
-            continue
-        if id(x) in seen:
-            continue
-        seen.add(id(x))
-        todo += [(y, called + step) for key, step, y in _parts(x) if (id(x), key) != target]
+        elif type(x) not in _ATOMS and id(x) not in seen:
+            seen[id(x)] = x  # which keeps the identity from being given to another
+            todo += [(y, called + step) for key, step, y in _parts(x, own) if (id(x), key) != target]
     return None
 
 
-def _parts(x: Any) -> Iterator[tuple[Any, str, Any]]:
-    if isinstance(x, dict):
+# --- what an object holds ---------------------------------------------------------------------------------------------
+Parts = Iterator[tuple[Any, str, Any]]  # where in the object, as the user writes it, and what is there
+_ATOMS = frozenset([type(None), bool, int, float, complex, str, bytes, range, slice, type(...), types.CodeType])
+_OPAQUE = (types.CellType, types.FrameType, types.TracebackType, Operand)
+# Python's own classes whose objects hold what users put there: iterators, views, methods of containers, ...
+_HOLDERS = frozenset(["builtins", "itertools", "collections", "functools", "types"])
+
+
+def _parts(x: Any, own: _Own | None) -> Parts:
+    cls = type(x)
+    if (known := _KNOWN.get(cls)) is not None:
+        yield from known(x, own)
+    elif isinstance(x, type):
+        if is_users(x):
+            yield from [(k, f".{k}", y) for k, y in vars(x).items()]
+            yield from [(None, "", y) for y in x.__mro__[1:]]
+    elif isinstance(x, dict):
         yield from [(k, f"[{k!r}]", y) for k, y in itertools.islice(x.items(), MOST)]
     elif isinstance(x, (list, tuple, collections.deque)):
         yield from [(i, f"[{i}]", y) for i, y in enumerate(itertools.islice(x, MOST))]
-    elif type(x) is Stacked:
-        yield from [(i, "", y) for i, y in enumerate(x.parts)]
-    elif type(x) is Optional:
-        yield "", "", x.value
-    elif type(x) is Before:
-        yield from [(i, f"[{i}]", y) for i, y in enumerate([*x.first, *x.last])]
-    elif type(x) is functools.partial:
-        yield "args", "", (x.args, x.keywords)
-    elif type(x) is types.MethodType:
-        yield "self", ".__self__", x.__self__
-    elif is_users(type(x)) and not isinstance(x, type) and (own := own_dict(x)) is not None:
-        yield from [(k, f".{k}", y) for k, y in own.items()]
+    elif isinstance(x, types.ModuleType):
+        if not is_library_module(x):
+            yield from [(k, f".{k}", y) for k, y in vars(x).items()]
+    elif cls.__module__ in _HOLDERS and not isinstance(x, _OPAQUE) and not is_users(cls):
+        yield from [(None, "", y) for y in (*gc.get_referents(x), own_dict(x))]
+    if not isinstance(x, type) and is_users(cls):
+        yield from _of_object(x, cls)
+
+
+def _of_object(x: Any, cls: type) -> Parts:
+    """What stands in the attributes of an object, and in those of its class."""
+    yield from [(k, f".{k}", y) for k, y in (own_dict(x) or {}).items()]
+    for c in cls.__mro__:
+        for k, member in list(vars(c).items()):
+            if type(member) is types.MemberDescriptorType:
+                try:
+                    yield k, f".{k}", member.__get__(x, cls)
+                except AttributeError:
+                    continue
+    yield None, "", cls
+
+
+def _of_function(f: types.FunctionType, own: _Own | None) -> Parts:
+    """What a function has from where it was defined, and the globals that it reads."""
+    code, around = f.__code__, f.__globals__
+    if is_internal(code.co_filename):
+        yield None, "", f.__dict__.get("__wrapped__")
+        return
+    yield from [(None, "", y) for y in (f.__defaults__, f.__kwdefaults__, f.__dict__) if y]
+    for n, c in zip(code.co_freevars, f.__closure__ or (), strict=True):
+        if c != types.CellType() and not n.startswith(AG):
+            y = c.cell_contents
+            if own is None or not own.is_cell(n, y, code, c):
+                yield None, f"'s {n}", y
+    if own is not None:
+        found = [(n, around[n]) for n in global_names(code) if n in around]
+        yield from [(None, f"'s {n}", y) for n, y in found if not own.is_global(n, y, around)]
+
+
+def _of_generator(g: Any, own: _Own | None) -> Parts:
+    """What a generator that waits has in its variables, and what it goes through."""
+    if g.gi_frame is None or g.gi_running or is_internal(g.gi_code.co_filename):
+        return
+    variables = g.gi_frame.f_locals
+    for n, y in list(variables.items()):
+        if not n.startswith(AG) and (own is None or not own.is_cell(n, y, g.gi_code)):
+            yield None, "", y
+    yield from [(None, "", y) for y in gc.get_referents(g) if y is not variables and type(y) is not types.CellType]
+
+
+def _of_iterator(x: Any, own: _Own | None) -> Parts:
+    """What an iterator goes through, without what it has given last."""
+    yield None, "", x.__reduce__()[1]
+
+
+def _what_is_left(x: Any, own: _Own | None) -> Parts:
+    yield from [(None, "", y) for y in itertools.islice(copy.copy(x), MOST)]
+
+
+def _all(*names: str) -> Callable[[Any, Any], Parts]:
+    return lambda x, own: iter([(None, "", getattr(x, n)) for n in names])
+
+
+_KNOWN: dict[type, Callable[[Any, Any], Parts]] = {
+    types.FunctionType: _of_function,
+    types.GeneratorType: _of_generator,
+    types.MethodType: lambda x, own: iter([("self", ".__self__", x.__self__), ("func", "", x.__func__)]),
+    functools.partial: _all("args", "keywords", "func"),
+    **dict.fromkeys([zip, enumerate, map, filter], _of_iterator),
+    **dict.fromkeys([type(iter([])), type(iter(())), type(reversed([]))], _what_is_left),
+    Stacked: _all("parts"), Optional: _all("value"), Before: _all("first", "last"), Rows: _all("parts"),
+}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import types
@@ -121,6 +122,8 @@ class Reads:
             return
         elif is_users(cls):
             self.record(Attribute, ("attribute", id(owner), name), f"attribute {cls.__name__}.{name}", owner)
+            if dataclasses.is_dataclass(cls) and name not in (own_dict(owner) or ()):
+                self._of_classes(cls.__mro__, name)  # it may be an argument, made anew for the trace
         else:
             return
         if type(owner) is cls and name == "__dict__":
@@ -135,7 +138,11 @@ class Reads:
     def _inherited(self, owner: Any, name: str) -> None:
         """An attribute of `super()`."""
         mro = owner.__self_class__.__mro__
-        for cls in mro[mro.index(owner.__thisclass__) + 1 :]:
+        self._of_classes(mro[mro.index(owner.__thisclass__) + 1 :], name)
+
+    def _of_classes(self, mro: Sequence[type], name: str) -> None:
+        """What the first of the classes has that has it."""
+        for cls in mro:
             if is_users(cls):
                 self.record(ClassAttribute, ("attribute", id(cls), name), f"attribute {cls.__name__}.{name}", cls)
             if name in cls.__dict__:

@@ -224,7 +224,7 @@ def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Pa
         body(row_of(it, _as_row(it, i)))
         place[0] = OPS["add"](i, 1)
 
-    if isinstance(n, (int, Dim)) and not first < n:
+    if (type(n) is int or (isinstance(n, Dim) and not n.is_found)) and not first < n:
         return
     go = more() if more is not None else True
     if not traced(go) and not go:

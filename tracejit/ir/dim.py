@@ -257,6 +257,11 @@ class Dim:
                 return False
         return None
 
+    @property
+    def least(self) -> int | None:
+        """What this is never below for any sizes ≥ 0, if that is known."""
+        return None if self.opaque and not self._counts() else self._least()
+
     def _least(self, deep: int = 4) -> int | None:
         """What this is never below, if its symbols and their bounds tell it."""
         if all(c > 0 for m, c in self.terms.items() if m):

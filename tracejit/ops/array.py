@@ -12,7 +12,7 @@ from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracejitError
 from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.sizes import fit, known_equal, now_unit, product, shown
+from tracejit.ir.sizes import at_least, fit, known_equal, now_unit, product, shown
 from tracejit.ir.types import as_dtype, broadcast_shapes, int32, int64, show_shape
 from tracejit.ops import direct
 from tracejit.ops import elementwise as E
@@ -21,6 +21,7 @@ from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, listed, open_size, operand, require, waits
 from tracejit.ops.bounds import pieces, turned
+from tracejit.ops.check import require_room
 from tracejit.ops.extents import computed, extent, extents, is_late, listed_numbers, reshaped
 from tracejit.ops.quick import at_once, exact, planned
 from tracejit.tensor import (
@@ -114,7 +115,8 @@ def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
     x = operand(input)
     drop = [i for i, d in enumerate(x.shape) if now_unit(d)] if axis is None else as_axes(axis, x.ndim)
     for i in drop:
-        if not now_unit(x.shape[i]):
+        d = x.shape[i]
+        if not (fit(d, 1) if is_late(d) else now_unit(d)):
             raise locate(ShapeError(f"axis {i} of {show_shape(x.shape)} has size {shown(x.shape[i])}, not 1"))
     return S.reshape(x, shape=tuple([d for i, d in enumerate(x.shape) if i not in drop]))
 
@@ -272,7 +274,7 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
     if not activity.busy and (quick := at_once(direct.tile, input, multiples)) is not None:
         return quick
     x = operand(input)
-    times = extents(multiples, "multiples")
+    times = extents(multiples, "multiples", "ArgumentError")
     require(all(type(m) is not int or m >= 0 for m in times), f"multiples must not be negative: {times}")
     if len(times) < x.ndim:
         times = (1,) * (x.ndim - len(times)) + times
@@ -336,17 +338,22 @@ def pad(
     if len(flat) != 2 * x.ndim:
         raise locate(ShapeError(f"paddings need a pair for each axis of {show_shape(x.shape)}"))
     most = [None if kind == "CONSTANT" else d - (kind == "REFLECT") for d in x.shape]
-    flat = [extent(n, "a padding", most[i // 2]) for i, n in enumerate(flat)]
+    flat = [extent(n, "a padding", most[i // 2], error="ArgumentError") for i, n in enumerate(flat)]
     pairs = [(flat[2 * i], flat[2 * i + 1]) for i in range(x.ndim)]
     if any(type(p) is int and p < 0 for p in flat):
         raise locate(ArgumentError(f"paddings must not be negative: {pairs}"))
+    for p in flat:  # of known tensors, too, may be a size found before
+        require_room(p, "ArgumentError", "a padding is negative: {}", p)
     if kind == "CONSTANT":
         return _pad_constant(x, pairs, constant_values)
     require(kind in ("REFLECT", "SYMMETRIC"), f"mode is CONSTANT, REFLECT or SYMMETRIC, not {mode!r}")
     edge = 1 if kind == "REFLECT" else 0
     for i, (a, b) in enumerate(pairs):
         n = x.shape[i]
-        if a > n - edge or b > n - edge:
+        for p in (a, b):
+            said = f"{mode} cannot add more than {{}} elements along axis {i}, not {{}}"
+            require_room(n - edge - p, "ArgumentError", said, n - edge, p)
+        if not (at_least(n - edge, a) and at_least(n - edge, b)):
             raise locate(ArgumentError(f"{mode} cannot add more than {n - edge} elements along axis {i}, not {(a, b)}"))
         parts: list[Operand] = []
         if not (type(a) is int and a == 0):
@@ -398,7 +405,7 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
         n = x.shape[at]
         if known_equal(n, 0):
             continue
-        if isinstance(s, Tensor) or is_late(s):
+        if isinstance(s, Tensor) or is_late(s) or is_late(n):
             x = turned(x, s, at)
             continue
         # the rest of a symbolic size is a guess that becomes a guard

@@ -16,7 +16,7 @@ from tracejit.ops.array import broadcast_static_shape, broadcast_to, moveaxis, p
 from tracejit.ops.creation import cast, counter, stop_gradient
 from tracejit.ops.flow import map_fn
 from tracejit.ops.found import as_open_number, is_open
-from tracejit.ops.linalg import matmul
+from tracejit.ops.linalg import own_matmul
 from tracejit.ops.random import dropout
 from tracejit.ops.reductions import peak, reduce_sum
 from tracejit.tensor import Operand, Tensor
@@ -108,7 +108,7 @@ def _attend(q: Operand, k: Operand, v: Operand, mask: Operand | None, first: Any
     The weights are divided by their sum after the product: it has fewer numbers.
     """
     dtype = q.dtype
-    scores = E.mul(_wide(matmul(q, k, transpose_b=True)), scale)
+    scores = E.mul(own_matmul(_wide(q), _wide(k), transpose_b=True), scale)
     if mask is not None:
         taken = mask.dtype.kind == "b"
         scores = E.where(mask, scores, -math.inf) if taken else E.add(scores, E.cast(mask, dtype=scores.dtype))
@@ -120,7 +120,7 @@ def _attend(q: Operand, k: Operand, v: Operand, mask: Operand | None, first: Any
     if mask is not None or not (isinstance(k.shape[-2], int) and k.shape[-2]):
         total = E.where(E.equal(total, 0), 1.0, total)
     kept = dropout(weights, rate) if rate else weights
-    return cast(E.div(_wide(matmul(cast(kept, dtype), v)), total), dtype)
+    return cast(E.div(own_matmul(kept, _wide(v)), total), dtype)
 
 
 def _wide(x: Operand) -> Operand:

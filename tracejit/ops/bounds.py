@@ -8,13 +8,13 @@ from typing import Any
 from tracejit.context import context
 from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.ir.dim import Dim
-from tracejit.ir.sizes import fit, shown
+from tracejit.ir.sizes import fit, is_unit, shown
 from tracejit.ir.types import int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, require
-from tracejit.ops.check import check, named
+from tracejit.ops.check import check, named, require_room
 from tracejit.ops.creation import counter
 from tracejit.ops.extents import computed, extent, is_late, listed_numbers, number, numbers
 from tracejit.ops.found import as_number, told
@@ -62,7 +62,7 @@ def computes(s: slice, d: Size) -> bool:
     bounds = [b for b in (s.start, s.stop) if b is not None]
     if any((isinstance(b, Operand) and computed(b)) or is_late(b) for b in (*bounds, s.step)):
         return True
-    return is_late(d) and any(type(b) is int and b for b in bounds)
+    return is_late(d) and any(isinstance(b, Dim) or (type(b) is int and b != 0) for b in bounds)
 
 
 def _within(b: Bound, default: Any, d: Size, low: int) -> Any:
@@ -145,8 +145,18 @@ def window(s: slice, d: Size) -> Window | tuple[Size, Size, int]:
     return Window(begin, told(E.cast(E.maximum(length, 0), dtype=int64), d), step)
 
 
+def require_block(b: Size, n: Size, d: Size, axis: int) -> None:
+    """Refuse n elements from b that leave an axis of size d, where the program finds out any of the three."""
+    for rest in (b, n, d - b - n):
+        require_room(rest, "ShapeError", f"slice [{{}} : {{}}] leaves axis {axis} of size {{}}", b, b + n, d)
+
+
 def block(x: Operand, begin: Any, size: Any) -> Tensor:
     """The block of `size` elements from `begin`, some of which the program computes; −1 reaches to the end."""
+    for what, given in (("begin", begin), ("size", size)):
+        for k in given if isinstance(given, (list, tuple)) else ():
+            if isinstance(k, Operand) and not all(map(is_unit, k.shape)):
+                raise locate(ShapeError(f"{what} is one integer, not a tensor {k.type}"))
     starts, counts = listed_numbers(begin, "begin"), listed_numbers(size, "size")
     if not len(starts) == len(counts) == x.ndim:
         found = f"{len(starts)} and {len(counts)}"
@@ -160,8 +170,9 @@ def block(x: Operand, begin: Any, size: Any) -> Tensor:
             b = 0
         elif isinstance(n, Tensor):
             n = extent(E.where(E.equal(n, -1), number(d - b), n), "a size of a slice", d - b)
-        elif type(n) is int and n == -1:
-            n = d - b
+        else:
+            n = d - b if type(n) is int and n == -1 else n
+            require_block(b, n, d, axis)
         start.append(b)
         own.append(n)
     return S.slice_(y, start=tuple(start), size=tuple(own), step=(1,) * x.ndim)
@@ -199,6 +210,7 @@ def pieces(x: Operand, sizes: Any, axis: int) -> list[Tensor]:
     for i, n in enumerate(given):
         if i not in free:
             own[i] = extent(n, "a size of split", left)
+            require_room(left - own[i], "ShapeError", "a size of split is above {}: {}", left, own[i])
             left = left - own[i]
     if free:
         own[free[0]] = left

@@ -25,7 +25,7 @@ from tracejit.ir.types import DType, TensorType, int32, int64
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, known
 from tracejit.ops.reduce import reduce_all
-from tracejit.tensor import Operand, Tensor, Variable
+from tracejit.tensor import Operand, Tensor, Variable, convert
 
 ERRORS: dict[str, type[Exception]] = {
     "ArgumentError": ArgumentError, "AssertionError": AssertionError, "ControlFlowError": ControlFlowError,
@@ -99,6 +99,19 @@ def require_range(i: Operand, n: Size, message: str, negative: bool = True) -> N
         return
     trace.checked.add((ok._a, message))
     OPS["check"](ok, i, error="OutOfRangeError", message=named(message), bounds=(-n if negative else 0, n))
+
+
+def require_room(rest: Size, error: str, message: str, *data: Size) -> None:
+    """Refuse a difference of sizes below 0 where only the program finds it out; `{}` are the data."""
+    trace: Any = context.trace
+    if trace is None or not isinstance(rest, Dim) or not rest.is_found or rest.compare(0, ">=") is not None:
+        return
+    if (">=", rest, True) in trace.checked:
+        return
+    trace.checked.add((">=", rest, True))
+    left, *shown = [E.cast(OPS["dim"](size=n), dtype=int64) if isinstance(n, Dim) else n for n in (rest, *data)]
+    shown = [convert(n, int64) for n in shown]
+    OPS["check"](E.greater_equal(left, 0), *shown, error=error, message=named(message))
 
 
 def require_below(i: Operand, n: Size) -> None:

@@ -14,12 +14,12 @@ from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Const, Value
-from tracejit.ir.sizes import now_unit, product
+from tracejit.ir.sizes import at_least, now_unit, product
 from tracejit.ir.types import DType, as_dtype, float32, float64, int32, int64, show_shape, uint64
 from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, as_axis, known, operand, require
-from tracejit.ops.check import check, named
+from tracejit.ops.check import check, named, require_room
 from tracejit.ops.define import numpy_name
 from tracejit.ops.extents import extent, extents, is_late, number
 from tracejit.ops.quick import at_once, exact, planned
@@ -31,7 +31,8 @@ from tracejit.tracing import constant as constant_row
 def splat(shape: tuple[Size, ...], value: Any, dtype: DType) -> Tensor:
     """One Python value everywhere."""
     for d in shape:
-        if d < 0:
+        require_room(d, "ShapeError", f"shape {show_shape(shape)} has a negative size: {{}}", d)
+        if not at_least(d, 0):
             raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
     if value in (0, 1) and not activity.busy:
         try:

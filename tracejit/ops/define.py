@@ -24,9 +24,9 @@ KIND_NAMES = {
 }  # fmt: skip
 
 
-def check_kind(d: DType, kinds: str) -> None:
+def check_kind(d: DType, kinds: str, what: str = "dtype") -> None:
     if d.kind not in kinds:
-        raise DTypeError(f"dtype {d.name} is not supported; it takes " + ", ".join(KIND_NAMES[k] for k in kinds))
+        raise DTypeError(f"{what} {d.name} is not supported; it takes " + ", ".join(KIND_NAMES[k] for k in kinds))
 
 
 def sum_to(g: Tensor, like: Operand) -> Tensor:
@@ -106,7 +106,7 @@ def elementwise(
 
     def infer(*types: TensorType, **attrs: Any) -> TensorType:
         first = types[-1]
-        check_kind(first.dtype, dtypes)
+        check_kind(first.dtype, dtypes, "dtype" if len(types) == 1 else "the common dtype")
         for t in types[1 if promote == "select" else 0 :]:
             if t.dtype is not first.dtype:
                 raise DTypeError(f"the operands have dtypes {', '.join(t.dtype.name for t in types)}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.ir.types import DType, as_dtype, int32, int64
+from tracejit.ops.elementwise import square
 from tracejit.ops.reduce import top_k as top_k_row
 from tracejit.tensor import Tensor, Variable
 
@@ -415,12 +416,14 @@ def count_nonzero(input: Any) -> np.ndarray:
     return np.asarray(_count_nonzero(a), np.int64)
 
 
-def euclidean_norm(tensor: Any) -> Any:
+def euclidean_norm(tensor: Any) -> np.ndarray:
     """√Σx² over all elements."""
     a = tensor._a
     if a.dtype.char not in "fd":
         raise Refused
-    return _sqrt(_sum(_square(a), None, a.dtype))
+    native: Any = square.native
+    y = _square(a) if native is None or (r := native(tensor)) is NotImplemented else r._a
+    return np.asarray(_sqrt(_sum(y) if y.ndim == 1 else _sum(y, None)))
 
 
 # --- parts of complex numbers -----------------------------------------------------------------------------------------

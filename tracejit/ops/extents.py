@@ -9,14 +9,15 @@ import numpy as np
 
 from tracejit.context import context
 from tracejit.errors import DTypeError, ShapeError, locate
+from tracejit.intervals import least_of
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import divide, is_unit, product
+from tracejit.ir.sizes import at_least, divide, is_unit, product
 from tracejit.ir.types import int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import LARGEST, Size, as_size, as_sizes, known
-from tracejit.ops.check import check, named
+from tracejit.ops.check import check, named, require_room
 from tracejit.ops.found import told
 from tracejit.ops.shape import reshape, slice_
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
@@ -40,30 +41,32 @@ def is_late(n: object) -> bool:
     return isinstance(n, Dim) and n.is_found
 
 
-def extent(x: Any, what: str = "a size", most: Size | None = None, least: int = 0) -> Size:
+def extent(
+    x: Any, what: str = "a size", most: Size | None = None, least: int = 0, error: str = "ShapeError"
+) -> Size:
     """One size; of a tensor that only the program computes one that it finds out, and refuses outside its limits."""
     if not computed(x):
         return as_size(x, what)
-    found = numbers(x, what)
-    if len(found) != 1:
+    if any(not is_unit(d) for d in x.shape):
         raise locate(ShapeError(f"{what} is one integer, not a tensor {x.type}"))
-    return _size(found[0], what, most, least)
+    return _size(numbers(x, what)[0], what, most, least, error)
 
 
-def extents(x: Any, what: str = "shape") -> tuple[Size, ...]:
+def extents(x: Any, what: str = "shape", error: str = "ShapeError") -> tuple[Size, ...]:
     """As `extent`, of a shape in any form."""
     if not computed(x):
         return as_sizes(x, what)
     if isinstance(x, Sequence):
-        return tuple([n for d in x for n in extents(d, what)])
-    return tuple([_size(e, what) for e in numbers(x, what)])
+        return tuple([extent(d, what, error=error) for d in x])
+    return tuple([_size(e, what, error=error) for e in numbers(x, what)])
 
 
 def whole_extents(x: Any) -> tuple[Size, ...]:
     """The shape of a new tensor. Raises `ShapeError` for negative sizes."""
     shape = extents(x)
     for d in shape:
-        if d < 0:
+        require_room(d, "ShapeError", f"shape {show_shape(shape)} has a negative size: {{}}", d)
+        if not at_least(d, 0):
             raise locate(ShapeError(f"shape {show_shape(shape)} has a negative size"))
     return shape
 
@@ -102,8 +105,12 @@ def _nested(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and any(isinstance(row, (list, tuple, Operand, np.ndarray)) for row in x)
 
 
-def _size(n: int | Dim | Tensor, what: str, most: Size | None = None, least: int = 0) -> Size:
+def _size(
+    n: int | Dim | Tensor, what: str, most: Size | None = None, least: int = 0, error: str = "ShapeError"
+) -> Size:
+    low = f"{what} is below {least}: {{}}" if least else f"{what} is negative: {{}}"
     if not isinstance(n, Tensor):
+        require_room(n - least, error, low, n)
         if not isinstance(n, Dim) or not n.is_found or most is None or n.compare(most, "<=") is True:
             return n
         n = convert(number(n), int64)
@@ -113,11 +120,10 @@ def _size(n: int | Dim | Tensor, what: str, most: Size | None = None, least: int
         return trace.told[given]  # type: ignore[no-any-return]
     wide: Any = E.cast(n, dtype=int64)
     if least or not counts(wide._a):
-        low = f"below {least}" if least else "negative"
-        check(E.greater_equal(wide, least), wide, error="ShapeError", message=named(f"{what} is {low}: {{}}"))
+        check(E.greater_equal(wide, least), wide, error=error, message=named(low))
     if most is not None:
         limit = convert(number(most), int64)
-        check(E.less_equal(wide, limit), limit, wide, error="ShapeError", message=named(f"{what} is above {{}}: {{}}"))
+        check(E.less_equal(wide, limit), limit, wide, error=error, message=named(f"{what} is above {{}}: {{}}"))
     trace.told[given] = size = told(wide, most)
     return size
 
@@ -184,7 +190,9 @@ def counts(v: Value) -> bool:
         return n.inputs[0].dtype.kind != "f" and all(map(counts, n.inputs))
     if name == "maximum":
         return any(map(counts, n.inputs))
-    return name in ("dim", "argmax", "argmin") or v.dtype.kind in "bu"
+    if name == "dim":
+        return least_of(n.attr("size"), -1) >= 0
+    return name in ("argmax", "argmin") or v.dtype.kind in "bu"
 
 
 # --- what is known of the elements of a shape that the program computes -----------------------------------------------

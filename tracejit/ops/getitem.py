@@ -11,15 +11,15 @@ from tracejit.errors import ArgumentError, OutOfRangeError, ShapeError, TracedVa
 from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
-from tracejit.ir.sizes import fit, product, shown
+from tracejit.ir.sizes import at_least, fit, product, shown
 from tracejit.ir.types import show_shape
 from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, as_sizes, known, operand, waits
-from tracejit.ops.bounds import Window, block, computes, step_of, window
-from tracejit.ops.check import require_index
+from tracejit.ops.bounds import Window, block, computes, require_block, step_of, window
+from tracejit.ops.check import require_index, require_room
 from tracejit.ops.extents import computed, listed_numbers
 from tracejit.ops.quick import at_once, traced
 from tracejit.ops.select import linear_index
@@ -242,7 +242,9 @@ def _array(k: Any) -> list[Any]:
 def position(k: Size, d: Size, axis: int, shape: tuple[Size, ...]) -> Size:
     """An integer index counted from the front."""
     negative = k < 0  # decisions about symbolic sizes become guards
-    if (k + d if negative else d - 1 - k) < 0:
+    left = k + d if negative else d - 1 - k
+    require_room(left, "OutOfRangeError", f"index {{}} is outside axis {axis} of size {{}}", k, d)
+    if not at_least(left, 0):
         raise locate(OutOfRangeError(f"index {k} is outside axis {axis} of {show_shape(shape)}"))
     return k + d if negative else k
 
@@ -333,12 +335,10 @@ def slice_(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tenso
         [d - b if type(n) is int and n == -1 else n for b, n, d in zip(starts, counts, x.shape, strict=True)]
     )
     for axis, (b, n, d) in enumerate(zip(starts, counts, x.shape, strict=True)):
+        require_block(b, n, d, axis)
         if type(b) is type(n) is type(d) is int and not 0 <= b <= b + n <= d:
             raise locate(ShapeError(f"slice [{b} : {b + n}] leaves axis {axis} of size {shown(d)}"))
     return S.slice_(x, start=starts, size=counts, step=(1,) * x.ndim)
-
-
-_NO_MASKS = (0,) * 5
 
 
 def strided_slice(
@@ -355,11 +355,12 @@ def strided_slice(
     name: str | None = None,
 ) -> Tensor:
     """`x[begin:end:strides]` in each axis; bit i of a mask changes what component i means."""
-    masks: tuple[int, ...] = (begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask)
-    if (native := fast.strided) is not None and masks == _NO_MASKS:
+    native = fast.strided
+    if native and not (begin_mask or end_mask or ellipsis_mask or new_axis_mask or shrink_axis_mask):
         if (r := native(input_, begin, end, strides)) is not NotImplemented:
             return r  # type: ignore[no-any-return]
     if not activity.busy:
+        masks = begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask
         if (quick := traced(strided_slice, input_, begin, end, strides, *masks)) is not None:
             return quick
     b, e = listed_numbers(begin, "begin"), listed_numbers(end, "end")

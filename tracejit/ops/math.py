@@ -21,6 +21,8 @@ from tracejit.ops.quick import at_once, exact, planned, traced
 from tracejit.pynumbers import arithmetic, integral, is_number
 from tracejit.tensor import NUMPY_UFUNCS, Operand, Tensor, common_dtype
 
+_ndarray = np.ndarray
+
 add = public(E.add)
 subtract = sub = public(E.sub)
 multiply = mul = public(E.mul)
@@ -240,15 +242,13 @@ def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | 
     return t if type(t) is Tensor else E.identity(t)
 
 
-_FEW = 3  # tensors that are added sooner than a traced program is called
-
-
 def _of_one_shape(tensors: list[Any]) -> Tensor | None:
     """The sum of eager tensors, None of anything else."""
-    total = tensors[0]
+    total, shape = tensors[0], None
     for x in tensors:
-        if type(x) is not Tensor or type(x._a) is not np.ndarray or x._a.shape != total._a.shape:
+        if type(x) is not Tensor or type(a := x._a) is not _ndarray or (shape is not None and a.shape != shape):
             return None
+        shape = shape or a.shape
     for x in tensors[1:]:
         total = add(total, x)
     return total  # type: ignore[no-any-return]
@@ -256,12 +256,14 @@ def _of_one_shape(tensors: list[Any]) -> Tensor | None:
 
 def add_n(inputs: Any, name: str | None = None) -> Tensor:
     """The sum of a list of tensors of one shape."""
-    plain = type(inputs) is list and inputs
-    if plain and len(inputs) <= _FEW and (quick := _of_one_shape(inputs)) is not None:
-        return quick
+    if type(inputs) is list and len(inputs) == 2:
+        x, y = inputs
+        if type(x) is Tensor and type(y) is Tensor and type(a := x._a) is _ndarray and type(b := y._a) is _ndarray:
+            if a.shape == b.shape:
+                return add(x, y)  # type: ignore[no-any-return]
     if not activity.busy and (quick := traced(add_n, inputs)) is not None:
         return quick
-    if plain and (quick := _of_one_shape(inputs)) is not None:
+    if type(inputs) is list and inputs and (quick := _of_one_shape(inputs)) is not None:
         return quick
     parts = [operand(x) for x in ([inputs] if isinstance(inputs, Operand) else listed(inputs, "inputs"))]
     require(bool(parts), "add_n needs one tensor or more")

@@ -339,6 +339,7 @@ def histogram_fixed_width_bins(
     ends = E.cast(limits, dtype=x.dtype)
     low, high = (S.reshape(cut(ends, 0, k, 1), shape=()) for k in (0, 1))
     require_all(E.less(low, high), "value_range must be low < high: {}", [limits])
+    require_all(E.logical_not(E.isnan(x)), "values must not hold NaN", [])
     scaled = E.floor(E.mul(E.div(E.sub(x, low), E.sub(high, low)), convert(n, x.dtype)))
     inside = E.minimum(E.maximum(scaled, 0), convert(n - 1, x.dtype))
     return E.cast(inside, dtype=as_dtype(dtype))

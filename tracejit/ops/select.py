@@ -11,7 +11,7 @@ from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.fast import fast
 from tracejit.ir.op import Op
-from tracejit.ir.sizes import fit, known_equal, now_unit, product
+from tracejit.ir.sizes import at_least, fit, known_equal, now_unit, product
 from tracejit.ir.types import DType, TensorType, as_dtype, int32, int64, show_shape
 from tracejit.ops import direct, directplaces, found
 from tracejit.ops import elementwise as E
@@ -20,7 +20,7 @@ from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axis, eager_only, open_size, operand, require, waits
 from tracejit.ops.array import cut, expand_dims, moveaxis
-from tracejit.ops.check import require_index
+from tracejit.ops.check import require_index, require_room
 from tracejit.ops.creation import counter
 from tracejit.ops.define import same_shape
 from tracejit.ops.extents import extent, extents
@@ -288,7 +288,9 @@ def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, 
         return quick
     x = operand(input)
     n = extent(k, "k", most=x.shape[-1] if x.ndim else None)
-    if not x.ndim or n > x.shape[-1]:
+    if x.ndim:
+        require_room(x.shape[-1] - n, "ShapeError", "top_k: k = {} of a last axis of size {}", n, x.shape[-1])
+    if not x.ndim or not at_least(x.shape[-1], n):
         raise locate(ShapeError(f"top_k: k = {n} of a last axis in {show_shape(x.shape)}"))
     at = R.top_k(x, axis=x.ndim - 1, k=n)
     return take_along_axis(x, at, -1), E.cast(at, dtype=as_dtype(index_type))

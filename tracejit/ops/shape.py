@@ -62,7 +62,7 @@ reshape: Op = Op(
 
 def refuse_negative(shape: tuple) -> None:
     """Raises `ShapeError` for a size below 0; that a size worked out from symbols is not becomes a guard."""
-    if any(d < 0 for d in shape):
+    if not all(at_least(d, 0) for d in shape):
         raise ShapeError(f"shape {show_shape(shape)} has a negative size")
 
 
@@ -204,9 +204,9 @@ def _concat_infer(*xs: TensorType, axis: int) -> TensorType:
             i == axis or fit(a, b) for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True))
         )
         if not same:
-            raise ShapeError(
-                f"shapes {', '.join(show_shape(x.shape) for x in xs)} differ in more than the axis {axis} to be joined"
-            )
+            others = "" if len(xs) == 2 else f" (number {xs.index(t)} of {len(xs)})"
+            text = f"shapes {show_shape(first.shape)} and {show_shape(t.shape)}{others} differ"
+            raise ShapeError(f"{text} in more than the axis {axis} to be joined")
         total = total + t.shape[axis]
         rest = tuple(map(surer, rest, t.shape))
     return TensorType(first.dtype, [total if i == axis else d for i, d in enumerate(rest)])

@@ -10,10 +10,15 @@ import numpy as np
 
 from tracejit.context import activity
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
+from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
+from tracejit.ir.sizes import at_least
 from tracejit.ir.types import TensorType, show_shape
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_sizes, operand, require
+from tracejit.ops.check import require_room
+from tracejit.ops.extents import is_late
+from tracejit.ops.found import refuse_found
 from tracejit.tensor import Operand, Tensor
 
 LAST = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
@@ -110,14 +115,18 @@ def place_windows(
         if kind == "SAME":
             c = (d + s - 1) // s
             total = (c - 1) * s + reach - d
-            total = total if total > 0 else 0
+            if isinstance(total, Dim) and is_late(total) and reach < s:
+                refuse_found(total)
+            total = total if is_late(total) or total > 0 else 0  # windows that reach over steps leave nothing out
             low: Size = total // 2
             high: Size = total - low
         else:
             room = d + a + b - reach
-            if room + 2 * s <= 0:
+            said = f"a window that reaches over {reach} elements does not fit into {{}}"
+            require_room(room + s, "ShapeError", said, d + a + b)
+            if not at_least(room + (s if is_late(room) else 2 * s - 1), 0):
                 raise locate(ShapeError(f"a window that reaches over {reach} elements does not fit into {d + a + b}"))
-            c, low, high = (room + s) // s if room + s > 0 else 0, a, b
+            c, low, high = (room + s) // s if is_late(room) or room + s > 0 else 0, a, b
         before.append(low)
         after.append(high)
         count.append(c)

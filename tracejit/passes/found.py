@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tracejit.errors import Location
 from tracejit.ir.dim import Dim
-from tracejit.ir.found import TELLERS, given, open_in, symbols_in, symbols_of, tellers_of, told_by
+from tracejit.ir.found import LIKELY, TELLERS, given, open_in, symbols_in, symbols_of, tellers_of, told_by
 from tracejit.ir.graph import Attrs, Builder, Graph, Node, Value, next_scope
 from tracejit.ir.op import OPS
 from tracejit.ir.text import walk
@@ -27,7 +27,7 @@ def apart(graph: Graph, numerics: Level, around: frozenset[str] = frozenset()) -
     needs = _needs(graph)
     late = _late(graph, known, needs)
     if late:
-        graph = _wrapped(graph, late, _after(graph, late, needs), numerics)
+        graph = _wrapped(graph, late, _after(graph, late, needs), numerics, known)
     return _regions(graph, numerics, known)
 
 
@@ -75,6 +75,7 @@ def _late(graph: Graph, known: frozenset[str], needs: dict[Node, list[Node]]) ->
             rows.update(v for v in n.outs if symbols_in(tuple(v.shape)) - known)
         else:
             late.add(n)
+    late |= _checks(graph, late, needs)
     wanted = {m for n in late for m in needs[n]}
     after = _after(graph, late, needs)
     for n in reversed(graph.nodes):
@@ -82,6 +83,22 @@ def _late(graph: Graph, known: frozenset[str], needs: dict[Node, list[Node]]) ->
             late.add(n)
             wanted.update(needs[n])
     return late
+
+
+def _checks(graph: Graph, late: set[Node], needs: dict[Node, list[Node]]) -> set[Node]:
+    """The checks of what late nodes give: they say what is wrong where a part does not go with its sizes."""
+    after: set[Node] = set()
+    joining: set[Node] = set()
+    for n in graph.nodes:
+        before = [m for m in needs[n] if m in late or m in after]
+        if n in late or not before:
+            continue
+        after.add(n)
+        light = n.op.family == "elementwise" or n.op.name in ("check", "reshape")
+        if light and joining.issuperset(set(before) - late):
+            joining.add(n)
+    ours = late | joining
+    return {n for n in joining if n.op.name == "check" and any(v.node in ours for v in n.inputs)}
 
 
 def _after(graph: Graph, late: set[Node], needs: dict[Node, list[Node]]) -> set[Node]:
@@ -106,7 +123,7 @@ def _native(n: Node, found: set[str], rows: set[Value], known: frozenset[str]) -
     return all(v in rows for v in n.inputs[k : k + m])
 
 
-def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -> Graph:
+def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level, known: frozenset[str]) -> Graph:
     """The graph with one node for those that are late, before those that come after them."""
     inside = [n for n in graph.nodes if n in late]
     own = {v for n in inside for v in n.outs}
@@ -117,7 +134,9 @@ def _wrapped(graph: Graph, late: set[Node], after: set[Node], numerics: Level) -
     needed = {s for n in inside for s in (*symbols_of(n), *open_in(n))} - told
     later = {v for n in after for v in n.outs}
     tellers = _tellers(graph, needed, own | later)
-    made = _lines({s: d for n in inside for s, d in open_in(n).items() if s in needed - tellers.keys()}, inside[0].loc)
+    untold = {s: d.hint for n in inside for s, d in open_in(n).items() if s in needed - tellers.keys()}
+    untold |= {s: LIKELY for n in inside for s in symbols_of(n) & known if s in needed - tellers.keys()}
+    made = _lines(untold, inside[0].loc)
     reads = list(dict.fromkeys([*reads, *tellers.values(), *[n.out for n in made]]))
     used = {v for n in graph.nodes if n not in late for v in n.inputs} | set(graph.results)
     gives = [v for n in inside for v in n.outs if v in used]
@@ -156,11 +175,11 @@ def _tellers(graph: Graph, needed: set[str], but: set[Value]) -> dict[str, Value
     return {s: out[s] for s in sorted(out)}
 
 
-def _lines(sizes: Mapping[str, Dim], loc: Location | None) -> list[Node]:
+def _lines(hints: Mapping[str, int], loc: Location | None) -> list[Node]:
     """Arrays that tell the sizes of symbols, for a region none of whose values does."""
     out = []
-    for s, d in sorted(sizes.items()):
-        shape = (Dim.symbol(s, d.hint),)
+    for s, likely in sorted(hints.items()):
+        shape = (Dim.symbol(s, likely),)
         attrs = (("axis", 0), ("dtype", int32), ("shape", shape))
         out.append(Node(OPS["iota"], (), attrs, [TensorType(int32, shape)], next_scope(), loc))
     return out

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracejit.ir.dim import Dim
-from tracejit.ir.found import symbols_of, tellers_of
+from tracejit.ir.found import symbols_in, symbols_of, tellers_of
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import hint, product
@@ -222,7 +222,9 @@ def _size_givers(
         if new:
             out.append(v)
             known |= new
-    return out
+    # of a product of sizes in the shape of what is handed over, each has to be told
+    joined = {s for v in [*kept, *out, *cotangents] for s in symbols_in(tuple(v.shape))} - known
+    return out + [tellers[s] for s in sorted(joined & tellers.keys()) if tellers[s] not in out]
 
 
 def _out_of_reach(v: Value, kept: set[Value], cotangents: tuple[Value, ...], tellers: dict[str, Value]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tracejit.intervals import Interval, all_of, fits, outcome
+from tracejit.intervals import Interval, all_of, fits, least_of, outcome
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.text import walk
 from tracejit.passes.gains import most_steps, nothing_known, reach
@@ -70,7 +70,10 @@ class Facts:
         if n.op is constant:
             c = n.attr("value")
             return (int(c.splat), int(c.splat)) if c.array is None else None
-        if name in ("dim", "iota"):
+        if name == "dim":
+            low, high = all_of(n.out.dtype)
+            return least_of(n.attr("size"), low), high
+        if name == "iota":
             return 0, all_of(n.out.dtype)[1]
         if name == "where":
             return _joined(self.of(n.inputs[1]), self.of(n.inputs[2]))

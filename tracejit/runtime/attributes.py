@@ -28,6 +28,7 @@ _NO_ARGUMENTS, _ONE_ARGUMENT, _ANY_ARGUMENTS = 4, 8, 0x82
 _TAKEN: Final = (
     *[(Operand, n, f"get_{n}") for n in GETTERS], *[(Operand, n, n) for n in METHODS],
     (Operand, "__getitem__", "getitem"), (Variable, "__getitem__", "part"), (Operand, "__array_ufunc__", "array_ufunc"),
+    (Operand, "__array__", "array_method"), (Tensor, "__getattr__", "missing"),
 )  # fmt: skip
 _BEFORE: Final[dict[str, Any]] = {export: vars(cls)[name] for cls, name, export in _TAKEN}
 _OWN: Final = {n: vars(Operand)[n] for n in SLOTS}
@@ -76,6 +77,6 @@ class Attributes:
             return getter(cls, name, address, doc)
         if name in METHODS:
             return method(cls, name, address, _NO_ARGUMENTS, f"{name}($self, /)\n--\n\n{doc}")
-        if name == "__array_ufunc__":
+        if name in ("__array_ufunc__", "__array__"):
             return method(cls, name, address, _ANY_ARGUMENTS, doc)
         return method(cls, name, address, _ONE_ARGUMENT, f"{name}($self, key, /)\n--\n\n{doc}")

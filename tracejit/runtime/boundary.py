@@ -315,7 +315,17 @@ def define_flatten(m: Module) -> None:
             f.guard(f.cmp("eq", cls, word(f, rest, 0, "ptr")), "miss")
             version = f.cast("zext", field(f, cls, layout.TYPE_VERSION, "i32"), "i64")
             f.guard(f.cmp("eq", version, word(f, rest, 1)), "miss")
-            names = f.gep(rest, 16)
+            own = word(f, rest, 2)
+
+            def counted() -> None:
+                d = f.call("PyObject_GetAttr", [obj, sym("tj_dict_name")], "ptr")
+                f.guard(nonzero(f, d), "missing")
+                same = f.cmp("eq", field(f, d, layout.SIZE, "i64"), own)
+                decref(f, d)  # the object holds it
+                f.guard(same, "miss")
+
+            f.if_(f.cmp("sge", own, i64(0)), counted)
+            names = f.gep(rest, 24)
             f.store(f.gep(names, n, "ptr"), after)
 
             def attribute(j: Val) -> None:

@@ -123,7 +123,7 @@ class _Encoder:
         if isinstance(p, int):
             w += [Node.LEAF, p]
         elif isinstance(p, Fields):
-            w += [Node.FIELDS, len(p.items), id(p.cls), p.version, *map(id, p.items)]
+            w += [Node.FIELDS, len(p.items), id(p.cls), p.version, -1 if p.own is None else p.own, *map(id, p.items)]
             for x in p.items.values():
                 self.pattern(x)
         elif isinstance(p, dict):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -66,6 +67,7 @@ _OBJECTS: Final[dict[str, object]] = {
     "tj_none": None,
     "tj_not_implemented": NotImplemented,
     "tj_runtime_error": RuntimeError,
+    "tj_dict_name": sys.intern("__dict__"),
     "tj_slow": "_slow",
     "tj_zero": 0,
 }

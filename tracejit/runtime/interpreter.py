@@ -100,6 +100,8 @@ def _collect(pattern: Any, value: Any, leaves: list[Any]) -> bool:
     if isinstance(pattern, Fields):
         if type(value) is not pattern.cls or layout.version(pattern.cls) != pattern.version:
             return False
+        if pattern.own is not None and len(value.__dict__) != pattern.own:
+            return False
         items = pattern.items.items()
         return all(hasattr(value, k) and _collect(p, getattr(value, k), leaves) for k, p in items)
     if type(value) is not type(pattern) or len(value) != len(pattern):

@@ -214,7 +214,7 @@ def _checked_form(form: Form, args: Sequence[Argument]) -> Form:
         if isinstance(p, tuple) and hasattr(p, "_fields"):
             return tuple.__new__(type(p), map(walk, p))
         if isinstance(p, Fields):
-            return Fields(p.cls, p.version, {sys.intern(k): walk(x) for k, x in p.items.items()})
+            return Fields(p.cls, p.version, {sys.intern(k): walk(x) for k, x in p.items.items()}, p.own)
         raise ArgumentError(f"a form is made of tuples, lists, dicts and numbers, got {p!r}")
 
     checked = Form(walk(form.args), walk(dict(form.kwargs)))

@@ -285,6 +285,46 @@ def _define_sealed(m: Module) -> None:
     return_at_labels(f)
 
 
+def _define_array(m: Module) -> None:
+    """`ptr array_method(self, args, nargs, names)`, the method `__array__`."""
+    params = [("self", "ptr"), ("args", "ptr"), ("nargs", "i64"), ("names", "ptr")]
+    f = m.function("array_method", params, "ptr")
+    self, args, nargs, names = f.args
+    f.guard(f.cmp("eq", names, NULL), "python")
+    f.guard(f.cmp("eq", nargs, i64(0)), "python")
+    r = f.call("sealed", [self], "ptr")
+    f.guard(f.cmp("ne", r, MISS), "python")
+    f.ret_(r)
+    f.label("python")
+    bound = f.call("PyMethod_New", [sym("tj_python_array_method"), self], "ptr")
+    f.guard(nonzero(f, bound), "error")
+    made = f.call("PyObject_Vectorcall", [bound, args, nargs, names], "ptr")
+    decref(f, bound)
+    f.ret_(made)
+    f.label("error")
+    f.ret_(NULL)
+
+
+def _define_missing(m: Module) -> None:
+    """`ptr missing(self, name)`, the method `__getattr__`: NumPy asks every tensor for attributes that none has."""
+    f = m.function("missing", [("self", "ptr"), ("name", "ptr")], "ptr")
+    args = f.alloca(16, 8)
+    name = f.args[1]
+    f.guard(is_exact(f, name, "tj_str"), "python")
+    for k, asked in enumerate(("__array_struct__", "__array_interface__")):
+        text = m.global_(f"asked_text{k}", f'internal constant [{len(asked) + 1} x i8] c"{asked}\\00"')
+        same = f.call("PyUnicode_CompareWithASCIIString", [name, text], "i32")
+        f.guard(f.cmp("ne", same, const("i32", 0)), "none")
+    f.br("python")
+    f.label("none")
+    f.call("PyErr_SetObject", [sym("tj_attribute_error"), name])
+    f.ret_(NULL)
+    f.label("python")
+    for k, x in enumerate(f.args):
+        f.store(x, f.gep(args, 8 * k))
+    f.ret_(f.call("PyObject_Vectorcall", [sym("tj_python_missing"), args, i64(2), NULL], "ptr"))
+
+
 def define_reading(m: Module) -> None:
     """The getters of attributes, the methods, and the functions in the slots of Python's own protocols."""
     _define_shape(m)
@@ -295,3 +335,5 @@ def define_reading(m: Module) -> None:
     _define_items(m)
     _define_sealed(m)
     _define_methods(m)
+    _define_array(m)
+    _define_missing(m)

@@ -58,12 +58,14 @@ class StaticArg:
 class Fields:
     """An object in a form: its class with the version that it must have, and by name the attributes that are looked at.
 
+    `own` is how many attributes its `__dict__` has, None where it has none: an object with others is of another form.
     Reading them must run no Python code as long as the class has this version.
     """
 
     cls: type
     version: int
     items: Mapping[str, Any]
+    own: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

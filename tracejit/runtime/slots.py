@@ -32,7 +32,7 @@ DATA: Final = (
     "tj_shape", "tj_slice", "tj_tuple", "tj_list", "tj_dots", "tj_silent", "tj_python_shape",
     "tj_python_dtype", "tj_python_ndim", "tj_python_size", "tj_python_T", "tj_python_numpy", "tj_python_item",
     "tj_python_tolist", "tj_python_getitem", "tj_python_part", "tj_python_array_ufunc", "tj_str",
-    "tj_ufuncs",
+    "tj_ufuncs", "tj_python_array_method", "tj_python_missing", "tj_attribute_error",
 )  # fmt: skip
 FUNCTIONS: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "PyArray_CopyInto": ("i32", ["ptr", "ptr"]),
@@ -46,6 +46,7 @@ FUNCTIONS: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "PyContext_Enter": ("i32", ["ptr"]),
     "PyContext_Exit": ("i32", ["ptr"]),
     "PyErr_Clear": ("void", []),
+    "PyErr_SetObject": ("void", ["ptr", "ptr"]),
     "PyEval_RestoreThread": ("void", ["ptr"]),
     "PyEval_SaveThread": ("ptr", []),
     "PyFloat_FromDouble": ("ptr", ["double"]),

@@ -21,7 +21,6 @@ from tracejit.tensor import NUMPY_UFUNCS
 # Ops whose kernels are functions around a ufunc: all but that of `matmul` for floats only.
 WRAPPED: Final[dict[str, np.ufunc]] = {
     "pow": np.power, "matmul": np.matmul, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc,
-    "nextafter": np.nextafter,
 }  # fmt: skip
 MADE: Final[dict[str, np.ufunc]] = {}  # ufuncs of our own, of ops that have been frequent
 _ROUNDED: Final = {"pow", "atan2", "logaddexp"}  # the other ops on two operands are exact or rounded correctly

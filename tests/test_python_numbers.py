@@ -210,8 +210,14 @@ def by_a_count(x):
     return {8: x, 7: -x}[n]
 
 
+@pytest.mark.parametrize("x", [2.0, 0.5, 3.9])
+def test_a_number_of_a_tensor_as_a_size(x):
+    got = tj.function(as_shape, strict=True)(tj.constant(x))
+    np.testing.assert_array_equal(got.numpy(), as_shape(tj.constant(x)).numpy())
+
+
 FALLING_BACK = [
-    in_a_dict, in_a_set, repeated, letters, mixed, in_numpy, two_arguments, in_a_library, as_shape, counted,
+    in_a_dict, in_a_set, repeated, letters, mixed, in_numpy, two_arguments, in_a_library, counted,
     by_a_count,
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from tracejit.runtime import cache
         (lambda: tj.function(lambda x: x, input_signatur=1), SignatureError, "input_signatur"),
         (lambda: tj.function(3), SignatureError, "takes a function, not int"),
         (lambda: tj.function(lambda x: x, numerics="foo"), ArgumentError, "'foo'"),
-        (lambda: tj.TensorSpec(None), ArgumentError, "shape such as"),
+        (lambda: tj.TensorSpec("ab"), ArgumentError, "shape such as"),
         (lambda: tj.TensorSpec(3), ArgumentError, "shape such as"),
         (lambda: tj.TensorSpec([2.5]), ArgumentError, "2.5"),
         (lambda: tj.function(lambda x: x, input_signature=tj.TensorSpec((3,))), SignatureError, "a list of"),

@@ -1,5 +1,6 @@
 """A JIT-compiling tracer: eager tensors, gradients, and functions that become fused native code."""
 
+import gc
 import importlib
 import typing
 
@@ -265,3 +266,8 @@ __all__ = [
     "uint64", "uint8", "UnconnectedGradients", "unique", "unique_with_counts", "unravel_index", "unstack", "Variable",
     "vectorized_map", "vjp", "vmap", "where", "while_loop", "zeros", "zeros_like",
 ]  # fmt: skip
+
+if not gc.get_freeze_count():  # what a user has frozen stays so
+    # What the import has made counts as old: no first call waits until the collector has gone through all of it.
+    gc.freeze()
+    gc.unfreeze()

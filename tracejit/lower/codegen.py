@@ -183,14 +183,14 @@ class _Compiler:
 
     def _optimize(self, machine: int, module: int, level: int) -> None:
         """Run LLVM's IR pipeline of this level."""
-        held = self.held
-        tuning = held.LLVMPY_CreatePipelineTuningOptions()
-        builder = held.LLVMPY_CreatePassBuilder(machine, tuning)
-        passes = held.LLVMPY_buildPerModuleDefaultPipeline(builder, level)
-        self.library.LLVMPY_RunNewModulePassManager(passes, module, builder)
-        held.LLVMPY_DisposeNewModulePassManger(passes)
-        held.LLVMPY_DisposePassBuilder(builder)
-        held.LLVMPY_DisposePipelineTuningOptions(tuning)
+        run = self.library  # other threads go on meanwhile: a pipeline takes milliseconds to build
+        tuning = run.LLVMPY_CreatePipelineTuningOptions()
+        builder = run.LLVMPY_CreatePassBuilder(machine, tuning)
+        passes = run.LLVMPY_buildPerModuleDefaultPipeline(builder, level)
+        run.LLVMPY_RunNewModulePassManager(passes, module, builder)
+        run.LLVMPY_DisposeNewModulePassManger(passes)
+        run.LLVMPY_DisposePassBuilder(builder)
+        run.LLVMPY_DisposePipelineTuningOptions(tuning)
 
 
 _lock = forks.lock()

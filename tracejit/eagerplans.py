@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tracejit.function import Function
 from tracejit.ops import quick
+from tracejit.runtime.background import Background
 from tracejit.runtime.eager import unsupported
 from tracejit.tensor import Tensor
 
@@ -46,9 +43,6 @@ def _tensors(args: Any) -> Iterator[Any]:
             raise TypeError  # a Variable's program would be that one's alone
 
 
-_wanted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-_lock = threading.Lock()
-_running = False
 _made: dict[Callable[..., Any], EagerPlans] = {}
 
 
@@ -69,35 +63,11 @@ def learn(form: Callable[..., Any], args: tuple[Any, ...]) -> bool:
     return bool(plans.plans)
 
 
-def _work() -> None:
-    global _running
-    while True:
-        with _lock:
-            if not _wanted:
-                _running = False
-                return
-            form, args = _wanted.popleft()
-        if threading.main_thread().is_alive():
-            learn(form, args)
+_background = Background[tuple[Callable[..., Any], tuple[Any, ...]]]("eager programs", lambda wanted: learn(*wanted))
 
 
 def _begin(form: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    global _running
-    with _lock:
-        _wanted.append((form, args))
-        start, _running = not _running, True
-    if start:
-        # no daemon: it must not be inside LLVM while the process ends
-        with contextlib.suppress(RuntimeError):  # the process is ending, or has all the threads that it may have
-            threading.Thread(target=_work, name="tracejit eager programs").start()
+    _background.begin((form, args))
 
 
-def _after_fork_in_child() -> None:
-    """What the thread was to do is begun anew: it exists only in the parent."""
-    global _lock, _running, _wanted
-    _lock, _running, _wanted = threading.Lock(), False, deque()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 quick.WHEN_FREQUENT.append(_begin)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.lower.llvm import FLOATS, Fn, Val, const, elem, i64, lanes, vec
-from tracejit.lower.periods import NO_STATES, ORDERS, TURNED, States, both, conjuncts, number, union, widened
+from tracejit.lower.periods import NO_STATES, ORDERS, TURNED, States, advanced, both, conjuncts, number, union, widened
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
 
@@ -151,10 +151,7 @@ class Watch:
         due = f.cmp("eq", f.and_(left, i64(EVERY - 1)), i64(0))
         sums = [states[i].v for i in p.summed]
         got = f.if_(due, lambda: self._compared(states, left, limits), lambda: [*sums, left])
-        out = list(states)
-        for i, v in zip(p.summed, got, strict=False):
-            out[i] = S(v, states[i].dtype)
-        return out, got[-1]
+        return advanced(states, p.summed, got)
 
     def _compared(self, states: Sequence[S], left: Val, limits: Sequence[S]) -> list[Val]:
         """What is summed, and the steps that are left of the span."""

@@ -16,7 +16,7 @@ from tracejit.ir.types import DType
 from tracejit.lower import gemmplan, nested
 from tracejit.lower.engine import Library
 from tracejit.lower.gemm import OPERANDS, STEPS, exports, library, operand
-from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
+from tracejit.lower.llvm import Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, column_mask, tiles
 from tracejit.runtime import modules
 
@@ -145,12 +145,7 @@ def _entry(module: Module, name: str, kind: str, t: Tiles, epilogue: Epilogue, f
     if two_loops:
         nested.entry(module, name, kind, t, dest, first)
         return
-    args = [frame, own, lo, hi]
-    if kind != "pack_step":
-        args += [Val(f"@{name}_finish", "ptr"), idx]
-    if kind == "compute":
-        args += dest or (NULL, i64(0), i64(0))
-    fn.call(f"{t.prefix}_{kind}", args, declare=True)
+    nested.hand_on(fn, t, kind, [frame, own, lo, hi], (Val(f"@{name}_finish", "ptr"), idx), dest)
     fn.ret_()
 
 

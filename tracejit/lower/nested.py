@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tracejit.lower import gemmplan
 from tracejit.lower.gemm import OPERANDS, STEPS, operand
-from tracejit.lower.llvm import NULL, Module, Val, i64
+from tracejit.lower.llvm import NULL, Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles
 
 # Operands behind those of a product: by step of the outer loop how much further it lies than the batch's own strides
@@ -14,6 +14,16 @@ from tracejit.lower.microkernel import Tiles
 OUTER = ("a_more", "b_more", "a_tasks", "all_a_tasks", *[f"{kind}_tasks" for kind in STEPS])
 _POINTERS = ("a", "b", "scratch")
 _FRAME, _IDX = len(OPERANDS), len(OPERANDS) + 1  # of a product's own frame: what finishes tiles needs
+
+
+def hand_on(
+    fn: Fn, t: Tiles, kind: str, tasks: list[Val], finish: tuple[Val, Val], dest: Sequence[Val] | None
+) -> None:
+    """Call the library's step for these tasks, with the function that finishes tiles and where they go."""
+    args = [*tasks, *(finish if kind != "pack_step" else ())]
+    if kind == "compute":
+        args += dest or (NULL, i64(0), i64(0))
+    fn.call(f"{t.prefix}_{kind}", args, declare=True)
 
 
 def entry(module: Module, name: str, kind: str, t: Tiles, dest: Sequence[Val] | None, first: int) -> None:
@@ -43,12 +53,7 @@ def entry(module: Module, name: str, kind: str, t: Tiles, dest: Sequence[Val] | 
             i = OPERANDS.index(x)
             further = fn.mul(fn.mul(o, more[f"{x}_more"]), i64(t.dtype.size))
             fn.store(fn.gep(given[i], further), fn.gep(local, 8 * i), 8)
-        args = [local, numbers, at, end]
-        if kind != "pack_step":
-            args += [Val(f"@{name}_inside", "ptr"), numbers]
-        if kind == "compute":
-            args += dest or (NULL, i64(0), i64(0))
-        fn.call(f"{t.prefix}_{kind}", args, declare=True)
+        hand_on(fn, t, kind, [local, numbers, at, end], (Val(f"@{name}_inside", "ptr"), numbers), dest)
         return [end]
 
     fn.while_([lo], lambda at: fn.cmp("slt", at, hi), part)

@@ -230,6 +230,14 @@ def both(*parts: States | None) -> States | None:
     return None if None in parts else union(parts)
 
 
+def advanced(states: Sequence[S], summed: Sequence[int], got: Sequence[Val]) -> tuple[list[S], Val]:
+    """The states with what is summed as `got` has it, and the steps that are left, which it has last."""
+    out = list(states)
+    for i, v in zip(summed, got, strict=False):
+        out[i] = S(v, states[i].dtype)
+    return out, got[-1]
+
+
 def number(v: Value) -> int | None:
     n = v.node
     if n is not None and n.op.name in ("cast", "copy"):
@@ -269,10 +277,7 @@ class Watch:
         else:
             due = f.cmp("eq", f.and_(left, i64(p.every - 1)), i64(0))
             got = f.if_(due, same, lambda: [*[states[i].v for i in p.summed], left])
-        out = list(states)
-        for i, v in zip(p.summed, got, strict=False):
-            out[i] = S(v, states[i].dtype)
-        return out, got[-1]
+        return advanced(states, p.summed, got)
 
     def _compared(self, states: Sequence[S], left: Val, limits: Sequence[S]) -> list[Val]:
         """What is summed, and the steps that are left of the span."""

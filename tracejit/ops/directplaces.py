@@ -103,13 +103,18 @@ def _combined(op: Any, ufunc: np.ufunc, out: np.ndarray, i: np.ndarray, a: np.nd
     return out
 
 
+def _count(a: np.ndarray, i: np.ndarray, count: Any) -> Any:
+    """How many segments there are: as many as is said, or as ascending numbers tell."""
+    if count is None:
+        return _ascending(a, i)
+    _below(i, count)
+    return count
+
+
 def segment_sum(data: Any, segment_ids: Any, count: Any = None) -> np.ndarray:
     """The sums of segments with these numbers, of ascending ones if it is not said how many there are."""
     a, i = data._a, segment_ids._a
-    if count is None:
-        count = _ascending(a, i)
-    else:
-        _below(i, count)
+    count = _count(a, i, count)
     out = _begin(a, i, count, 0)
     if i.size > MANY * count:  # summed in a wider type
         return sum_at(a, i, count, 0)
@@ -123,10 +128,7 @@ def ascending_sum(data: Any, segment_ids: Any) -> np.ndarray:
 
 def segment_prod(data: Any, segment_ids: Any, count: Any = None) -> np.ndarray:
     a, i = data._a, segment_ids._a
-    if count is None:
-        count = _ascending(a, i)
-    else:
-        _below(i, count)
+    count = _count(a, i, count)
     return _combined(I.mul_at, np.multiply, _begin(a, i, count, 1), i, a)
 
 

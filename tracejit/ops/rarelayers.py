@@ -117,6 +117,15 @@ def _zeros(sizes: Any, like: Operand) -> Tensor:
     return S.broadcast_to(convert(0, like.dtype), shape=as_sizes(sizes))  # type: ignore[no-any-return]
 
 
+def _pulled(x: Tensor, g: Operand, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """The gradient of f at x for the cotangent g."""
+    with GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        y = f(x)
+    _same(y, g)
+    return tape.gradient(y, x, g)  # type: ignore[no-any-return]
+
+
 def depthwise_conv2d_backprop_input(
     input_sizes: Any, filter: Any, out_backprop: Any, strides: Any, padding: Any, data_format: str = "NHWC",
     dilations: Any = None, name: str | None = None,
@@ -124,11 +133,7 @@ def depthwise_conv2d_backprop_input(
     """The gradient of `depthwise_conv2d` with respect to an input of shape `input_sizes`."""
     f, g = operand(filter), operand(out_backprop)
     x = _zeros(input_sizes, g)
-    with GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        y = depthwise_conv2d(x, f, strides, padding, data_format, dilations)
-    _same(y, g)
-    return tape.gradient(y, x, g)  # type: ignore[no-any-return]
+    return _pulled(x, g, lambda x: depthwise_conv2d(x, f, strides, padding, data_format, dilations))
 
 
 def depthwise_conv2d_backprop_filter(
@@ -138,11 +143,7 @@ def depthwise_conv2d_backprop_filter(
     """The gradient of `depthwise_conv2d` with respect to a filter of shape `filter_sizes`."""
     x, g = operand(input), operand(out_backprop)
     f = _zeros(filter_sizes, g)
-    with GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(f)
-        y = depthwise_conv2d(x, f, strides, padding, data_format, dilations)
-    _same(y, g)
-    return tape.gradient(y, f, g)  # type: ignore[no-any-return]
+    return _pulled(f, g, lambda f: depthwise_conv2d(x, f, strides, padding, data_format, dilations))
 
 
 def _same(y: Tensor, g: Operand) -> None:

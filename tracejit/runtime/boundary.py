@@ -60,6 +60,19 @@ def incref(f: Fn, obj: Val) -> None:
     f.store(f.emit(f"add i64 {n}, 1", "i64"), f.gep(obj, layout.REFCOUNT))
 
 
+def python_method(f: Fn, function: str) -> None:
+    """Return what a Python function gives as the method of the object with which `f(self, args, nargs, names)` is
+    called."""
+    self, args, nargs, names = f.args
+    bound = f.call("PyMethod_New", [sym(function), self], "ptr")
+    f.guard(nonzero(f, bound), "error")
+    made = f.call("PyObject_Vectorcall", [bound, args, nargs, names], "ptr")
+    decref(f, bound)
+    f.ret_(made)
+    f.label("error")
+    f.ret_(NULL)
+
+
 def decref(f: Fn, obj: Val) -> None:
     if layout.IMMORTAL:
         f.call("Py_DecRef", [obj])

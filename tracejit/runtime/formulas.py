@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import importlib
-import os
-import threading
-from collections import deque
 from typing import Final
 
 import numpy as np
@@ -20,6 +16,7 @@ from tracejit.lower.llvm import Fn, Module, Val, i64
 from tracejit.lower.scalarmath import LLVMScalar
 from tracejit.ops import frequent
 from tracejit.runtime import eager
+from tracejit.runtime.background import Background
 from tracejit.runtime.cfunctions import keep
 from tracejit.runtime.modules import Recipe, await_turn, load
 
@@ -135,45 +132,11 @@ def activate(op: Op) -> bool:
 
 
 # --- loading ----------------------------------------------------------------------------------------------------
-_wanted: deque[Op] = deque()
-_lock = threading.Lock()
-_running = False
-
-
-def _work() -> None:
-    global _running
-    first = True
-    while True:
-        with _lock:
-            if not _wanted:
-                _running = False
-                return
-            op = _wanted.popleft()
-        if not threading.main_thread().is_alive():
-            return  # the process is ending
-        if first:
-            await_turn(recipe(op))
-            first = False
-        activate(op)
+_background = Background[Op]("formulas", activate, first=lambda op: await_turn(recipe(op)))
 
 
 def _begin(op: Op) -> None:
-    global _running
-    with _lock:
-        _wanted.append(op)
-        start, _running = not _running, True
-    if start:
-        # no daemon: it must not be inside LLVM while the process ends
-        with contextlib.suppress(RuntimeError):  # the process is ending, or has all the threads that it may have
-            threading.Thread(target=_work, name="tracejit formulas").start()
+    _background.begin(op)
 
 
-def _after_fork_in_child() -> None:
-    """What the thread was to do is begun anew: it exists only in the parent."""
-    global _lock, _running, _wanted
-    _lock, _running, _wanted = threading.Lock(), False, deque()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 frequent.WHEN_FREQUENT.append(_begin)

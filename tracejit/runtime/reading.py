@@ -10,7 +10,7 @@ import numpy as np
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import MISS, Element, element_of, return_at_labels, size_of, words
-from tracejit.runtime.boundary import decref, field, incref, nonzero, switch, sym
+from tracejit.runtime.boundary import decref, field, incref, nonzero, python_method, switch, sym
 from tracejit.runtime.views import is_exact, rank_of, require_quiet
 
 _SIGNED: Final = {"int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64"}
@@ -289,20 +289,14 @@ def _define_array(m: Module) -> None:
     """`ptr array_method(self, args, nargs, names)`, the method `__array__`."""
     params = [("self", "ptr"), ("args", "ptr"), ("nargs", "i64"), ("names", "ptr")]
     f = m.function("array_method", params, "ptr")
-    self, args, nargs, names = f.args
+    self, _, nargs, names = f.args
     f.guard(f.cmp("eq", names, NULL), "python")
     f.guard(f.cmp("eq", nargs, i64(0)), "python")
     r = f.call("sealed", [self], "ptr")
     f.guard(f.cmp("ne", r, MISS), "python")
     f.ret_(r)
     f.label("python")
-    bound = f.call("PyMethod_New", [sym("tj_python_array_method"), self], "ptr")
-    f.guard(nonzero(f, bound), "error")
-    made = f.call("PyObject_Vectorcall", [bound, args, nargs, names], "ptr")
-    decref(f, bound)
-    f.ret_(made)
-    f.label("error")
-    f.ret_(NULL)
+    python_method(f, "tj_python_array_method")
 
 
 def _define_missing(m: Module) -> None:

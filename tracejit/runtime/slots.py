@@ -8,7 +8,7 @@ from typing import Final
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import MISS, Row, define_operands, row_of, words
-from tracejit.runtime.boundary import decref, field, incref, nonzero, sym
+from tracejit.runtime.boundary import decref, field, incref, nonzero, python_method, sym
 from tracejit.runtime.loops import OPERATIONS, define_operations
 from tracejit.runtime.picking import define_picking
 from tracejit.runtime.reading import define_reading
@@ -218,7 +218,7 @@ def _define_array_ufunc(m: Module) -> None:
     """`ptr array_ufunc(self, args, nargs, names)`, the method `__array_ufunc__`: NumPy calls it for its ufuncs."""
     params = [("self", "ptr"), ("args", "ptr"), ("nargs", "i64"), ("names", "ptr")]
     f = m.function("array_ufunc", params, "ptr")
-    self, args, nargs, names = f.args
+    _, args, nargs, names = f.args
     f.guard(f.cmp("eq", names, NULL), "python")
     f.guard(f.cmp("ult", f.sub(nargs, i64(3)), i64(2)), "python")
     how = f.load("ptr", f.gep(args, 8))
@@ -246,13 +246,7 @@ def _define_array_ufunc(m: Module) -> None:
     f.guard(f.cmp("ne", r, MISS), "python")
     f.ret_(r)
     f.label("python")
-    bound = f.call("PyMethod_New", [sym("tj_python_array_ufunc"), self], "ptr")
-    f.guard(nonzero(f, bound), "error")
-    made = f.call("PyObject_Vectorcall", [bound, args, nargs, names], "ptr")
-    decref(f, bound)
-    f.ret_(made)
-    f.label("error")
-    f.ret_(NULL)
+    python_method(f, "tj_python_array_ufunc")
 
 
 def _define_quick(m: Module, name: str, arity: int) -> None:

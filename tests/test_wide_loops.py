@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -116,3 +117,21 @@ def test_long_chains_go_side_by_side(avx512: bool, reduced: bool, monkeypatch: p
     text = module.text()
     assert "<16 x float>" in text
     assert ("<64 x float>" in text) == (avx512 and not reduced)
+
+
+def test_a_cheap_loop_keeps_its_accumulators_apart_beside_a_heavy_one() -> None:
+    """The largest of a row is found in four registers, though the row's exponentials take one."""
+    k = Kernel()
+    k.axes, k.outer, k.operands = [0, 1], 1, 6
+    k.stmts = [
+        Stmt(0, "load", float32, access=Access(2, -2, (3, Stride.UNIT)), level=FULL),
+        Stmt(1, "reduce", float32, value="max", args=(0,), level=ROW, phase=1),
+        Stmt(2, "op", float32, op=OPS["sub"], args=(0, 1), level=FULL, phase=1),
+        Stmt(3, "op", float32, op=OPS["exp"], args=(2,), level=FULL, phase=1),
+        Stmt(4, "reduce", float32, value="sum", args=(3,), level=ROW, phase=2),
+    ]
+    k.stores = [(4, Access(5, -2, (Stride.UNIT, Stride.ZERO)))]
+    module = Module()
+    emit_llvm.emit(module, "k", k)
+    loops = [len(re.findall("= phi <16 x float>", block)) for block in re.split(r"\n\w[\w.]*:", module.text())]
+    assert max(loops) == 4

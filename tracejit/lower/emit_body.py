@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 from tracejit.ir.types import DType, int64
@@ -32,6 +32,11 @@ def beside(kernel: Kernel) -> int:
     if kernel.crowded() or any(s.kind == "gather" for s in kernel.stmts):
         return 1
     return 4 if w <= 100 else 2
+
+
+def separate(weight: int) -> int:
+    """Accumulators that a loop whose step costs so much keeps apart, so that one addition need not wait for another."""
+    return 4 if weight <= 4 else 2 if weight <= 14 else 1
 
 
 def computed(s: Stmt, m: LLVMScalar, args: Sequence[S]) -> S:
@@ -80,8 +85,7 @@ class BodyEmitter:
         self.env: dict[int, S] = {}  # scalar and row statements
         self.kept: dict[int, Val] = {}  # row buffers of values that a later phase needs again
         self.last = kernel.phases()
-        w = kernel.weight()
-        self.unroll = 4 if w <= 4 else 2 if w <= 14 else 1
+        self.unroll = separate(kernel.weight())
         self.beside = beside(kernel) if self.mv.avx512 else 1
 
     @contextmanager
@@ -210,14 +214,14 @@ class BodyEmitter:
     def element(self, sid: int, memo: dict[int, S], index: list[Val | None], mask: Mask, phase: int) -> S:
         """A statement's value for `width` elements from the innermost index on."""
         if sid not in memo:
-            for i in self._needed(sid, memo, phase):
+            for i in self._needed([sid], memo, phase):
                 memo[i] = self._element(self.k.stmts[i], memo, index, mask, phase)
         return memo[sid]
 
-    def _needed(self, sid: int, memo: dict[int, S], phase: int) -> list[int]:
-        """The statements still to be computed for this one, in order."""
+    def _needed(self, sids: Sequence[int], memo: Container[int], phase: int) -> list[int]:
+        """The statements still to be computed for these, in order."""
         found: set[int] = set()
-        stack = [sid]
+        stack = list(sids)
         while stack:
             i = stack.pop()
             if i in memo or i in found:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tracejit.ir.types import DType, float32, float64
 from tracejit.lower.cascade import Tree, cascade
-from tracejit.lower.emit_body import BodyEmitter, Mask
+from tracejit.lower.emit_body import BodyEmitter, Mask, separate
 from tracejit.lower.keptrows import kept_values
 from tracejit.lower.kernel import BLOCK, FULL, ROW, SCALAR, Access, Kernel, Late, Stmt, Stride
 from tracejit.lower.llvm import Module, Val, i64, lanes
@@ -60,7 +60,11 @@ class _Emitter(BodyEmitter):
         dtypes = [s.dtype for s in reds] + [self.k.stmts[x.stmt].dtype for x in lates]
         args = [s.args[0] for s in reds] + [x.stmt for x in lates]
         start = [self.mv.neutral(k, d) for k, d in zip(kinds[: len(reds)], dtypes, strict=False)] + carried
-        u = self.unroll if kinds else max(self.unroll, self.beside)
+        if kinds:
+            roots = [*args, *[x.stmt for x in columns], *[i for i, _ in stores]]
+            u = max(self.unroll, separate(self.k.weight(self._needed(roots, (), phase))))
+        else:
+            u = max(self.unroll, self.beside)
         inner_axes = list(range(self.k.outer, len(self.k.axes)))
 
         def body(index: list[Val | None], copies: int, mask: Mask, accs: list[S]) -> list[S]:

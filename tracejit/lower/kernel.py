@@ -6,7 +6,7 @@ The text of a kernel is its identity: two groups with the same text share machin
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from tracejit.ir.dim import Dim
@@ -155,14 +155,14 @@ class Kernel:
         k.stream = True
         return k
 
-    def weight(self) -> int:
-        """Rough cost of one element, in cheap operations."""
+    def weight(self, only: Container[int] | None = None) -> int:
+        """Rough cost of one element, in cheap operations; of `only` these statements, if they are given."""
         return sum(
             (10 if s.op.name in HEAVY else 40 if s.op.name in FORMS else 1)
             if s.op is not None
             else (3 if s.kind == "gather" else 1)
             for s in self.stmts
-            if s.level == FULL and s.kind != "const"
+            if s.level == FULL and s.kind != "const" and (only is None or s.id in only)
         )
 
     def crowded(self) -> bool:

@@ -1,5 +1,7 @@
 """The order of effects: printing, checks, branches and loops with effects, whatever shares a loop with whatever."""
 
+import sys
+
 import pytest
 
 import tracejit as tj
@@ -304,3 +306,22 @@ def _bits(x):
 def test_integers_of_one_loop_in_the_steps_of_another(f, x):
     want, got = ([int(n) for n in g(tj.constant(x))] for g in (f, tj.function(f)))
     assert got == want
+
+
+def test_effects_of_a_branch_that_is_known_happen_once(capsys) -> None:
+    """A branch without results is spliced in where its condition folds, and then is gone."""
+    p, log = tj.constant(-1.0), []
+
+    @tj.function
+    def f(x):
+        if p < 0:
+            print("seen")
+            if tj.constant(2.0) < 3:
+                log.append(1)
+        tj.cond(p < 0, lambda: tj.print("also", output_stream=sys.stdout), lambda: None)
+        return x
+
+    for i in range(1, 4):
+        f(1.0)
+        assert capsys.readouterr().out == "seen\nalso\n" and len(log) == i
+    assert "cond" not in str(f.graph(1.0, stage="optimized"))

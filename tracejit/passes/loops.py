@@ -85,7 +85,8 @@ def _with_effects(wide: Node, n: Node) -> tuple[Any, ...]:
 def visit(b: Builder, n: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
     """What a node of control flow becomes when it is emitted again; None to leave it."""
     if n.op.name == "cond":
-        return _known_branch(b, n, inputs) or _both_branches(b, n, inputs) or _fewer_results(b, n, inputs)
+        forms = (form(b, n, inputs) for form in (_known_branch, _both_branches, _fewer_results))
+        return next((f for f in forms if f is not None), None)  # a branch without results has an empty form
     if n.op.name in _LOOPS:
         return _fixed_states(b, n, inputs)
     return None

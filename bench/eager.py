@@ -13,6 +13,7 @@ from peers import Call, Peer
 
 a, b, integers = np.arange(1, 9, dtype=np.float32), np.ones(8, np.float32), np.arange(8)
 matrix, point, mask, chosen = np.ones((3, 3), np.float32), np.array(2.5, np.float32), a > 3, np.array([1, 3, 5])
+waves = (a + 1j * b).astype(np.complex64)
 numbers, column, zeros = [1.0, 2.0, 3.0], (slice(None), 1), np.zeros(8, np.float32)
 
 # What NumPy does, and what is done in TensorFlow's names; `t` makes a tensor of an array. partial costs the least.
@@ -83,7 +84,32 @@ OPERATIONS: dict[str, tuple[str, Numpy, Named]] = {
         "v.assign_add(x)", lambda: partial(np.add, own := a.copy(), zeros, out=own),
         lambda m, t: partial(m.Variable(a).assign_add, t(zeros)),
     ),
+    "complex_number": (
+        "complex * 2.0", lambda: partial(operator.mul, waves, 2.0), lambda m, t: partial(operator.mul, t(waves), 2.0),
+    ),
+    "complex_mixed": (
+        "complex64 + float32", lambda: partial(operator.add, waves, a),
+        lambda m, t: partial(operator.add, t(waves), t(a)),
+    ),
+    "root": ("x ** 0.5", lambda: partial(operator.pow, a, 0.5), lambda m, t: partial(operator.pow, t(a), 0.5)),
+    "tensor_index": (
+        "a[index], an integer without axes", lambda: partial(operator.getitem, a, np.array(3)),
+        lambda m, t: partial(operator.getitem, t(a), t(np.array(3))),
+    ),
+    "slice_assign": (
+        "v[1].assign(3.0)", lambda: partial(_set_one, a.copy()),
+        lambda m, t: partial(_assign_one, m.Variable(a)),
+    ),
 }  # fmt: skip
+
+
+def _set_one(x: np.ndarray) -> np.ndarray:
+    x[1] = 3.0
+    return x
+
+
+def _assign_one(v: Any) -> Any:
+    return v[1].assign(3.0)
 
 
 def _refuse() -> Call:

@@ -16,7 +16,8 @@ ARRAYS: dict[str, np.ndarray] = {
     "x": np.arange(1, 9, dtype=np.float32), "y": np.arange(8, 0, -1, dtype=np.float32),
     "M": np.arange(1, 10, dtype=np.float32).reshape(3, 3), "i": np.array([0, 2, 1]), "mask": np.arange(8) > 3,
     "z": np.arange(8) + np.array([1j], np.complex64), "v": np.ones(3, np.float32), "at": np.array([[0], [2], [1]]),
-    "s": np.array([0, 0, 1, 1, 1, 2, 2, 2]),
+    "s": np.array([0, 0, 1, 1, 1, 2, 2, 2]), "z0": np.full(8, 9.0, np.float32),
+    "R": np.array([[4, 1, 2], [0, 3, 1], [0, 0, 2]], np.float32),
 }  # fmt: skip
 
 
@@ -125,6 +126,30 @@ FUNCTIONS |= {
     "unique": (
         partial(np.unique, return_inverse=True, return_counts=True), ("s",), "unique_with_counts", ("s",),
     ),
+}  # fmt: skip
+
+
+def _repeated(value: float, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, value, np.float32)
+
+
+# Once they went by way of several NumPy functions
+FUNCTIONS |= {
+    "sorted_sums": (lambda x, s: np.add.reduceat(x, [0, 2, 5]), ("x", "s"), "math.segment_sum", ("x", "s")),
+    "sorted_maxima": (lambda x, s: np.maximum.reduceat(x, [0, 2, 5]), ("x", "s"), "math.segment_max", ("x", "s")),
+    "least_squares": (lambda r, m: np.linalg.lstsq(r, m)[0], ("R", "M"), "linalg.lstsq", ("R", "M")),
+    "triangular": (np.linalg.solve, ("R", "M"), "linalg.triangular_solve", ("R", "M", False)),
+    "clip_between": (np.clip, ("x", "y", "z0"), "clip_by_value", ("x", "y", "z0")),
+    "saturated": (lambda x: np.clip(x, 0, 255).astype(np.uint8), ("x",), "saturate_cast", ("x", "uint8")),
+    "complex": (lambda x, y: x + np.complex64(1j) * y, ("x", "y"), "complex", ("x", "y")),
+    "conjugate": (np.conj, ("x",), "math.conj", ("x",)),
+    "xlogy": (lambda x, y: x * np.log(y), ("x", "y"), "math.xlogy", ("x", "y")),
+    "next_float": (np.nextafter, ("x", "y"), "math.nextafter", ("x", "y")),
+    "inner": (np.dot, ("x", "y"), "tensordot", ("x", "y", 1)),
+    "cumsum_back": (lambda x: np.cumsum(x[::-1])[::-1], ("x",), "cumsum", ("x", 0, False, True)),
+    "repeated": (_repeated, (1.5, None, (3, 3)), "constant", (1.5, None, (3, 3))),
+    "range_floats": (partial(np.arange, dtype=np.float32), (0.0, 8.0, 1.0), "range", (0.0, 8.0, 1.0)),
+    "ones_like": (np.ones_like, ("x",), "ones_like", ("x",)),
 }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def _of_several() -> Iterator[Case]:
 
     m = tj.math
     yield case("zeta", lambda q: m.zeta(2.5, q), lambda q: sp.zeta(2.5, q), (0.3, 5.0), shapes=UNARY, factor=2)
-    yield case("zeta of two", m.zeta, sp.zeta, (1.5, 8.0), (0.5, 20.0), shapes=_SOME, second=False, factor=5)
+    yield case("zeta of two", m.zeta, sp.zeta, (1.5, 8.0), (0.5, 20.0), shapes=_SOME, factor=5)
     yield case(
         "zeta_grad_x", lambda q: gamma.zeta_grad_x(2.5, q), lambda q: _along(sp.zeta, 0, 2.5, q), (0.3, 5.0),
         shapes=UNARY[:4], factor=1e4,
@@ -62,15 +62,15 @@ def _of_several() -> Iterator[Case]:
         "polygamma of both", m.polygamma, lambda n, x: sp.polygamma(np.asarray(n, int), x), (1.0, 1.0), (0.7, 5.0),
         shapes=BINARY[:4], differentiable=False, factor=5,
     )  # fmt: skip
-    yield case("igamma", m.igamma, sp.gammainc, (0.3, 4.0), (0.2, 5.0), second=False, factor=3)
-    yield case("igammac", m.igammac, sp.gammaincc, (0.3, 4.0), (0.2, 5.0), second=False, factor=3)
+    yield case("igamma", m.igamma, sp.gammainc, (0.3, 4.0), (0.2, 5.0), factor=3)
+    yield case("igammac", m.igammac, sp.gammaincc, (0.3, 4.0), (0.2, 5.0), factor=3)
     yield case(
         "igamma_grad_a", lambda x: incomplete.igamma_grad_a(1.5, x), lambda x: _along(sp.gammainc, 0, 1.5, x),
         (0.2, 5.0),
         shapes=UNARY[:4], factor=1e4,
     )  # fmt: skip
     shape = (0.3, 4.0)
-    yield case("betainc", m.betainc, sp.betainc, shape, shape, (0.1, 0.9), shapes=TERNARY, second=False, factor=3)
+    yield case("betainc", m.betainc, sp.betainc, shape, shape, (0.1, 0.9), shapes=TERNARY, factor=3)
     yield case(
         "betainc along x", lambda x: m.betainc(2.0, 3.5, x), lambda x: sp.betainc(2.0, 3.5, x), (0.1, 0.9),
         shapes=UNARY, factor=3,
@@ -80,6 +80,7 @@ def _of_several() -> Iterator[Case]:
             f.name, lambda x, f=f: f(2.0, 3.5, x), lambda x, i=i: _along(sp.betainc, i, 2.0, 3.5, x), (0.1, 0.9),
             shapes=UNARY[:4], factor=1e4,
         )  # fmt: skip
+    yield from _slopes()
     yield case("betaln", m.special.betaln, sp.betaln, (0.3, 12.0), (0.3, 12.0), factor=3)
     yield case(
         "lbeta", m.lbeta, lambda x: np.sum(sp.gammaln(x), -1) - sp.gammaln(np.sum(x, -1)), (0.5, 3.0),
@@ -87,6 +88,27 @@ def _of_several() -> Iterator[Case]:
     )  # fmt: skip
     yield case("nextafter", m.nextafter, lambda a, b: a + 0 * b, (-2.0, 2.0), (-2.0, 2.0), differentiable=False)
     yield case("hypot", numeric.hypot, np.hypot, (0.2, 3.0), (-3.0, -0.2), factor=2)
+
+
+def _slopes() -> Iterator[Case]:
+    """The derivatives along parameters of higher orders."""
+    for f, function, name in (
+        (
+            lambda x: incomplete.igamma_slope(1.5, x, order=2), lambda x: _along_twice(sp.gammainc, 0, 0, 1.5, x),
+            "igamma",
+        ),
+        (lambda x: gamma.zeta_slope(x, 0.7, order=2), lambda x: _along_twice(sp.zeta, 0, 0, x, 0.7), "zeta"),
+        (
+            lambda x: beta.betainc_slope(2.0, 3.5, x, orders=(1, 1)),
+            lambda x: _along_twice(sp.betainc, 0, 1, 2.0, 3.5, x), "betainc",
+        ),
+    ):  # fmt: skip
+        domain = (0.1, 0.9) if name == "betainc" else (1.3, 4.0)
+        yield Case(f"{name}_slope", f, function, UNARY[:4], "f", (domain,), factor=1e6)
+
+
+def _along_twice(f: Any, i: int, k: int, *x: Any) -> Any:
+    return _along(lambda *at: _along(f, i, *at), k, *x)
 
 
 def _along(f: Any, i: int, *x: Any) -> Any:

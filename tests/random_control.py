@@ -36,6 +36,11 @@ HEADS = (
     "for {i} in tj.range(n % 4):", "for {i} in range(3):", "for {i} in range(n):", "for {i} in v:",
     "for {i}, {i}b in enumerate(v * {a}):", "for {i} in (0.5, 1.5):",
 )  # fmt: skip
+STACKS = (
+    "stack.append({b} * 0.6)", "stack.append({a} - 0.2)", "{a} = stack.pop() if stack else {a} * 0.7",
+    "{a} = stack[-1] * 0.9 if len(stack) > 1 else {b}", "k = k + len(stack)", "stack.insert(0, {a} * 0.4)",
+    "count({b})", "{a} = count({b} * 0.9) * 0.1", "k = k + (lambda p: p if k > 1 else 2)(k % 3)",
+)  # fmt: skip
 HELPER = """\
 def helper(p, q):
     if p > 0.33:
@@ -51,12 +56,26 @@ def helper(p, q):
 """
 
 
-class Writer:
-    """Draws one function, line by line; with lines that print if it is to."""
+WIDE = """\
+stack, counted = [x * 0.5], 0.0
+def count(p):
+    nonlocal counted
+    if p > 0.2:
+        counted = counted + 0.1
+    else:
+        counted = counted * 0.5
+        return p
+    return counted
+"""
 
-    def __init__(self, rng: random.Random, budget: int, prints: bool) -> None:
-        self.rng, self.budget, self.loops = rng, budget, 0
-        self.assignments = ASSIGNMENTS + PRINTS * 2 * prints
+
+class Writer:
+    """Draws one function, line by line; with lines that print if it is to. `wide`: with stacks, `try`, `with`, `match`
+    and functions in it that change its variables."""
+
+    def __init__(self, rng: random.Random, budget: int, prints: bool, wide: bool = False) -> None:
+        self.rng, self.budget, self.loops, self.wide = rng, budget, 0, wide
+        self.assignments = ASSIGNMENTS + PRINTS * 2 * prints + STACKS * 2 * wide
         self.lines: list[str] = []
 
     def pick(self, options: Sequence[str]) -> str:
@@ -86,6 +105,7 @@ class Writer:
         kinds = ["assign"] * 3
         if depth < 4:
             kinds += ["if", "if", "while", "for"]
+            kinds += ["try", "with", "def", "match", "drain"] * self.wide
         kinds += ["leave"] if inside else ["return"] if depth > 1 else []
         getattr(self, "_" + self.pick(kinds))(depth, inside)
 
@@ -111,6 +131,50 @@ class Writer:
             self.emit(depth + 1, f"if {i} > {bound} or {self.fill('{a} > 0.61')}:")
             self.emit(depth + 2, self.pick(("break", "break", f"return {RESULT}")))
         self.body(depth, not endless)
+
+    def _try(self, depth: int, inside: bool) -> None:
+        self.emit(depth, "try:")
+        self.block(depth + 1, inside)
+        if self.one_in(3):
+            self.emit(depth, "except ZeroDivisionError:")
+            self.emit(depth + 1, "k = 3")
+            if self.one_in(2):
+                self.emit(depth, "else:")
+                self.emit(depth + 1, self.fill(self.pick(ASSIGNMENTS[:8])))
+        self.emit(depth, "finally:")
+        self.emit(depth + 1, self.fill(self.pick(ASSIGNMENTS[:8])))
+        if inside and self.one_in(4):
+            self.emit(depth + 1, f"if {self.test()}:")
+            self.emit(depth + 2, self.pick(("break", "continue")))
+
+    def _with(self, depth: int, inside: bool) -> None:
+        self.emit(depth, self.pick(("with nullcontext():", "with suppress(KeyError):", "with nullcontext(k) as k:")))
+        self.block(depth + 1, inside)
+
+    def _def(self, depth: int, inside: bool) -> None:
+        name, changed = f"f{self.counter()}", self.pick(FLOATS)
+        self.emit(depth, f"def {name}(p):")
+        self.emit(depth + 1, f"nonlocal {changed}, k")
+        self.emit(depth + 1, f"if p > {self.rng.randint(-3, 5) / 10}:")
+        self.emit(depth + 2, f"{changed} = {changed} * 0.7 + p * 0.2")
+        self.emit(depth + 2, self.pick(("return", "k = k + 1", "return")))
+        self.emit(depth + 1, f"{changed} = {changed} * 0.8")
+        for _ in range(2):
+            self.emit(depth, self.fill(name + "({b} * 0.9)"))
+
+    def _match(self, depth: int, inside: bool) -> None:
+        self.emit(depth, f"match {self.pick(('k % 3', 'n', '(k, flag)'))}:")
+        for case in (self.pick(("0", "1 | 2", "(0, True)")), "_"):
+            self.emit(depth + 1, f"case {case}:")
+            self.block(depth + 2, inside)
+
+    def _drain(self, depth: int, inside: bool) -> None:
+        i, a = self.counter(), self.pick(FLOATS)
+        self.emit(depth, f"{i} = 0")
+        self.emit(depth, f"while stack and {i} < {self.rng.randint(2, 9)}:")
+        self.emit(depth + 1, f"{i} += 1")
+        self.emit(depth + 1, f"{a} = {a} * 0.6 + stack.pop({self.pick(('', '', '0'))}) * 0.3")
+        self.body(depth, True)
 
     def _for(self, depth: int, inside: bool) -> None:
         i = self.counter()
@@ -157,12 +221,15 @@ class ControlProgram:
         return [[np.asarray(x), np.asarray(y), v, np.asarray(k % 5, np.int32)] for k, (x, y, v) in enumerate(reals)]
 
 
-def control_program(seed: int, size: int, prints: bool = False) -> ControlProgram:
-    w = Writer(random.Random(seed), size, prints)
+def control_program(seed: int, size: int, prints: bool = False, wide: bool = False) -> ControlProgram:
+    w = Writer(random.Random(seed), size, prints, wide)
     for line in ("z, k, flag = x * y, 0, x > 0.07", "total, seen = {'x': x, 'y': y, 'z': z}, [x - y]"):
         w.emit(1, line)
+    for line in WIDE.splitlines() if wide else ():
+        w.lines.append("    " + line)
     w.budget = size
     while w.budget > 0:
         w.statement(1, False)
     w.emit(1, f"return {RESULT}")
-    return ControlProgram(HELPER + "def program(x, y, v, n):\n" + "\n".join(w.lines) + "\n")
+    head = "from contextlib import nullcontext, suppress\n\n\n" if wide else ""
+    return ControlProgram(head + HELPER + "def program(x, y, v, n):\n" + "\n".join(w.lines) + "\n")

@@ -31,6 +31,9 @@ def script(tmp_path):
         "def total(x, scale): return tj.reduce_sum(x) * scale\n"
         "def make_args(): return {'x': tj.ones((3,)), 'scale': beside.SCALE}\n"
         "not_a_function = 3\n"
+        "class K:\n"
+        "    @staticmethod\n"
+        "    def product(x, y): return x * y\n"
     )
     (tmp_path / "beside.py").write_text("SCALE = 2.0\n")
     return path
@@ -114,3 +117,20 @@ def test_version(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0 and re.match(r"tracejit (\d+\.\d+|from a source tree)", capsys.readouterr().out)
+
+
+def test_errors_of_the_file_show_its_lines_only(tmp_path, capsys):
+    (tmp_path / "wrong.py").write_text("def f(:\n    pass\n")
+    assert main(["bench", f"{tmp_path / 'wrong.py'}:f"]) == 1
+    text = capsys.readouterr().err
+    assert "wrong.py" in text and "SyntaxError" in text and "importlib" not in text and "__main__" not in text
+    (tmp_path / "fails.py").write_text("x = 1 / 0\n")
+    assert main(["bench", f"{tmp_path / 'fails.py'}:f"]) == 1
+    text = capsys.readouterr().err
+    assert "x = 1 / 0" in text and "ZeroDivisionError" in text and "importlib" not in text and "__main__" not in text
+
+
+def test_bench_of_a_method(script, capsys):
+    assert main(["bench", f"{script}:K.product", "--time", "0.01"]) == 0
+    assert main(["bench", f"{script}:K.nothing"]) == 1
+    assert "no function 'K.nothing'" in capsys.readouterr().err

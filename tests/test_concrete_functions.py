@@ -108,10 +108,77 @@ def test_python_values_are_part_of_a_concrete_function():
     )
     assert "float 4.5, it was traced for a Python int" in failure(DTypeError, c, x, 4.5)
     assert "'k' of the concrete function scaled is float 3.0" in failure(SignatureError, c, x, 4, k=3.0)
-    assert "missing a required argument: 'n'" in failure(SignatureError, c, x)
+    assert c(x).numpy().tolist() == [-2, -2]  # with the number that it was asked for
     d = scaled.get_concrete_function(S((2,)), S(()), k=4.0)
     assert d(x, 1, k=3.0).numpy().tolist() == [4, 4]  # a number for a tensor, another for a number
-    assert "'k'" in failure(SignatureError, d, x, 1)  # it is an input, not the default
+    assert d(x, 1).numpy().tolist() == [5, 5]  # it is an input, not the default
+    assert "missing a required argument: 'n'" in failure(SignatureError, d, x)
+    e = scaled.get_concrete_function(S((2,)), S(()), k=5.0)  # of the same trace
+    assert d.graph is e.graph and e(x, 1).numpy().tolist() == [6, 6] and d(x, 1).numpy().tolist() == [5, 5]
+
+
+def test_left_out_numbers_of_all_kinds_of_parameters():
+    f = tj.function(lambda a, b, /, *c, d, **e: a * b + c[0] + d * e["z"])
+    g = f.get_concrete_function(S(()), 2.0, 3, d=4.0, z=S(()))
+    one = tj.constant(1.0)
+    assert float(g(one, 2.0, 3, z=one)) == 9.0 and float(g(one, 2.0, 5, d=1.0, z=one)) == 8.0
+    h = tj.function(lambda a, b, /, c=1, *, d, **e: a * b + c + d * e["z"])
+    g = h.get_concrete_function(S(()), 2.0, d=4.0, z=10.0)
+    assert float(g(one)) == 43.0 and float(g(one, 3.0, z=0.0)) == 4.0 and float(g(one, d=0.0)) == 3.0
+    assert Model(2.0).step.get_concrete_function(3.0)().numpy() == 6.0
+
+
+# --- what a concrete function says of itself --------------------------------------------------------------------------
+def test_what_is_taken_and_given_under_tensorflows_names():
+    w, k = tj.Variable(tj.ones(2), name="w"), np.ones(2, np.float32)
+
+    @tj.function
+    def f(x, n=3, *rest, mode="a", d=None):
+        return {"y": x * w + k * n, "z": (tj.reduce_sum(x), 4, None)}
+
+    c = f.get_concrete_function(S((None, 2)), 5, d={"q": S((), tj.int32)})
+    x, q = S((None, 2)), S((), tj.int32)
+    assert c.name == f.name == "f" and c.graph.name == "f"
+    assert c.structured_input_signature == ((x, 5), {"mode": "a", "d": {"q": q}})
+    assert [s.name for s in c.inputs][:3] == ["x", "n", "d['q']"]
+    assert c.inputs == [x, S((), tj.int32), q, S((2,)), S((2,))]
+    assert c.structured_outputs == {"y": x, "z": (S(()), 4, None)} and c.outputs == [x, S(())]
+    assert c.output_shapes == {"y": (None, 2), "z": ((), 4, None)}
+    assert c.output_dtypes == {"y": tj.float32, "z": (tj.float32, 4, None)}
+    assert c.captured_inputs[0] is k and c.captured_inputs[1] is w and c.variables == (w,)
+    assert repr(c) == f"<ConcreteFunction {c.pretty_printed_signature(verbose=False)}>"
+    assert repr(c).startswith("<ConcreteFunction f(x: TensorSpec(shape=(None, 2), dtype=float32), n: 5, mode: 'a', ")
+    assert str(c).splitlines()[:3] == [
+        "ConcreteFunction Input Parameters:",
+        "  x (POSITIONAL_OR_KEYWORD): TensorSpec(shape=(None, 2), dtype=float32)",
+        "  n (POSITIONAL_OR_KEYWORD): 5",
+    ]
+    assert "Output Type:" in str(c) and "Captures:" in str(c) and str(c) != c.pretty_printed_signature()
+    f(tj.ones((3, 2)), 2)
+    assert f.concrete_functions[-1].structured_input_signature == ((S((3, 2)), int), {"mode": "a", "d": None})
+    assert f.pretty_printed_concrete_signatures().count("Input Parameters") == 2
+
+
+def test_results_that_are_made_anew_are_told_by_their_types():
+    class Pair:
+        def __init__(self, a):
+            self.a = a
+
+    @tj.function
+    def f(x, flag):
+        kept.append(x)
+        return len(x), Pair(x), [x, x + 1.0 if flag else None]
+
+    kept = []
+    c = f.get_concrete_function(S((None,)), S((), tj.bool))
+    a = S((None,))
+    assert c.structured_outputs == (int, Pair, [a, a])
+    assert c.outputs[-1] == a and len(c.outputs) == 5  # the size, what the pair holds, both items and a flag
+    g = tj.function(lambda s: s.w * 2.0)
+    made = Model(3.0).step.get_concrete_function(S(()))
+    assert made.structured_input_signature == ((S(()),), {}) and made.structured_outputs == S(())
+    assert g.get_concrete_function(Model(1.0)).structured_input_signature[0][0].steps == 0
+    assert tj.function(np.add).get_concrete_function(S((2,)), S((2,))).pretty_printed_signature().count("ONLY") == 2
 
 
 def test_concrete_functions_in_other_traces():
@@ -287,7 +354,8 @@ def test_calls_that_fit_need_no_look_at_their_arguments(monkeypatch):
 def test_a_number_that_each_call_gives_is_missing():
     c = scaled.get_concrete_function(S((None,)), 3, "a", 4.0)
     assert c(tj.ones(2), 3, k=4.0).numpy().tolist() == [7.0, 7.0]
-    text = failure(SignatureError, c, tj.ones(2), 3)
+    assert c(tj.ones(2)).numpy().tolist() == [7.0, 7.0]
+    text = failure(SignatureError, next(f for f in scaled.concrete_functions if f.graph is c.graph), tj.ones(2), 3)
     assert "'k' of the concrete function scaled is missing: it was traced for any Python float" in text
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import tracejit as tj
 from tracejit import eagerplans
+from tracejit.fast import fast
 from tracejit.ops import quick
 from tracejit.runtime import eager
 
@@ -67,6 +68,12 @@ REALS = {
     "segment_max": (lambda x: tj.math.unsorted_segment_max(x, tj.constant([0, 2, 2, 0, 1]), 3), (5,)),
     "segment_min": (lambda x: tj.math.unsorted_segment_min(x, tj.constant([0, 2, 2, 0, 1]), 4), (5,)),
     "frame": (lambda x: tj.signal.frame(x, 4, 2), (12,)),
+    "clip_by_value": (lambda x: tj.clip_by_value(x, tj.reverse(x, (0,)), tj.constant(2.0, x.dtype)), (12,)),
+    "complex": (lambda x: tj.bitcast(tj.complex(x, tj.reverse(x, (0,))), x.dtype), (12,)),
+    "saturate_cast": (lambda x: tj.saturate_cast(x, tj.int8), (12,)),
+    "truncatediv": (lambda x: tj.truncatediv(x, tj.reverse(x, (0,))), (12,)),
+    "nextafter": (lambda x: tj.math.nextafter(x, tj.reverse(x, (0,))), (12,)),
+    "multiply_no_nan": (lambda x: tj.math.multiply_no_nan(x, tj.reverse(x, (0,))), (12,)),
     "in_top_k": (lambda x: tj.nn.in_top_k(POSITIONS, x, 2), (3, 4)),
     "searchsorted": (lambda x: tj.searchsorted(tj.constant([-2.0, 0.0, 1.0], x.dtype), x), (12,)),
 }
@@ -88,6 +95,8 @@ def learned(monkeypatch):
         if eagerplans.learn(form, args):
             made.add(form)
 
+    for name in fast.__slots__:
+        monkeypatch.setattr(fast, name, None)
     monkeypatch.setattr(quick, "_count", at_once)
     monkeypatch.setattr(quick, "NATIVE", {})
     monkeypatch.setattr(eagerplans, "_made", {})
@@ -203,3 +212,23 @@ def test_the_thread_makes_the_program(monkeypatch):
         if t.name == "tracejit eager programs":
             t.join()
     assert done
+
+
+def test_ranges_of_floats(learned):
+    calls = [(0.0, 8.0, 1.0), (0.0, 5.0, 0.5), (1.5, 9.25, 0.75), (4.0, 0.0, -1.0), (0.0, 0.0, 1.0), (0.1, 1.0, 0.1)]
+    with tj.GradientTape():
+        long = [said(tj.range(*c)) for c in calls]
+    for _ in range(3):
+        assert [said(tj.range(*c)) for c in calls] == long
+    assert learned
+
+
+def test_every_kind_of_call_is_learned_in_turn(monkeypatch):
+    """Calls that no program takes count anew after each try."""
+    asked = []
+    monkeypatch.setattr(quick, "WHEN_FREQUENT", [lambda form, args: asked.append(args)])
+    monkeypatch.setattr(quick, "_left", dict(quick._left))
+    for k in (1, 2):
+        for _ in range(quick.FREQUENT):
+            tj.nn.space_to_depth(tj.ones((1, 2, 2 * k, 1)), 2)
+    assert len(asked) == 2 and asked[0][0].shape != asked[1][0].shape

@@ -337,15 +337,15 @@ def test_the_library_is_called_as_the_package_does():
             return t
         return ctypes.c_void_p if t is not ctypes.c_char_p and ctypes.sizeof(t) == 8 and t is not ctypes.c_size_t else t
 
-    for name, (result, arguments) in codegen.SIGNATURES.items():
+    for name, (result, arguments) in codegen.signatures().items():
         theirs = getattr(ll.ffi.lib, name)
         if theirs.argtypes is not None:
             assert [kind(t) for t in theirs.argtypes] == [kind(t) for t in arguments], name
             assert kind(theirs.restype) == kind(result), name
     assert codegen.host() == llvmpackage.host()
     for text in (TEXT, memory.module_text(*threads.target())):
-        for level in (0, 2):
-            assert codegen.compile_ir(text, level) == llvmpackage.compile_ir(text, 0, level)
+        for level, optimize in ((0, 0), (2, 0), (2, 1), (2, 3)):
+            assert codegen.compile_ir(text, level, optimize) == llvmpackage.compile_ir(text, optimize, level)
 
 
 def test_unknown_releases_are_used_through_the_package(monkeypatch):

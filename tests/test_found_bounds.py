@@ -161,3 +161,38 @@ def test_gradients_where_sizes_have_two_factors():
                 y = f(x, tj.constant(2))
             made.append(tape.gradient(y, x).numpy())
         np.testing.assert_array_equal(*made)
+
+
+NARROW = [tj.int8, tj.int16, tj.uint8, tj.uint16, tj.uint32, tj.uint64]
+
+
+@pytest.mark.parametrize("dtype", [*NARROW, tj.int32, tj.int64])
+def test_each_row_counts_as_far_as_it_likes(dtype):
+    def counted(n):
+        s = n * 0
+        for i in tj.range(n, n + n + n):
+            s = s * 2 + i
+        return s
+
+    n = tj.constant([3, 1, 0, 2], dtype)
+    got, want = tj.function(lambda n: tj.vectorized_map(counted, n), strict=True)(n), [counted(k) for k in n]
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_ranges_that_end_where_their_type_does(dtype):
+    most, least = dtype.max, dtype.max - 9
+
+    @tj.function(strict=True)
+    def f(first, last):
+        s, k = tj.constant(0, tj.uint64), first
+        for i in tj.range(first, last, tj.constant(4, dtype)):
+            s, k = s * 2 + tj.cast(i, tj.uint64), i
+        return s, k, tj.range(first, last, 4)
+
+    s, k, line = f(tj.constant(least, dtype), tj.constant(most, dtype))
+    assert (k.dtype, int(k)) == (dtype, least + 8)
+    assert int(s) == (4 * least + 2 * (least + 4) + least + 8) % 2**64
+    np.testing.assert_array_equal(line, np.array([least, least + 4, least + 8], dtype.as_numpy_dtype))
+    assert int(f(tj.constant(most, dtype), tj.constant(least, dtype))[0]) == 0

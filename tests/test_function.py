@@ -347,3 +347,25 @@ def test_results_do_not_change_with_later_calls():
     f(X * 5)
     assert first.numpy().tolist() == [2, 4, 6]
     assert kept.numpy().tolist() == [1, 2, 3]
+
+
+def test_names_of_arguments_are_free():
+    """No name is taken for the function itself, natively, in traces and where the graph is asked for."""
+    f = tj.function(lambda self, *, func, args=1.0, **kwargs: self * func + args * kwargs["name"])
+    x = tj.ones(2)
+    for _ in range(3):
+        assert f(self=x, func=x, name=x).numpy().tolist() == [2.0, 2.0] == f(x, func=x, args=1, name=x).numpy().tolist()
+    assert tj.function(lambda y: f(self=y, func=y, name=y))(x).numpy().tolist() == [2.0, 2.0]
+    c = f.get_concrete_function(self=x, func=x, name=x)
+    assert c(self=x, func=x, name=x).numpy().tolist() == [2.0, 2.0] and "add" in str(f.graph(self=x, func=x, name=x))
+
+
+def test_what_waits_runs_as_plain_python():
+    async def waits(x):
+        return x * 2.0
+
+    with pytest.warns(tj.errors.ConversionWarning, match="a coroutine that holds(.|\n)*compile the functions that it"):
+        made = tj.function(waits)(tj.ones(2))
+    with pytest.raises(StopIteration) as caught:
+        made.send(None)
+    assert caught.value.value.numpy().tolist() == [2.0, 2.0]

@@ -209,6 +209,48 @@ def test_guards_are_checked_natively(name, monkeypatch, slow):
         assert all(c.reads is None or c.reads.native for c in traced.concrete_functions if c.still_holds())
 
 
+def _of_classes():
+    class Base:
+        rate = 2.0
+
+        def step(self, x):
+            return x * self.rate + type(self).shift
+
+    class Derived(Base):
+        shift = 1.0
+
+    class Other:
+        rate, shift = 5.0, 2.0
+
+        def step(self, x):
+            return x - self.rate
+
+    changes = [
+        lambda: setattr(Base, "rate", 3.0), lambda: setattr(Derived, "rate", 4.0), lambda: delattr(Derived, "rate"),
+        lambda: setattr(Derived, "shift", 7.0), lambda: setattr(Derived, "step", lambda self, x: x * 10.0),
+        lambda: delattr(Derived, "step"), lambda: setattr(Derived, "__bases__", (Other,)),
+    ]  # fmt: skip
+    return Derived(), Derived, changes
+
+
+@pytest.mark.parametrize("worn", [False, True], ids=["told so", "changed often"])
+def test_classes_without_versions(worn, monkeypatch, slow):
+    m, cls, changes = _of_classes()
+    if worn:  # which leaves no versions from Python 3.13 on
+        for k in range(1100):
+            cls.other = k
+            assert m.other == k
+    else:
+        known = types.SimpleNamespace(**vars(layout) | {"version": lambda cls: 0})
+        monkeypatch.setattr("tracejit.runtime.guards.layout", known)
+    f = tj.function(lambda x: m.step(x))
+    for i, change in enumerate([lambda: None, *changes]):
+        change()
+        np.testing.assert_array_equal(f(X), m.step(X))
+        assert slow.of(f, X) == 0, i
+        np.testing.assert_array_equal(f(X), m.step(X))
+
+
 def test_values_that_come_back_find_their_trace(slow):
     m = Model(training=True)
     f = tj.function(lambda x: x * 0.5 if m.training else x)

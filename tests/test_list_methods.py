@@ -221,21 +221,6 @@ def test_what_stays_pythons_falls_back(f):
         assert plain(tj.function(f)(x)) == plain(f(x))
 
 
-def test_a_stack_that_a_loop_empties_falls_back():
-    def f(x):
-        todo, n = [x], 0
-        while todo:
-            v = todo.pop()
-            n += 1
-            if v < 8:
-                todo.append(v * 2)
-                todo.append(v * 3)
-        return n
-
-    with pytest.warns(ConversionWarning, match="plain Python"):
-        assert tj.function(f)(tj.constant(1.0)) == f(tj.constant(1.0))
-
-
 # --- comprehensions ---------------------------------------------------------------------------------------------------
 def found(x):
     return [r * 2 for r in x[x > 2]], sum([r * r for r in x[x > 3]]), tj.stack([r + 1 for r in x[x > 2]])

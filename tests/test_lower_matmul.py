@@ -121,7 +121,7 @@ def test_avx2_code() -> None:
     """The tiles for AVX2 with code that uses nothing beyond AVX2."""
     t = tiles(as_dtype("float32"), "avx2")
     text = library(t).replace("attributes #0 = {", 'attributes #0 = { "target-cpu"="haswell"')
-    machine_code = engine.load(text, exports(t))
+    machine_code = engine.load(text, exports(t), matmul.imports())
     product = Product(t.dtype, "avx2", matmul.StoreEpilogue(t.dtype), 0, machine_code.addresses)
     for size, layout in itertools.product(SIZES, (("c", "c"), ("t", "c"), ("c", "t"))):
         a, b = operands(size, "float32", layout)

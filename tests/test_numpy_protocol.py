@@ -1,5 +1,7 @@
 """NumPy's functions on tensors give tensors with NumPy's values."""
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers import graph_of, run_graph
@@ -162,3 +164,14 @@ def test_what_we_lack_runs_in_numpy():
 def test_what_we_lack_cannot_be_traced():
     with pytest.raises(tj.errors.TracedValueError, match=r"np\.median"):
         graph_of(lambda x: np.median(x), TensorType(tj.float64, (3,)))
+
+
+def test_results_that_are_partly_not_defined_are_warned_of_at_the_users_line():
+    x = tj.constant([1.0, 2.0])
+    with pytest.warns(UserWarning, match="'where' without 'out'") as seen:
+        assert np.add(x, 1, where=[True, False]).numpy()[0] == 2.0
+    assert [w.filename for w in seen] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.add(x, 1, where=True).numpy().tolist() == [2.0, 3.0]
+        assert np.add(x, 1, where=[True, False], out=np.zeros(2, np.float32)).tolist() == [2.0, 0.0]

@@ -245,3 +245,17 @@ def test_code_that_is_not_converted_does_not_fall_back():
             tj.function(lambda x: inner(x) * 2)(tj.constant(1.0))
         with pytest.raises(TracedValueError):
             tj.function(lambda x: x.numpy(), autograph=False)(tj.constant(1.0))
+
+
+@pytest.mark.parametrize("whole", [int, round, math.floor, math.ceil, math.trunc])
+@pytest.mark.parametrize("strict", [True, False])
+def test_whole_parts_of_numbers_that_have_none_are_pythons_errors(whole, strict):
+    f = tj.function(lambda x, p: x + whole(p), strict=strict)
+    x = tj.ones(2)
+    for _ in range(2):
+        assert f(x, 2.5).numpy().tolist() == [1.0 + whole(2.5)] * 2
+        assert f(x, -7.5).numpy().tolist() == [1.0 + whole(-7.5)] * 2
+        with pytest.raises(OverflowError, match="cannot convert float infinity to integer"):
+            f(x, math.inf)
+        with pytest.raises(ValueError, match="cannot convert float NaN to integer"):
+            f(x, math.nan)

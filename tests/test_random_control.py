@@ -142,3 +142,24 @@ def test_eager_gradients_are_central_differences(seed, folder):
     for arrays in p.draws(3):
         got = gradients(f, *[tj.constant(a) for a in arrays])[:2]
         np.testing.assert_allclose(got, differences(f, arrays), rtol=1e-5, atol=1e-5, err_msg=p.source)
+
+
+# stacks, `try`, `with`, `match`, and functions that change the variables of the one around them
+def wide_program(seed):
+    return control_program(seed, 4 + seed % 40 // 2, wide=True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_values_of_wider_programs_agree(seed, folder):
+    check_values(wide_program(seed), folder, 4)
+
+
+@pytest.mark.parametrize("seed", range(12, 18))
+def test_gradients_of_wider_programs_agree(seed, folder):
+    check_gradients(wide_program(seed), folder, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", MORE)
+def test_many_values_of_wider_programs_agree(seed, folder):
+    check_values(wide_program(seed), folder, 6)

@@ -67,6 +67,49 @@ def test_seeds_of_several_numbers():
     assert len({tuple(x) for x in streams}) == 5
 
 
+@pytest.mark.filterwarnings("error::tracejit.errors.ConversionWarning")
+def test_generators_that_are_made_in_a_traced_function():
+    g, h = R.Generator.from_seed(3), R.Generator.from_seed(3)
+
+    def draws(g, seed, state):
+        a, b = g.split(2)
+        c, d = R.Generator.from_seed(seed), R.Generator.from_state(state)
+        first = a.normal((3,)), a.normal((3,)), b.uniform((2,)), c.uniform((2,)), d.uniform((2,))
+        e = R.Generator(c)
+        e.skip(1)
+        c.reset_from_seed(seed)
+        d.reset(state)
+        return *first, c.uniform((2,)), d.uniform((2,)), e.uniform((2,)), *e.split(1)[0].make_seeds(2)
+
+    traced = tj.function(draws)
+    state = tj.constant(R.create_rng_state([5, 6]))
+    for seed in ([3, -4], [2, 1]):
+        s = tj.constant(seed)
+        for a, b in zip(traced(g, s, state), draws(h, s, state), strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(g.state, h.state)
+    assert traced.experimental_get_tracing_count() == 1
+    with pytest.raises(tj.errors.DTypeError, match="a seed's dtype"):
+        tj.function(lambda x: R.Generator.from_seed(x).normal(()))(tj.constant(1.5))
+
+
+def test_generators_that_a_traced_function_keeps():
+    kept = []
+
+    @tj.function
+    def draw(g):
+        if not kept:
+            kept.extend(g.split(2))
+        return kept[0].normal((2,)), kept[1].normal((2,))
+
+    g, h = R.Generator.from_seed(7), R.Generator.from_seed(7)
+    got = [draw(g) for _ in range(3)]
+    own = h.split(2)
+    for pair in got:
+        for a, b in zip(pair, [k.normal((2,)) for k in own], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_generators_that_are_split():
     g, h = G.from_seed(4), G.from_seed(4)
     a, b = g.split(2), h.split(2)

@@ -208,6 +208,60 @@ def test_isotonic_fits_have_the_derivatives_of_means():
     np.testing.assert_allclose(tape.jacobian(y, x).numpy(), want, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("x", "decreasing", "want"),
+    [
+        ([3, 1, 2, 2, 5], False, [0, 0, 1, 2, 3]), ([1, 1, 1], True, [0, 1, 2]), ([0.1, 0.1, 0.1], False, [0, 1, 2]),
+        ([2, 2, 1, 1, 3, 3], True, [0, 1, 2, 2, 2, 2]), ([2, 2, 1, 1, 3, 3], False, [0, 0, 0, 0, 1, 2]),
+        ([5, 4, 4, 4, 2, 6, 6], True, [0, 1, 1, 1, 1, 1, 1]), ([7], True, [0]), ([], True, []),
+    ],
+)  # fmt: skip
+def test_isotonic_segments_end_between_neighbours_that_fit(x, decreasing, want):
+    """As TensorFlow's."""
+    f = lambda x: tj.nn.isotonic_regression(x, decreasing)[1]  # noqa: E731
+    for way in (f, tj.function(f)):
+        assert way(tj.constant(x, tj.float32)).numpy().tolist() == want
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_places_in_rows_that_are_not_in_order_are_the_same_everywhere(right):
+    rng = np.random.default_rng(0)
+    f = lambda s, v: tj.searchsorted(s, v, "right" if right else "left")  # noqa: E731
+    traced = tj.function(f)
+    for dtype in ("int32", "float32", "float64"):
+        s, v = rng.integers(-4, 5, (6, 9)).astype(dtype), rng.integers(-5, 6, (6, 20)).astype(dtype)
+        if dtype != "int32":
+            s[1, 3] = s[2, 8] = v[:3, 0] = np.nan
+        s[3:] = np.sort(s[3:])
+        got = f(tj.constant(s), tj.constant(v)).numpy()
+        np.testing.assert_array_equal(got, traced(tj.constant(s), tj.constant(v)))
+        for k in range(3, 6):
+            np.testing.assert_array_equal(got[k], np.searchsorted(s[k], v[k], "right" if right else "left"))
+        for _ in range(100):
+            again = f(tj.constant(s[0]), tj.constant(v[0]))
+        np.testing.assert_array_equal(again, got[0])
+
+
+def test_arguments_that_are_refused():
+    x, two = tj.ones((3, 3)), np.array([True, False])
+    for call, name in (
+        (lambda: tj.transpose(x, [1, 0], conjugate=two), "conjugate"),
+        (lambda: tj.transpose(x, None, two), "conjugate"),
+        (lambda: tj.linalg.matvec(x, x[0], adjoint_a=two), "adjoint_a"),
+        (lambda: tj.matmul(x, x, transpose_b=two), "transpose_b"),
+    ):  # fmt: skip
+        with pytest.raises(tj.errors.ShapeError, match=f"{name} is True or False, not an array of shape \\(2,\\)"):
+            call()
+    for times in (-1, [-1], np.array([-1])):
+        for _ in range(70):
+            with pytest.raises(tj.errors.ArgumentError, match="repeats must not be negative"):
+                tj.repeat(tj.zeros((0,)), times, axis=0)
+    for f in (tj.histogram_fixed_width, tj.histogram_fixed_width_bins):
+        for way in (f, tj.function(f)):
+            with pytest.raises(tj.errors.ArgumentError, match="values must not hold NaN"):
+                way(tj.constant([0.5, np.nan]), tj.constant([0.0, 5.0]), 5)
+
+
 def test_names_at_the_top():
     a = tj.constant([[2.0, 1.0], [1.0, 2.0]])
     np.testing.assert_allclose(np.sort(tj.eigvals(a).numpy().real), [1, 3], rtol=1e-6)

@@ -3,8 +3,12 @@
 import copy
 import inspect
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,6 +178,69 @@ def test_traced_functions_are_pickled_by_name():
     assert again(tj.ones(1)).numpy()[0] == 3 and again.numerics == "exact"
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(tj.function(lambda x: x))
+
+
+MAIN = """
+import pickle, sys
+import tracejit as tj
+try:
+    from joblib.externals import cloudpickle
+except ImportError:
+    import cloudpickle
+
+w = tj.Variable([1.0, 2.0])
+
+@tj.function(numerics="exact")
+def f(x, k=2.0, *, m=3.0):
+    \"\"\"What it does.\"\"\"
+    return g(x) * k + m + w
+
+@tj.function
+def g(x):
+    return f(x[:2]) if x.shape[0] > 2 else x * 2.0
+
+class Model:
+    def __init__(self):
+        self.w = tj.Variable(5.0)
+
+    @tj.function
+    def step(self, x):
+        return x * self.w
+
+def made(c):
+    @tj.function
+    def inner(x, k=1.0):
+        return inner(x[:2]) if x.shape[0] > 2 else x * c * k
+    return inner
+
+if __name__ == "__main__":
+    m = Model()
+    assert pickle.loads(pickle.dumps([f, Model.step, f])) == [f, Model.step, f]  # by name
+    sys.stdout.buffer.write(cloudpickle.dumps([f, g, m, m.step, made(3.0), Model.step]))
+"""
+OTHER = """
+import pickle, sys
+import tracejit as tj
+
+f, g, m, step, made, method = pickle.load(sys.stdin.buffer)
+x = tj.ones(2)
+print(f(x).numpy().tolist(), f(x, 1.0, m=0.0).numpy().tolist(), g(tj.ones(3)).numpy().tolist(), f.numerics)
+print(f.__doc__, f.__qualname__, method.__qualname__, [h(x).numpy().tolist() for h in (m.step, step, made)])
+assert type(m).step is method and f.experimental_get_tracing_count() == 2
+"""
+
+
+def test_functions_of_scripts_go_to_other_processes_by_value(tmp_path):
+    pytest.importorskip("joblib")
+    script, env = tmp_path / "script.py", {**os.environ, "PYTHONPATH": str(Path(tj.__file__).parents[1])}
+    script.write_text(MAIN)
+    made = subprocess.run([sys.executable, str(script)], capture_output=True, env=env, timeout=120)
+    assert not made.returncode, made.stderr.decode()
+    seen = subprocess.run([sys.executable, "-c", OTHER], input=made.stdout, capture_output=True, env=env, timeout=120)
+    assert seen.stdout.decode().splitlines() == [
+        "[8.0, 9.0] [3.0, 4.0] [8.0, 9.0] exact",
+        "What it does. f Model.step [[5.0, 5.0], [5.0, 5.0], [3.0, 3.0]]",
+    ], seen.stderr.decode()
 
 
 def test_copies_of_traced_functions():

@@ -244,7 +244,7 @@ def test_disk_round_trip(tmp_path):
     info = c.info()
     assert info.entries == 2 and info.size >= 5000 and info.name == str(tmp_path / "deep" / "folder")
     assert (info.hits, info.misses) == (2, 1)
-    assert not list(c.folder.glob("*.tmp"))
+    assert not list(Path(c.folder).glob("*.tmp"))
     c.clear()
     assert c.get("k1") is None and c.info().entries == 0
     c.put("k1", data)
@@ -256,7 +256,7 @@ def test_the_folder_is_the_users_own(tmp_path):
     c = DiskCache(tmp_path / "new")
     c.put("k", b"x")
     assert (tmp_path / "new").stat().st_mode & 0o077 == 0
-    assert entries(c.folder)[0].stat().st_mode & 0o077 == 0
+    assert entries(Path(c.folder))[0].stat().st_mode & 0o077 == 0
 
 
 DAMAGE = {
@@ -465,20 +465,20 @@ def test_many_threads(tmp_path):
 # --- where it is, and whether -----------------------------------------------------------------------------------
 def test_folder_of_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("TRACEJIT_CACHE_DIR", str(tmp_path / "chosen"))
-    assert cache.default_folder() == tmp_path / "chosen"
+    assert Path(cache.default_folder()) == tmp_path / "chosen"
     monkeypatch.delenv("TRACEJIT_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(cache.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.default_folder() == tmp_path / "xdg" / "tracejit"
+    assert Path(cache.default_folder()) == tmp_path / "xdg" / "tracejit"
     for unset in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", unset)
-        assert cache.default_folder() == Path.home() / ".cache" / "tracejit"
+        assert Path(cache.default_folder()) == Path.home() / ".cache" / "tracejit"
     monkeypatch.setattr(cache.sys, "platform", "darwin")
-    assert cache.default_folder() == Path.home() / "Library" / "Caches" / "tracejit"
+    assert Path(cache.default_folder()) == Path.home() / "Library" / "Caches" / "tracejit"
     monkeypatch.setattr(cache.sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert cache.default_folder() == tmp_path / "local" / "tracejit" / "Cache"
+    assert Path(cache.default_folder()) == tmp_path / "local" / "tracejit" / "Cache"
 
 
 @pytest.mark.parametrize("value", ["0", "off", "False"])

@@ -392,6 +392,9 @@ SHOW = "from tracejit.runtime import threads; print(threads.get_threads())"
         ({"NUMBA_NUM_THREADS": "4"}, "4"),
         ({"OMP_NUM_THREADS": "5,2", "NUMBA_NUM_THREADS": "4"}, "5"),
         ({"OMP_NUM_THREADS": "many"}, str(threads.available())),
+        ({"OMP_NUM_THREADS": "5", "OMP_THREAD_LIMIT": "3"}, "3"),
+        ({"OMP_THREAD_LIMIT": "1"}, "1"),
+        ({"TRACEJIT_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "1"}, "3"),
         ({}, str(threads.available())),
     ],
 )
@@ -401,7 +404,7 @@ def test_default_number(environment, expected):
 
 
 def test_bad_numbers_are_named():
-    assert "TRACEJIT_NUM_THREADS='lots'" in python(SHOW, TRACEJIT_NUM_THREADS="lots").stderr
+    assert "TRACEJIT_NUM_THREADS is 'lots'" in python(SHOW, TRACEJIT_NUM_THREADS="lots").stderr
     for bad in (0, -1, 1025, 2.0, "2"):
         with pytest.raises(ArgumentError, match="from 1 to 1024"):
             threads.set_threads(bad)

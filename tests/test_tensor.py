@@ -310,6 +310,73 @@ def test_dlpack():
     assert t.__dlpack_device__() == (1, 0)
 
 
+class Consumer:
+    """What another library gets of an object with `__dlpack__`, as its own function asks for it."""
+
+    def __init__(self, x, module="other", **kwargs):
+        space = {"__name__": module, "x": x, "kwargs": kwargs}
+        exec("def take(): return x.__dlpack__(**kwargs)", space)
+        self.capsule = space["take"]()
+
+    def __dlpack__(self, **kwargs):
+        return self.capsule
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+
+@pytest.mark.parametrize("make", [tj.constant, tj.Variable])
+def test_memory_goes_only_to_those_who_cannot_write_to_it(make):
+    x = make([1.0, 2.0, 3.0])
+    told = np.from_dlpack(Consumer(x, max_version=(1, 0)))
+    assert not told.flags.writeable and np.shares_memory(told, np.asarray(x))
+    for taken in (Consumer(x), Consumer(x, stream=None), Consumer(x, "torch.utils.dlpack", max_version=(1, 0)),
+                  Consumer(x, max_version=(1, 0), copy=True)):  # fmt: skip
+        a = np.from_dlpack(taken)
+        assert not np.shares_memory(a, np.asarray(x)) and a.tolist() == [1.0, 2.0, 3.0]
+    asked = np.from_dlpack(Consumer(x, "torch.utils.dlpack", max_version=(1, 0), copy=False))
+    assert np.shares_memory(asked, np.asarray(x))
+    with pytest.raises(BufferError):
+        Consumer(x, copy=False)
+
+    @tj.function
+    def f(y):
+        return y.__dlpack__()
+
+    with pytest.raises(tj.errors.TracedValueError):
+        f(tj.constant(1.0))
+
+
+def test_bfloat16_goes_by_dlpack():
+    x = tj.constant([[1.0, 2.5], [-3.0, 0.0]], tj.bfloat16)
+    with pytest.raises(RuntimeError):
+        np.from_dlpack(x)  # which has no such type
+    for t in (x, x[:, 1], tj.transpose(x), tj.Variable(x), tj.zeros((0, 2), tj.bfloat16), x[0, 0]):
+        y = tj.from_dlpack(t)
+        assert (y.dtype, y.shape, y.numpy().tolist()) == (tj.bfloat16, t.shape, t.numpy().tolist())
+    for kwargs in ({}, {"max_version": (1, 0)}):  # old and new capsules
+        assert tj.from_dlpack(Consumer(x, **kwargs)).numpy().tolist() == x.numpy().tolist()
+    assert tj.from_dlpack(tj.constant([1, 2], tj.uint16)).dtype is tj.uint16
+
+    class Elsewhere:
+        def __dlpack__(self, **kwargs):
+            raise BufferError("not here")
+
+        def __dlpack_device__(self):
+            return (2, 0)
+
+    with pytest.raises(ArgumentError, match="cannot read this Elsewhere"):
+        tj.from_dlpack(Elsewhere())
+
+
+def test_pickles_keep_attributes():
+    x, y = tj.constant([1.0, 2.0]), tj.constant(3)
+    x.label, x.other = "mine", [1, 2]
+    for t in (pickle.loads(pickle.dumps(x)), pickle.loads(pickle.dumps(x, 2)), pickle.loads(pickle.dumps([x]))[0]):
+        assert (t.label, t.other, t.numpy().tolist()) == ("mine", [1, 2], [1.0, 2.0])
+    assert vars(pickle.loads(pickle.dumps(y))) == {}
+
+
 def test_array_protocol():
     t = tj.constant([1.0, 2.0])
     assert np.asarray(t).dtype == np.float32

@@ -16,7 +16,7 @@ from typing import Any
 
 import tracejit as tj
 from tracejit.benchmark import benchmark
-from tracejit.errors import ArgumentError, TracejitError, hide_frames
+from tracejit.errors import ArgumentError, TracejitError, hide_frames, is_internal
 
 BENCH_HELP = """\
 Time FUNCTION of FILE.py eagerly and traced, after checking that both give the same.
@@ -43,12 +43,14 @@ def load_file(path: Path) -> ModuleType:
 
 
 def find_function(target: str) -> tuple[ModuleType, Callable[..., Any]]:
-    """The module and function that `FILE.py:FUNCTION` names."""
+    """The module and function that `FILE.py:FUNCTION` names, or `FILE.py:Class.method`."""
     file, colon, name = target.rpartition(":")
     if not colon or not name:
         raise ArgumentError(f"{target!r} does not name a function", remedy="write FILE.py:FUNCTION")
     module = load_file(Path(file))
-    fn = getattr(module, name, None)
+    fn: Any = module
+    for part in name.split("."):
+        fn = getattr(fn, part, None)
     if not callable(fn):
         raise ArgumentError(f"{file} has no function {name!r}")
     return module, fn
@@ -63,7 +65,7 @@ def find_arguments(
         values = [_literal(text) for text in literals]
         given = tuple(tj.constant(v) if isinstance(v, list) else v for v in values)
     else:
-        for source in (f"{name}_args", "make_args", "ARGS"):
+        for source in (f"{name.rpartition('.')[2]}_args", "make_args", "ARGS"):
             if hasattr(module, source):
                 given = getattr(module, source)
                 given = given() if callable(given) else given
@@ -132,6 +134,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _is_loading(file: str) -> bool:
+    return is_internal(file) or file.startswith("<frozen importlib")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
@@ -141,7 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:  # of the user's file
         hide_frames(error)
-        traceback.print_exception(error)
+        tb = error.__traceback__
+        while tb is not None and _is_loading(tb.tb_frame.f_code.co_filename):
+            tb = tb.tb_next
+        traceback.print_exception(error.with_traceback(tb))
         return 1
     return 0
 

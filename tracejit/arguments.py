@@ -1,30 +1,24 @@
-"""The arguments of a call: flattened into leaves, fitted to a signature, and what a trace's key says of each."""
+"""The arguments of a call: flattened into leaves, and fitted to a signature."""
 
 from __future__ import annotations
 
-import datetime
-import enum
 import inspect
 import itertools
-import numbers
 import operator
-import pathlib
 import types
-import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tracejit import tree
 from tracejit.context import context
-from tracejit.errors import ArgumentError, DTypeError, ShapeError, SignatureError, locate
-from tracejit.ir.graph import Value
-from tracejit.ir.types import DType, as_dtype, float32
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, SignatureError, TracejitError, locate
+from tracejit.ir.types import as_dtype, float32
+from tracejit.leaves import Default
 from tracejit.runtime import layout
 from tracejit.runtime.records import Fields, Form
-from tracejit.tensor import Operand, Tensor, Variable, convert, leaked
+from tracejit.tensor import Operand, Tensor, convert
 
 
 def _size(n: Any) -> int:
@@ -78,75 +72,6 @@ class TensorSpec:
 
     def __hash__(self) -> int:
         return hash((self.shape, self.dtype))
-
-
-_VALUES = (
-    str, bytes, bool, int, float, complex, enum.Enum, DType, type(None), range, slice,
-    datetime.date, datetime.timedelta, pathlib.PurePath,
-)  # fmt: skip
-_NUMBERS = ("fractions", "decimal")  # modules that are not imported for this
-
-
-def _is_value(x: Any) -> bool:
-    """Whether an object that cannot change is all that it equals."""
-    if type(x) is frozenset:
-        return all(map(_is_value, x))
-    return isinstance(x, _VALUES) or (isinstance(x, numbers.Number) and type(x).__module__ in _NUMBERS)
-
-
-class Static:
-    """A Python object as part of a trace's key: by value where that is safe, else by identity, held weakly."""
-
-    __slots__ = ("get", "weak", "_by_value", "_hash", "_type")
-
-    def __init__(self, value: Any) -> None:
-        self._by_value, self._type = _is_value(value), type(value).__name__
-        self.weak = not self._by_value and type(value).__weakrefoffset__ != 0
-        self.get: Callable[[], Any] = weakref.ref(value) if self.weak else lambda: value
-        if isinstance(value, slice):
-            self._hash = hash((value.start, value.stop, value.step))
-        else:
-            self._hash = hash(value) if self._by_value else id(value)
-
-    value = property(lambda self: self.get())
-
-    @property
-    def gone(self) -> bool:
-        return self.weak and self.get() is None
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Static):
-            return False
-        a, b = self.value, other.value
-        if a is b:
-            return self.weak == other.weak and not (self.weak and a is None)
-        return self._by_value and type(a) is type(b) and a == b and not (a != a)
-
-    def __repr__(self) -> str:
-        return f"<{self._type} object that is gone>" if self.gone else repr(self.value)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a trace's key says of an argument leaf."""
-
-    kind: str
-    detail: Any
-
-    def __repr__(self) -> str:
-        return f"{self.kind} {self.detail}"
-
-
-class Default:
-    """A constant that is not written in a call: a number or tensor that is a default, or the object of a method."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 def number_leaves(x: Any, counter: Iterator[int]) -> Any:
@@ -258,8 +183,11 @@ class Arguments:
         bound.apply_defaults()
         return bound.args, bound.kwargs
 
-    def flatten(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
-        """The leaves of all arguments, those by default included, and their structure."""
+    def flatten(self, args: tuple, kwargs: dict, shared: bool = True) -> tuple[list, Any]:
+        """The leaves of all arguments, those by default included, and their structure.
+
+        With `shared`, a container that stands in several places is one.
+        """
         if self.input_signature is not None and self._matched != self.leading:
             self._match()
         if self.signature is not None and not (
@@ -278,8 +206,23 @@ class Arguments:
             args = self._to_signature(args)
         if self.owned:
             args = (Default(args[0]), *args[1:])
-        leaves, structure = tree.flatten((args, kwargs))
+        try:
+            leaves, structure = (tree.flatten_shared if shared else tree.flatten)((args, kwargs))
+        except (tree.Circular, RecursionError):
+            raise self._circular(args, kwargs) from None
         return leaves, structure.ordered()
+
+    def _circular(self, args: tuple, kwargs: dict) -> TracejitError:
+        text, every = "", {**dict(enumerate(args[self.leading :])), **kwargs}
+        for k, x in every.items():
+            try:
+                tree.flatten_shared(x)
+            except (tree.Circular, RecursionError) as e:
+                what = str(e) if isinstance(e, tree.Circular) else "nested too deeply"
+                name = self.label(k) if isinstance(k, int) else k
+                text = f"argument {name} of {self.name} is {what}"
+                break
+        return locate(ArgumentError(text, remedy="pass its parts as arguments of their own"))
 
     def _defaults_static(self, given: set[str], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Numbers and tensors that come from defaults are constants: the call does not mention them."""
@@ -377,56 +320,3 @@ class Arguments:
             names = [p.name for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
             by_name |= dict(zip(names, numbered, strict=False))
         return Form(tuple(numbered[: len(args)]), {k: by_name[k] for k in kwargs})
-
-
-def kinds_of(leaves: list, static: Container[int]) -> tuple[tuple[Kind, ...], list[tuple], list[Any]]:
-    """The key's part for each leaf, the shapes of the inputs, and the inputs themselves."""
-    kinds, shapes, inputs = [], [], []
-    for i, x in enumerate(leaves):
-        if type(x) is Tensor or isinstance(x, (np.ndarray, np.generic)):
-            a = x._a if type(x) is Tensor else np.asarray(x)
-            if type(a) is Value:
-                raise leaked(a)
-            d = as_dtype(a.dtype)
-            kinds.append(Kind("tensor", (d.name, a.ndim)))
-            shapes.append(a.shape)
-            inputs.append(x)
-        elif type(x) is Default:
-            kinds.append(Kind("static", Static(x.value)))
-        elif isinstance(x, Variable):
-            kinds.append(Kind("variable", Static(x)))
-        elif type(x) in (int, float) and i not in static and in_range(x):
-            kinds.append(Kind("scalar", type(x).__name__))
-            shapes.append(())
-            inputs.append(x)
-        else:
-            kinds.append(Kind("static", Static(x)))
-    return tuple(kinds), shapes, inputs
-
-
-def in_range(x: Any) -> bool:
-    """Whether a Python number can be an input; integers that do not fit int32 are constants, checked as eagerly."""
-    return type(x) is float or -(2**31) <= x < 2**31
-
-
-def straightened(args: tuple) -> tuple | None:
-    """The arguments as native code takes them: NumPy's numbers as arrays, and arrays copied whose elements do not lie
-    one after another. None if there are none of these. A function that writes to arrays has no native plan."""
-    out = None
-    for i, x in enumerate(args):
-        if isinstance(x, np.generic):
-            plain = np.asarray(x)
-        elif type(x) is np.ndarray and not (x.flags.c_contiguous and x.flags.aligned):
-            plain = x.copy()
-        else:
-            continue
-        out = out or list(args)
-        out[i] = plain
-    return None if out is None else tuple(out)
-
-
-def as_eager(x: Any) -> Any:
-    """An argument leaf as plain Python code takes it, where a trace would take a tensor or a number."""
-    if type(x) is Default:
-        return x.value
-    return convert(x) if isinstance(x, (np.ndarray, np.generic)) else x

@@ -15,18 +15,21 @@ from tracejit import forks
 from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.config import config
-from tracejit.errors import ControlFlowError, Faults
+from tracejit.errors import ControlFlowError, Faults, TracejitError, ends_inside
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.sizes import size_at
 from tracejit.ir.text import walk
 from tracejit.ir.types import as_dtype, canonical
+from tracejit.lower.exhausted import exhausted
 from tracejit.lower.found import RUNNERS, received
 from tracejit.lower.program import Program, State
 from tracejit.passes.found_fit import misfit
 from tracejit.passes.pipeline import optimize, prepare
 from tracejit.passes.simplify import Report
+from tracejit.passes.stretched import meeting, unstretched
 from tracejit.runtime import memory, threads
+from tracejit.runtime.interrupts import hold
 from tracejit.runtime.records import Argument, Constant, Host, Returns, ScalarArg, StaticArg, StepRecord, TensorArg
 from tracejit.tensor import Tensor, Variable, wrap
 from tracejit.tracing import Trace, constant, dim
@@ -99,6 +102,7 @@ class Executable:
             self.report.merge(op.name, first, second)
         self.program: Any = None
         self.error: Exception | None = None
+        self.whole = False  # whether effects follow each call, from the first new value of a Variable on
         self._lock = forks.rlock()
         self.plans: OrderedDict[tuple, Any] = OrderedDict()
         self.most = PLANS
@@ -147,6 +151,8 @@ class Executable:
             if found is None:
                 try:
                     found = self._bind(sizes, returns)
+                except OverflowError:
+                    raise exhausted(self.optimized, sizes) from None
                 except Exception as e:
                     self.fail(e)
                     return None
@@ -203,12 +209,18 @@ class Executable:
                 return returns
             return Returns("call", tuple(range(len(b.p.results))), functools.partial(_received, returns, found))
 
-        plan = self.program.bind(sizes, arguments, constants, result, _unshare, keep)
+        plan = self.program.bind(sizes, arguments, constants, result, _unshare, keep, hold if self.whole else None)
         return plan.preceded_by(refresh) if refresh else plan
 
     def run(self, plan: Any, leaves: Sequence[Any]) -> Any:
         """What a plan gives for the leaves; NotImplemented where the interpreter has to run."""
-        out = NotImplemented if plan is None else plan.run(leaves)
+        try:
+            out = NotImplemented if plan is None else plan.run(leaves)
+        except MemoryError as e:
+            if isinstance(e, TracejitError) or not ends_inside(e.__traceback__):
+                raise
+            sizes = next((k[0] for k, p in self.plans.items() if p is plan), None)
+            raise exhausted(self.optimized, dict(zip(self.symbols, sizes or ()))) from None
         if out is NotImplemented and plan is not None:
             self.fail(AssertionError(f"a plan does not fit the arguments that it was made for\n{plan.describe()}"))
         return out
@@ -237,6 +249,8 @@ class Executable:
 def interpreted(exe: Executable, inputs: list[Any]) -> list[Tensor]:
     """The outputs of a program that native code does not run."""
     out, new = exe.interpret(exe.all_arrays([_array(x) for x in inputs]))
+    if exe.whole:
+        hold()
     for v, a in zip(exe.parts.writes, new, strict=True):
         v._a = a
     return out
@@ -276,6 +290,26 @@ def _received(returns: Returns, found: frozenset[int], items: tuple[Any, ...]) -
 
 def _part_of(graph: Graph, numerics: str) -> Any:
     """A function of arrays that runs a part of a program whose sizes are known now."""
+    pairs = meeting(graph)
+    if not pairs:
+        return _form_of(graph, numerics)
+    equal, every = _form_of(unstretched(graph), numerics), functools.cache(lambda: _form_of(graph, numerics))
+    answers: dict[Any, bool] = {}
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        key = tuple([a.shape for a in arrays])
+        if key not in answers:
+            if len(answers) > PLANS_OF_PARTS:
+                answers.clear()
+            known = reference.bind(graph, arrays)
+            answers[key] = all(size_at(d, known) == size_at(e, known) for d, e in pairs)
+        return (equal if answers[key] else every())(arrays)  # type: ignore[no-any-return]
+
+    return run
+
+
+def _form_of(graph: Graph, numerics: str) -> Any:
+    """The same for a form of the part."""
     exe = graph_executable(graph, numerics.lower(), Faults(graph.name), optimized=True)
     exe.most = PLANS_OF_PARTS
     plans: OrderedDict[Any, Any] = OrderedDict()  # by all shapes, so that nothing has to be worked out

@@ -78,6 +78,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=activity.forget_others)
 
 
+running: dict[int, int] = {}  # threads that trace a function, each with the scope of its trace
+
+
 @contextmanager
 def tracing(evaluator: Evaluator | None, tapes: tuple[Listener, ...] = ()) -> Iterator[None]:
     """Evaluate operations with `evaluator` (None: eagerly); tapes from outside do not listen inside."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import activity, context
-from tracejit.errors import DTypeError, ShapeError, locate
+from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -24,6 +24,9 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
     """
     if isinstance(x, (np.ndarray, np.generic)):
         a = x if isinstance(x, np.ndarray) else quietly(_asarray, x)
+        if type(x) is not np.ndarray and getattr(x, "_mask", None) is not None and np.any(x._mask):
+            remedy = "give x.filled(value), or the values and the mask for tj.where"
+            raise locate(ArgumentError("a tensor has no masked elements, as this array has", remedy))
         if dtype is not None and a.dtype != dtype.np:
             return _converted(a, dtype)
         return quietly(canonical, a)

@@ -25,6 +25,7 @@ from tracejit.ops.controlgrad import quiet
 from tracejit.passes.captured import owners, with_parameters
 from tracejit.passes.partition import Partition, partition
 from tracejit.passes.pipeline import optimize
+from tracejit.runtime.interrupts import hold
 from tracejit.runtime.records import Returns
 from tracejit.tensor import Operand, Tensor, Variable, wrap
 from tracejit.tracing import at_sizes, constant, dim, replay, trace_graph
@@ -354,7 +355,9 @@ def _forward_of(parts: Parts, exe: Executable) -> tuple[Differentiable, Executab
         graph, parts.leaves, [(old[p], o) for p, o in parts.captures], [(old[p], v) for p, v in parts.reads],
         parts.writes, len(results) - w,
     )  # fmt: skip
-    return d, Executable(moved, exe.numerics, exe.faults, graph)
+    made = Executable(moved, exe.numerics, exe.faults, graph)
+    made.whole = exe.whole
+    return d, made
 
 
 def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list[Tensor]:
@@ -366,11 +369,15 @@ def record_call(concrete: Any, inputs: list[Any], sizes: dict[str, int]) -> list
     n, w = parts.outputs, len(parts.writes)
     if fwd is None:
         ys = replay_at(parts.graph, keys)
+        if concrete.executable.whole:
+            hold()
         _write(parts, [np.array(y._a, order="C") for y in ys[n:]])
         return list(ys[:n])
     out = fwd.run(fwd.plan(sizes, Returns("tuple", tuple(range(fwd.parts.outputs)))), _leaves(parts, inputs, values))
     if out is NotImplemented:
         out, new = fwd.interpret([v._a for v in values])
+        if fwd.whole:
+            hold()
         _write(parts, new)
     # what is kept is numbered among the results with the new values of Variables in between
     wanted = [kind == "result" and n <= i < n + w for kind, i in d.kept]

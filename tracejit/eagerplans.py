@@ -11,7 +11,7 @@ from tracejit.runtime.background import Background
 from tracejit.runtime.eager import unsupported
 from tracejit.tensor import Tensor
 
-_MOST: Final = 8  # kinds of arguments for which a function is compiled
+_MOST: Final = 16  # kinds of arguments for which a function is compiled
 _SMALL: Final = 1 << 14  # bytes of arguments beyond which a call's own cost counts little
 _TYPES: Final = "?bBhHiIlLfd"  # letters of NumPy's types of which single operations are the same everywhere
 

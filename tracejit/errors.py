@@ -8,13 +8,14 @@ import linecache
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
-from traceback import walk_tb
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import CodeType, FrameType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_CONTEXTS = contextmanager.__code__.co_filename  # code that is this package's own where this package calls it
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _IN_PLACE_OF_USERS = ("operators", "calls", "branches", "protocols", "constructors", "contexts", "texts")
 _FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in _IN_PLACE_OF_USERS])
@@ -69,6 +70,10 @@ class ArgumentError(TracejitError, ValueError):
     """An argument outside its range, or one that does not go with another."""
 
 
+class OutOfMemoryError(ArgumentError, MemoryError):
+    """A tensor that there is no memory for, or that no machine has memory for: `tj.zeros((10**12,))`."""
+
+
 class SignatureError(TracejitError, TypeError):
     """Arguments that the function does not take: too many, too few, or of another name."""
 
@@ -108,6 +113,9 @@ class ControlFlowError(TracejitError, TypeError):
 class ConversionError(ControlFlowError):
     """A construct that cannot be compiled. The function that has it runs as plain Python; if it is strict, this is
     raised."""
+
+    of_branches = False  # as that of shape errors, where it is sizes that only the running program knows
+    of_lists = False  # whether it is that a list's items are asked for while it is not known how many there are
 
 
 class AliasError(ControlFlowError):
@@ -160,10 +168,17 @@ class Faults:
             warnings.warn(text, CompileWarning, stacklevel=user_depth())
 
 
+def _walked(tb: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    """As `traceback.walk_tb`, for which a large module would have to be loaded."""
+    while tb is not None:
+        yield tb.tb_frame, tb.tb_lineno
+        tb = tb.tb_next
+
+
 def blame(error: BaseException) -> str:
     """Which pass an error came from, and from which of its lines."""
     inside = []
-    for f, line in walk_tb(whole_traceback(error)):
+    for f, line in _walked(whole_traceback(error)):
         path = os.path.relpath(f.f_code.co_filename, _HERE) if is_internal(f.f_code.co_filename) else ""
         if path.startswith(("passes", "lower", "backends", "runtime", "autodiff")):
             inside.append((path, f.f_code.co_name, line))
@@ -299,6 +314,13 @@ def user_depth() -> int:
 describe_call: list[Callable[[FrameType, str], str]] = []
 
 
+def kernel_error(error: Exception) -> type[TracejitError]:
+    """The class for an error of a NumPy function, which is no error of the package's own."""
+    if isinstance(error, MemoryError) or str(error).startswith(("array is too big", "Maximum allowed")):
+        return OutOfMemoryError
+    return OutOfRangeError if isinstance(error, IndexError) else ArgumentError
+
+
 def locate(error: TracejitError) -> TracejitError:
     """Give an error the user's lines, and the public function that they call, once."""
     if not error.where:
@@ -367,10 +389,12 @@ def trim(tb: TracebackType | None) -> TracebackType | None:
     """The traceback without this package's own frames; kept whole if TRACEJIT_FULL_TRACEBACK is set."""
     if os.environ.get("TRACEJIT_FULL_TRACEBACK", "").lower() not in ("", "0", "false", "off", "no"):
         return tb
-    kept = []
+    kept, inside = [], False
     t = tb
     while t is not None:
-        if not is_internal(t.tb_frame.f_code.co_filename):
+        name = t.tb_frame.f_code.co_filename
+        inside = is_internal(name) or (inside and name == _CONTEXTS)
+        if not inside:
             kept.append(t)
         t = t.tb_next
     out: TracebackType | None = None
@@ -392,7 +416,10 @@ def hide_frames(error: BaseException) -> None:
         seen.add(id(chain))
         if isinstance(chain, TracejitError) and chain is error:
             chain.__suppress_context__ = True
-        if isinstance(chain, TracejitError) or not ends_inside(chain.__traceback__):
+        deep = isinstance(chain, RecursionError)
+        if deep and isinstance(chain.__context__, (TracejitError, RecursionError)):
+            chain.__suppress_context__ = True
+        if deep or isinstance(chain, TracejitError) or not ends_inside(chain.__traceback__):
             chain.__traceback__ = trim(chain.__traceback__)  # for those, too, who do not ask the error for it
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
 
@@ -434,7 +461,7 @@ def show_user_frames_only() -> None:
             settle(error)
             tb = trim(tb)
             error.__traceback__ = tb
-            shown = {(f.f_code.co_filename, line) for f, line in walk_tb(tb)}
+            shown = {(f.f_code.co_filename, line) for f, line in _walked(tb)}
             error.where = [x for x in error.where if (x.file, x.line) not in shown]
             error.printed = True
         before(kind, error, tb)

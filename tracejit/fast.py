@@ -12,7 +12,8 @@ class Fast:
     __slots__ = (
         "cast", "convert", "identity", "reshape", "transpose", "reverse_axes", "squeeze", "expand_dims", "assign",
         "assign_add", "assign_sub", "sealed", "masked", "swap_last", "block", "rank", "size", "shape",
-        "bits", "real", "imag", "zeros", "count", "strided",
+        "bits", "real", "imag", "zeros", "count", "strided", "put", "moved", "elements",
+        "segment_sum", "segment_prod", "segment_max", "segment_min",
     )  # fmt: skip
     cast: Callable[[Any, Any], Any] | None
     convert: Callable[[Any, Any], Any] | None
@@ -38,6 +39,13 @@ class Fast:
     zeros: Callable[[Any, Any], Any] | None
     count: Callable[[Any], Any] | None
     strided: Callable[[Any, Any, Any, Any], Any] | None
+    put: Callable[[Any, Any, Any], Any] | None
+    moved: Callable[[Any, Any], Any] | None
+    elements: Callable[[Any], Any] | None
+    segment_sum: Callable[[Any, Any, Any], Any] | None
+    segment_prod: Callable[[Any, Any, Any], Any] | None
+    segment_max: Callable[[Any, Any, Any, Any], Any] | None
+    segment_min: Callable[[Any, Any, Any, Any], Any] | None
 
     def __init__(self) -> None:
         for name in self.__slots__:

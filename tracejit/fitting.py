@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from tracejit import tree
-from tracejit.arguments import Arguments, Default, Kind, Static
+from tracejit.arguments import Arguments
 from tracejit.errors import DTypeError, ShapeError, SignatureError, TracejitError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.types import TensorType, as_dtype
+from tracejit.leaves import Default, Kind, Static
 from tracejit.tensor import Operand, Tensor, convert_unharmed
 
 _NUMBERS = (bool, int, float, complex)
@@ -30,10 +31,11 @@ class Taken:
         self.shapes = [next(rest) if k.kind in ("tensor", "scalar") else None for k in kinds]
         self.plain = self._plain()
 
-    def fitted(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        """The arguments of a call as the function takes them. Raises the error that says what is wrong with them."""
-        args, kwargs = self._completed(args, kwargs)
-        leaves, structure = self.arguments.flatten(args, kwargs)
+    def fitted(self, args: tuple, kwargs: dict[str, Any], numbers: dict[int, Any]) -> tuple[tuple, dict[str, Any]]:
+        """The arguments of a call as the function takes them; `numbers` are those that it may leave out, by their
+        leaves. Raises the error that says what is wrong with them."""
+        args, kwargs = self._completed(args, kwargs, numbers)
+        leaves, structure = self.arguments.flatten(args, kwargs, self.given.shared)
         if structure.plain != self.structure:
             raise self._structure(structure)
         sizes: dict[str, tuple[Any, str]] = {}
@@ -98,28 +100,38 @@ class Taken:
         text = f"{at}the concrete function {self.name} was traced for {_nest(y)}, not for {_nest(x)}"
         return locate(SignatureError(text))
 
-    def _completed(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def _completed(
+        self, args: tuple, kwargs: dict[str, Any], numbers: dict[int, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
         """The arguments with the Python values that the function was traced for, where they are left out."""
         signature = self.arguments.signature
         if signature is None:
             return args, kwargs
         try:
-            given = signature.bind_partial(*args, **kwargs).arguments
+            bound = signature.bind_partial(*args, **kwargs)
         except TypeError as e:
             raise locate(SignatureError(f"{self.name}() {e}")) from None
-        blank = [k.detail.value if k.kind in ("static", "variable") else _Open() for k in self.kinds]
+        given = bound.arguments
+        fixed = {i: k.detail.value for i, k in enumerate(self.kinds) if k.kind in ("static", "variable")} | numbers
+        blank = [fixed[i] if i in fixed else _Open() for i in range(len(self.kinds))]
         own, named = tree.unflatten(self.structure, blank)
         known = signature.bind(*own, **named).arguments
-        more = {}
+        more: dict[str, Any] = {}
         for name, p in signature.parameters.items():
+            if p.kind is p.VAR_KEYWORD and name in known:
+                more[name] = {k: x for k, x in known[name].items() if not _asked(x)} | given.get(name, {})
             if name in given or name not in known or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
                 continue
-            asked = any(type(x) is _Open for x in tree.flatten(known[name])[0])
+            asked = _asked(known[name])
             if asked and p.default is p.empty:
                 raise locate(SignatureError(f"{self.name}() missing a required argument: {name!r}"))
-            if not asked and known[name] is not p.default and p.kind is not p.POSITIONAL_ONLY:
+            if not asked and known[name] is not p.default:
                 more[name] = known[name]
-        return args, {**kwargs, **more}
+        if not more:
+            return args, kwargs
+        given.update(more)
+        bound.arguments = {name: given[name] for name in signature.parameters if name in given}
+        return bound.args, bound.kwargs
 
     # --- leaves -------------------------------------------------------------------------------------------------------
     def _leaf(self, i: int, x: Any, sizes: dict[str, tuple[Any, str]]) -> Any:
@@ -173,6 +185,10 @@ def _open_to(shape: tuple, wanted: tuple) -> bool:
 
 class _Open:
     """Stands for a tensor or number that a call has to give."""
+
+
+def _asked(x: Any) -> bool:
+    return any(type(y) is _Open for y in tree.flatten(x)[0])
 
 
 def _parts(s: tree.Structure) -> list[tree.Structure]:

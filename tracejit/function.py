@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import sys
 import types as pytypes
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tracejit import tree
-from tracejit.arguments import Arguments, as_eager, straightened
+from tracejit.arguments import Arguments
+from tracejit.autodiff.transforms import lost
 from tracejit.autograph import operators
 from tracejit.autograph.convert import unconverted
 from tracejit.autograph.effects import Effects
@@ -36,11 +38,14 @@ from tracejit.errors import (
     locate,
     user_depth,
 )
+from tracejit.given import Kept
 from tracejit.identity import IdentityMap
 from tracejit.inspection import OfObject
+from tracejit.leaves import as_eager, straightened
 from tracejit.passes.match import level
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.executor import prepare
+from tracejit.runtime.interrupts import hold, whole
 from tracejit.tracer import Concrete
 from tracejit.traces import Traces
 from tracejit.unconverted import may_fall_back
@@ -69,6 +74,7 @@ class Function(NativeCallable, Traces):
         self._forms: dict[tuple, Any] = {}
         self.faults = Faults(self.__name__)
         self._unstaged: TracejitError | None = None  # why it runs as plain Python
+        self._said = False  # whether it was told that it does while tapes listen
         self._methods = IdentityMap[Method]()  # by the object that each is of
         self.reading: Any = None  # the type in which Variables are read while it is traced, if not their own
         self._in_scopes: dict[Any, Function] = {}
@@ -78,6 +84,10 @@ class Function(NativeCallable, Traces):
     def python_function(self) -> Callable[..., Any]:
         """The function as it is without tracing."""
         return self._python
+
+    @property
+    def name(self) -> str:
+        return self.__name__
 
     @property
     def _signature(self) -> inspect.Signature | None:
@@ -113,16 +123,40 @@ class Function(NativeCallable, Traces):
         return f"<tj.function {self.__qualname__}>"
 
     # --- copies: they are traced anew, and what the function is bound to is copied with it ----------------------------
-    def __reduce__(self) -> str | tuple[Callable[..., Any], tuple]:
-        m = self.python_function
-        if isinstance(m, pytypes.MethodType):
-            of_class = inspect.getattr_static(type(m.__self__), m.__name__, None)
-            if isinstance(of_class, Function) and of_class.python_function is m.__func__:
-                return getattr, (m.__self__, m.__name__)
-        found: Any = sys.modules.get(self.__module__)
-        for part in self.__qualname__.split("."):
-            found = getattr(found, part, None)
-        return self.__qualname__ if found is self else (Function, self._made_of(self.python_function))
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        m = self._python
+        if _found(self.__module__, self.__qualname__) is not self:
+            return _new, (), self._made_of(m)
+        if type(m) is not pytypes.FunctionType:
+            return self.__qualname__
+        return _found_or_new, (self.pickled_name,), self.pickled_code
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, tuple):
+            self.__init__(*state)  # type: ignore[misc]
+        elif not hasattr(self, "_python"):
+            options = state.__dict__.pop("options")
+            state.__qualname__ = state.__qualname__.removesuffix(".pickled_code")
+            self.__init__(state, *options)  # type: ignore[misc]
+
+    @functools.cached_property
+    def pickled_name(self) -> pytypes.FunctionType:
+        """A function that is found under the name that it has: picklers that take functions of this module by value, as
+        cloudpickle does with those of `__main__`, make another of it."""
+        made = pytypes.FunctionType((lambda: None).__code__, {}, self.__name__)
+        made.__module__, made.__qualname__ = self.__module__, f"{self.__qualname__}.pickled_name"
+        return made
+
+    @functools.cached_property
+    def pickled_code(self) -> pytypes.FunctionType:
+        """The Python function under the name that it has here, and what else this function is made of."""
+        f: Any = self._python
+        made = pytypes.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+        functools.update_wrapper(made, f)
+        del made.__dict__["__wrapped__"]
+        made.__kwdefaults__, made.__qualname__ = f.__kwdefaults__, f"{self.__qualname__}.pickled_code"
+        made.__dict__["options"] = self._made_of(f)[1:]
+        return made
 
     def __copy__(self) -> Function:
         return self
@@ -135,7 +169,7 @@ class Function(NativeCallable, Traces):
         return python, self.input_signature, self.numerics, self.__name__, self.autograph, self.strict
 
     # --- calling ------------------------------------------------------------------------------------------------------
-    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+    def _slow(self, /, *args: Any, **kwargs: Any) -> Any:
         """A call that no native plan takes: keywords, nests, new kinds of arguments, tapes, traces around."""
         try:
             if context.trace is not None:
@@ -175,16 +209,19 @@ class Function(NativeCallable, Traces):
 
     def _call(self, args: tuple, kwargs: dict) -> Any:
         leaves, structure = self._arguments.flatten(args, kwargs)
-        try:
-            if self._unstaged is not None:
-                return self._as_python(leaves, structure)
-            concrete, inputs, sizes = self._find(leaves, structure)
-        except (ConversionError, TracedValueError) as e:
-            if self.strict or not may_fall_back(e):
-                raise
-            self._give_up(e)
-            return self._as_python(leaves, structure)
+        if self._unstaged is None:
+            try:
+                concrete, inputs, sizes = self._find(leaves, structure)
+            except (ConversionError, TracedValueError) as e:
+                if self.strict or not may_fall_back(e):
+                    raise
+                self._give_up(e)
+        if self._unstaged is not None:
+            return self._as_python(args, kwargs, leaves, structure)
         concrete.calls += 1
+        if concrete.in_backward and context.tapes:
+            self._unheard(concrete.in_backward)
+            return self._as_python(args, kwargs, leaves, structure)
         if concrete.effects is not None:
             given = self._arguments.bound(args, kwargs) if concrete.effects.on_arguments else None
             return self._with_effects(concrete, concrete.effects, inputs, sizes, leaves, given)
@@ -206,7 +243,7 @@ class Function(NativeCallable, Traces):
         """A call that changes Python objects: what it does to them follows when it has succeeded."""
         if concrete.once:
             self._drop(concrete)
-        with effects.lock:
+        with effects.lock, whole:
             effects.begin()
             if context.tapes:
                 outputs: Any = record_call(concrete, inputs, sizes)
@@ -215,11 +252,13 @@ class Function(NativeCallable, Traces):
                 outputs = exe.run(exe.plan(sizes, concrete.returns), plan_leaves(concrete.parts, leaves))
                 if outputs is NotImplemented:
                     outputs = interpreted(exe, inputs)
-            effects.end(outputs[len(outputs) - effects.outputs :], given)
-        return concrete.rebuild(outputs)
+            made = effects.end(outputs[len(outputs) - effects.outputs :], given)
+        return concrete.rebuild(outputs, made)
 
     def _remember(self, concrete: Concrete, plan: Any, args: tuple, kwargs: dict, leaves: list) -> None:
         """Let native code take the next call of this form."""
+        if concrete.only_python:
+            return
         form = self._arguments.form(args, kwargs)
         if form is None:
             return
@@ -247,18 +286,39 @@ class Function(NativeCallable, Traces):
         hide_frames(error)
         self._unstaged = error
         try:
-            shown = error.where[0].show() if error.where else []
-            remedy = error.remedy or "write it with tj.cond, tj.while_loop or tj.where"
-            lines = [f"{self.__name__} runs as plain Python: {error.message}", *shown, f"  remedy: {remedy}"]
-            warnings.warn("\n".join(lines), ConversionWarning, stacklevel=user_depth())
+            self._say_plain(error)
         except ConversionWarning:
             self._unstaged = None
             raise error from None
 
-    def _as_python(self, leaves: list, structure: Any) -> Any:
+    def _unheard(self, name: str) -> None:
+        """Run as plain Python while tapes listen, which is said once."""
+        if self._said and not self.strict:
+            return
+        error = locate(lost(name))
+        if self.strict:
+            raise error
+        try:
+            self._say_plain(error)
+        except ConversionWarning:
+            raise error from None
+        self._said = True
+
+    def _say_plain(self, error: TracejitError) -> None:
+        shown = error.where[0].show() if error.where else []
+        remedy = error.remedy or "write it with tj.cond, tj.while_loop or tj.where"
+        lines = [f"{self.__name__} runs as plain Python: {error.message}", *shown, f"  remedy: {remedy}"]
+        warnings.warn("\n".join(lines), ConversionWarning, stacklevel=user_depth())
+
+    def _as_python(self, args: tuple, kwargs: dict, leaves: list, structure: Any) -> Any:
         """The call as plain Python, with tensors where the trace has tensors."""
-        args, kwargs = tree.unflatten(structure, [as_eager(x) for x in leaves])
-        return self._plainly(args, kwargs)
+        new = tree.unflatten(structure, [as_eager(x) for x in leaves])
+        args, kwargs = self._arguments.bound(args, kwargs)
+        kept = Kept((*args, *kwargs.values()), (*new[0], *[new[1][k] for k in kwargs]))
+        try:
+            return self._plainly(kept.values[: len(args)], dict(zip(kwargs, kept.values[len(args) :])))
+        finally:
+            kept.give_back()
 
     def _plainly(self, args: tuple, kwargs: dict) -> Any:
         """The call as plain Python, in which items of tensors may be assigned as in traced functions."""
@@ -280,6 +340,26 @@ def _in_scope(dtype: Any, traced: Callable[[], Callable[..., Any]]) -> Callable[
     return run
 
 
+def _found(module: str, name: str) -> Any:
+    """What stands under a dotted name in a module; None if nothing does."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _found_or_new(name: pytypes.FunctionType) -> Function:
+    """The function that has this as its `pickled_name`; where there is none, one that gets its state next."""
+    here = _found(name.__module__, name.__qualname__.removesuffix(".pickled_name"))
+    known = isinstance(here, Function) and here.__dict__.get("pickled_name") is name
+    return here if known else _new()
+
+
+def _new() -> Function:
+    """A function that gets its state next, in which it may occur itself."""
+    return Function.__new__(Function)
+
+
 class Method(Function):
     """A traced function as the method of one object, which is the first argument of its calls, and which it does not
     keep alive: what `object.method` gives holds both."""
@@ -295,11 +375,22 @@ class Method(Function):
     def python_function(self) -> Callable[..., Any]:
         return pytypes.MethodType(self._python, self._instance())
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        instance, name = self._instance(), getattr(self._python, "__name__", "")
+        of_class = inspect.getattr_static(type(instance), name, None)
+        if isinstance(of_class, Function) and of_class._python is self._python:
+            return _method, (instance, name)
+        return _new, (), self._made_of(self.python_function)
+
     # what is asked of `object.method` holds the object while it is answered
     get_concrete_function = property(lambda self: OfObject(self, self._instance()).get_concrete_function)  # type: ignore[assignment]
     graph = property(lambda self: OfObject(self, self._instance()).graph)  # type: ignore[assignment]
     explain = property(lambda self: OfObject(self, self._instance()).explain)  # type: ignore[assignment]
     source = property(lambda self: OfObject(self, self._instance()).source)  # type: ignore[assignment]
+
+
+def _method(instance: Any, name: str) -> Method:
+    return getattr(instance, name).__func__  # type: ignore[no-any-return]
 
 
 _TENSORFLOWS = {

@@ -55,10 +55,11 @@ class Inspectable:
     _owner: tuple[Any, ...] = ()  # the object of a method, with which the arguments begin
 
     @without_frames
-    def get_concrete_function(self, *args: Any, **kwargs: Any) -> Concrete:
+    def get_concrete_function(self, /, *args: Any, **kwargs: Any) -> Concrete:
         """The trace for arguments like these; a `TensorSpec` stands for a tensor of that shape and dtype.
 
-        Without arguments, the trace for the `input_signature`.
+        Calls of it may leave out Python values that are given here. Without arguments, the trace for the
+        `input_signature`.
         """
         specs: dict[int, TensorSpec] = {}
 
@@ -80,12 +81,11 @@ class Inspectable:
             found = self._find(leaves, structure, specs)[0]
         finally:
             hooks.examples = False
-        if not self._owner:
-            return found
-        return found.owned_by(self._owner)
+        numbers = {i: x for i, (x, k) in enumerate(zip(leaves, found.kinds)) if k.kind == "scalar"}
+        return found.asked_with(self._owner, numbers)
 
     @without_frames
-    def graph(self, *args: Any, stage: str = "traced", **kwargs: Any) -> Graph:
+    def graph(self, /, *args: Any, stage: str = "traced", **kwargs: Any) -> Graph:
         """The graph for arguments like these: `stage` is "traced", "optimized", "prepared" (as fusion takes it), or the
         name of a pass, after which the graph was so."""
         known = ("traced", "optimized", "prepared")
@@ -102,7 +102,7 @@ class Inspectable:
         return next(g for name, g in stages(c.parts.graph, c.executable.numerics) if name == stage)
 
     @without_frames
-    def passes(self, *args: Any, **kwargs: Any) -> Passes:
+    def passes(self, /, *args: Any, **kwargs: Any) -> Passes:
         """The graph for arguments like these as it was traced and after each pass, by the names of the passes.
 
         Printed, it shows each graph that a pass has changed.
@@ -111,13 +111,13 @@ class Inspectable:
         return Passes({"traced": c.parts.graph, **dict(stages(c.parts.graph, c.executable.numerics))})
 
     @without_frames
-    def explain(self, *args: Any, **kwargs: Any) -> str:
+    def explain(self, /, *args: Any, **kwargs: Any) -> str:
         """What became of the function for arguments like these: graph, dtypes that are promoted in branches, rewrites,
         kernels, plan."""
         return explain(self.get_concrete_function(*args, **kwargs))
 
     @without_frames
-    def source(self, *args: Any, **kwargs: Any) -> str:
+    def source(self, /, *args: Any, **kwargs: Any) -> str:
         """The program for arguments like these as a Python module: kernels for Numba, and `main`, which calls them."""
         from tracejit.backends import numba_source
 
@@ -130,6 +130,10 @@ class Inspectable:
     @property
     def concrete_functions(self) -> list[Concrete]:
         return [c for cs in self.traces.values() for c in cs]
+
+    def pretty_printed_concrete_signatures(self, verbose: bool = True) -> str:
+        """What each trace takes and gives."""
+        return "\n\n".join([c.pretty_printed_signature(verbose) for c in self.concrete_functions])
 
     def stats(self) -> dict[str, Any]:
         """Numbers about the latest trace: milliseconds of tracing and compiling, nodes, kernels unfused and fused.

@@ -3,7 +3,6 @@
 import importlib
 import typing
 
-from tracejit import special
 from tracejit.ops.linalg import l2_normalize
 from tracejit.ops.math import (
     abs,
@@ -126,25 +125,9 @@ from tracejit.ops.segments import (
     unsorted_segment_sum,
 )
 from tracejit.ops.select import top_k
-from tracejit.ops.specialmath import (
-    bessel_i0,
-    bessel_i0e,
-    bessel_i1,
-    bessel_i1e,
-    betainc,
-    digamma,
-    erfcinv,
-    igamma,
-    igammac,
-    lbeta,
-    lgamma,
-    nextafter,
-    polygamma,
-    reciprocal_no_nan,
-    zeta,
-)
 
 if typing.TYPE_CHECKING:
+    from tracejit import special
     from tracejit.ops.evenly import (
         sobol_sample,
     )
@@ -152,15 +135,39 @@ if typing.TYPE_CHECKING:
         approx_max_k,
         approx_min_k,
     )
+    from tracejit.ops.specialmath import (
+        bessel_i0,
+        bessel_i0e,
+        bessel_i1,
+        bessel_i1e,
+        betainc,
+        digamma,
+        erfcinv,
+        igamma,
+        igammac,
+        lbeta,
+        lgamma,
+        nextafter,
+        polygamma,
+        reciprocal_no_nan,
+        zeta,
+    )
 
 # Loaded when they are first asked for, so that `import tracejit` stays quick
 _LATER: typing.Final = {
     "evenly": ("sobol_sample",),
     "nearly": ("approx_max_k", "approx_min_k"),
-}
+    "specialmath": (
+        "bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e", "betainc", "digamma", "erfcinv", "igamma", "igammac",
+        "lbeta", "lgamma", "nextafter", "polygamma", "reciprocal_no_nan", "zeta",
+    ),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> typing.Any:
+    if name == "special":
+        globals()[name] = importlib.import_module("tracejit.special")
+        return globals()[name]
     for file, names in _LATER.items():
         if name in names:
             globals()[name] = getattr(importlib.import_module(f"tracejit.ops.{file}"), name)

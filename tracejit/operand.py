@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracejit.context import activity, context
+from tracejit.context import activity, context, running
+from tracejit.dlpack import exported
 from tracejit.errors import (
     ArgumentError,
+    ConversionError,
     LeakedTensorError,
     Location,
     ShapeError,
@@ -20,6 +24,7 @@ from tracejit.errors import (
     UnsupportedError,
     acts_for_users,
     locate,
+    user_depth,
 )
 from tracejit.fast import fast
 from tracejit.identity import Reference
@@ -52,6 +57,7 @@ class TensorShape(tuple):
         return n
 
 
+_UNWRITTEN = "'where' without 'out': what the result holds elsewhere is not defined"
 NUMPY_UFUNCS: dict[str, Callable[..., Any]] = {}
 NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {}
 _ndarray = np.ndarray
@@ -122,15 +128,16 @@ class Operand:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         a = self._value("a NumPy array")
         if dtype is not None and np.dtype(dtype) != a.dtype:
+            if copy is False:
+                raise locate(ArgumentError(f"an array of {np.dtype(dtype)} of a tensor {self.type} is a copy"))
             return a.astype(dtype)
         if copy:
             return a.copy()
         return _sealed(self, a)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        """Read-only, unless the consumer is too old to be told so; it must not write then either."""
-        can_be_told = (kwargs.get("max_version") or (0, 0)) >= (1, 0)
-        return (self.__array__() if can_be_told else self._value("DLPack")).__dlpack__(**kwargs)
+        """The memory itself, read-only; a copy for consumers that cannot be told so, or do not heed it."""
+        return exported(self._value("DLPack"), self.__array__, kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -189,6 +196,8 @@ class Operand:
         return int(s[0])
 
     def __iter__(self) -> Iterator[Tensor]:
+        if (native := fast.elements) is not None and (few := native(self)) is not NotImplemented:
+            return iter(few)
         if not self.shape:
             raise locate(UnsupportedError(f"iteration over a 0-d tensor {self.type}, which has no axes"))
         return map(self.__getitem__, range(len(self)))
@@ -267,6 +276,9 @@ class Operand:
             return f(*_as_numpy(inputs))
         if method == "at" and isinstance(inputs[0], Operand):  # it writes to arrays that are read-only, too
             raise _written(f"np.{ufunc.__name__}.at")
+        if method == "__call__" and "out" not in kwargs and kwargs.get("where", True) is not True:
+            warnings.warn(_UNWRITTEN, UserWarning, stacklevel=user_depth())
+            kwargs["out"] = None  # NumPy itself would name our line
         return _through_numpy(f"np.{ufunc.__name__}", getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: tuple, kwargs: dict) -> Any:
@@ -377,8 +389,9 @@ class Tensor(Operand):
     def __delitem__(self, key: Any) -> None:
         raise locate(UnsupportedError(f"'tracejit.Tensor' object does not support item deletion (it is {self.type})"))
 
-    def __reduce__(self) -> tuple[Any, tuple[np.ndarray]]:
-        return _restored, (self._value("pickling"),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        made = _restored, (self._value("pickling"),)
+        return (*made, dict(self.__dict__)) if self.__dict__ else made
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         return self
@@ -461,6 +474,9 @@ def _source(v: Value, at: Callable[[Location], str]) -> str:
 
 def leaked(v: Value) -> TracejitError:
     line = _source(v, lambda loc: f"; made at {loc.show()[0].strip()}")
+    if any(v.scope >= scope and thread != threading.get_ident() for thread, scope in running.copy().items()):
+        text = f"a traced tensor {v.type} is used in another thread than that which traces the function{line}"
+        return locate(ConversionError(text, remedy="let the thread that calls the function do all operations of it"))
     return locate(
         LeakedTensorError(
             f"a traced tensor {v.type} is used after its trace has ended{line}",

@@ -166,4 +166,18 @@ for _name in (
 def integral(op: Op, x: Operand) -> Any:
     """`round(x)`, `math.floor(x)` and the like: of a Python number an integer, of a tensor one of its dtype."""
     y = arithmetic(op, (x,), {})
-    return OPS["cast"](y, dtype=int64, weak=True) if is_number(y) else y
+    return as_integer(y) if is_number(y) else y
+
+
+def as_integer(x: Operand) -> Any:
+    """The Python integer that the whole part of a number is; what none is, or none of 64 bits, is an error."""
+    if x.dtype.kind == "f":
+        wide = OPS["cast"](x, dtype=float64)
+        nan, infinite, room = OPS["isnan"](wide), OPS["isinf"](wide), OPS["less"](OPS["abs"](wide), 2.0**63)
+        for ok, error, message in (
+            (OPS["logical_not"](nan), "ArgumentError", "cannot convert float NaN to integer"),
+            (OPS["logical_not"](infinite), "OverflowError", "cannot convert float infinity to integer"),
+            (room, "OverflowError", "cannot convert {} to an integer of int64"),
+        ):
+            OPS["check"](ok, *([wide] if ok is room else []), error=error, message=message)
+    return OPS["cast"](x, dtype=int64, weak=True)

@@ -37,6 +37,12 @@ class IndexedSlices:
     dense_shape: TensorShape | None
 
     def __init__(self, values: Any, indices: Any, dense_shape: Sequence[Any] | None = None) -> None:
+        if dense_shape is None and type(values) is Tensor and type(indices) is Tensor:
+            a, at = values._a, indices._a
+            if type(a) is type(at) is np.ndarray and at.dtype.kind in "iu" and 0 < at.ndim <= a.ndim:
+                if a.shape[: at.ndim] == at.shape:
+                    self.values, self.indices, self.dense_shape = values, indices, None
+                    return
         x, i = convert(values), convert(indices)
         if i.dtype.kind not in "iu" or not i.ndim:
             raise locate(DTypeError(f"indices are integers of one axis or more, not {i.type}"))

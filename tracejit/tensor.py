@@ -7,7 +7,7 @@ from typing import Any
 
 from tracejit.context import activity, context
 from tracejit.conversion import _fits, _floating, _strong, common_dtype, convert, convert_unharmed, strong, to_array
-from tracejit.errors import ArgumentError, DTypeError, OutOfRangeError, TracejitError, locate
+from tracejit.errors import ArgumentError, DTypeError, TracejitError, kernel_error, locate
 from tracejit.intervals import all_of, bounds
 from tracejit.intervals import fits as within
 from tracejit.ir.graph import Value
@@ -41,6 +41,7 @@ from tracejit.operand import (
     run_silently,
     wrap,
 )
+from tracejit.spreading import together
 from tracejit.variable import Variable
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "run_silently",
     "strong",
     "to_array",
+    "used",
     "warm",
     "wrap",
 ]
@@ -105,6 +107,8 @@ def _prepare(op: Op, inputs: tuple) -> tuple[tuple, tuple]:
                 _steers(x)  # Python's n ** -1 is no integer
         keys = head + tuple([_bring(x, d, False) for x in rest])
     trace = context.trace
+    if trace is not None and len(keys) > 1 and op.family == "elementwise":
+        keys = together(keys)
     values = tuple([k if type(k) is Tensor else trace.read(k) if trace is not None else wrap(k._a) for k in keys])
     return keys, values
 
@@ -262,6 +266,15 @@ def warm() -> None:
         begin()
 
 
+def used() -> None:
+    """Count an operation that does not come through the door."""
+    global _calls
+    _calls -= 1
+    if _calls <= 0:
+        _calls = WARM
+        warm()
+
+
 def door(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
     """Bring the operands together, evaluate, tell the tapes."""
     if not activity.busy:
@@ -326,7 +339,7 @@ def _explained(op: Op, values: Sequence[Tensor], attrs: dict[str, Any], error: E
     except TracejitError as e:
         return e
     shown = ", ".join(str(v.type) for v in values)
-    explained = (OutOfRangeError if isinstance(error, IndexError) else ArgumentError)(str(error))
+    explained = kernel_error(error)(str(error))
     explained.call = f"{op.name}({shown})"
     return locate(explained)
 

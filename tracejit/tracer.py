@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tracejit import tree
-from tracejit.arguments import Default, Kind, TensorSpec
+from tracejit.arguments import TensorSpec
 from tracejit.autograph import growing, places, reads
 from tracejit.autograph.attempts import MadeHere, Memory, MovingPlaces
-from tracejit.autograph.effects import Effects
+from tracejit.autograph.effects import Effects, Pending
 from tracejit.autograph.failures import result_of
+from tracejit.autograph.ranges import TensorRange
 from tracejit.autograph.recorder import Recorder
 from tracejit.autograph.returned import Made, Returned, any_holds_traced, holds_traced, number
 from tracejit.autograph.values import Optional
 from tracejit.born import give_birth
 from tracejit.concrete import Executable, Leaf, Parts, parts_of
-from tracejit.context import tracing
-from tracejit.errors import TracedValueError, defined, definition, locate, without_frames
+from tracejit.context import running, tracing
+from tracejit.described import Described
+from tracejit.errors import TracedValueError, UnsupportedError, defined, definition, locate, without_frames
 from tracejit.fitting import Taken
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, float64, int32, int64
+from tracejit.leaves import Default, Kind, StaticArray
 from tracejit.ops.found import checked_later, refuse_found
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.guards import Guards
@@ -48,10 +52,28 @@ class _Perhaps:
         self.structure, self.outputs = structure, outputs
 
 
-def _rebuilt(structure: tree.Structure, outputs: list[Any], tensors: Iterable[Tensor]) -> Any:
+def _described(structure: tree.Structure, outputs: list[Any], specs: Iterator[TensorSpec]) -> Any:
+    """The same nest with what tells of tensors in their places, and the types of what is made for each call."""
+
+    def one(o: Any) -> Any:
+        if type(o) is Made:
+            for _ in range(o.count):
+                next(specs)
+            return o.type
+        if type(o) is not _Perhaps:
+            return next(specs) if o is _OUT else o
+        next(specs)
+        return tree.unflatten(o.structure, [one(x) for x in o.outputs])
+
+    return tree.unflatten(structure, [one(o) for o in outputs])
+
+
+def _rebuilt(
+    structure: tree.Structure, outputs: list[Any], tensors: Iterable[Tensor], made: dict[int, Any] | None = None
+) -> Any:
     """A nest from its leaves, where the tensors are marked."""
     it = iter(tensors)
-    made: dict[int, Any] = {}  # an object that stands in several places is one
+    made = {} if made is None else made  # an object that stands in several places is one
 
     def one(o: Any) -> Any:
         if type(o) is Made:
@@ -65,7 +87,7 @@ def _rebuilt(structure: tree.Structure, outputs: list[Any], tensors: Iterable[Te
     return tree.unflatten(structure, [one(o) for o in outputs])
 
 
-class Concrete(NativeCallable):
+class Concrete(NativeCallable, Described):
     """One trace of a function: its graph, ready to run for the sizes that fit it."""
 
     def __init__(
@@ -73,26 +95,29 @@ class Concrete(NativeCallable):
         outputs: list[Any], guards: list[tuple[str, Dim, bool]], trace_ms: float, reason: str,
     ) -> None:  # fmt: skip
         self.function, self.kinds, self.shapes, self.parts = function, kinds, shapes, parts
-        self.structure, self.outputs, self.guards, self.reason = structure, outputs, guards, reason
+        self.structure, self.marked, self.guards, self.reason = structure, outputs, guards, reason
         self.executable = Executable(parts, function.numerics, function.faults)
         self.executable.timing.trace_ms = trace_ms
         self.returns = self._returns()
         self.calls = self.used = 0
         self.reads: Guards | None = None  # what must be as it was outside the arguments
         self.effects: Effects | None = None  # what follows each call
+        self.only_python = False  # whether its key has what native code does not see, such as containers that are one
         self.once = False  # whether it makes Variables that outlive the call, and is for that call alone
         self.forward: Any = None  # how it runs while tapes listen
+        self.in_backward = ""  # whose gradient function changes Variables or Python objects, which tapes cannot let it
         self.owner: tuple[Any, ...] = ()  # the object, if it is given out as its method
+        self.given: dict[int, Any] = {}
         self.taken: Taken
 
     # --- results ------------------------------------------------------------------------------------------------------
     def _returns(self) -> Returns:
         items: list[int | Constant] = []
         k = 0
-        if any(type(o) in (_Perhaps, Made) for o in self.outputs):
+        if any(type(o) in (_Perhaps, Made) for o in self.marked):
             every = range(self.parts.outputs)
-            return Returns("call", list(every), functools.partial(_rebuilt, self.structure, self.outputs))
-        for o in self.outputs:
+            return Returns("call", list(every), functools.partial(_rebuilt, self.structure, self.marked))
+        for o in self.marked:
             if o is _OUT:
                 items.append(k)
                 k += 1
@@ -102,15 +127,15 @@ class Concrete(NativeCallable):
         if s.kind is None:
             if items and items[0] == 0 and not isinstance(items[0], Constant):
                 return Returns("single", items)
-            if self.outputs[0] is None:
+            if self.marked[0] is None:
                 return Returns("none")
         elif s.kind in (tuple, list) and all(c.kind is None for c in s.children):
             return Returns("tuple" if s.kind is tuple else "list", items)
         return Returns("call", items, functools.partial(tree.unflatten, s))
 
-    def rebuild(self, tensors: Sequence[Tensor]) -> Any:
-        """The function's result from its tensor leaves."""
-        return _rebuilt(self.structure, self.outputs, tensors)
+    def rebuild(self, tensors: Sequence[Tensor], made: dict[int, Any] | None = None) -> Any:
+        """The function's result from its tensor leaves, with what the call has `made` before."""
+        return _rebuilt(self.structure, self.marked, tensors, made)
 
     # --- fitting ------------------------------------------------------------------------------------------------------
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
@@ -121,12 +146,15 @@ class Concrete(NativeCallable):
         """Whether what was read outside the arguments is as it was."""
         return (self.reads is None or self.reads.hold()) and (self.effects is None or self.effects.fit())
 
-    def owned_by(self, owner: tuple[Any, ...]) -> Concrete:
-        """The same as a method of the object, which it holds, as the trace does not."""
-        given = Concrete.__new__(Concrete)
-        given.__dict__.update(self.__dict__)
-        given.owner = owner
-        return given
+    def asked_with(self, owner: tuple[Any, ...], given: dict[int, Any]) -> Concrete:
+        """The same as a method of the object, which it holds, as the trace does not; and with the numbers that calls
+        may leave out."""
+        if not owner and not given:
+            return self
+        made = Concrete.__new__(Concrete)
+        made.__dict__.update(self.__dict__)
+        made.owner, made.given = owner, given
+        return made
 
     def is_open(self, specs: Sequence[TensorSpec | None]) -> bool:
         """Whether the sizes that the specs leave open are symbols here."""
@@ -144,16 +172,21 @@ class Concrete(NativeCallable):
         return self.parts.graph
 
     @property
+    def structured_outputs(self) -> Any:
+        """The result, with a `TensorSpec` for each of its tensors."""
+        return _described(self.structure, self.marked, iter(self.outputs))
+
+    @property
     def variables(self) -> tuple[Variable, ...]:
         return tuple(v for _, v in self.parts.reads)
 
     trainable_variables = property(lambda self: tuple(v for v in self.variables if v.trainable))
 
     @without_frames
-    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+    def _slow(self, /, *args: Any, **kwargs: Any) -> Any:
         """A call that no plan of this trace takes at once: its arguments are looked at one by one."""
         if kwargs or self.owner or not self.taken.fits_at_once(args):
-            args, kwargs = self.taken.fitted((*self.owner, *args), kwargs)
+            args, kwargs = self.taken.fitted((*self.owner, *args), kwargs, self.given)
         out = self.function(*args, **kwargs)
         if not self.owner:
             mine = self.executable.plans.values()
@@ -163,7 +196,10 @@ class Concrete(NativeCallable):
         return out
 
     def __repr__(self) -> str:
-        return f"<ConcreteFunction {self.function.__name__}({', '.join(map(repr, self.kinds))})>"
+        return f"<ConcreteFunction {self.pretty_printed_signature(verbose=False)}>"
+
+    def __str__(self) -> str:
+        return f"ConcreteFunction {self.pretty_printed_signature()}"
 
 
 class OtherSizes(Exception):
@@ -210,20 +246,32 @@ def _attempt(
     hooks.open = symbols_of(patterns) if open_by else frozenset()
     hooks.sizes = None if hooks.examples else sizes_of(patterns, (), shapes)
     recorder = Recorder(trace, memory, (args, kwargs))
+    thread = threading.get_ident()
+    around = running.get(thread)
+    running[thread] = trace.builder.scope
     try:
         with tracing(trace), reads.recorded() as log, places.heard(recorder, recorder.log):
             recorder.begin()
             if not function.autograph:
                 reads.function(getattr(function.python_function, "__func__", function.python_function))
-            given_back = growing.results(result_of(function.traced_function(), args, kwargs))
-            leaves_out, out = tree.flatten(reads.whole(given_back))
+            given_back = result_of(function.traced_function(), args, kwargs)
+            try:
+                tree.flatten_shared(given_back)
+            except tree.Circular as e:
+                raise locate(UnsupportedError(f"{function.__name__} returns {e}")) from None
+            given_back = growing.results(given_back)
+            leaves_out, out = tree.flatten_shared(reads.whole(given_back))
+            leaves_out = [x.tensor if type(x) is TensorRange and x.tensor is not None else x for x in leaves_out]
             del given_back  # which would be another who holds it
-            effects, taken = recorder.finish(leaves_out if any_holds_traced(leaves_out) else [])
+            effects, taken = recorder.finish(leaves_out if any_holds_traced(leaves_out, recorder.given) else [])
             returned = None
-            if any_holds_traced(leaves_out):
+            if any_holds_traced(leaves_out, recorder.given):
                 code = getattr(function.python_function, "__code__", None)
-                returned = Returned(trace, leaves_out, recorder.arguments, code and definition(code))
+                returned = Returned(trace, leaves_out, recorder, code and definition(code))
             results, outputs = _results(trace, leaves_out, returned)
+            if returned is not None and returned.used:
+                effects = Effects([], Pending(), [], 0, set()) if effects is None else effects
+                effects.on_arguments |= returned.used
             if sizes_of(patterns, guards, shapes) is None:
                 raise OtherSizes
             if recorder.kept_variables:
@@ -232,18 +280,25 @@ def _attempt(
                 give_birth(trace, recorder.kept_variables, arrays)
                 memory.count_births()
     finally:
+        if around is None:
+            del running[thread]
+        else:
+            running[thread] = around
         recorder.restore()
         hooks.decision, hooks.freeze, hooks.sizes, hooks.open = before
     written = [trace.value(trace.env[id(v)]) for v in trace.written()]
     results += taken
     parts = parts_of(trace, infos, trace.builder.finish(function.__name__, [*results, *written]), len(results))
     made = Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
-    made.taken = fitting
+    unseen = structure.shared or any(type(k.detail) is StaticArray for k in kinds)
+    made.in_backward = trace.in_backward
+    made.taken, made.only_python = fitting, unseen or recorder.asks_identity
     del args, kwargs  # objects made for this trace: what was read from them is no guard
     made.reads = log.finish([x.value.get for x in infos if x.value is not None and x.value.weak])
     if effects is not None:
         made.effects, made.returns = effects, Returns("tuple", tuple(range(len(results))))
         made.once = bool(recorder.kept_variables)
+        made.executable.whole = True
     return made
 
 
@@ -286,7 +341,8 @@ def _parameters(
             k += 1
         else:
             infos.append(Leaf(kind.kind, value=kind.detail))
-            args.append(x.value if type(x) is Default else x)
+            array = type(kind.detail) is StaticArray
+            args.append(kind.detail.value if array else x.value if type(x) is Default else x)
     return infos, args
 
 
@@ -303,7 +359,7 @@ def _results(trace: Trace, leaves: list, returned: Returned | None) -> tuple[lis
             results.append(found[1])
             return found[0]
         if not isinstance(x, Operand):
-            if returned is None or not holds_traced(x):
+            if returned is None or not holds_traced(x, returned.given):
                 return x
             made, values = returned.leaf(x)
             results.extend(values)

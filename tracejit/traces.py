@@ -7,13 +7,15 @@ import warnings
 from typing import Any
 
 from tracejit import forks, tree
-from tracejit.arguments import TensorSpec, kinds_of
+from tracejit.arguments import TensorSpec
 from tracejit.autograph import places
 from tracejit.autograph.attempts import Memory
 from tracejit.autograph.failures import recursion_explained
 from tracejit.autograph.varying import varying
 from tracejit.errors import RetracingWarning, user_depth
+from tracejit.fitting import Taken
 from tracejit.inspection import Inspectable
+from tracejit.leaves import kinds_of
 from tracejit.symbols import axes_of, from_specs, guesses, known_small, refreshed, why, widened
 from tracejit.tracer import Concrete, trace_once
 from tracejit.tracing import NeedStatic
@@ -41,8 +43,12 @@ class Traces(Inspectable):
         self, leaves: list, structure: Any, specs: dict[int, TensorSpec] | None = None
     ) -> tuple[Concrete, list[Any], dict[str, int]]:
         """The trace for these leaves, made if need be; `specs` says which of them only stand for such tensors."""
+
+        def told(i: int) -> str:
+            return f"{Taken(self.__name__, self._arguments, structure, (), ()).told(i)} of {self.__name__}"
+
         while True:
-            kinds, shapes, inputs = kinds_of(leaves, self._static.get(structure, ()))
+            kinds, shapes, inputs = kinds_of(leaves, self._static.get(structure, ()), told)
             key = (structure, kinds)
             wanted = [specs.get(id(x)) for x in inputs] if specs else None
             with self._lock:

@@ -7,10 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
+class Again:
+    """In the place of a container: the one that was the n-th to be complete, which stands here as well."""
+
+
+class Circular(ValueError):
+    """A container holds itself."""
+
+
 class Structure:
     """The shape of a nest without its leaves: hashable, comparable, printable."""
 
-    __slots__ = ("kind", "keys", "children", "like", "_key", "_hash", "leaves", "plain", "_sorted")
+    __slots__ = ("kind", "keys", "children", "like", "_key", "_hash", "leaves", "plain", "_sorted", "shared")
 
     def __init__(self, kind: Any, keys: tuple, children: tuple[Structure, ...], like: Any = None) -> None:
         self.kind, self.keys, self.children = kind, keys, children
@@ -19,6 +27,7 @@ class Structure:
         self._key: tuple = (kind, keys, children, id(like[1]) if like else None)
         self._hash = hash(self._key)
         self.plain = self  # the structure in which the order of keys does not count
+        self.shared: bool = kind is Again or any(c.shared for c in children)  # whether a container stands in two places
         self._sorted: bool = (not like or like[0] == keys) and all(c._sorted for c in children)
 
     def __hash__(self) -> int:
@@ -42,6 +51,8 @@ class Structure:
     def __repr__(self) -> str:
         if self.kind is None:
             return "*"
+        if self.kind is Again:
+            return f"again({self.keys[0]})"
         parts = [f"{k}={c}" if isinstance(k, str) else str(c) for k, c in zip(self.keys, self.children, strict=True)]
         return f"{self.kind.__name__}({', '.join(parts)})"
 
@@ -49,6 +60,8 @@ class Structure:
         """The name of each leaf, such as `batch["x"]` or `params[0].w`."""
         if self.kind is None:
             yield prefix
+            return
+        if self.kind is Again:
             return
         for k, c in zip(self.keys, self.children, strict=True):
             if issubclass(self.kind, (tuple, list)) and isinstance(k, int):
@@ -106,22 +119,60 @@ def flatten(x: Any, leaves: list | None = None) -> tuple[list, Structure]:
         return out, LEAF
     keys, values = parts
     children = tuple(flatten(v, out)[1] for v in values)
-    like = (tuple(x), getattr(x, "default_factory", None)) if isinstance(x, dict) else None
-    return out, Structure(type(x), keys, children, like)
+    return out, Structure(type(x), keys, children, _like(x))
+
+
+def _like(x: Any) -> tuple[tuple, Any] | None:
+    return (tuple(x), getattr(x, "default_factory", None)) if isinstance(x, dict) else None
+
+
+def flatten_shared(x: Any) -> tuple[list, Structure]:
+    """The same where a list, dict or object that stands in several places is one. Raises `Circular`."""
+    out: list = []
+    return out, _shared(x, out, [], {})
+
+
+def _shared(x: Any, out: list, complete: list, known: dict[int, int | None]) -> Structure:
+    parts = _fields(x)
+    if parts is None:
+        out.append(x)
+        return LEAF
+    can_change = not isinstance(x, tuple)
+    if can_change:
+        if id(x) in known:
+            n = known[id(x)]
+            if n is None:
+                raise Circular(f"a {type(x).__name__} that holds itself")
+            return Structure(Again, (n,), ())
+        known[id(x)] = None
+    keys, values = parts
+    children = tuple([_shared(v, out, complete, known) for v in values])
+    if can_change:
+        known[id(x)] = len(complete)
+        complete.append(x)
+    return Structure(type(x), keys, children, _like(x))
 
 
 def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
     """The nest with these leaves."""
-    it = iter(leaves)
-    return _build(structure, it)
+    return _build(structure, iter(leaves), [])
 
 
-def _build(s: Structure, it: Iterator[Any]) -> Any:
+def _build(s: Structure, it: Iterator[Any], complete: list) -> Any:
     if s.kind is None:
         return next(it)
-    values = [_build(c, it) for c in s.children]
+    if s.kind is Again:
+        return complete[s.keys[0]]
+    values = [_build(c, it, complete) for c in s.children]
     if issubclass(s.kind, tuple):
         return s.kind(*values) if s.keys and isinstance(s.keys[0], str) else s.kind(values)
+    made = _made(s, values)
+    complete.append(made)
+    return made
+
+
+def _made(s: Structure, values: list) -> Any:
+    """A container that can change, with these parts."""
     if issubclass(s.kind, dict):
         made = s.kind.__new__(s.kind)
         by_key = dict(zip(s.keys, values, strict=True))

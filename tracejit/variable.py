@@ -35,6 +35,9 @@ def _in_its_own_type(assign: Callable[[Any], Variable], value: Any) -> Variable:
         return assign(value)
 
 
+_PLAIN: frozenset[type] = frozenset((Tensor, np.ndarray, float, int, bool, list))  # initial values
+
+
 class Variable(Operand):
     """State: an array that can be assigned. Its shape and dtype stay.
 
@@ -60,6 +63,14 @@ class Variable(Operand):
         shape: Sequence[int] | None = None,
         **ignored: Any,
     ) -> None:
+        if dtype is None and shape is None and (native := fast.convert) is not None and type(initial_value) in _PLAIN:
+            if (r := native(initial_value, None)) is not NotImplemented:
+                self.trainable, self._name = bool(trainable), name or "Variable"
+                a = r._a
+                if type(initial_value) is Tensor and not (a.flags.c_contiguous and a.flags.owndata):
+                    a = quietly(np.array, canonical(a), order="C", copy=True)
+                self._a = a
+                return
         if initial_value is None:
             raise ArgumentError("a Variable needs an initial_value")
         trace: Any = context.trace
@@ -69,7 +80,9 @@ class Variable(Operand):
         t = convert_unharmed(value, dtype)
         own = tuple(t.shape) if trace is None else tuple([int(d) for d in t.shape])
         if shape is not None and tuple(shape) != own:
-            raise locate(ShapeError(f"initial_value has shape {own}, shape= asks for {tuple(shape)}"))
+            fixed = "the shape of a Variable does not change: make it of the largest size, or keep a tensor"
+            remedy = fixed if None in tuple(shape) else None
+            raise locate(ShapeError(f"initial_value has shape {own}, shape= asks for {tuple(shape)}", remedy))
         self.trainable = bool(trainable)
         self._name = name or "Variable"
         if trace is None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.autodiff.batchrules import GUARDED, Batch, chosen, rule_of
+from tracejit.autodiff.transforms import lost
 from tracejit.context import context
+from tracejit.errors import locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Graph, Node, Value
@@ -344,6 +346,9 @@ def _uneven_scan(n: Node, xs: list[Any], has: Marks, b: Batch, counts: Any, tota
 # --- gradients of the user's own --------------------------------------------------------------------------------------
 def _custom_vjp(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     k, grad, wanted = n.attr("n"), n.attr("grad"), n.attr("wanted")
+    changes = dict(n.attrs).get("changes")
+    if changes is not None:
+        raise locate(lost(changes.name))
     end = k + len(wanted)
     if any(has):
         need = [True] * k + list(wanted) + [False] * (len(xs) - end)

@@ -163,6 +163,11 @@ def _broadcast_to(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attr
     return op(padded(xs[0], len(shape)), shape=(b.n, *shape))
 
 
+@rule("stretch", "shrink")
+def _stretch(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
+    return op(xs[0], shape=(b.n, *attrs["shape"]))
+
+
 @rule("slice")
 def _slice(b: Batch, op: Op, xs: Sequence[Any], has: Sequence[bool], attrs: dict[str, Any]) -> Any:
     return op(xs[0], start=(0, *attrs["start"]), size=(b.n, *attrs["size"]), step=(1, *attrs["step"]))

@@ -9,28 +9,65 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import context, listen, tracing, unlisten
-from tracejit.errors import ArgumentError, GradientError, locate
+from tracejit.errors import ArgumentError, ConversionError, GradientError, locate
 from tracejit.ir.graph import Graph, Value
-from tracejit.ir.op import Op
+from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType, canonical
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
 from tracejit.tracing import Trace, replay, run
 from tracejit.tree import flatten, unflatten
 
 
+class Changes:
+    """The Variables that a gradient function assigns: their new values are the last results of its graph. `reads` are
+    those that it reads, by the operands they are: it finds what they hold when the gradient is taken."""
+
+    __slots__ = ("name", "writes", "reads")
+
+    def __init__(self, name: str, writes: Sequence[Variable], reads: dict[int, Variable]) -> None:
+        self.name, self.writes, self.reads = name, tuple(writes), reads
+
+    def __repr__(self) -> str:
+        return "[" + ", ".join([v.name for v in self.writes]) + "]"
+
+    def now(self, captured: Sequence[Any]) -> list[Any]:
+        """What the gradient function takes from outside, as it is now."""
+        root: Any = context.trace
+        while root is not None and root.parent is not None:
+            root = root.parent
+        if root is not None and root.alone:
+            raise locate(lost(self.name))
+        return [OPS["identity"](self.reads[i]) if i in self.reads else x for i, x in enumerate(captured)]
+
+
+def lost(name: str) -> ConversionError:
+    """The error for what a gradient function changes where only its values would be known."""
+    text = f"the gradient function of {name} assigns Variables or changes Python objects, and runs in compiled code"
+    return ConversionError(
+        f"{text} that the traced function is no part of",
+        remedy="take the gradient in the traced function, outside of loops, or return what is to be kept",
+    )
+
+
 # --- the node that carries a gradient through a graph -----------------------------------------------------------------
-def _infer(*types: TensorType, n: int, grad: Graph, wanted: tuple[bool, ...]) -> Any:
+def _infer(*types: TensorType, n: int, grad: Graph, wanted: tuple[bool, ...], changes: Any = None) -> Any:
     return types[0] if n == 1 else types[:n]
 
 
-def _through(*arrays: np.ndarray, n: int, grad: Graph, wanted: tuple[bool, ...]) -> Any:
+def _through(*arrays: np.ndarray, n: int, grad: Graph, wanted: tuple[bool, ...], changes: Any = None) -> Any:
     return arrays[0] if n == 1 else arrays[:n]
 
 
-def _vjp(g: Any, y: Any, *inputs: Tensor, n: int, grad: Graph, wanted: tuple[bool, ...]) -> tuple:
+def _vjp(
+    g: Any, y: Any, *inputs: Tensor, n: int, grad: Graph, wanted: tuple[bool, ...], changes: Changes | None = None
+) -> tuple:  # fmt: skip
     cotangents = (g,) if n == 1 else g
-    made = iter(replay(grad, [*cotangents, *inputs[n + len(wanted) :]]))
+    captured: Sequence[Any] = inputs[n + len(wanted) :]
+    made = iter(replay(grad, [*cotangents, *(captured if changes is None else changes.now(captured))]))
     given = tuple([next(made) if w else None for w in wanted])
+    if changes is not None:
+        for v in changes.writes:
+            v.assign(next(made))
     return (None,) * n + given + (None,) * (len(inputs) - n - len(wanted))
 
 
@@ -101,7 +138,8 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
         sources = [x for x in leaves if isinstance(x, Operand)]
         mine = {id(x) for x in sources}
         variables = [v for k, v in readers.seen.items() if k not in mine]
-        back = _backward(f.__name__, grad, leaves, variables)
+        keywords = any(isinstance(x, Operand) for x in flatten(kwargs)[0])
+        back = _backward(f.__name__, grad, leaves, variables, keywords)
         flat, structure = flatten(y)
         ys = [t if type(t) is Tensor else convert(t) for t in flat]
         if context.trace is not None:
@@ -128,7 +166,7 @@ def _may_be_equal(a: tuple, b: tuple) -> bool:
 
 
 def _backward(
-    name: str, grad: Callable[..., Any], leaves: Sequence[Any], variables: Sequence[Variable]
+    name: str, grad: Callable[..., Any], leaves: Sequence[Any], variables: Sequence[Variable], keywords: bool
 ) -> Callable[..., list[Any]]:
     """Cotangents of the results to those of the tensors among the arguments and of the Variables."""
 
@@ -146,6 +184,7 @@ def _backward(
                 GradientError(
                     f"the gradient of {name} returned {len(found)} gradients for {count} tensors"
                     + (f" and {len(own)} for {len(variables)} Variables" if variables else "")
+                    + ("; arguments given by keyword have none" if keywords else "")
                 )
             )
         out = [None if g is None else convert(g) for g in [*found, *own]]
@@ -163,8 +202,11 @@ def _emit(name: str, back: Callable[..., list[Any]], ys: list[Tensor], sources: 
     inner = Trace(outer)
     gs = [inner.param(TensorType(t.dtype, tuple(t.shape))) for t in ys]
     made = run(inner, back, gs)
+    writes = inner.written()
     with tracing(inner):
-        results = [inner.value(g) for g in made if g is not None]
+        results = [inner.value(g) for g in (*made, *[inner.env[id(v)] for v in writes]) if g is not None]
+    if writes or inner.defers:
+        outer.say_backward_changes(name)
     graph = inner.builder.finish(f"grad_{name}", results)
     outside: dict[Value, Any] = {}
     for owner, t in inner.captures.values():
@@ -173,5 +215,9 @@ def _emit(name: str, back: Callable[..., list[Any]], ys: list[Tensor], sources: 
         outside[t._a] = v
     captured = [outside[p] for p in graph.params[len(gs) :]]
     wanted = tuple([g is not None for g in made])
-    out = custom_vjp(*ys, *sources, *captured, n=len(ys), grad=graph, wanted=wanted)
+    changes: dict[str, Any] = {}
+    if writes:
+        reads = {i: x for i, x in enumerate(captured) if isinstance(x, Variable)}
+        changes["changes"] = Changes(name, writes, reads)
+    out = custom_vjp(*ys, *sources, *captured, n=len(ys), grad=graph, wanted=wanted, **changes)
     return out if type(out) is tuple else (out,)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.autograph.growing import Before, Stacked
+from tracejit.autograph.hostcalls import Yields
 from tracejit.autograph.owners import global_names, is_library_module, is_users
-from tracejit.autograph.ranges import Rows
+from tracejit.autograph.ranges import Rows, tensors_of
 from tracejit.autograph.syntax import AG
 from tracejit.autograph.values import Optional
 from tracejit.context import context
@@ -35,6 +36,7 @@ _LOOPS = ("while", "scan")
 _TRACER, _FUNCTION = [
     os.path.join(os.path.dirname(os.path.dirname(__file__)), name) for name in ("tracer.py", "function.py")
 ]
+_LOOP_FILE = os.path.join(os.path.dirname(__file__), "loops.py")
 _lines: IdentityMap[Lines] = IdentityMap()  # of converted code
 _inner: IdentityMap[bool] = IdentityMap()
 
@@ -205,6 +207,15 @@ def holder(t: Any, target: Place | None, name: str, pending: Sequence[str] = ())
     return None
 
 
+def gone_through(t: Any) -> Iterator[Tensor]:
+    """The tensors that loops under way go through and that are this one or a view of it."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and not _begins(frame):
+        if frame.f_code.co_name == "for_" and frame.f_code.co_filename == _LOOP_FILE:
+            yield from [x for x in tensors_of(frame.f_locals.get("it")) if are_one(t, x)]
+        frame = frame.f_back
+
+
 def among(values: Any) -> bool:
     """Whether two of the tensors in these values are one."""
     todo, found, seen = [values], list[Tensor](), dict[int, Any]()
@@ -325,6 +336,12 @@ def _of_generator(g: Any, own: _Own | None) -> Parts:
     yield from [(None, "", y) for y in gc.get_referents(g) if y is not variables and type(y) is not types.CellType]
 
 
+def _of_yields(x: Yields, own: _Own | None) -> Parts:
+    """What the call of a generator has been given, or what is left of it."""
+    held = (x.function, x.args, x.kwargs) if x._rows is None else (x._rows,)
+    yield from [(None, "", y) for y in held]
+
+
 def _of_iterator(x: Any, own: _Own | None) -> Parts:
     """What an iterator goes through, without what it has given last."""
     yield None, "", x.__reduce__()[1]
@@ -341,6 +358,7 @@ def _all(*names: str) -> Callable[[Any, Any], Parts]:
 _KNOWN: dict[type, Callable[[Any, Any], Parts]] = {
     types.FunctionType: _of_function,
     types.GeneratorType: _of_generator,
+    Yields: _of_yields,
     types.MethodType: lambda x, own: iter([("self", ".__self__", x.__self__), ("func", "", x.__func__)]),
     functools.partial: _all("args", "keywords", "func"),
     **dict.fromkeys([zip, enumerate, map, filter], _of_iterator),

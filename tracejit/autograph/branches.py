@@ -12,9 +12,11 @@ import numpy as np
 from tracejit.autograph import arrays, dicts, growing, places, reads
 from tracejit.autograph.failures import Unreachable, reaches_end
 from tracejit.autograph.owners import is_users
-from tracejit.autograph.state import merge, only
-from tracejit.autograph.values import Optional, Undefined
+from tracejit.autograph.parts import only, zeros_like
+from tracejit.autograph.state import merge
+from tracejit.autograph.values import Either, Optional, Undefined
 from tracejit.context import context
+from tracejit.errors import ControlFlowError, ConversionError, ShapeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -22,7 +24,7 @@ from tracejit.ir.types import bool_
 from tracejit.ops.found import as_number
 from tracejit.ops.host import python_kind
 from tracejit.ops.regions import Region, as_test, emit_cond
-from tracejit.tensor import Operand, Tensor, Variable
+from tracejit.tensor import Operand, Tensor, Variable, convert
 
 Part = Callable[..., Any]
 asks: dict[str, Callable[..., Any]] = {}  # what asks objects of the user's for their truth, and compares them
@@ -31,6 +33,12 @@ asks: dict[str, Callable[..., Any]] = {}  # what asks objects of the user's for 
 def decided(x: Any) -> Any:
     """What decides in the place of a condition: for objects of the user's, what they say of their truth."""
     return asks["truth"](x) if is_users(type(x)) or growing.is_grown(x) or growing.is_partial(x) else x
+
+
+def asked(x: Any) -> Any:
+    """A part of a condition: True or False, or a tensor."""
+    x = decided(x)
+    return x if isinstance(x, (Operand, Optional, Either)) or traced(x) else bool(x)
 
 
 def traced(x: Any) -> bool:
@@ -51,13 +59,21 @@ def traced(x: Any) -> bool:
     return True
 
 
-def if_(test: Any, then: Part, orelse: Part, get: Part, put: Part, names: Sequence[str], dead: Sequence[str]) -> None:
+def compared(x: Any) -> bool:
+    """Whether what a comparison of a tensor says is known only when the program runs."""
+    return traced(x) or context.trace is not None
+
+
+def if_(
+    test: Any, then: Part, orelse: Part, get: Part, put: Part, names: Sequence[str], dead: Sequence[str],
+    uneven: bool = False,
+) -> None:  # fmt: skip
     """An `if` statement: `then` and `orelse` change the variables that `get` and `put` see."""
     test = decided(test)
     if not traced(test):
         reads.entered(then if test else orelse)()
         return
-    branches(test, then, orelse, State(get, put, names), dead)
+    branches(test, then, orelse, State(get, put, names, (), uneven), dead)
 
 
 def branches(test: Any, then: Part, orelse: Part, state: State, dead: Sequence[str]) -> None:
@@ -81,13 +97,18 @@ def branches(test: Any, then: Part, orelse: Part, state: State, dead: Sequence[s
     if log and not state.places:
         branches(test, then, orelse, state.wider(log), dead)
         return
-    _select(as_test(test), a, b, state.names, dead, state.set)
+    state.check_swaps(a.leaves[0].values, b.leaves[0].values)
+    _select(as_test(test), a, b, state.names, dead, state.set, state.uneven)
 
 
 class State:
-    """The variables of a branch or loop: those of the function, and places outside it."""
+    """The variables of a branch or loop: those of the function, and places outside it. `uneven`: tensors may have
+    other shapes in one branch than in the other."""
 
-    def __init__(self, get: Part, put: Part, names: Sequence[str], also: Sequence[places.Place] = ()) -> None:
+    def __init__(
+        self, get: Part, put: Part, names: Sequence[str], also: Sequence[places.Place] = (), uneven: bool = False
+    ) -> None:
+        self.uneven = uneven
         self._get, self._put, self._names, self.places = get, put, tuple(names), tuple(also)
         self.names = (*names, *[p.name for p in also])
 
@@ -100,15 +121,41 @@ class State:
         places.set_values(self.places, new[k:])
 
     def set(self, new: Sequence[Any]) -> None:
-        """As `put`, for good: branches and loops around this one take note."""
-        for p in self.places:
+        """As `put`, for good: branches and loops around this one take note of each place, and of what it then holds."""
+        k = len(self._names)
+        self._put(new[:k])
+        for p, v in zip(self.places, new[k:], strict=True):
             places.note(p)
-        self.put(new)
+            p.put(v)
+
+    def check_swaps(self, xs: Sequence[Any] | None, ys: Sequence[Any] | None) -> None:
+        """A container that a branch changes is not put in the place of another one by it, or by the other branch."""
+        changed = {id(p.owner) for p in self.places if type(p) is places.Items}
+        todo = list(zip(xs or (), ys or (), self.names)) if changed else []
+        while todo:
+            x, y, name = todo.pop()
+            if x is y or type(x) is not type(y) or not isinstance(x, (list, dict, tuple)):
+                continue
+            if id(x) in changed or id(y) in changed:
+                raise locate(ConversionError(f"{name} is one container in one branch, in the other another one"))
+            keys = [k for k in x if k in y] if isinstance(x, dict) else range(min(len(x), len(y)))
+            todo += [(x[k], y[k], name) for k in keys]
+
+    def owners(self, values: Sequence[Any]) -> list[Any]:
+        """What holds these values of the variables: for places, the containers there."""
+        return [*values[: len(self._names)], *[p.owner for p in self.places]]
+
+    def lists(self, log: dict[tuple, tuple[places.Place, Any]] | None = None) -> list[list[Any]]:
+        """The lists among the variables and places, and of a log, that the traced function has made."""
+        listener = places.listener()
+        every = [*self.owners(self._get()), *[p.owner for p, _ in (log or {}).values() if type(p) is places.Items]]
+        found = {id(x): x for x in every if type(x) is list}
+        return [x for k, x in found.items() if listener is not None and k in listener.made]
 
     def wider(self, log: dict[tuple, tuple[places.Place, Any]]) -> State:
         for p, _ in log.values():
             places.kept(p)
-        return State(self._get, self._put, self._names, [p for p, _ in log.values()])
+        return State(self._get, self._put, self._names, [p for p, _ in log.values()], self.uneven)
 
 
 class Box:
@@ -120,7 +167,9 @@ class Box:
         self.values = values
 
 
-def _select(test: Tensor, a: Region, b: Region, names: Sequence[str], dead: Sequence[str], put: Part) -> None:
+def _select(
+    test: Tensor, a: Region, b: Region, names: Sequence[str], dead: Sequence[str], put: Part, uneven: bool
+) -> None:
     pairs: list[tuple[Tensor, Tensor]] = []
     xs, ys = a.leaves[0].values, b.leaves[0].values
     if xs is None or ys is None:  # where a branch ends with an error, the other one's values are what there is
@@ -130,7 +179,9 @@ def _select(test: Tensor, a: Region, b: Region, names: Sequence[str], dead: Sequ
         pairs = [(x, y) if ends is a else (y, x) for x, y in pairs]
     else:
         both = zip(names, xs, ys, strict=True)
-        makers = [_nothing(n) if n in dead else _merged(n, a, x, b, y, pairs) for n, x, y in both]
+        when = {n: (x, y) for n, x, y in zip(names, xs, ys) if type(x) is type(y) is bool and x is not y}
+        join = functools.partial(_either, test, when) if uneven else _merged
+        makers = [_nothing(n) if n in dead else join(n, a, x, b, y, pairs) for n, x, y in both]
     made = emit_cond(test, a, b, pairs)
     if xs is None and ys is None:
         raise Unreachable("all branches end with errors")
@@ -155,12 +206,64 @@ def _merged(
     return make
 
 
+def _either(
+    test: Tensor, when: dict[str, Any], name: str, a: Region, x: Any, b: Region, y: Any,
+    pairs: list[tuple[Tensor, Tensor]],
+) -> Callable[[Any], Any]:  # fmt: skip
+    """As `_merged`, where tensors may have two shapes."""
+    if type(x) is not Either and type(y) is not Either:
+        try:
+            return _merged(name, a, x, b, y, pairs)
+        except (ShapeError, ConversionError) as e:
+            if not (e.of_branches and isinstance(x, Operand) and isinstance(y, Operand)):
+                raise
+            error: ControlFlowError = ended_unevenly(e)
+    elif x is y:
+        return lambda made: x
+    else:
+        error = next(v.error for v in (x, y) if type(v) is Either)
+    first, second = _carried(a, x, b, pairs, True), _carried(b, y, a, pairs, False)
+    return lambda made: Either(test, first(made), second(made), error, when)
+
+
+def _carried(
+    r: Region, x: Any, other: Region, pairs: list[tuple[Tensor, Tensor]], first: bool
+) -> Callable[[Any], Any]:
+    """How what one branch gives leaves it; the other one gives zeros."""
+    if type(x) is Either:
+        flag, one, two = [_carried(r, v, other, pairs, first) for v in (x.flag, x.first, x.second)]
+        return lambda made: Either(flag(made), one(made), two(made), x.error, x.when)
+    if not isinstance(x, Operand):
+        return lambda made: x
+    k, mine, zero = len(pairs), r.call(convert, x), other.call(zeros_like, x)
+    pairs.append((mine, zero) if first else (zero, mine))
+    return lambda made: made[k]
+
+
+def ended_unevenly(e: ShapeError | ConversionError) -> ConversionError:
+    """What a loop over Python objects leaves behind has one shape where it ends early, another where it does not."""
+    error = ConversionError(f"{e.message}, depending on the step in which a loop ends")
+    error.where, error.remedy = e.where, "let what is used after the loop have one shape"
+    return error
+
+
+def each_way(f: Part, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """`f(*args)`, where arguments may have one of two shapes."""
+    for i, x in enumerate(args):
+        if type(x) is Either:
+            one, two = [
+                functools.partial(each_way, f, [*args[:i], v, *args[i + 1 :]], kwargs) for v in (x.first, x.second)
+            ]
+            return if_exp(x.flag, one, two, uneven=True)
+    return f(*args, **kwargs)
+
+
 def _nothing(name: str) -> Callable[[Any], Any]:
     return lambda made: Undefined(name)
 
 
-def if_exp(test: Any, then: Part, orelse: Part) -> Any:
-    """`a if test else b`, both as functions."""
+def if_exp(test: Any, then: Part, orelse: Part, uneven: bool = False) -> Any:
+    """`a if test else b`, both as functions, which may give tensors of two shapes if that is `uneven`."""
     test = decided(test)
     if not traced(test):
         return then() if test else orelse()
@@ -175,7 +278,8 @@ def if_exp(test: Any, then: Part, orelse: Part) -> Any:
     def put(new: Sequence[Any]) -> None:
         box[0] = new[0]
 
-    branches(test, keep_result(then), keep_result(orelse), State(lambda: tuple(box), put, ["the expression"]), ())
+    state = State(lambda: tuple(box), put, ["the expression"], (), uneven)
+    branches(test, keep_result(then), keep_result(orelse), state, ())
     return box[0]
 
 
@@ -233,6 +337,8 @@ def _is(a: Any, b: Any) -> Any:
     for x, y in ((a, b), (b, a)):
         if type(x) is Optional and x.none and y is None:
             return OPS["logical_not"](x.flag)
+    if (listener := places.listener()) is not None:
+        listener.compared(a, b)
     return a is b
 
 
@@ -248,7 +354,7 @@ def _in(x: Any, container: Any) -> Any:
     if growing.is_partial(container):
         return dicts.contains(container, x)
     if isinstance(container, (list, tuple, set, frozenset, builtins.range)) and (
-        traced(x) or any(isinstance(y, Operand) and traced(y) for y in container)
+        traced(x) or (context.trace is not None and any(isinstance(y, Operand) for y in (x, *container)))
     ):
         found: Any = False
         for y in container:

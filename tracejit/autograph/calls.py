@@ -15,12 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, dicts, growing, hostcalls, listops, mutations, places, reads
-from tracejit.autograph.branches import traced
+from tracejit.autograph import (
+    arrays,
+    dicts,
+    growing,
+    hostcalls,
+    listops,
+    mutations,
+    orders,
+    places,
+    reads,
+)
+from tracejit.autograph.branches import compared, each_way, if_exp, traced
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import enumerate_, range_, tensor_range, zip_
 from tracejit.autograph.source import is_library
-from tracejit.autograph.values import Optional
+from tracejit.autograph.values import Either, Optional, uneven
 from tracejit.context import context
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
@@ -29,7 +39,7 @@ from tracejit.ops.found import is_open
 from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
-from tracejit.tensor import Operand
+from tracejit.tensor import Operand, Tensor
 
 
 def own_method(x: Any, name: str) -> types.FunctionType | None:
@@ -44,19 +54,27 @@ def own_method(x: Any, name: str) -> types.FunctionType | None:
 def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     def best(*args: Any, **kwargs: Any) -> Any:
         """Python's min or max, of tensors too."""
+        key = kwargs.pop("key", None)
+        if key is not None and args:
+            every = args if len(args) > 1 else args[0]
+            return orders.at_end(list(keep["iterated"](every)), callee(key), plain, kwargs)
         if kwargs or not args:
-            if "key" in kwargs:
-                kwargs["key"] = callee(kwargs["key"])
             return plain(*args, **kwargs)
         if len(args) == 1:
             if isinstance(args[0], Operand) and args[0].shape:
                 return OPS[f"reduce_{plain.__name__}"](args[0], axis=(0,))
             args = tuple(args[0])
-        if any(isinstance(a, (Operand, Optional)) and traced(a) for a in args):
+        if any(isinstance(a, Optional) or (isinstance(a, Operand) and compared(a)) for a in args):
             return functools.reduce(lambda a, b: OPS[pick](a, b), args)
         return plain(*args) if len(args) > 1 else args[0]
 
     return best
+
+
+def sorted_(x: Any, /, *, key: Any = None, reverse: Any = False) -> list[Any]:
+    """Python's sorted, of tensors too."""
+    items = list(keep["iterated"](x))
+    return places.made(orders.in_order(items, None if key is None else callee(key), reverse))  # type: ignore[no-any-return]
 
 
 def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,12 +112,16 @@ _OF_TYPE = frozenset(dir(np.ndarray)) & {
 
 def load(x: Any, name: str, *default: Any) -> Any:
     """`x.name`; the functions of properties and `__getattr__` are converted too."""
+    if type(x) is Either:
+        return _method_of(x, name)
     if isinstance(x, Operand):
         return getattr(x, name, *default)
     if growing.is_grown(x) and (own_way := listops.bound(x, name)) is not None:
         return own_way
     if (number := reads.given("attribute", x, name)) is not None:
         return number
+    if default and type(there := _has(x, name)) is Tensor:  # a branch has set or deleted it
+        return if_exp(there, lambda: (own_dict(x) or {})[name].value, lambda: default[0])
     if type(x) is np.ndarray and name not in _OF_TYPE:
         reads.content(x)
     reads.attribute(x, name)
@@ -124,9 +146,17 @@ def load(x: Any, name: str, *default: Any) -> Any:
     return getattr(x, name, *default)
 
 
+def _method_of(x: Either, name: str) -> Callable[..., Any]:
+    """A method of a tensor that has one of two shapes."""
+    if not callable(getattr(Tensor, name, None)):
+        x.fail()
+    return lambda *args, **kwargs: each_way(lambda y, *rest: called(load(y, name))(*rest, **kwargs), (x, *args), {})
+
+
 def _has(x: Any, name: str) -> bool:
     reads.attribute(x, name)
-    return hasattr(x, name)
+    value = (own_dict(x) or {}).get(name)
+    return value.flag if type(value) is Optional and not value.none else hasattr(x, name)
 
 
 def assign(x: Any, name: str, value: Any) -> None:
@@ -151,7 +181,7 @@ _replaced: dict[Any, Callable[..., Any]] = {
     builtins.print: host.print_python, builtins.any: _every("logical_or", builtins.any),
     builtins.all: _every("logical_and", builtins.all),
     builtins.len: _length, builtins.getattr: load, builtins.hasattr: _has,
-    builtins.next: hostcalls.following,
+    builtins.next: hostcalls.following, builtins.sorted: sorted_,
 }  # fmt: skip
 keep: dict[str, Callable[[Any], Any]] = {}
 
@@ -264,7 +294,17 @@ _BY_FRAME = {"inspect", "logging", "pdb", "sys", "traceback", "warnings"}  # wha
 
 
 def called(f: Any) -> Any:
-    """`callee`, for a call: containers that go to code that is not converted count as read, with all that they hold."""
+    """`callee`, for a call."""
+    g = _heard(f)
+    return functools.partial(_of_both, g) if uneven.there else g
+
+
+def _of_both(g: Any, *args: Any, **kwargs: Any) -> Any:
+    return each_way(g, args, kwargs)
+
+
+def _heard(f: Any) -> Any:
+    """The same: containers that go to code that is not converted count as read, with all that they hold."""
     g = callee(f)
     h = g.func if isinstance(g, functools.partial) else g
     h = h.__func__ if type(h) is types.MethodType else h

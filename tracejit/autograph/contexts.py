@@ -13,7 +13,7 @@ from tracejit.autograph.calls import callee
 from tracejit.autograph.failures import NOT_CAUGHT, catching
 from tracejit.autograph.owners import is_users
 from tracejit.context import context
-from tracejit.errors import ConversionError
+from tracejit.errors import Abandoned, ConversionError
 from tracejit.runtime.guards import raw
 
 
@@ -55,6 +55,30 @@ def entered(x: Any) -> Any:
         kinds = (Exception,) if _swallows(leave.__code__) else ()
         enter, leave = callee(enter), callee(leave)
     return _Entered(x, enter, leave, catching(lambda: kinds) if kinds else None)
+
+
+class passing:
+    """Lets what ends a trace pass the clauses of an `except*`, none of which is for it, until their `end`."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is not None and issubclass(kind, NOT_CAUGHT):
+            self._error = self._error or error
+            raise Abandoned
+
+    def end(self) -> None:
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
 
 @functools.lru_cache(1024)

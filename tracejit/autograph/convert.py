@@ -71,17 +71,19 @@ def adapted(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 calls.keep["convert"] = adapted
+calls.keep["converted_as"] = convert
 
 
 def _definition(f: types.FunctionType, kind: type[Converter] = Converter) -> ast.FunctionDef:
     node = tree_of(f)
     if isinstance(node, ast.FunctionDef):
         node.name = "ag__function"  # the user's name means what it means around the function
+        node.returns = None
+        if sys.version_info >= (3, 12):
+            node.type_params = []  # which are variables from around the function
     if isinstance(node, ast.Lambda):
         body = at(ast.Return(node.body), node.body)
         node = at(with_args("ag__function", node.args, [body]), node)
-    if sys.version_info >= (3, 11) and any(isinstance(n, ast.TryStar) for n in ast.walk(node)):
-        raise NotConverted(f"{f.__name__} has an `except*`, which is not converted")
     converter = kind(node.name)
     made = converter.function(private(node, _class_of(f)))
     made.ag_lines = converter.lines  # type: ignore[attr-defined]
@@ -128,13 +130,15 @@ def _remember(code: types.CodeType) -> None:
 def _named(code: types.CodeType, name: str, before: str, around: str) -> types.CodeType:
     """Functions made by the conversion carry the name of the one they were made from, and those that stand in it are
     told as in the user's code: by the name `around` where the conversion has made `before`."""
+    called = around + _MADE.sub("", code.co_qualname.removeprefix(before))
     consts = tuple([
         _named(c, name if c.co_name.startswith("ag__") or c.co_name == "<lambda>" else c.co_name, before, around)
-        if isinstance(c, types.CodeType) else c
+        if isinstance(c, types.CodeType)
+        else called if type(c) is str and c == code.co_qualname  # as the body of a class says it
+        else c
         for c in code.co_consts
     ])  # fmt: skip
-    inside = _MADE.sub("", code.co_qualname.removeprefix(before))
-    new = code.replace(co_consts=consts, co_name=name, co_qualname=around + inside)
+    new = code.replace(co_consts=consts, co_name=name, co_qualname=called)
     if code.co_name.startswith(("ag__", "<")) and code.co_qualname != before:
         aliases.is_part(new)
     if code.co_name.startswith(("ag__then", "ag__else")):

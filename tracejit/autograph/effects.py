@@ -19,9 +19,12 @@ from tracejit.autograph.values import Undefined
 from tracejit.errors import Location
 from tracejit.runtime import memory
 from tracejit.tensor import Operand, Tensor
+from tracejit.tree import Structure, unflatten
 
+Path = tuple[Any, ...]
 Fill = Callable[[Sequence[Tensor], dict[int, Any]], Any]  # a value, from the call's outputs and what was made before
 ABSENT: Any = object()
+GIVEN = -1  # among what was made before: the containers of the call's arguments, by their paths
 CHANGES: dict[str, Callable[[Any, Any], Any]] = {
     "+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv, "//=": operator.ifloordiv,
     "%=": operator.imod, "**=": operator.ipow, "@=": operator.imatmul, "&=": operator.iand, "|=": operator.ior,
@@ -32,6 +35,11 @@ CHANGES: dict[str, Callable[[Any, Any], Any]] = {
 # --- values -----------------------------------------------------------------------------------------------------------
 def known(x: Any) -> Fill:
     return lambda outputs, made: x
+
+
+def given(path: Path) -> Fill:
+    """A container among the arguments."""
+    return lambda outputs, made: made[GIVEN][path]
 
 
 def output(k: int, python: type | None) -> Fill:
@@ -51,6 +59,17 @@ def spliced(rows: Fill, python: type | None) -> Fill:
     def fill(outputs: Sequence[Tensor], made: dict[int, Any]) -> Any:
         t = rows(outputs, made)
         return Splice(t.numpy().tolist() if python is not None else [t[i] for i in range(t.shape[0])])
+
+    return fill
+
+
+def piled(count: Fill, parts: Sequence[Fill], structure: Structure | None) -> Fill:
+    """The first items of a list that loops add to and take from, each of these parts."""
+
+    def fill(outputs: Sequence[Tensor], made: dict[int, Any]) -> Any:
+        rows = [p(outputs, made) for p in parts]
+        n = count(outputs, made) if structure is not None else 0
+        return Splice([unflatten(structure, [r[i] for r in rows]) for i in range(n)])  # type: ignore[arg-type]
 
     return fill
 
@@ -135,9 +154,6 @@ class Moving:
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
-Path = tuple[Any, ...]
-
-
 def follow(x: Any, path: Path) -> Any:
     """What stands at a path of indices, keys and names of fields."""
     for k in path:
@@ -146,14 +162,18 @@ def follow(x: Any, path: Path) -> Any:
 
 
 class Effect:
-    """One step: `do` is given what it changes, which is `target` or stands at `path` in the arguments, and values."""
+    """One step: `do` is given what it changes, which is `target` or stands at `path` in the arguments, and values.
 
-    __slots__ = ("do", "target", "path", "values", "loc")
+    Where a branch may have left a value away, the step is left out, or `empties` its place.
+    """
+
+    __slots__ = ("do", "target", "path", "values", "loc", "empties")
 
     def __init__(
-        self, do: Callable[..., Any], target: Any, path: Path | None, values: Sequence[Fill], loc: Location | None
-    ) -> None:
-        self.do, self.target, self.path, self.values, self.loc = do, target, path, values, loc
+        self, do: Callable[..., Any], target: Any, path: Path | None, values: Sequence[Fill], loc: Location | None,
+        empties: bool = False,
+    ) -> None:  # fmt: skip
+        self.do, self.target, self.path, self.values, self.loc, self.empties = do, target, path, values, loc, empties
 
 
 class Pending(threading.local):
@@ -168,11 +188,11 @@ class Effects:
 
     def __init__(
         self, effects: Sequence[Effect | None], pending: Pending, moving: Sequence[Moving], outputs: int,
-        on_arguments: bool,
+        on_arguments: set[Path],
     ) -> None:  # fmt: skip
         self.effects, self.pending, self.moving, self.outputs = list(effects), pending, list(moving), outputs
         self.lock: Any = forks.rlock() if moving else nullcontext()  # the arrays of inputs serve one call at a time
-        self.on_arguments = on_arguments  # whether some change containers that the call gives
+        self.on_arguments = on_arguments  # containers that the call gives and that they use
 
     def fit(self) -> bool:
         return all(m.fits() for m in self.moving)
@@ -183,43 +203,61 @@ class Effects:
         for m in self.moving:
             m.read()
 
-    def end(self, outputs: Sequence[Tensor], arguments: Any) -> None:
-        """After a call, with the outputs that the effects take."""
-        made: dict[int, Any] = {}
+    def end(self, outputs: Sequence[Tensor], arguments: Any) -> dict[int, Any]:
+        """After a call, with the outputs that the effects take. What was made for them, for the call's result."""
+        found = {path: follow(arguments, path) for path in self.on_arguments}
+        made: dict[int, Any] = {GIVEN: found}
         queue, self.pending.queue = self.pending.queue, []
         at = 0
         for i, e in enumerate(self.effects):
             while at < len(queue) and queue[at][0] <= i:
                 _, deferred, values = queue[at]
-                _apply(deferred, values, arguments)
+                _apply(deferred, values, found)
                 at += 1
             if e is not None:
                 values = [f(outputs, made) for f in e.values]
-                if not any(v is ABSENT for v in values):
-                    _apply(e, values, arguments)
+                if e.empties or not any(v is ABSENT for v in values):
+                    _apply(e, values, found)
         for _, deferred, values in queue[at:]:
-            _apply(deferred, values, arguments)
+            _apply(deferred, values, found)
+        return made
 
 
-def _apply(e: Effect, values: Sequence[Any], arguments: Any) -> None:
-    e.do(e.target if e.path is None else follow(arguments, e.path), *values)
+def _apply(e: Effect, values: Sequence[Any], given: dict[Path, Any]) -> None:
+    e.do(e.target if e.path is None else given[e.path], *values)
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
 def put(place: Any, value: Any) -> None:
-    place.put(value)
+    place.put(Undefined(place.name) if value is ABSENT else value)
 
 
 def put_field(name: str) -> Callable[..., None]:
-    return lambda owner, value: setattr(owner, name, value)
+    def do(owner: Any, value: Any) -> None:
+        if value is not ABSENT:
+            setattr(owner, name, value)
+        elif hasattr(owner, name):
+            delattr(owner, name)
+
+    return do
 
 
 def put_item(key: Any) -> Callable[..., None]:
     def do(owner: Any, value: Any) -> None:
-        if type(value) is Undefined:
+        if value is ABSENT or type(value) is Undefined:
             own(owner, "pop")(key, None)
         else:
             own(owner, "__setitem__")(key, value)
+
+    return do
+
+
+def put_items(keys: Sequence[Any]) -> Callable[..., None]:
+    steps = [put_item(k) for k in keys]
+
+    def do(owner: Any, *values: Any) -> None:
+        for step, v in zip(steps, values, strict=True):
+            step(owner, v)
 
     return do
 

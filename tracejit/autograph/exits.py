@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from tracejit.autograph.names import TRIES
 from tracejit.autograph.syntax import at, call, name_of, set_
 
+Block = ast.With | ast.Match | ast.Try | ast.TryStar
 VALUE, RETURNED = "ag__value", "ag__returned"
 
 
@@ -64,7 +66,7 @@ class Exits:
                 orelse, _ = self.block(s.orelse, loop, False)
                 out.append(at(ast.If(s.test, then, orelse), s))
                 continue
-            if isinstance(s, (ast.With, ast.Try, ast.Match)):
+            if isinstance(s, (ast.With, ast.Match, *TRIES)):
                 one, names = self.inside(s, loop)
                 out.append(one)
                 if rest and names:
@@ -84,7 +86,9 @@ class Exits:
             if tail and not self.plain:
                 then = then if a else [*then, *self._nothing(s)]
                 orelse = orelse if b else [*orelse, *self._nothing(s)]
-            return [at(ast.If(s.test, then or [at(ast.Pass(), s)], orelse), s)], a and b
+            new = at(ast.If(s.test, then or [at(ast.Pass(), s)], orelse), s)
+            new.ag_uneven = loop is not None
+            return [new], a and b
         names = self.names_of([s], loop)
         then, _ = self.block(s.body, loop, False)
         orelse, _ = self.block(s.orelse, loop, False)
@@ -117,7 +121,7 @@ class Exits:
             self.flags.append(name)
         return name
 
-    def inside(self, s: ast.With | ast.Try | ast.Match, loop: tuple[str, str] | None) -> tuple[ast.stmt, list[str]]:
+    def inside(self, s: Block, loop: tuple[str, str] | None) -> tuple[ast.stmt, list[str]]:
         names = self.names_of([s], loop)
         if isinstance(s, ast.Match):
             cases = [
@@ -135,7 +139,7 @@ class Exits:
         parts = [self.block(p, loop, False)[0] for p in (s.body, () if left else s.orelse, s.finalbody)]
         if left and s.orelse:  # which an exit in the body passes over
             parts[1] = self.guarded(left, s.orelse, loop, False, s)
-        return at(ast.Try(parts[0] or [ast.Pass()], handlers, parts[1], parts[2]), s), names
+        return at(type(s)(parts[0] or [ast.Pass()], handlers, parts[1], parts[2]), s), names
 
     # --- loops --------------------------------------------------------------------------------------------------------
     def loop(self, s: ast.While | ast.For, outer: tuple[str, str] | None) -> tuple[list[ast.stmt], list[str]]:

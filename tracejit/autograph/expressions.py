@@ -77,15 +77,22 @@ class Expressions(ast.NodeTransformer):
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         parts = [lambda_of(self.visit(x)) for x in (node.body, node.orelse)]
-        return at(call("if_exp", self.visit(node.test), *parts), node)
+        return at(call("if_exp", self.tested(node.test), *parts), node)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Any:
         name = "and_" if isinstance(node.op, ast.And) else "or_"
         return at(call(name, *[lambda_of(self.visit(v)) for v in node.values]), node)
 
+    def tested(self, x: ast.expr) -> Any:
+        """An expression of which only the truth counts: `a and b` is that of one of both, not `a` or `b` itself."""
+        if not isinstance(x, ast.BoolOp):
+            return self.visit(x)
+        name = "and_" if isinstance(x.op, ast.And) else "or_"
+        return at(call(name, *[lambda_of(at(call("asked", self.tested(v)), v)) for v in x.values]), x)
+
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         if isinstance(node.op, ast.Not):
-            return at(call("not_", self.visit(node.operand)), node)
+            return at(call("not_", self.tested(node.operand)), node)
         self.generic_visit(node)
         if isinstance(node.operand, ast.Constant):
             return node
@@ -100,7 +107,8 @@ class Expressions(ast.NodeTransformer):
         operands = [self.visit(x) for x in (node.left, *node.comparators)]
         names = ast.Tuple([ast.Constant(_OPERATORS[type(o)]) for o in node.ops], ast.Load())
         first, *rest = operands
-        return at(call("compare", names, first, *[lambda_of(x) for x in rest]), node)
+        later = lambda_of if len(rest) > 1 else _lambda_with  # what `locals()` gives is seen from where it stands
+        return at(call("compare", names, first, *[later(x) for x in rest]), node)
 
     def visit_Call(self, node: ast.Call) -> Any:
         if getattr(node.func, "id", getattr(node.func, "attr", "")) in AT_ONCE:
@@ -150,7 +158,7 @@ class Expressions(ast.NodeTransformer):
         """The item of a row, and whether the row has one, as functions of the row."""
         (g, *more) = node.generators
         at_once = isinstance(node, (ast.ListComp, ast.DictComp)) or hasattr(node, "ag_at_once")
-        if more or g.is_async or not at_once or any(_binds(n) for n in ast.walk(node)):
+        if more or g.is_async or not at_once or any(_binds(n) or _sees_all(n) for n in ast.walk(node)):
             return None
 
         def of_row(x: ast.expr) -> ast.expr:
@@ -184,6 +192,16 @@ class Expressions(ast.NodeTransformer):
 
 def _binds(n: ast.AST) -> bool:
     return isinstance(n, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom))
+
+
+def _lambda_with(value: ast.expr) -> ast.Lambda:
+    """A function that gives what the expression is where the function is made."""
+    return ast.Lambda(ast.arguments([], [ast.arg("ag__x")], None, [], [], None, [value]), name_of("ag__x"))
+
+
+def _sees_all(n: ast.AST) -> bool:
+    """Whether it may ask for the variables of the function that it stands in."""
+    return isinstance(n, ast.Name) and n.id in ("locals", "vars", "dir", "eval", "exec")
 
 
 _SIGNS: dict[type, str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}

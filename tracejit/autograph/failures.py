@@ -210,16 +210,15 @@ def recursion_explained() -> Iterator[None]:
         raise _recursion(e) from None
 
 
-def _recursion(e: RecursionError) -> ControlFlowError:
+def _recursion(e: RecursionError) -> ConversionError:
     found = [(f, at) for f, at in _frames(e) if not is_internal(f.f_code.co_filename)]
     names = [f.f_code.co_name for f, _ in found]
     names = [n for i, n in enumerate(names) if i == 0 or names[i - 1] != n][-64:]  # a function's parts are one
     period = next((p for p in range(1, 17) if names[-2 * p :] == 2 * names[-p:]), 1)
     cycle = " → ".join([*names[-period:], names[-period]]) if names else "?"
-    error: ControlFlowError
     if _state.in_region:
         text = f"the recursion {cycle} ends at a tensor's value, which is known only when the function runs"
-        error = ControlFlowError(text, remedy="write it as a loop, or let a Python number that is known decide")
+        error = ConversionError(text, remedy="write it as a loop, or let a Python number that is known decide")
     else:
         error = ConversionError(f"the recursion {cycle} is too deep to be traced")
     error.where = [location_at(f, at) for f, at in found[-1:]]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograph.values import Optional, forward_operators
+from tracejit.autograph.values import Optional, forward_operators, uneven
 from tracejit.context import context
 from tracejit.errors import ConversionError, locate
 from tracejit.ir.dim import Dim
@@ -17,6 +17,7 @@ from tracejit.ir.types import bool_, float32, float64, int32, int64
 from tracejit.ops.found import hits
 from tracejit.ops.host import python_kind
 from tracejit.tensor import Operand, convert
+from tracejit.tree import LEAF, Structure
 
 MOST = 64  # items that are put into a list before they are asked for
 
@@ -94,8 +95,77 @@ class Before:
         raise Wanted(self, k)
 
 
-_MARKS = (Stacked, Before)
-_WIDE: dict[Any, Any] = {int: int64, float: float64, bool: bool_}
+class Pile:
+    """All items of a list to which steps of a loop add and from which they take: the first `count` rows of buffers.
+
+    There is a buffer for each leaf of an item. `kinds` are the types of Python's that their items have, None for
+    tensors; `structure` is None as long as no item is known. `room` says what the loop at hand adds. Lists from whose
+    front items are taken have a `first`: theirs are the rows from there on, and after the last row those at the start.
+    """
+
+    __slots__ = ("rows", "count", "first", "kinds", "structure", "room")
+
+    def __init__(
+        self, rows: list[Any], count: Any, kinds: tuple[type | None, ...], structure: Structure | None,
+        room: Any = None, first: Any = None,
+    ) -> None:  # fmt: skip
+        self.rows, self.count, self.first = rows, count, first
+        self.kinds, self.structure, self.room = kinds, structure, room
+
+    def but(self, rows: list[Any], count: Any, first: Any = None) -> Pile:
+        """Other rows of the same types."""
+        return Pile(rows, count, self.kinds, self.structure, self.room, self.first if first is None else first)
+
+    def tensors(self) -> list[Any]:
+        return [*self.rows, self.count, *([] if self.first is None else [self.first])]
+
+    def of_tensors(self, values: Sequence[Any]) -> Pile:
+        """The same of other tensors."""
+        k = len(self.rows)
+        return self.but(list(values[:k]), values[k], values[k + 1] if k + 1 < len(values) else None)
+
+    def place(self, i: Any) -> Any:
+        """In which row the item stands with this number."""
+        if self.first is None:
+            return i
+        n = OPS["cast"](convert(self.room_for()), dtype=int64)
+        at = OPS["add"](self.first, i)
+        return OPS["where"](OPS["less"](at, n), at, OPS["sub"](at, n))
+
+    def straight(self) -> Pile:
+        """The same with its items in the first rows."""
+        if self.first is None:
+            return self
+        at = self.place(OPS["iota"](shape=(self.room_for(),), axis=0, dtype=int64))
+        rows = [OPS["gather"](r, at, axis=0) for r in self.rows]
+        return self.but(rows, self.count, OPS["cast"](convert(0), dtype=int64))
+
+    def room_for(self) -> Any:
+        """How many items the buffers are long enough for."""
+        return self.rows[0].shape[0] if self.rows else 0
+
+    def stacked(self) -> Stacked:
+        """The items as those of other lists that grow."""
+        if self.structure != LEAF:
+            raise refused("all items of a list that grows and shrinks in a loop are read")
+        each = OPS["iota"](shape=(self.room_for(),), axis=0, dtype=int64)
+        return Stacked(self.straight().rows, OPS["less"](each, self.count), self.kinds[0])
+
+
+forward_operators(Pile, _used)
+
+
+def is_pile(x: Any) -> bool:
+    """Whether a list's items are a pile."""
+    return type(x) is list and len(x) == 1 and type(x[0]) is Pile
+
+
+def _one_by_one(x: Sequence[Any]) -> list[Any]:
+    return [y.stacked() if type(y) is Pile else y for y in x]
+
+
+_MARKS = (Stacked, Before, Pile)
+WIDE: dict[Any, Any] = {int: int64, float: float64, bool: bool_}
 
 
 class _State(threading.local):
@@ -107,8 +177,9 @@ _state = _State()
 
 
 def refused(what: str) -> ConversionError:
-    remedy = "use a tj.TensorArray, or tj.stack the list after the loop"
-    return locate(ConversionError(what, remedy=remedy))  # type: ignore[return-value]
+    error = ConversionError(what, remedy="use a tj.TensorArray, or tj.stack the list after the loop")
+    error.of_lists = True
+    return locate(error)  # type: ignore[return-value]
 
 
 def noted(x: Any) -> None:
@@ -144,8 +215,14 @@ def is_partial(x: Any) -> bool:
     return bool(_state.lists) and type(x) is dict and id(x) in _state.lists
 
 
+def bounded(x: Stacked) -> bool:
+    """Whether it is known how many rows there are at most."""
+    return all(isinstance(p.shape[0], int) for p in x.parts)
+
+
 def forget() -> None:
     _state.lists = set()
+    uneven.there = False
 
 
 def leading(x: Sequence[Any]) -> int:
@@ -165,16 +242,18 @@ def kind_of(values: Sequence[Any]) -> type | None:
 
 
 def _kind(y: Any) -> type | None:
+    if isinstance(y, Pile):
+        return y.kinds[0] if y.structure == LEAF else None
     if isinstance(y, _MARKS):
-        return y.kind if isinstance(y, Stacked) else kind_of([*y.first, *y.last])
+        return y.kind if isinstance(y, Stacked) else kind_of([*y.first, *y.last])  # type: ignore[union-attr]
     if isinstance(y, Operand):
         return python_kind(y)
-    return int if type(y) is Dim else type(y) if type(y) in _WIDE else None
+    return int if type(y) is Dim else type(y) if type(y) in WIDE else None
 
 
 def exactly(y: Any, kind: type | None) -> Any:
     """An item as a tensor, which holds one of Python's numbers as precisely as Python does."""
-    return convert(y) if kind is None else OPS["cast"](y, dtype=_WIDE[kind])
+    return convert(y) if kind is None else OPS["cast"](y, dtype=WIDE[kind])
 
 
 def of_kind(rows: Any, kind: type | None) -> Any:
@@ -183,13 +262,13 @@ def of_kind(rows: Any, kind: type | None) -> Any:
 
 
 def one_of_kind(x: Any, kind: type | None) -> Any:
-    return x if kind is None else OPS["cast"](x, dtype=_WIDE[kind], weak=True)
+    return x if kind is None else OPS["cast"](x, dtype=WIDE[kind], weak=True)
 
 
 def packed(values: Sequence[Any], kind: type | None = None) -> tuple[Any, Any]:
     """Items as a tensor of rows, and a mask that says which of them are there. `kind` is that of all of them."""
     rows, masks = [], []
-    for y in values:
+    for y in _one_by_one(values):
         if isinstance(y, Stacked):
             whole = y.exact_rows() if kind else y.__tensor_rows__()
             rows.append(whole if y.mask is None else y.parts[0] if kind else of_kind(y.parts[0], y.kind))
@@ -243,6 +322,7 @@ def exact_rows(x: list[Any]) -> Any:
     """The same, of Python's numbers in the widest types if all are of one type."""
     _check(x)
     kind = kind_of(x)
+    x = _one_by_one(x)
     every = [
         packed([y], kind)[0] if not isinstance(y, Stacked) else y.exact_rows() if kind else y.__tensor_rows__()
         for y in x
@@ -255,6 +335,8 @@ def exact_rows(x: list[Any]) -> Any:
 
 def length(x: list[Any]) -> Any:
     _check(x)
+    if is_pile(x):
+        return OPS["cast"](x[0].count, dtype=int64, weak=True)
     found: Any = sum(1 for y in x if not isinstance(y, Stacked))
     for y in x:
         if isinstance(y, Stacked) and y.mask is not None:
@@ -306,7 +388,7 @@ class Result:
 def results(x: Any) -> Any:
     """What a function returns, with such lists as leaves."""
     if is_grown(x) and not settled(x):
-        return Result(list(x))
+        return Result(_one_by_one(x))
     if is_partial(x):
         return Result({k: results(y) for k, y in x.items()})
     if type(x) in (list, tuple) and any(type(y) in (list, tuple, dict) for y in x):

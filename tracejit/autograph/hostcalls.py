@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import io
-import logging
-import queue
-import random
+import sys
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -27,7 +25,10 @@ from tracejit.tree import flatten, unflatten
 
 _CLOCKS = {time.time, time.perf_counter, time.monotonic, time.process_time, time.thread_time}
 _CLOCKS |= {time.time_ns, time.perf_counter_ns, time.monotonic_ns, time.process_time_ns, time.thread_time_ns}
-_SOURCES = (random.Random, np.random.Generator, np.random.RandomState)
+# Classes of modules that are slow to load: where a module is not loaded there are no objects of its classes.
+_SOURCES = (("random", "Random"), ("numpy.random", "Generator"), ("numpy.random", "RandomState"))
+_LOGGERS = (("logging", "Logger"),)
+_QUEUES = (("queue", "Queue"), ("queue", "SimpleQueue"))
 _STATE = {"seed", "getstate", "setstate", "get_state", "set_state", "spawn", "shuffle"}
 
 
@@ -36,11 +37,11 @@ def replacement(f: Any) -> Callable[..., Any] | None:
     if type(f) is types.BuiltinFunctionType and f in _CLOCKS:
         return functools.partial(_drawn, f)
     owner = getattr(f, "__self__", None)
-    if isinstance(owner, _SOURCES) and f.__name__ not in _STATE and not _is_made(owner):
+    if _is_one(owner, _SOURCES) and f.__name__ not in _STATE and not _is_made(owner):
         return functools.partial(_drawn, f)
-    if isinstance(owner, logging.Logger) or (type(f) is types.FunctionType and f.__module__ == "logging"):
+    if _is_one(owner, _LOGGERS) or (type(f) is types.FunctionType and f.__module__ == "logging"):
         return functools.partial(_said, f) if f.__name__ in _LEVELS else None
-    if isinstance(owner, _QUEUES) and f.__name__ in ("put", "put_nowait", "get", "get_nowait"):
+    if _is_one(owner, _QUEUES) and f.__name__ in ("put", "put_nowait", "get", "get_nowait"):
         return functools.partial(_queued, f)
     if isinstance(owner, io.IOBase) and f.__name__ in ("write", "writelines", "flush"):
         return functools.partial(_said, f)
@@ -50,7 +51,8 @@ def replacement(f: Any) -> Callable[..., Any] | None:
 _LEVELS = {"debug", "info", "warning", "warn", "error", "critical", "exception", "log", "fatal"}
 
 
-_QUEUES = (queue.Queue, queue.SimpleQueue)
+def _is_one(x: Any, classes: tuple[tuple[str, str], ...]) -> bool:
+    return x is not None and any(isinstance(x, getattr(sys.modules.get(m), name, ())) for m, name in classes)
 
 
 def _queued(f: Any, *args: Any, **kwargs: Any) -> Any:
@@ -74,9 +76,46 @@ def generator(f: Callable[..., Any]) -> Callable[..., Any]:
     """A generator, of which each call makes a new iterator."""
 
     def make(*args: Any, **kwargs: Any) -> Any:
-        return places.made(f(*args, **kwargs))
+        return places.made(Yields(f, args, kwargs))
 
     return make
+
+
+def _left() -> Iterator[Any]:
+    raise locate(ConversionError("a generator is gone through again that a loop may have left"))
+    yield
+
+
+class Yields:
+    """What a call of a generator gives: an iterator, which begins when it is first asked."""
+
+    __slots__ = ("function", "args", "kwargs", "started", "_rows")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.function, self.args, self.kwargs = function, args, kwargs
+        self.started = False
+        self._rows: Any = None
+
+    def ends(self, known: bool) -> None:
+        """A loop has gone through it: to its end, if that is known."""
+        self.started = True
+        self._rows = iter(()) if known else _left()
+
+    def _begun(self) -> Any:
+        if self._rows is None:
+            self.started, self._rows = True, self.function(*self.args, **self.kwargs)
+        return self._rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._begun())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._begun(), name)
 
 
 def result(x: Any, args: tuple) -> Any:
@@ -89,6 +128,14 @@ def check_iterator(x: Any) -> None:
     if places.listener() is not None and isinstance(x, Iterator) and not _is_made(x):
         said = "an iterator from outside is gone through"
         raise locate(ConversionError(said, remedy="give it as a list or a tensor"))
+    check_scope(x)
+
+
+def check_scope(x: Any) -> None:
+    """Refuse to move an iterator on in a branch or step of a loop, which is traced once, if it was made before that."""
+    if places.is_of_steps_around(x):
+        said = "an iterator is moved on in a branch or loop that it was made before"
+        raise locate(ConversionError(said, remedy="go through it in the loop's own head, with zip or enumerate"))
 
 
 def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -99,6 +146,7 @@ def following(iterator: Any, *default: Any) -> Any:
     """`next` of an iterator that was there before the call moves it on in each run."""
     listener = places.listener()
     if listener is None or _is_made(iterator) or not isinstance(iterator, Iterator):
+        check_scope(iterator)
         return next(iterator, *default)
     if listener.elsewhere:
         raise locate(ConversionError("an iterator from outside is moved on in a branch or loop"))

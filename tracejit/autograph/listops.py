@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.autograph import growing, places
+from tracejit.autograph import growing, piles, places
 from tracejit.autograph.growing import Stacked
 from tracejit.context import context
 from tracejit.ir.found import fresh
@@ -69,6 +69,8 @@ def _bound(value: Any, n: Tensor, low: int, high: Any, absent: Any) -> Any:
 
 def sliced(x: list[Any], key: slice) -> list[Any]:
     """`x[a:b:c]`"""
+    if growing.is_pile(x):
+        return piles.sliced(x[0], key)
     rows, kind = growing.exact_rows(x), growing.kind_of(x)
     step = 1 if key.step is None else operator.index(key.step)
     if key.start is None and key.stop is None and step in (1, -1):
@@ -96,6 +98,9 @@ def _equal_rows(rows: Any, value: Any) -> Tensor:
 # --- items ------------------------------------------------------------------------------------------------------------
 def set_item(x: list[Any], key: Any, value: Any) -> None:
     """`x[key] = value`"""
+    if growing.is_pile(x):
+        piles.set_item(x, key, value)
+        return
     if growing.settled(x) or (type(key) is int and -growing.trailing(x) <= key < growing.leading(x)):
         x[key] = value
         return
@@ -108,6 +113,9 @@ def set_item(x: list[Any], key: Any, value: Any) -> None:
 
 def delete_item(x: list[Any], key: Any) -> None:
     """`del x[key]`"""
+    if growing.is_pile(x):
+        piles.delete_item(x, key)
+        return
     if growing.settled(x) or type(key) is slice:
         growing.whole(x)
         del x[key]
@@ -177,6 +185,11 @@ _METHODS: dict[str, Callable[..., Any]] = {
 
 def method(x: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
     """What a method of the list does; None if Python's own does it."""
+    if growing.is_pile(x) and name in piles.METHODS:
+        return piles.METHODS[name]
+    shrinks = name in ("insert", "pop", "reverse") and growing.is_grown(x) and not growing.settled(x)
+    if shrinks and piles.becomes_pile(x):
+        return piles.METHODS[name]
     if name in ("append", "extend", "clear") or name not in _METHODS or growing.settled(x):
         return None
     if set(kwargs) - {"reverse"} or (name == "index" and len(args) > 1):
@@ -194,6 +207,8 @@ def bound(x: list[Any], name: str) -> Callable[..., Any] | None:
 # --- functions --------------------------------------------------------------------------------------------------------
 def added(x: Any, y: Any) -> Any:
     """`x + y` of lists, of which one at least has grown."""
+    if growing.is_pile(x) or growing.is_pile(y):
+        return piles.added(x, y)
     new = places.made([*x, *y])
     growing.noted(new)
     return new

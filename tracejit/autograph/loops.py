@@ -6,19 +6,18 @@ import builtins
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tracejit.autograph import aliases, growing, hostcalls, places, ranges, reads, stores
-from tracejit.autograph.branches import Box, Part, State, and_, asks, decided, if_, traced
-from tracejit.autograph.failures import raised, reaches_end, tentative
-from tracejit.autograph.growing import Wanted
-from tracejit.autograph.ranges import Counter, is_many, length_of, row_of, tensors_of, with_rows
-from tracejit.autograph.state import Changes, Template, settle
-from tracejit.autograph.values import Optional
+from tracejit.autograph import growing, hostcalls, places, ranges, reads, yields
+from tracejit.autograph.branches import Part, State, and_, asks, branches, decided, ended_unevenly, if_, traced
+from tracejit.autograph.failures import raised, tentative
+from tracejit.autograph.numberloops import are_numbers, of_numbers
+from tracejit.autograph.ranges import Counter, is_many, length_of, row_of
+from tracejit.autograph.staging import as_number, counter, scanned, staged
+from tracejit.autograph.values import Either, Optional
 from tracejit.context import context
 from tracejit.errors import (
-    AliasError,
     ControlFlowError,
     ConversionError,
     DivisionError,
@@ -28,12 +27,10 @@ from tracejit.errors import (
     TracejitError,
     ends_inside,
     locate,
-    user_frame,
 )
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
-from tracejit.ir.types import int64
-from tracejit.ops.regions import Region, as_test, stage_rows, stage_scan
+from tracejit.ops.regions import as_test
 from tracejit.tensor import Operand, Tensor
 
 NESTED = 24  # steps of a Python loop that are branches within branches, once a tensor decides whether it goes on
@@ -42,8 +39,17 @@ COPIES = 1024  # steps of which there may be copies where no loop can be made
 LONG = 64  # steps of a Python range from which one loop is tried instead of as many copies
 
 
-def while_(test: Part, body: Part, get: Part, put: Part, names: Sequence[str]) -> None:
-    """A `while` statement. As long as the condition is known the steps are copies; then one loop follows."""
+def while_(
+    test: Part, body: Part, get: Part, put: Part, names: Sequence[str], plain: Part | None = None,
+    read: Part | None = None,
+) -> None:  # fmt: skip
+    """A `while` statement. As long as the condition is known the steps are copies; then one loop follows.
+
+    `plain` is the loop as it is written, if it can be that all it computes with are numbers, which `read` gives.
+    """
+    if plain is not None and are_numbers(read):
+        plain()
+        return
     while True:
         go, acts = _asked(lambda: decided(test()))
         if traced(go):
@@ -89,108 +95,27 @@ def _asked_once(go: Any, test: Part, body: Part, get: Part, put: Part, names: Se
     _loop(lambda: box[0], step, lambda: (box[0], *get()), inner_put, ("the condition", *names))
 
 
-def _loop(test: Part, body: Part, get: Part, put: Part, names: Sequence[str]) -> None:
-    """One node for the steps that are left."""
-    staged(test, body, State(get, put, names))
+def _loop(test: Part, body: Part, get: Part, put: Part, names: Sequence[str], steps: int | Dim | None = None) -> None:
+    """One node for the steps that are left, `steps` at most."""
+    staged(test, body, State(get, put, names), steps)
 
 
-def staged(test: Part, body: Part, state: State) -> None:
-    before = state.get()
-    after = _tried(test, body, before, state)
-    if isinstance(after, State):
-        staged(test, body, after)
-        return
-
-    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
-        def enter(leaves: Sequence[Any]) -> None:
-            state.put(template.values(leaves))
-
-        def check(*leaves: Any) -> Any:
-            enter(leaves)
-            return decided(test())
-
-        def step(*leaves: Any) -> Any:
-            enter(leaves)
-            if not reaches_end(body):
-                enter(leaves)
-            new = state.get()
-            return [*template.leaves(new), *template.grown(new)]
-
-        more = sum(p.more for p in template.parts)
-        return stage_rows(check, step, template.first(), more, template.leaf_names())
-
-    _settled(state, before, after, stage)
-
-
-def _settled(
-    state: State, before: Sequence[Any], after: Sequence[Any],
-    stage: Callable[[Template], tuple[Sequence[Any], Sequence[Tensor]]],
+def for_(
+    it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str], plain: Part | None = None,
+    read: Part | None = None,
 ) -> None:  # fmt: skip
-    """The node that `stage` makes once it is known which variables the steps change; they get their last values."""
-    carried: set[tuple[str, int]] = set()
-    for _ in builtins.range(8):
-        template = settle(state.names, before, after, user_frame(2), carried)
-        try:
-            with places.watched() as log:
-                last, made = stage(template)
-        except Changes as e:
-            carried |= e.which
-            continue
-        except Wanted as e:
-            if e.before.of not in template.parts:  # a list of a loop around this one
-                raise
-            carried.add((e.before.of.name, -1 - e.count))
-            continue
-        finally:
-            places.restore(log)
-            state.put(before)
-        state.set(template.values(last, made))
-        return
-    raise locate(ConversionError("the variables of a loop go on changing their types"))
-
-
-def _tried(test: Part, body: Part, before: Any, state: State) -> Any:
-    """The variables after a step, found by tracing one for nothing; or a state with the places that it writes to."""
-
-    def once() -> Any:
-        state.put(before)
-        test()
-        first = stores.count()
-        after = state.get() if reaches_end(body) else before
-        if stores.count() > first and aliases.among(after):  # what the next step assigns to may be what others hold
-            _again(test, body)
-        return Box(after)
-
-    try:
-        with places.watched() as log:
-            region = Region(once, (), "trial")
-    finally:
-        places.restore(log)
-        state.put(before)
-    if log and not state.places:
-        return state.wider(log)
-    return region.leaves[0].values
-
-
-def _again(test: Part, body: Part) -> None:
-    """One more step, for the sake of what items are assigned of."""
-    try:
-        test()
-        reaches_end(body)
-    except AliasError:
-        raise
-    except Exception:  # the step that counts raises it
-        pass
-
-
-def for_(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> None:
-    """A `for` statement: `more` says whether no `break` was met."""
+    """A `for` statement: `more` says whether no `break` was met; `plain` and `read` as in `while_`."""
     if isinstance(it, Optional):
         it = it.get()
     it = asks["iterated"](it)
     it = ranges.items_of(it) if growing.is_grown(it) else it
     reads.whole(reads.content(it))
     hostcalls.check_iterator(it)
+    if plain is not None and of_numbers(it) and len(it) < LONG and are_numbers(read):
+        plain(it)
+        return
+    if type(it) is hostcalls.Yields and yields.go_through(it, body, more, get, put, names):
+        return
     if not is_many(it):
         _python_for(it, body, more, get, put, names)
         return
@@ -206,7 +131,7 @@ def for_(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Se
 
 def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]):
     """A loop over row numbers from `first` up to n, as one node."""
-    place: list[Any] = [_counter(first)]
+    place: list[Any] = [counter(first)]
 
     def inner_get() -> Any:
         return (place[0], *get())
@@ -229,32 +154,23 @@ def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Pa
     go = more() if more is not None else True
     if not traced(go) and not go:
         return
-    _loop(test, step, inner_get, inner_put, ("the row number", *names))
-
-
-def _counter(first: int) -> Tensor:
-    """A row number, which stays below the number of rows and so cannot overflow."""
-    return OPS["cast"](first, dtype=int64)  # type: ignore[no-any-return]
+    most = n - first if isinstance(n, (int, Dim)) else None
+    _loop(test, step, inner_get, inner_put, ("the row number", *names), most)
 
 
 def _as_row(it: Any, i: Tensor) -> Tensor:
     """A row number in the type of a range of tensors, else as a number."""
     start = getattr(it, "start", None)
-    return OPS["cast"](i, dtype=start.dtype) if isinstance(start, Operand) else _as_number(i)
-
-
-def _as_number(i: Tensor) -> Tensor:
-    """A row number as Python's own integer, which gives way to other dtypes."""
-    return OPS["cast"](i, dtype=int64, weak=True)  # type: ignore[no-any-return]
+    return OPS["cast"](i, dtype=start.dtype) if isinstance(start, Operand) else as_number(i)
 
 
 def _python_for(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> None:
     try:
         _steps(it, body, more, get, put, names)
-    except ShapeError as e:
+    except (ShapeError, ConversionError) as e:
         if more is None or not e.of_branches:
             raise
-        raise _uneven(e) from None
+        raise ended_unevenly(e) from None
 
 
 def _steps(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str]) -> None:
@@ -292,7 +208,7 @@ def _rolled(
     try:
         with places.watched(log), contextlib.nullcontext() if must else tentative(isinstance(it, builtins.range)):
             if more is None:
-                _scanned(it, n, body, State(get, put, names))
+                scanned(it, n, body, State(get, put, names))
             else:
                 _indexed(it, n, first, body, more, get, put, names)
     except Exception as e:
@@ -309,38 +225,6 @@ def _rolled(
 _RETRIED = (ControlFlowError, ShapeError, TracedValueError, OutOfRangeError, DivisionError)
 
 
-def _scanned(it: Any, n: Any, body: Part, state: State) -> None:
-    """A loop that goes through all rows: one node, to whose steps rows are handed, and which stacks what lists get."""
-    before = state.get()
-    rows = tensors_of(it)
-
-    def tried() -> None:
-        body(row_of(it, 0) if isinstance(it, builtins.range) else with_rows(it, [t[0] for t in rows], 0))
-
-    after = _tried(lambda: None, tried, before, state)
-    if isinstance(after, State):
-        _scanned(it, n, body, after)
-        return
-
-    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
-        def step(states: list[Any], xs: list[Any]) -> tuple[Any, ...]:
-            start = template.values(states[1:])
-            state.put(start)
-            i = _as_number(states[0])
-            row = row_of(it, i) if isinstance(it, builtins.range) else with_rows(it, xs, i)
-            if not reaches_end(lambda: body(row)):
-                state.put(start)
-            new = state.get()
-            return (OPS["add"](states[0], 1), *template.leaves(new), *template.grown(new))
-
-        last, made = stage_scan(
-            step, [_counter(0), *template.first()], rows, n, False, ["", *template.leaf_names()]
-        )
-        return last[1:], made
-
-    _settled(state, before, after, stage)
-
-
 def _guarded(rows: Sequence[Any], go: Any, body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
     """The rest of a Python loop once a tensor decides whether it goes on: each step within a branch.
 
@@ -352,7 +236,8 @@ def _guarded(rows: Sequence[Any], go: Any, body: Part, more: Part, get: Part, pu
                 return
             _taking(body, row)
         elif len(rows) - i <= NESTED:
-            if_(go, functools.partial(_on, rows[i:], body, more, get, put, names), lambda: None, get, put, names, ())
+            on = functools.partial(_on, rows[i:], body, more, get, put, names)
+            branches(go, on, lambda: None, State(get, put, names, (), True), ())
             return
         else:
             if_(go, functools.partial(_taking, body, row), lambda: None, get, put, names, ())
@@ -360,6 +245,9 @@ def _guarded(rows: Sequence[Any], go: Any, body: Part, more: Part, get: Part, pu
 
 
 def _on(rows: Sequence[Any], body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    flags: Sequence[str] = more.__code__.co_freevars  # type: ignore[attr-defined]
+    values = [False if n in flags else x for n, x in zip(names, get(), strict=True)]  # as the loop goes on
+    put([x.where_none(flags) if type(x) is Either else x for x in values])
     _taking(body, rows[0])
     if len(rows) > 1:
         _guarded(rows[1:], more(), body, more, get, put, names)
@@ -401,13 +289,6 @@ def _taking(body: Part, row: Any) -> None:
     if type(row) is _Failure:
         raise raised(row.error)
     body(row)
-
-
-def _uneven(e: ShapeError) -> ConversionError:
-    """What a loop over Python objects leaves behind has one shape where it ends early, another where it does not."""
-    error = ConversionError(f"{e.message}, depending on the step in which a loop ends")
-    error.where, error.remedy = e.where, "let what is used after the loop have one shape"
-    return error
 
 
 _EXAMPLES: list[Any] = [range(1), range(1 << 70), [], (), set(), "", b"", {}, {}.values(), {}.items()]

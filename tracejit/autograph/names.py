@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+TRIES = (ast.Try, ast.TryStar)
 
 
 def _own(node: ast.AST) -> Iterable[ast.AST]:
@@ -164,11 +165,11 @@ class Liveness:
                 live = live - ({bound.id} if isinstance(bound, ast.Name) else set()) | read(i.context_expr)
                 live |= read(bound) if bound is not None else set()
             return live
-        if isinstance(s, ast.Try):
+        if isinstance(s, TRIES):
             end = self.block(s.finalbody, after)
             live = self.block(s.orelse, end)
-            for h in s.handlers:
-                live |= self.block(h.body, end) - {h.name or ""}
+            for h in reversed(s.handlers):  # after one `except*` others may follow
+                live |= self.block(h.body, end | live if isinstance(s, ast.TryStar) else end) - {h.name or ""}
             return live | self.block(s.body, live | end) | end
         if isinstance(s, ast.Match):
             inside = after | {x for c in s.cases for x in self.block(c.body, after)}
@@ -219,7 +220,7 @@ def _definite(body: Sequence[ast.stmt], known: set[str], risky: set[str]) -> set
             own = written([s.target]) if isinstance(s, ast.For) else set()
             inner = _definite(s.body, known | own, risky)
             risky |= inner - known
-        elif isinstance(s, ast.Try):
+        elif isinstance(s, TRIES):
             parts = [_definite(p, set(known), risky) for p in (s.body, *[h.body for h in s.handlers], s.orelse)]
             for p in parts:
                 risky |= p - known

@@ -20,6 +20,7 @@ from tracejit.ir.types import bool_, float64, int64
 from tracejit.ops.array import stack
 from tracejit.ops.host import Text, python_kind
 from tracejit.ops.regions import as_test
+from tracejit.pynumbers import as_integer
 from tracejit.tensor import Operand, Tensor, convert
 
 
@@ -49,14 +50,7 @@ def _float(*args: Any) -> Any:
 def _int(*args: Any, **kwargs: Any) -> Any:
     """Python's int."""
     t = _tensor(args[0]) if len(args) == 1 and not kwargs else None
-    if t is None:
-        return int(*args, **kwargs)
-    if t.dtype.kind == "f":
-        _required(OPS["logical_not"](OPS["isnan"](t)), "ArgumentError", "cannot convert float NaN to integer")
-        wide = OPS["cast"](t, dtype=float64)
-        room = OPS["less"](OPS["abs"](wide), 2.0**63)
-        _required(room, "OverflowError", "cannot convert {} to an integer of int64", wide)
-    return OPS["cast"](t, dtype=int64, weak=True)
+    return int(*args, **kwargs) if t is None else as_integer(t)
 
 
 def _truth(x: Any = False) -> Any:

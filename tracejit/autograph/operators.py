@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import functools
 import types
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, constructors, dicts, growing, hostcalls, listops, places, reads, stores  # noqa: F401 - lets calls of classes be known
-from tracejit.autograph.branches import Part, and_, compare, decided, if_, if_exp, none_of, not_, or_, traced
+from tracejit.autograph import (
+    arrays,
+    constructors,  # noqa: F401 - lets calls of classes be known
+    dicts,
+    growing,
+    hostcalls,
+    listops,
+    orders,
+    piles,
+    places,
+    reads,
+    stores,
+)
+from tracejit.autograph.branches import (
+    Part,
+    and_,
+    asked,
+    compare,
+    decided,
+    each_way,
+    if_,
+    if_exp,
+    none_of,
+    not_,
+    or_,
+    traced,
+)
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
 from tracejit.autograph.contexts import entered
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, raised
@@ -27,13 +53,14 @@ from tracejit.autograph.reads import whole
 from tracejit.autograph.recorder import mutated
 from tracejit.autograph.stores import changed, part_to_change, store
 from tracejit.autograph.texts import formatted, joined
-from tracejit.autograph.values import Optional, Undefined, names
+from tracejit.autograph.values import Either, Optional, Undefined, names
 from tracejit.errors import ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ops.found import is_open
 from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import raw
+from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand
 
 
@@ -67,8 +94,12 @@ def ended(x: Any) -> Any:
 
 def item(x: Any, key: Any) -> Any:
     """`x[key]`; the user's own `__getitem__` is converted too."""
+    if type(x) is Either or type(key) is Either:
+        return each_way(item, (x, key), {})
     if (index := own_method(key, "__index__")) is not None and isinstance(x, (list, tuple, str)):
         key = callee(index)(key)
+    if growing.is_pile(x):
+        return piles.item(x, key)
     if growing.is_grown(x):
         return growing.item(x, key) if type(key) is not slice or growing.settled(x) else listops.sliced(x, key)
     if growing.is_partial(x):
@@ -77,6 +108,8 @@ def item(x: Any, key: Any) -> Any:
         return number
     if (found := picked(x, key)) is not ...:
         return found
+    if isinstance(x, dict) and (missing := raw(type(x), "__missing__")) is not MISSING and not _is_key(x, key):
+        return _missing(x, key, missing)
     reads.item(x, whole(key))
     if isinstance(x, np.ndarray) and not isinstance(key, Operand):
         arrays.used(arrays.among([key]), None)
@@ -88,6 +121,23 @@ def item(x: Any, key: Any) -> Any:
     if indices := arrays.among([key]):
         arrays.used(indices, made)
     return made
+
+
+def _is_key(x: dict[Any, Any], key: Any) -> bool:
+    return isinstance(key, Operand) or type(key).__hash__ is None or key in x
+
+
+def _missing(x: dict[Any, Any], key: Any, missing: Any) -> Any:
+    """`x[key]` of a dict that says what it has for a key that is missing; a defaultdict keeps it from then on."""
+    reads.contains(x, whole(key))
+    if type(missing) is types.FunctionType:
+        return callee(missing)(x, key)
+    factory = getattr(x, "default_factory", None)
+    if missing is not _DEFAULT or factory is None:
+        return x[key]  # an error, or the zero of a Counter
+    value = made(callee(factory)())
+    store(x, ((False, key),), value, "", "a dict")
+    return value
 
 
 class _Sliced:
@@ -104,7 +154,7 @@ class _Sliced:
 
 def sliced(x: Any) -> Any:
     """`x`, of which a slice is taken."""
-    return _Sliced(x) if isinstance(x, np.ndarray) or growing.is_grown(x) else whole(x)
+    return _Sliced(x) if isinstance(x, (np.ndarray, Either)) or growing.is_grown(x) else whole(x)
 
 
 def operand(x: Any) -> Any:
@@ -166,11 +216,23 @@ def method(x: Any, name: str, unused: bool = False) -> Any:
     if name == "get" and isinstance(x, dict):
         return functools.partial(_got, x)
     if places.is_container(x, name):
+        if name == "sort" and type(x) is list and places.listener() is not None and not growing.is_grown(x):
+            return functools.partial(_sort, x)
         if places.listener() is not None:
             return lambda *args, **kwargs: mutated(places.listener(), x, name, unused, args, kwargs)
         places.items(x)
         return getattr(x, name)
     return called(load(x, name))
+
+
+def _sort(x: list[Any], *, key: Any = None, reverse: Any = False) -> None:
+    """`x.sort()`"""
+    if key is None and not orders.is_unknown(x):
+        mutated(places.listener(), x, "sort", True, (), {"reverse": reverse})
+        return
+    new = orders.in_order(whole(x), None if key is None else callee(key), reverse)
+    writes_items(x)
+    x[:] = new
 
 
 def whole_if_grown(x: Any) -> None:
@@ -189,6 +251,7 @@ def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
 
 stores.asks.update(item=item, set_attribute=set_attribute, writes_items=writes_items)
 slice_ = slice
+_DEFAULT = raw(collections.defaultdict, "__missing__")
 
 
 def eagerly(f: Any) -> Any:
@@ -231,7 +294,8 @@ def comprehended(it: Any, plain: Part, item_of: Part, keeps: Part | None) -> Any
     x = iterated(it)
     x = items_of(x) if growing.is_grown(x) and not growing.settled(x) else x
     n = length_of(x) if is_many(x) else 0
-    if not (isinstance(n, Operand) or is_open(n) or (isinstance(n, int) and n > LONG)):
+    yields = type(x) is hostcalls.Yields and places.listener() is not None
+    if not (yields or isinstance(n, Operand) or is_open(n) or (isinstance(n, int) and n > LONG)):
         if keeps is None or not traced_in(x):
             return plain(x)
     out: list[Any] = places.made([])
@@ -285,7 +349,8 @@ def filtered(x: Any) -> Any:
 
 
 __all__ = [
-    "NOT_CAUGHT", "abandoned", "and_", "binary", "called", "callee", "catching", "changed", "compare", "converted",
+    "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "changed", "compare",
+    "converted",
     "decided", "delete_item", "eagerly", "entered", "for_", "formatted", "if_", "if_exp", "in_place", "joined",
     "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "raised", "store", "while_",
     "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",

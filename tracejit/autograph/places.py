@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import threading
 import types
 import weakref
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from tracejit.autograph import growing, reads
 from tracejit.autograph.values import Undefined
+from tracejit.context import context
 
 ALL: Any = object()  # in the place of a key: any item of a container may change
 _CONTAINERS = (list, dict, set, collections.deque)
@@ -210,10 +212,13 @@ class _Logs(threading.local):
     def __init__(self) -> None:
         self.stack: list[Log] = []
         self.listener: Any = None
-        self.born: dict[int, list[Log]] = {}  # objects that the function has made, with the logs of that time
+        self.numbers: list[int] = []  # of the logs
+        self.born: dict[int, list[int]] = {}  # objects that the function has made, with the logs of that time
+        self.scopes: dict[int, Any] = {}  # iterators that it has made, with the trace of that time
 
 
 _logs = _Logs()
+_count = itertools.count()
 
 
 @contextmanager
@@ -221,22 +226,24 @@ def watched(log: Log | None = None) -> Iterator[Log]:
     """Collects the places written to in this block, each with what it held before."""
     log = {} if log is None else log
     _logs.stack.append(log)
+    _logs.numbers.append(next(_count))
     try:
         yield log
     finally:
         _logs.stack.pop()
+        _logs.numbers.pop()
 
 
 @contextmanager
 def heard(listener: Listener, log: Log) -> Iterator[None]:
     """Lets a listener hear of all that is written in this block; of logs around it, none does."""
-    before = _logs.stack, _logs.listener, _logs.born
-    _logs.stack, _logs.listener, _logs.born = [log], listener, {}
+    before = _logs.stack, _logs.numbers, _logs.listener, _logs.born, _logs.scopes
+    _logs.stack, _logs.numbers, _logs.listener, _logs.born, _logs.scopes = [log], [next(_count)], listener, {}, {}
     growing.forget()
     try:
         yield
     finally:
-        _logs.stack, _logs.listener, _logs.born = before
+        _logs.stack, _logs.numbers, _logs.listener, _logs.born, _logs.scopes = before
 
 
 def listener() -> Any:
@@ -278,8 +285,8 @@ def note(place: Place) -> None:
 def remember(place: Place) -> None:
     """Let the logs know what the place holds. Those of before its owner was made need not."""
     known = _logs.born.get(id(place.owner), ())
-    for log in _logs.stack:
-        if place.key not in log and not any(log is k for k in known):
+    for number, log in zip(_logs.numbers, _logs.stack):
+        if place.key not in log and number not in known:
             log[place.key] = (place, place.get())
 
 
@@ -334,7 +341,8 @@ def remember_items(owner: Any, key: Any = ALL) -> None:
     """Let the logs know what a container holds."""
     place = Items(owner)
     remember(place)
-    reads.changed(owner, _logs.stack[0][place.key][1])
+    if place.key in _logs.stack[0]:  # not if the function has made it
+        reads.changed(owner, _logs.stack[0][place.key][1])
     if key is not ALL and _hashable(key):
         reads.written((*place.key, key), owner)
 
@@ -347,12 +355,12 @@ def born(x: Any) -> None:
     """An object was made by the function at hand."""
     if _logs.listener is not None:
         _logs.listener.made[id(x)] = x
-        _logs.born[id(x)] = list(_logs.stack)
+        _logs.born[id(x)] = list(_logs.numbers)
 
 
 def is_born(x: Any) -> bool:
     """Whether an object was made within the branch or loop that is traced, or in the function where there is none."""
-    return any(log is _logs.stack[-1] for log in _logs.born.get(id(x), ())) if _logs.stack else False
+    return bool(_logs.stack) and _logs.numbers[-1] in _logs.born.get(id(x), ())
 
 
 def is_new(x: Any) -> bool:
@@ -364,7 +372,27 @@ def made(x: Any) -> Any:
     """A container or iterator that was made while the function is traced."""
     if _logs.listener is not None:
         _logs.listener.made[id(x)] = x
+        _logs.born[id(x)] = list(_logs.numbers)
+        if isinstance(x, Iterator):
+            _logs.scopes[id(x)] = context.trace
     return x
+
+
+def stands_for(new: Any, *others: Any) -> None:
+    """A container holds what one of others holds, and it is known only when the program runs which it is."""
+    if _logs.listener is not None:
+        _logs.listener.stands_for(new, others)
+
+
+def is_copied(x: Any) -> None:
+    """What a container holds is kept elsewhere too, where changes of the container will not be seen."""
+    if _logs.listener is not None:
+        _logs.listener.is_copied(x)
+
+
+def is_of_steps_around(x: Any) -> bool:
+    """Whether an iterator was made outside the branch or step of a loop that is traced now."""
+    return _logs.scopes.get(id(x), context.trace) is not context.trace
 
 
 def values(places: Sequence[Place]) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tracejit.autograph.names import SCOPES
@@ -33,8 +33,11 @@ class Plainer:
             return [s]
         if isinstance(s, ast.Match):
             return self.match(s)
+        if isinstance(s, ast.Assert) and not __debug__:
+            return [at(ast.Pass(), s)]
         if isinstance(s, ast.While) and any(isinstance(n, ast.NamedExpr) for n in _own(s.test)):
             return self.asked_inside(s)
+        s = item_assigned(s, self.fresh)
         before = self.asserted(s) if isinstance(s, ast.Assert) else self.headed(s)
         for field in ("body", "orelse", "finalbody"):
             if isinstance(getattr(s, field, None), list):
@@ -187,6 +190,42 @@ class Plainer:
             block += [*more, at(ast.If(test, [*bind, *self.block(c.body)], rest), c.pattern)]
             block = rest
         return out
+
+
+def item_assigned(s: ast.stmt, fresh: Callable[[str], str]) -> ast.stmt:
+    """A statement that assigns to an item by `__setitem__` or as the target of a loop, with an assignment for that."""
+    if isinstance(s, ast.Expr) and (assigned := _set_item(s.value)) is not None:
+        return at(assigned, s)  # type: ignore[no-any-return]
+    if isinstance(s, ast.For) and any(isinstance(n, ast.Subscript) for n in _own(s.target)):
+        name = fresh("item")
+        s.body.insert(0, at(ast.Assign([s.target], name_of(name)), s.target))
+        s.target = at(name_of(name, True), s.target)
+    return s
+
+
+class ItemsAssigned(ast.NodeTransformer):
+    """The same for all statements of a function, but for functions in it."""
+
+    def __init__(self, body: Sequence[ast.stmt]) -> None:
+        self.namer = Plainer("")
+        self.body = [self.visit(s) for s in body]
+
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, (*SCOPES, ast.expr)):
+            return node
+        return self.generic_visit(item_assigned(node, self.namer.fresh) if isinstance(node, ast.stmt) else node)
+
+
+def _set_item(x: ast.expr) -> ast.stmt | None:
+    """`x.__setitem__(key, value)` as the assignment that it is."""
+    if not (isinstance(x, ast.Call) and isinstance(x.func, ast.Attribute) and x.func.attr == "__setitem__"):
+        return None
+    if len(x.args) != 2 or x.keywords or any(isinstance(a, ast.Starred) for a in x.args):
+        return None
+    if isinstance(x.func.value, ast.Call):  # super().__setitem__
+        return None
+    key, value = x.args
+    return ast.Assign([ast.Subscript(x.func.value, key, ast.Store())], value)
 
 
 def _pattern(p: ast.pattern, subject: str) -> tuple[ast.expr | None, list[str]] | None:

@@ -12,6 +12,7 @@ from tracejit.autograph.convert import Factories, convert
 from tracejit.autograph.expressions import NOT_CALLED
 from tracejit.autograph.names import Liveness, captured, declared, stored, written
 from tracejit.autograph.owners import is_users
+from tracejit.autograph.plainer import ItemsAssigned
 from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, is_library
 from tracejit.autograph.syntax import at, call, name_of, params_of
@@ -63,6 +64,7 @@ def _has_assignment(code: types.CodeType) -> bool:
     found = _assigning.get(code)
     if found is None:
         found = any(i.opname in ("STORE_SUBSCR", "STORE_SLICE") for i in dis.get_instructions(code))
+        found = found or "__setitem__" in code.co_names
         found = found or any(_has_assignment(c) for c in code.co_consts if isinstance(c, types.CodeType))
         _assigning.set(code, found)
     return found
@@ -72,7 +74,7 @@ class _Plain(Converter):
     """Rewrites what assigns to items, and calls, which may lead to such; all else stays."""
 
     def function(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        body = node.body
+        body = ItemsAssigned(node.body).body
         self.globals, self.nonlocals = declared(body)
         named = [*node.args.posonlyargs, *node.args.args]
         self.first = named[0].arg if named else ""
@@ -84,7 +86,7 @@ class _Plain(Converter):
         made = self.block(body)
         doc = made[:1] if ast.get_docstring(node, clean=False) is not None else []
         first = [at(ast.Nonlocal(sorted(shared)), body[0])] if shared else []
-        node.body, node.decorator_list, node.returns = [*doc, *first, *made[len(doc) :]], [], None
+        node.body, node.decorator_list = [*doc, *first, *made[len(doc) :]], []
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -120,8 +122,8 @@ def _as_it_is(self: Any, node: ast.AST) -> Any:
 
 
 for _kind in (
-    "If", "While", "For", "Delete", "Return", "Raise", "Match", "Try", "With", "Assert", "Expr", "Name", "Attribute",
-    "BinOp", "Subscript", "Starred", "Dict", "List", "Set", "IfExp", "BoolOp", "UnaryOp", "Compare", "ListComp",
-    "GeneratorExp", "SetComp", "DictComp", "JoinedStr", "Lambda", "AnnAssign",
+    "If", "While", "For", "Delete", "Return", "Raise", "Match", "Try", "TryStar", "With", "Assert", "Expr", "Name",
+    "Attribute", "BinOp", "Subscript", "Starred", "Dict", "List", "Set", "IfExp", "BoolOp", "UnaryOp", "Compare",
+    "ListComp", "GeneratorExp", "SetComp", "DictComp", "JoinedStr", "Lambda", "AnnAssign",
 ):  # fmt: skip
     setattr(_Plain, f"visit_{_kind}", _as_it_is)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, branches, calls, dicts, growing, listops, places, reads, texts
+from tracejit.autograph import arrays, branches, calls, dicts, growing, listops, piles, places, reads, texts
 from tracejit.autograph.calls import callee, own_method, replace
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
+from tracejit.autograph.values import Either
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ops.found import as_number
@@ -54,6 +55,8 @@ IN_PLACE = {k: getattr(operator, f"i{n}") for k, n in _NAMES.items()}
 
 def binary(op: str, a: Any, b: Any) -> Any:
     """`a op b`; the functions of the user's classes are converted."""
+    if type(a) is Either or type(b) is Either:
+        return branches.each_way(functools.partial(binary, op), (a, b), {})
     if op == "%" and type(a) is str and texts.holds(b):
         return texts.filled(a, b)
     if (op == "/" or op in _COMPARED) and (isinstance(a, Dim) or isinstance(b, Dim)):
@@ -115,6 +118,8 @@ def _is_own(f: Any) -> bool:
 
 def in_place(op: str, a: Any, b: Any) -> Any:
     """What `a op= b` gives the target."""
+    if type(a) is Either or type(b) is Either:
+        return binary(op, a, b)
     if is_users(type(a)) or is_users(type(b)):
         f = own_method(a, f"__i{_NAMES[op]}__")
         made = callee(f)(a, b) if f is not None else NotImplemented
@@ -127,6 +132,9 @@ def in_place(op: str, a: Any, b: Any) -> Any:
             arrays.later(a, f"__i{_NAMES[op]}__", b)
             return a
         arrays.writes(a)
+    if op == "+" and growing.is_pile(a):
+        piles.extend(a, b)
+        return a
     made = IN_PLACE[op](a, b)
     growing.noted(made)
     if isinstance(b, np.ndarray) or (isinstance(a, np.ndarray) and made is not a):
@@ -143,6 +151,8 @@ unary = {
 
 def negative(op: str, x: Any) -> Any:
     """`op x`."""
+    if type(x) is Either:
+        return branches.each_way(functools.partial(negative, op), (x,), {})
     return arrays.fresh(unary[op](reads.content(x)))
 
 
@@ -178,6 +188,8 @@ def delete_item(x: Any, key: Any) -> None:
 
 def truth(x: Any) -> Any:
     """What decides whether an object counts as true: its own answer, or the object itself."""
+    if growing.is_pile(x):
+        return OPS["greater"](x[0].count, 0)
     if growing.is_grown(x):
         return OPS["not_equal"](convert(growing.length(x)), 0)
     if growing.is_partial(x):

@@ -17,7 +17,7 @@ from tracejit.errors import ConversionError, UnsupportedError, locate
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ir.types import as_dtype, int32, int64
+from tracejit.ir.types import DType, as_dtype, int32, int64
 from tracejit.ops import creation, found
 from tracejit.ops.args import known
 from tracejit.publicnames import OTHERS
@@ -25,10 +25,11 @@ from tracejit.tensor import Operand, Tensor, common_dtype, convert
 
 
 class TensorRange:
-    """A `range` whose bounds are tensors. What it gives are Python's integers, or tensors if it is `tj.range`."""
+    """A `range` whose bounds are tensors. What it gives are Python's integers, or tensors if it is `tj.range`: those of
+    `narrow`, if the bounds have been made wider."""
 
-    def __init__(self, start: Any, stop: Any, step: Any, python: bool = False) -> None:
-        self.start, self.stop, self.step, self.python = start, stop, step, python
+    def __init__(self, start: Any, stop: Any, step: Any, python: bool = False, narrow: DType | None = None) -> None:
+        self.start, self.stop, self.step, self.python, self.narrow = start, stop, step, python, narrow
         self.tensor: Tensor | None = None
         self.given: Sequence[Any] = (start, stop, step)
 
@@ -172,6 +173,8 @@ def row_of(x: Any, i: Any) -> Any:
         return at if isinstance(x.start, int) and x.start == 0 else x.start + at
     if isinstance(x, TensorRange) and x.python:
         return _number_of(x, i)
+    if isinstance(x, TensorRange) and x.narrow is not None:
+        return OPS["cast"](x.start + OPS["cast"](i, dtype=int64) * x.step, dtype=x.narrow)
     if isinstance(x, (TensorRange, builtins.range)):
         return x.start + i * x.step
     if isinstance(x, Rows):
@@ -217,10 +220,12 @@ def tensor_range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = Non
     if of_numbers and any(isinstance(a, Operand) and not _is_known(a) and traced(a) for a in args):
         weak = all(not isinstance(a, Operand) or (type(a._a) is Value and a._a.type.weak) for a in args)
         d = as_dtype(dtype) if dtype is not None else None if weak else common_dtype(args)[0]
-        if d is not None and d not in (int32, int64):
+        if d is not None and d.kind not in "iu":
             return creation.range(start, limit, delta, dtype, name)
         first, last, step = [a if isinstance(a, Operand) and d in (None, a.dtype) else convert(a, d) for a in args]
-        r = TensorRange(first, last, step)
+        narrow = d is not None and d not in (int32, int64)  # numbers of steps may be above the largest of them
+        bounds = [OPS["cast"](a, dtype=int64) for a in (first, last, step)] if narrow else [first, last, step]
+        r = TensorRange(bounds[0], bounds[1], bounds[2], narrow=d if narrow else None)
         r.tensor = counted(r)  # of one size wherever it is used; nothing is computed if it is only looped over
         return r
     return creation.range(start, limit, delta, dtype, name)
@@ -242,9 +247,9 @@ def counted(r: TensorRange) -> Tensor:
     numbers = OPS["count_up"](n, size=fresh())
     if n.dtype is not numbers.dtype:
         numbers = OPS["cast"](numbers, dtype=n.dtype)
-    if (known_number(r.start), known_number(r.step)) == (0, 1):
-        return numbers
-    return OPS["add"](r.start, OPS["mul"](numbers, r.step))
+    if (known_number(r.start), known_number(r.step)) != (0, 1):
+        numbers = OPS["add"](r.start, OPS["mul"](numbers, r.step))
+    return numbers if r.narrow is None else OPS["cast"](numbers, dtype=r.narrow)
 
 
 def known_number(x: Any) -> int | None:

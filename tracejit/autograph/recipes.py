@@ -7,8 +7,20 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from tracejit.autograph.effects import Fill, container, known, output, own_slots, perhaps, spliced, text
-from tracejit.autograph.growing import Stacked
+from tracejit.autograph.effects import (
+    Fill,
+    Path,
+    container,
+    given,
+    known,
+    output,
+    own_slots,
+    perhaps,
+    piled,
+    spliced,
+    text,
+)
+from tracejit.autograph.growing import Pile, Stacked
 from tracejit.autograph.holders import Outside, parts_of
 from tracejit.autograph.values import Optional
 from tracejit.context import tracing
@@ -30,8 +42,9 @@ def refused(why: str, loc: Location | None) -> ConversionError:
 class Recipes:
     """Python values that hold traced tensors, as recipes that make them from a call's outputs."""
 
-    def __init__(self, trace: Trace, outside: Outside) -> None:
+    def __init__(self, trace: Trace, outside: Outside, given: dict[int, Path], used: set[Path]) -> None:
         self.trace, self.outside = trace, outside
+        self.given, self.used = given, used  # containers among the arguments, and those of them that recipes take
         self.results: list[Value] = []
         self.loc: Location | None = None  # the line of the effect at hand
         self._doing: set[int] = set()
@@ -42,16 +55,27 @@ class Recipes:
         if isinstance(x, Dim):
             return self._output(convert(x), int)
         kind = type(x)
+        if id(x) in self.given:
+            self.used.add(self.given[id(x)])
+            return given(self.given[id(x)])
         if kind is host.Text:
             return text(x, [self.of(t) for t in x.tensors()])
         if kind is Stacked:
             with tracing(self.trace):
                 return spliced(self._output(x.exact_rows(), None), x.kind)
+        if kind is Pile:
+            return self._pile(x)
         if kind is Optional:
             return perhaps(self._output(x.flag, bool), self.of(x.value), x.none)
         if id(x) not in self.outside and id(x) not in self._doing and rebuilt(x) and self._fresh(x):
             return self.inside(x)
         return known(x)
+
+    def _pile(self, x: Pile) -> Fill:
+        with tracing(self.trace):
+            x = x.straight()
+        parts = [spliced(self._output(r, None), k) for r, k in zip(x.rows, x.kinds, strict=True)]
+        return piled(self._output(x.count, int), parts, x.structure)
 
     def inside(self, x: Any) -> Fill:
         """A container made anew."""
@@ -74,6 +98,8 @@ class Recipes:
     def _holds_traced(self, x: Any, seen: set[int]) -> bool:
         if isinstance(x, Operand):
             return host.is_traced(x)
+        if id(x) in self.given:
+            return True
         if id(x) in seen or id(x) in self.outside:
             return False
         seen.add(id(x))

@@ -11,7 +11,7 @@ from tracejit.autograph.effects import Effect, Effects, Moving, Path, Pending, f
 from tracejit.autograph.holders import Note, Outside, held_elsewhere, parts_of
 from tracejit.autograph.places import ALL, Place
 from tracejit.autograph.recipes import Recipes, refused
-from tracejit.autograph.values import Undefined
+from tracejit.autograph.values import Optional, Undefined
 from tracejit.context import context
 from tracejit.errors import Location, user_frame
 from tracejit.ir.graph import Value
@@ -64,9 +64,13 @@ class Recorder:
         self._restored = False
         self.kept_variables: list[Variable] = []  # made in the trace, and outliving it
         self._deferred: list[Target] = []
-        self._given: dict[int, Path] = {}  # containers among the arguments, in the place of which the call has its own
+        self._several: dict[int, tuple[Any, list[Any]]] = {}  # containers that stand for one of several others
+        self._changed: list[tuple[list[Any], Location | None]] = []  # what those stand for that are changed
+        self.given: dict[int, Path] = {}  # containers among the arguments, in the place of which the call has its own
         self._known = set[int]()  # objects among the arguments
-        self._on_arguments = False
+        self._copied: dict[int, Any] = {}  # containers of which lists that grow hold copies
+        self.asks_identity = False  # whether the function asks if two containers among the arguments are one
+        self._on_arguments = set[Path]()
         self._returned: list[Any] = []
         self._look_at(arguments, ())
         for a in memory.ahead.values():
@@ -77,9 +81,13 @@ class Recorder:
         if structure.kind is None:
             self._known.add(id(x))
             return
-        self._given[id(x)] = path
+        self.given[id(x)] = path
         for k in structure.keys:
             self._look_at(follow(x, (k,)), (*path, k))
+
+    def compared(self, a: Any, b: Any) -> None:
+        """The function asks whether these are one."""
+        self.asks_identity |= id(a) in self.given and id(b) in self.given
 
     # --- inputs -------------------------------------------------------------------------------------------------------
     def begin(self) -> None:
@@ -123,6 +131,7 @@ class Recorder:
         return self.elsewhere
 
     def sets(self, place: Place) -> None:
+        self._changes_several(place.owner)
         if id(place.owner) in self.made or self._unheard(f"{place.name} is set"):
             return
         self.settle()
@@ -132,7 +141,23 @@ class Recorder:
         self._set_at[place.key] = len(self._raws)
         self._raws.append(Raw("set", place, None, None, user_frame(2)))
 
+    def stands_for(self, new: Any, others: Sequence[Any]) -> None:
+        every = [y for x in others for y in self._several.get(id(x), (None, [x]))[1]]
+        self._several[id(new)] = new, every
+
+    def is_copied(self, x: Any) -> None:
+        if id(x) not in self.made:
+            raise refused(f"a {type(x).__name__} that others may hold is put into a list that grows", user_frame(3))
+        self._copied[id(x)] = x
+
+    def _changes_several(self, owner: Any) -> None:
+        if id(owner) in self._copied:
+            raise refused(f"a {type(owner).__name__} in a list that grows is changed", user_frame(3))
+        if id(owner) in self._several:
+            self._changed.append((self._several[id(owner)][1], user_frame(3)))
+
     def changes(self, owner: Any, key: Any, deleted: bool) -> None:
+        self._changes_several(owner)
         if id(owner) in self.made or self._unheard("an item of a container is set"):
             return  # what the function made itself is seen as it is in the end
         self.settle()
@@ -142,6 +167,7 @@ class Recorder:
         self._open = raw
 
     def calls(self, owner: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+        self._changes_several(owner)
         if id(owner) not in self.made and not self._unheard(f"{name}() of a {type(owner).__name__} is called"):
             self.settle()
             self._raws.append(Raw(name, owner, None, (args, kwargs), user_frame(2)))
@@ -173,6 +199,7 @@ class Recorder:
         """Whether a call in a branch or loop is left to the run of the program."""
         return (
             self.elsewhere and (unused or name in NO_RESULT) and id(owner) not in self.made
+            and not growing.is_grown(owner) and not growing.is_partial(owner)
             and _site(user_frame(2)) not in self.memory.local
         )  # fmt: skip
 
@@ -180,12 +207,15 @@ class Recorder:
         flat, structure = flatten([args, kwargs])
         if any(isinstance(x, Variable) and x in unborn for x in flat):
             raise refused("a Variable made in a branch or loop is kept outside of it", user_frame(2))
+        if any(id(x) in self.made for x in flat if not isinstance(x, Operand)):
+            raise MadeHere({_site(user_frame(2))})  # an object of this call; the branch's own state can hold it
         taken = [i for i, x in enumerate(flat) if isinstance(x, Operand) and host.is_traced(x)]
         kinds = {i: python_kind(flat[i]) for i in taken}
         tensors = [convert(flat[i]) if kinds[i] is None else exact(flat[i]) for i in taken]
         target = Target(owner, _site(user_frame(2)))
-        number, queue, path = len(self._raws), self.pending, self._given.get(id(owner))
-        self._on_arguments |= path is not None
+        number, queue, path = len(self._raws), self.pending, self.given.get(id(owner))
+        if path is not None:
+            self._on_arguments.add(path)
 
         def run(*arrays: Any) -> tuple[()]:
             values = list(flat)
@@ -199,6 +229,9 @@ class Recorder:
 
         OPS["host_call"](*tensors, f=host.Callback(run, name), types=())
         self._deferred.append(target)
+        around: Any = context.trace
+        while around is not None:
+            around.defers, around = True, around.parent
 
         def known_only_later() -> None:
             raise MadeHere({target.site})  # as part of the state of the branch or loop it can be read
@@ -213,12 +246,12 @@ class Recorder:
         """
         self._returned = returned
         self.settle()
-        if not self._raws and not self._deferred and not self.trace.made and not self.moving:
+        if not (self._raws or self._deferred or self.trace.made or self.moving or self._changed):
             own = [(p, p.get()) for p, _ in self.log.values() if id(p.owner) in self.made]
             self.restore()
             for p, value in own:
                 p.put(value)
-            self.made = {}
+            self.made, self._several, self._copied = {}, {}, {}
             return None, []
         for r in self._raws:
             if r is not None and r.kind == "set":
@@ -232,10 +265,13 @@ class Recorder:
                 p.put(value)
         raws = [r if r is not None and _owner(r) in outside else None for r in self._raws]
         self._check(raws)
+        for several, loc in self._changed:
+            if any(id(x) in outside for x in several):
+                raise refused("a container is changed that is one of several, and which it is a tensor decides", loc)
         self._check_moving(raws)
         self._check_wholes()
         self.kept_variables = self._kept(raws, outside)
-        values = Recipes(self.trace, outside)
+        values = Recipes(self.trace, outside, self.given, self._on_arguments)
         steps = [None if r is None else self._effect(r, values) for r in raws]
         self.trace.builder.loc = None
         used = {v for n in self.trace.builder.nodes for v in n.inputs} | set(values.results)
@@ -243,6 +279,7 @@ class Recorder:
         made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments)
         there = any(steps) or made.moving or self._deferred or self.kept_variables
         self._raws, self._deferred, self.made, self.log, self._returned = [], [], {}, {}, []  # what only these hold
+        self._several, self._changed, self._copied = {}, [], {}
         return (made if there else None), values.results
 
     def restore(self) -> None:
@@ -255,11 +292,12 @@ class Recorder:
     @property
     def arguments(self) -> set[int]:
         """The identities of the objects and containers among the arguments."""
-        return {*self._known, *self._given}
+        return {*self._known, *self.given}
 
     def _outside(self, finals: Any) -> Outside:
         known = self.arguments | {id(p.owner) for p, _ in self.log.values() if p.key[0] == "global"}
         ours = [self._raws, self.log, finals, self.made, self._deferred, self.trace.made, self._returned]
+        ours += [self._several, self._changed, self._copied]
         return held_elsewhere(ours, reads.settled(), known)
 
     def _check_deferred(self, finals: Any) -> None:
@@ -307,20 +345,24 @@ class Recorder:
 
     def _effect(self, r: Raw, values: Recipes) -> Effect | None:
         values.loc = self.trace.builder.loc = r.loc
-        path = self._given.get(_owner(r))
-        self._on_arguments |= path is not None
+        path = self.given.get(_owner(r))
+        if path is not None:
+            self._on_arguments.add(path)
         if r.kind == "taken":
             return None
         if r.kind == "set":
             do = effects.put if path is None else effects.put_field(r.owner.at)
-            return Effect(do, r.owner.lasting(), path, [values.of(r.value)], r.loc)
+            return Effect(do, r.owner.lasting(), path, [values.of(r.value)], r.loc, empties=True)
         if r.kind == "item":
-            return Effect(effects.put_item(r.key), r.owner, path, [values.of(r.value)], r.loc)
+            return Effect(effects.put_item(r.key), r.owner, path, [values.of(r.value)], r.loc, empties=True)
         if r.kind == "delete":
             return Effect(effects.delete_item(r.key), r.owner, path, [], r.loc)
         if r.kind == "whole":
             return Effect(places.refill, r.owner, path, [values.inside(r.value)], r.loc)
         args, kwargs = r.value
+        if r.kind == "update" and args and type(args[0]) is dict and any(type(v) is Optional for v in args[0].values()):
+            fills = [values.of(v) for v in args[0].values()]
+            return Effect(effects.put_items(list(args[0])), r.owner, path, fills, r.loc, empties=True)
         fills = [values.of(x) for x in (*args, *kwargs.values())]
         return Effect(effects.call(r.kind, len(args), list(kwargs)), r.owner, path, fills, r.loc)
 
@@ -371,7 +413,8 @@ def mutated(
     elif name == "setdefault":
         reads.item(x, args[0])
         reads.contains(x, args[0])
-    own = growing.is_grown(x) and id(x) in recorder.made and listops.method(x, name, args, kwargs)
+    carried = growing.is_grown(x) and (id(x) in recorder.made or recorder.elsewhere)
+    own = carried and listops.method(x, name, args, kwargs)
     if growing.is_grown(x) and not own:
         growing.can_call(x, name)
     elif growing.is_partial(x):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import gc
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from tracejit.autograph import places, reads
-from tracejit.autograph.effects import Fill, output
+from tracejit.autograph.effects import Fill, Path, output
 from tracejit.autograph.growing import Result
 from tracejit.autograph.holders import MANY, held_elsewhere
+from tracejit.autograph.hostcalls import Yields
 from tracejit.autograph.recipes import Recipes, rebuilt, refused
-from tracejit.autograph.values import Optional
+from tracejit.autograph.recorder import Recorder
+from tracejit.autograph.values import Either, Optional
 from tracejit.errors import Location
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Node, Value
@@ -25,22 +27,25 @@ _PLAIN = (Operand, Dim, Optional, str, bytes, bool, int, float, complex, type(No
 
 
 class Made:
-    """A leaf of a result that is made from so many of the outputs."""
+    """A leaf of a result, of a type, that is made from so many of the outputs."""
 
-    __slots__ = ("fill", "count")
+    __slots__ = ("fill", "count", "type")
 
-    def __init__(self, fill: Fill, count: int) -> None:
-        self.fill, self.count = fill, count
-
-
-def any_holds_traced(leaves: Iterable[Any]) -> bool:
-    return any(map(holds_traced, leaves))
+    def __init__(self, fill: Fill, count: int, type: type) -> None:
+        self.fill, self.count, self.type = fill, count, type
 
 
-def holds_traced(x: Any) -> bool:
-    """Whether a traced tensor can be reached from an object that is none, through what it or a function of it holds."""
+def any_holds_traced(leaves: Iterable[Any], given: Container[int]) -> bool:
+    return any(holds_traced(x, given) for x in leaves)
+
+
+def holds_traced(x: Any, given: Container[int]) -> bool:
+    """Whether a traced tensor can be reached from an object that is none, through what it or a function of it holds; or
+    one of the containers that are `given` as arguments, which each call has of its own."""
     if isinstance(x, _PLAIN):
         return False
+    if type(x) is Yields:  # what it will yield
+        return True
     seen: dict[int, Any] = {id(x): x}
     todo = [x]
     while todo and len(seen) < MANY:
@@ -48,6 +53,8 @@ def holds_traced(x: Any) -> bool:
             if isinstance(y, Operand):
                 if type(y._a) is Value:
                     return True
+            elif id(y) in given:
+                return True
             elif id(y) not in seen:
                 seen[id(y)] = y
                 todo.append(y)
@@ -68,26 +75,35 @@ def _parts(x: Any) -> Sequence[Any]:
 class Returned:
     """How the objects that hold traced tensors among what a function returns are made."""
 
-    def __init__(self, trace: Trace, leaves: list[Any], known: set[int], loc: Location | None) -> None:
+    def __init__(self, trace: Trace, leaves: list[Any], recorder: Recorder, loc: Location | None) -> None:
         self.trace, self.loc = trace, loc
-        self.outside = held_elsewhere([leaves, *places.logs()], reads.settled(), known)
+        self.outside = held_elsewhere([leaves, *places.logs()], reads.settled(), recorder.arguments)
+        self.given, self.used = recorder.given, set[Path]()  # containers among the arguments, and those that are used
+
+    def _recipes(self) -> Recipes:
+        return Recipes(self.trace, self.outside, self.given, self.used)
 
     def leaf(self, x: Any) -> tuple[Made, list[Value]]:
         """How the leaf is made, and the values that it takes."""
+        if type(x) is Either:
+            x.fail()
         if type(x) is Result:
-            r = Recipes(self.trace, self.outside)
+            r = self._recipes()
             fill = r.inside(x.list)
-            return Made(fill, len(r.results)), r.results
-        if id(x) in self.outside or not rebuilt(x) or not _copies(x):
-            error = refused(f"the function returns a {type(x).__name__} that holds traced tensors", self.loc)
+            return Made(fill, len(r.results), list), r.results
+        if type(x) is Yields or id(x) in self.outside or not rebuilt(x) or not _copies(x):
+            kind = "generator" if type(x) is Yields else type(x).__name__
+            error = refused(f"the function returns a {kind} that holds traced tensors", self.loc)
             error.remedy = "return tensors, in lists, dicts, dataclasses or objects of plain classes"
-            if isinstance(x, types.CoroutineType | types.GeneratorType):
-                x.close()
+            if isinstance(x, types.CoroutineType | types.GeneratorType | Yields):
+                error.remedy = "compile the functions that it calls: what waits or yields is Python's to run"
+                if type(x) is not Yields or x.started:
+                    x.close()
             raise error
-        r = Recipes(self.trace, self.outside)
+        r = self._recipes()
         r.loc = self.loc
         fill = r.of(x)
-        return Made(fill, len(r.results)), r.results
+        return Made(fill, len(r.results), type(x)), r.results
 
 
 def number(trace: Trace, x: Any) -> tuple[Made, Value] | None:
@@ -98,11 +114,11 @@ def number(trace: Trace, x: Any) -> tuple[Made, Value] | None:
     """
     if isinstance(x, Dim):
         x = convert(x)
-        return Made(output(0, int), 1), trace.value(x)
+        return Made(output(0, int), 1, int), trace.value(x)
     kind = python_kind(x)
     if kind is None or not _converted(trace.value(x), trace.builder.nodes, lambda v: None, set()):
         return None
-    return Made(output(0, kind), 1), trace.value(exact(x))
+    return Made(output(0, kind), 1, kind), trace.value(exact(x))
 
 
 def _converted(v: Value, nodes: Iterable[Node], outer: Callable[[Value], bool | None], seen: set[Value]) -> bool:

@@ -12,6 +12,7 @@ from tracejit.autograph.assignments import Assignments
 from tracejit.autograph.exits import VALUE, Exits
 from tracejit.autograph.expressions import Expressions
 from tracejit.autograph.names import Liveness, captured, declared, stored, unset_somewhere, written
+from tracejit.autograph.numberloops import as_written
 from tracejit.autograph.plainer import Plainer
 from tracejit.autograph.syntax import (
     AG,
@@ -24,6 +25,7 @@ from tracejit.autograph.syntax import (
     lambda_of,
     name_of,
     params_of,
+    private,
     set_,
     set_target,
 )  # fmt: skip
@@ -75,10 +77,10 @@ class Converter(Assignments, Expressions):
         first += [set_(n, call("undefined", ast.Constant(n))) for n in names]
         doc = made[:1] if ast.get_docstring(node, clean=False) is not None else []
         new = ast.FunctionDef(
-            node.name, node.args, [*doc, *[at(s, node.body[0]) for s in first], *made[len(doc) :]], [], None
+            node.name, node.args, [*doc, *[at(s, node.body[0]) for s in first], *made[len(doc) :]], [], node.returns
         )
         if sys.version_info >= (3, 12):
-            new.type_params = []
+            new.type_params = node.type_params
         return at(new, node)
 
     def block(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -103,9 +105,17 @@ class Converter(Assignments, Expressions):
         inner.locals = params_of(node.args)
         return at(ast.Lambda(node.args, inner.visit(node.body)), node)
 
+    def visit_TypeAlias(self, node: ast.AST) -> ast.AST:
+        return node  # whose value is evaluated when it is asked for
+
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """A class in a function: its methods are functions of their own."""
-        body: list[Any] = [self.visit_FunctionDef(s) if isinstance(s, ast.FunctionDef) else s for s in node.body]
+        body: list[Any] = []
+        for s in node.body:
+            if isinstance(s, ast.FunctionDef):
+                body.append(self.visit_FunctionDef(private(s, node.name.lstrip("_"))))
+            else:
+                body.append(self.visit_ClassDef(s) if isinstance(s, ast.ClassDef) else s)
         node.body = body
         return node
 
@@ -171,7 +181,7 @@ class Converter(Assignments, Expressions):
         after = self.live.after.get(node, set())
         state, made = self._state([*node.body, *node.orelse], after | self.live.entry.get(node, set()), node)
         shown = self._names(state, [*node.body, *node.orelse])
-        test = self.visit(node.test)
+        test = self.tested(node.test)
         k = self.count
         then = self._part(f"ag__then{k}", state, node.body, node)
         orelse = self._part(f"ag__else{k}", state, node.orelse, node)
@@ -179,6 +189,7 @@ class Converter(Assignments, Expressions):
         made_call = call(
             "if_", test, name_of(then.name), name_of(orelse.name), name_of(f"ag__get{k}"), name_of(f"ag__set{k}"),
             shown, ast.Tuple([ast.Constant(n) for n in dead], ast.Load()),
+            *([ast.Constant(True)] if getattr(node, "ag_uneven", False) else []),
         )  # fmt: skip
         return [*made, then, orelse, at(ast.Expr(made_call), node.test)]
 
@@ -188,15 +199,16 @@ class Converter(Assignments, Expressions):
         wanted = self.live.after.get(node, set()) | self.live.entry.get(node, set())
         state, made = self._state(node.body, wanted, node)
         k, shown = self.count, self._names(state, node.body)
+        numbers = self._of_numbers(node, state, made)
         stops = getattr(node, "ag_stop", [])
-        test: ast.expr = self.visit(node.test)
+        test: ast.expr = self.tested(node.test)
         if stops:
             test = call("and_", lambda_of(call("none_of", *[name_of(n) for n in stops])), lambda_of(test))
         check = at(define(f"ag__test{k}", [], [ast.Return(test)]), node.test)
         body = self._part(f"ag__body{k}", state, node.body, node)
         made_call = call(
             "while_", name_of(check.name), name_of(body.name), name_of(f"ag__get{k}"), name_of(f"ag__set{k}"),
-            shown,
+            shown, *numbers,
         )  # fmt: skip
         return [*made, check, body, at(ast.Expr(made_call), node.test)]
 
@@ -206,6 +218,7 @@ class Converter(Assignments, Expressions):
         wanted = self.live.after.get(node, set()) | self.live.entry.get(node, set())
         state, made = self._state([*node.body, set_target(node.target)], wanted, node)
         k, shown = self.count, self._names(state, node.body)
+        numbers = self._of_numbers(node, state, made)
         stops = getattr(node, "ag_stop", [])
         row = "ag__row"
         assign = at(ast.Assign([node.target], name_of(row)), node.target)
@@ -217,9 +230,25 @@ class Converter(Assignments, Expressions):
             more = name_of(f"ag__more{k}")
         made_call = call(
             "for_", self.visit(node.iter), name_of(body.name), more, name_of(f"ag__get{k}"), name_of(f"ag__set{k}"),
-            shown,
+            shown, *numbers,
         )  # fmt: skip
         return [*made, body, at(ast.Expr(made_call), node.iter)]
+
+    def _of_numbers(
+        self, node: ast.While | ast.For, state: Sequence[str], made: list[ast.stmt]
+    ) -> list[ast.expr]:
+        """Two more arguments for a loop that may compute with Python's numbers alone: the loop as it is written, and
+        what it reads."""
+        if written([node]) & (self.globals | self.nonlocals) or (loop := as_written(node)) is None:
+            return []
+        plain, read = loop
+        args = []
+        if isinstance(plain, ast.For):
+            plain.iter, args = at(name_of("ag__rows"), node), ["ag__rows"]
+        own = (written([node]) | stored([node])) - self.live.entry.get(node, set())
+        values = ast.Tuple([name_of(n) for n in sorted(read - own)], ast.Load())
+        made.append(at(define(f"ag__plain{self.count}", args, [*self._outer(state), plain]), node))
+        return [name_of(f"ag__plain{self.count}"), lambda_of(values)]
 
     def visit_Delete(self, node: ast.Delete) -> Any:
         """A variable that is deleted has no value, which branches and loops can carry."""
@@ -250,7 +279,7 @@ class Converter(Assignments, Expressions):
             c.body = self.block(c.body)
         return node
 
-    def visit_Try(self, node: ast.Try) -> Any:
+    def visit_Try(self, node: ast.Try | ast.TryStar) -> Any:
         kinds = [h.type or name_of("BaseException") for h in node.handlers]
         if node.finalbody:
             kinds = [name_of("BaseException")]
@@ -266,6 +295,17 @@ class Converter(Assignments, Expressions):
         if last:
             last = [at(ast.If(ast.UnaryOp(ast.Not(), call("abandoned")), last, []), node)]
         return at(ast.Try(body, handlers, self.block(node.orelse), last), node)
+
+    def visit_TryStar(self, node: ast.TryStar) -> Any:
+        """Its clauses would make groups of what ends a trace, which waits until they are done."""
+        name = self._temporary()
+        made = self.visit_Try(node)
+        made.body[0].items.insert(0, ast.withitem(name_of(name)))
+        for h in made.handlers[1:]:
+            h.body = [ast.With([ast.withitem(name_of(name))], h.body)]
+        tried = ast.TryStar(made.body, made.handlers[1:], made.orelse, made.finalbody)
+        end = ast.Expr(ast.Call(ast.Attribute(name_of(name), "end", ast.Load()), [], []))
+        return [at(set_(name, call("passing")), node), at(ast.Try([tried], [], [], [end]), node)]
 
     def visit_With(self, node: ast.With) -> Any:
         for i in node.items:

@@ -9,7 +9,6 @@ import inspect
 import linecache
 import os
 import site
-import sysconfig
 import tokenize
 import types
 from typing import Any
@@ -170,7 +169,7 @@ def _actions(code: types.CodeType) -> tuple[Any, ...]:
 _LIBRARIES = tuple(
     {
         os.path.realpath(p) + os.sep
-        for p in [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+        for p in [os.path.dirname(os.__file__), *site.getsitepackages(), site.getusersitepackages()]
         if p and ("site-packages" in p or "dist-packages" in p or os.sep + "python" in p.rsplit("lib", 1)[-1])
     }
 )

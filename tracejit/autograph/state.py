@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograph import growing
-from tracejit.autograph.growing import Before, Stacked
+from tracejit.autograph import growing, piles, places
+from tracejit.autograph.growing import Before, Pile, Stacked
+from tracejit.autograph.parts import (
+    ArrayPart,
+    Changes,
+    Made,
+    Part,
+    PilePart,
+    clash,
+    fixed_pile,
+    grows_perhaps,
+    merged_piles,
+    zeros_like,
+)
 from tracejit.autograph.values import Optional, Undefined, set_at
 from tracejit.context import context
 from tracejit.errors import ConversionError, Location, locate, user_frame
-from tracejit.ir.graph import Value
-from tracejit.ir.op import OPS
-from tracejit.ir.types import int64
 from tracejit.ops.regions import Region, agreed, is_value, same
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tree import Structure, flatten, unflatten
 
-Made = Callable[[Sequence[Tensor]], Any]
-
 
 def _absent(x: Any) -> bool:
     return x is None or type(x) is Undefined
-
-
-def _clash(name: str, x: Any, y: Any, where: str) -> ConversionError:
-    text = str(name) if name.startswith("the ") else repr(str(name))
-    other = "another" if type(x) is type(y) and _shown(x) == _shown(y) else _shown(y)
-    remedy = "set the same keys there, and before a loop" if isinstance(x, dict) and isinstance(y, dict) else None
-    if isinstance(x, list) and isinstance(y, list):
-        remedy = "assign to the items of a tensor that is long enough, and count them, or use a tj.TensorArray"
-    return ConversionError(f"{text} is {_shown(x)} {where} {other}", remedy)
-
-
-def _shown(x: Any) -> str:
-    if isinstance(x, Operand):
-        return f"a tensor {x.type}"
-    if isinstance(x, (list, tuple)):
-        return f"a {type(x).__name__} of {len(x)}"
-    if isinstance(x, dict):
-        return f"a dict with the keys {', '.join(map(repr, x))}" if x else "an empty dict"
-    text = repr(x)
-    return f"an object of {type(x).__name__}" if " object at 0x" in text else f"{type(x).__name__} {text}"
 
 
 def _bool(flag: bool) -> Tensor:
@@ -57,19 +45,64 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
         return _perhaps(name, a, x, b, y, pairs)
     if type(x) is dict and type(y) is dict and list(x) != list(y):
         return _dicts(name, a, x, b, y, pairs)
+    if growing.is_pile(x) or growing.is_pile(y):
+        return merged_piles(name, a, x, b, y, pairs)
     if type(x) is list and type(y) is list and (made := _lists(name, a, x, b, y, pairs)) is not None:
+        return made
+    if (made := _sharing(name, a, x, b, y, pairs)) is not None:
         return made
     fx, sx = flatten(x)
     fy, sy = flatten(y)
     if sx != sy:
-        raise locate(_clash(name, x, y, "in one branch, in the other"))
+        if type(x) is dict and type(y) is dict:
+            make = _by_key(name, a, x, b, y, pairs)
+            return lambda made: _in_place_of(make(made), x, y)
+        raise locate(clash(name, x, y, "in one branch, in the other"))
     if hasattr(type(x), "__tree_fields__"):
         fx, fy = (
-            [a.call(_zero, q) if p is None and isinstance(q, Operand) else p for p, q in zip(fx, fy, strict=True)],
-            [b.call(_zero, p) if q is None and isinstance(p, Operand) else q for p, q in zip(fx, fy, strict=True)],
+            [a.call(zeros_like, q) if p is None and isinstance(q, Operand) else p for p, q in zip(fx, fy, strict=True)],
+            [b.call(zeros_like, p) if q is None and isinstance(p, Operand) else q for p, q in zip(fx, fy, strict=True)],
         )
     parts = [_leaf(name, a, p, b, q, pairs) for p, q in zip(fx, fy, strict=True)]
-    return lambda made: unflatten(sx, [p(made) for p in parts])
+    return lambda made: _in_place_of(unflatten(sx, [p(made) for p in parts]), x, y)
+
+
+def _in_place_of(new: Any, x: Any, y: Any) -> Any:
+    """Containers that stand for one of two others, each: a change of them could not be made to the right one."""
+    if isinstance(new, (list, dict, tuple)) and x is not y:
+        if not isinstance(new, tuple):
+            places.stands_for(new, x, y)
+        if type(x) is type(y) is type(new) and len(x) == len(y) == len(new):
+            for k in new if isinstance(new, dict) else range(len(new)):
+                _in_place_of(new[k], x[k], y[k])
+    return new
+
+
+def _keys(x: Any) -> Sequence[Any]:
+    return list(x) if type(x) is dict else range(len(x))
+
+
+def _shares(x: Any, y: Any) -> bool:
+    """Whether two lists or dicts hold the same containers, some at least, at the same places."""
+    if type(x) is not type(y) or type(x) not in (list, dict) or _keys(x) != _keys(y):
+        return False
+    return any(x[k] is y[k] and isinstance(x[k], (list, dict, set, deque)) for k in _keys(x))
+
+
+def _sharing(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made | None:
+    """How a list or dict is made that holds some of the same containers in both branches: these stay the objects that
+    they are, and what the branches have put into them is merged at their own places."""
+    return _by_key(name, a, x, b, y, pairs) if _shares(x, y) else None
+
+
+def _by_key(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
+    """How a list or dict is made whose items are merged one by one."""
+    parts = [(k, merge(name, a, x[k], b, y[k], pairs)) for k in _keys(x)]
+
+    def make(made: Sequence[Tensor]) -> Any:
+        return {k: p(made) for k, p in parts} if type(x) is dict else [p(made) for _, p in parts]
+
+    return make
 
 
 def _lists(
@@ -80,8 +113,8 @@ def _lists(
     rests = x[n:], y[n:]
     if len(x) == len(y) and not any(type(v) is Stacked for rest in rests for v in rest):
         return None
-    if not all(is_value(v) or (type(v) is Stacked and _is_bounded(v)) for rest in rests for v in rest):
-        raise locate(_clash(name, x, y, "in one branch, in the other"))
+    if not all(is_value(v) or (type(v) is Stacked and growing.bounded(v)) for rest in rests for v in rest):
+        return merged_piles(name, a, x, b, y, pairs)
     kind = growing.kind_of([*rests[0], *rests[1]])
     given = [r.call(growing.packed, rest, kind) if rest else None for r, rest in zip((a, b), rests, strict=True)]
     most = max(g[0].shape[0] for g in given if g is not None)
@@ -90,10 +123,10 @@ def _lists(
     rx, mx = first or a.call(growing.nothing, second[0])
     ry, my = second or b.call(growing.nothing, first[0])
     if tuple(rx.shape) != tuple(ry.shape):
-        raise locate(_clash(name, x, y, "in one branch, in the other"))
+        raise locate(clash(name, x, y, "in one branch, in the other"))
     k = len(pairs)
     pairs += [agreed(a, rx, b, ry, name), (mx, my)]
-    return lambda made: [*x[:n], Stacked([made[k]], made[k + 1], kind)]
+    return lambda made: piles.listed(*x[:n], Stacked([made[k]], made[k + 1], kind))
 
 
 def _dicts(
@@ -102,7 +135,7 @@ def _dicts(
     """How a dict is made to which branches add keys: those of one branch are there where it is taken."""
     keys = dict.fromkeys([*x, *y])
     if any((k not in x or k not in y) and {**y, **x}[k] is None for k in keys):  # not there, and None: both no value
-        raise locate(_clash(name, x, y, "in one branch, in the other"))
+        raise locate(clash(name, x, y, "in one branch, in the other"))
     of = {k: f"{name}[{k!r}]" for k in keys}
     parts = {k: merge(of[k], a, x.get(k, Undefined(of[k])), b, y.get(k, Undefined(of[k])), pairs) for k in keys}
 
@@ -114,32 +147,13 @@ def _dicts(
     return make
 
 
-def _is_bounded(x: Stacked) -> bool:
-    """Whether it is known how many rows there are at most."""
-    return all(isinstance(p.shape[0], int) for p in x.parts)
-
-
-def only(name: str, r: Region, x: Any, gone: Region, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    """As `merge`, where the other branch ends with an error. Pairs are of this branch and the other."""
-    if type(x) is Optional:
-        flag, value = only(name, r, x.flag, gone, pairs), only(name, r, x.value, gone, pairs)
-        return lambda made: Optional(x.name, flag(made), value(made), x.none, x.loc)
-    leaves, s = flatten(x)
-    at: dict[int, int] = {}
-    for i, t in enumerate(leaves):
-        if isinstance(t, Operand) and type(t._a) is Value and t._a.scope == r.trace.builder.scope:
-            at[i] = len(pairs)
-            pairs.append((convert(t), gone.call(_zero, t)))
-    return lambda made: unflatten(s, [made[at[i]] if i in at else t for i, t in enumerate(leaves)])
-
-
 def _leaf(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
     if same(x, y):
         return lambda made: x
     if any(v is None or type(v) is Optional for v in (x, y)):
         return _perhaps(name, a, x, b, y, pairs)
     if not (is_value(x) and is_value(y)):
-        raise locate(_clash(name, x, y, "in one branch, in the other"))
+        raise locate(clash(name, x, y, "in one branch, in the other"))
     k = len(pairs)
     pairs.append(agreed(a, x, b, y, name))
     return lambda made: made[k]
@@ -171,21 +185,14 @@ def _flag(r: Region, x: Any) -> Tensor:
 def _zeros(like: Any, of: Region | None = None) -> Any:
     """Zeros where the other branch has tensors; what is no tensor as it is."""
     leaves, s = flatten(like)
-    return unflatten(s, [_zero(x) if is_value(x) else x for x in leaves])
-
-
-def _zero(x: Any) -> Any:
-    if not isinstance(x, Operand):
-        return x
-    zero = OPS["cast"](0, dtype=x.dtype, weak=True) if x.type.weak else OPS["cast"](0, dtype=x.dtype)
-    return OPS["broadcast_to"](zero, shape=tuple(x.shape)) if x.shape else zero
+    return unflatten(s, [zeros_like(x) if is_value(x) or type(x) is Pile else x for x in leaves])
 
 
 # --- loops ------------------------------------------------------------------------------------------------------------
 class Template:
     """How the variables of a loop's state are taken apart into tensors, and put together again."""
 
-    def __init__(self, names: Sequence[str], before: Sequence[Any], parts: Sequence[_Part]) -> None:
+    def __init__(self, names: Sequence[str], before: Sequence[Any], parts: Sequence[Part]) -> None:
         self.names, self.before, self.parts = names, before, parts
 
     def first(self) -> list[Any]:
@@ -215,48 +222,6 @@ class Template:
         return [t for p, x in zip(self.parts, values, strict=True) for t in p.take(x)]
 
 
-class _Part:
-    """One variable."""
-
-    def __init__(
-        self, first: list[Any], make: Callable[[Sequence[Any]], Any], take: Callable[[Any], list[Any]], more: int = 0
-    ) -> None:
-        self.first, self.make, self.take, self.more = first, make, take, more
-
-    def grown(self, x: Any) -> Sequence[Any]:
-        """What a step has added."""
-        return x[len(x) - self.more :]  # type: ignore[no-any-return]
-
-    def finish(self, x: Any, rows: Stacked) -> Any:
-        """The variable after the loop, with what all steps have added."""
-        return [*x, rows]
-
-
-class _Array(_Part):
-    """A TensorArray to which each step adds the same number of elements."""
-
-    def __init__(self, name: str, x: Any, more: int) -> None:
-        def take(value: Any) -> list[Any]:
-            if not hasattr(type(value), "grown_since") or len(value.added(more)) != more:
-                raise locate(ConversionError(f"{name!r} does not get {more} elements in each step of the loop"))
-            return [value.size()]
-
-        super().__init__([OPS["cast"](x.size(), dtype=int64)], lambda leaves: x.in_loop(leaves[0]), take, more)
-
-    def grown(self, x: Any) -> Sequence[Any]:
-        return x.added(self.more)  # type: ignore[no-any-return]
-
-    def finish(self, x: Any, rows: Stacked) -> Any:
-        return x.after_loop(rows.__tensor_rows__())
-
-
-class Changes(Exception):
-    """Variables, each with the number of the leaf, that seemed to stay the same and do not."""
-
-    def __init__(self, which: set[tuple[str, int]]) -> None:
-        self.which = which
-
-
 def settle(
     names: Sequence[str], before: Sequence[Any], after: Sequence[Any], loc: Location | None,
     carried: set[tuple[str, int]],
@@ -267,39 +232,45 @@ def settle(
     )
 
 
-def _fixed(name: str, x: Any) -> _Part:
+def _fixed(name: str, x: Any) -> Part:
     def take(y: Any) -> list[Any]:
         if not (same(x, y) or (_absent(x) and _absent(y))):
             raise Changes({(name, -1)})
         return []
 
-    return _Part([], lambda leaves: x, take)
+    return Part([], lambda leaves: x, take)
 
 
-def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> _Part:
+def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> Part:
+    if growing.is_pile(x) and type(y) is list:
+        kept = growing.is_pile(y) and x[0] is y[0] and (name, -1) not in changing
+        return fixed_pile(name, x) if kept else PilePart(name, x)
     if (same(x, y) or (_absent(x) and _absent(y))) and (name, -1) not in changing:
         return _fixed(name, x)
     if same(x, y) and not is_value(x):
-        raise locate(_clash(name, x, y, "before a step of the loop, after it"))
+        raise locate(clash(name, x, y, "before a step of the loop, after it"))
     if _absent(x) or type(x) is Optional or type(y) is Optional or _absent(y):
         return _optional(name, x, y, set_at(name, loc))
     if hasattr(type(y), "grown_since") and type(x) is type(y) and y.grown_since(x):
-        return _Array(name, x, y.grown_since(x))
+        return ArrayPart(name, x, y.grown_since(x))
     if type(x) is dict and type(y) is dict and list(x) != list(y):
         return _Dict(name, x, y, loc, changing)
+    if _shares(x, y):
+        return _Shared(name, x, y, loc, changing)
     fx, sx = flatten(x)
     fy, sy = flatten(y)
     if sx == sy and hasattr(type(x), "__tree_fields__"):  # what has not been written yet is zeros
-        fx = [_zero(q) if p is None and isinstance(q, Operand) else p for p, q in zip(fx, fy, strict=True)]
+        fx = [zeros_like(q) if p is None and isinstance(q, Operand) else p for p, q in zip(fx, fy, strict=True)]
     if type(x) is list and type(y) is list and len(y) > len(x) and all(same(p, q) for p, q in zip(x, y)):
         carried = max([-1 - i for n, i in changing if n == name and i < -1], default=0)
         return _List(name, x, y[len(x) :], carried)
-    if sx != sy:
-        raise locate(_clash(name, x, y, "before a step of the loop, after it"))
-    return _nest(name, fx, fy, sx, changing)
+    if sx != sy or (type(x) is list and grows_perhaps(x, fx, fy)):
+        raise locate(clash(name, x, y, "before a step of the loop, after it"))
+    part = _nest(name, fx, fy, sx, changing)
+    return Part(part.first, lambda leaves: _in_place_of(part.make(leaves), x, y), part.take)
 
 
-class _List(_Part):
+class _List(Part):
     """A list to which each step adds the same number of tensors, or some that it decides on."""
 
     def __init__(self, name: str, x: list[Any], added: list[Any], carried: int) -> None:
@@ -312,7 +283,7 @@ class _List(_Part):
     def _added(self, value: Any) -> list[Any]:
         if type(value) is list and value and type(value[0]) is Before and value[0].of is self:
             rest: list[Any] = value[1:]
-            if all(is_value(v) or (type(v) is Stacked and self.ragged and _is_bounded(v)) for v in rest):
+            if all(is_value(v) or (type(v) is Stacked and self.ragged and growing.bounded(v)) for v in rest):
                 if self.ragged or len(rest) == self.more:
                     return rest
         more = "a known number of" if self.ragged else self.more
@@ -341,7 +312,7 @@ class _List(_Part):
         return [*self.x, growing.of_steps(every, mask, self.kind)]
 
 
-class _Dict(_Part):
+class _Dict(Part):
     """A dict to which steps add keys, some perhaps."""
 
     def __init__(
@@ -350,7 +321,7 @@ class _Dict(_Part):
         of = {k: f"{name}[{k!r}]" for k in dict.fromkeys([*x, *y])}
         none = {k: Undefined(n) for k, n in of.items()}
         if any(x.get(k, y.get(k)) is None for k in of):
-            raise locate(_clash(name, x, y, "before a step of the loop, after it"))
+            raise locate(clash(name, x, y, "before a step of the loop, after it"))
         parts = {k: _part(n, x.get(k, none[k]), y.get(k, none[k]), loc, changing) for k, n in of.items()}
 
         def make(leaves: Sequence[Any]) -> Any:
@@ -363,22 +334,43 @@ class _Dict(_Part):
 
         def take(value: Any) -> list[Any]:
             if type(value) is not dict or set(value) - set(of) or any(p.more for p in parts.values()):
-                raise locate(_clash(name, x, value, "before a step of the loop, after it"))
+                raise locate(clash(name, x, value, "before a step of the loop, after it"))
             return [t for k, p in parts.items() for t in p.take(value.get(k, none[k]))]
 
         super().__init__([t for p in parts.values() for t in p.first], make, take)
 
 
+class _Shared(Part):
+    """A list or dict that holds the same containers before and after a step: each has a part of its own."""
+
+    def __init__(self, name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> None:
+        parts = [_part(f"{name}[{k!r}]", x[k], y[k], loc, changing) for k in _keys(x)]
+
+        def make(leaves: Sequence[Any]) -> Any:
+            rest = iter(leaves)
+            made = [p.make([next(rest) for _ in p.first]) for p in parts]
+            return dict(zip(x, made, strict=True)) if type(x) is dict else made
+
+        def take(value: Any) -> list[Any]:
+            if type(value) is not type(x) or _keys(value) != _keys(x) or any(p.more for p in parts):
+                raise locate(clash(name, x, value, "before a step of the loop, after it"))
+            return [t for k, p in zip(_keys(x), parts, strict=True) for t in p.take(value[k])]
+
+        super().__init__([t for p in parts for t in p.first], make, take)
+
+
 def _nest(
     name: str, fx: list[Any], fy: list[Any], s: Structure, changing: set[tuple[str, int]] = frozenset()  # type: ignore[assignment]
-) -> _Part:
+) -> Part:
     all_of = len(fx) == 1 and (name, -1) in changing
     carried = [
         i for i, (p, q) in enumerate(zip(fx, fy, strict=True)) if not same(p, q) or (name, i) in changing or all_of
     ]
     for i in carried:
         if not (is_value(fx[i]) and is_value(fy[i])):
-            raise locate(_clash(name, fx[i], fy[i], "before a step of the loop, after it"))
+            error = clash(name, fx[i], fy[i], "before a step of the loop, after it")
+            error.of_lists = s.kind is list
+            raise locate(error)
 
     def make(leaves: Sequence[Any]) -> Any:
         out = list(fx)
@@ -389,19 +381,20 @@ def _nest(
     def take(value: Any) -> list[Any]:
         found, structure = flatten(value)
         if structure != s:
-            raise locate(_clash(name, unflatten(s, fx), value, "before a step of the loop, after it"))
+            raise locate(clash(name, unflatten(s, fx), value, "before a step of the loop, after it"))
         if hasattr(s.kind or object, "__tree_fields__"):
-            found = [_zero(p) if q is None and isinstance(p, Operand) else q for p, q in zip(fx, found, strict=True)]
+            both = zip(fx, found, strict=True)
+            found = [zeros_like(p) if q is None and isinstance(p, Operand) else q for p, q in both]
         pairs = enumerate(zip(fx, found, strict=True))
         wrong = {(name, i) for i, (p, q) in pairs if i not in carried and not same(p, q)}
         if wrong:
             raise Changes(wrong)
         return [found[i] for i in carried]
 
-    return _Part([fx[i] for i in carried], make, take)
+    return Part([fx[i] for i in carried], make, take)
 
 
-def _optional(name: str, x: Any, y: Any, loc: Location | None) -> _Part:
+def _optional(name: str, x: Any, y: Any, loc: Location | None) -> Part:
     """A variable that gets its value in the loop, or loses it."""
     none = not any(type(v) is Undefined or (type(v) is Optional and not v.none) for v in (x, y))
     vx = x.value if type(x) is Optional else x
@@ -421,7 +414,7 @@ def _optional(name: str, x: Any, y: Any, loc: Location | None) -> _Part:
             return [_bool(False), *value.take(start)]
         return [_bool(True), *value.take(v)]
 
-    return _Part([flag, *value.first], make, take)
+    return Part([flag, *value.first], make, take)
 
 
 def _unlike(like: Any) -> tuple[list[Any], Structure]:
@@ -442,7 +435,7 @@ class _Different(float):
 def _like(x: Any) -> Any:
     """Zeros of the types of a nest that another region made."""
     leaves, s = flatten(x)
-    return unflatten(s, [_zero(v) if is_value(v) else v for v in leaves])
+    return unflatten(s, [zeros_like(v) if is_value(v) else v for v in leaves])
 
 
 __all__ = ["Template", "context", "merge", "settle"]

@@ -11,12 +11,14 @@ import numpy as np
 from tracejit.autograph import aliases, arrays, places
 from tracejit.autograph.calls import load
 from tracejit.autograph.protocols import IN_PLACE, in_place, set_item
+from tracejit.autograph.ranges import known_number
 from tracejit.autograph.values import Optional, Undefined
 from tracejit.context import context
 from tracejit.errors import AliasError, ControlFlowError, UnsupportedError, locate
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ops.assign import traced_mask
-from tracejit.ops.setitem import with_item
+from tracejit.ops.setitem import single_flag, with_item
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tree import flatten
 
@@ -37,7 +39,7 @@ class Changed:
 
 def item_to_change(x: Any, key: Any) -> Any:
     """`x[key]`, of which `x[key] op= value` follows."""
-    masked = type(x) is Tensor and traced_mask(key) is not None
+    masked = type(x) is Tensor and (traced_mask(key) is not None or single_flag(key) is not None)
     if masked or (isinstance(x, np.ndarray) and arrays.from_outside(x)):
         return Changed(x)
     return asks["item"](x, key)
@@ -83,6 +85,7 @@ def store(
         return x
     if name and len(path) == 1 and _becomes_tensor(x, key, value):
         _check_alone(x, None, name, said, pending)
+        _check_loops(x, key, said)
         return _with_item(convert(x), key, value)
     first = next((i for i, o in enumerate(owners) if type(o) is Tensor), None)
     if first is None:
@@ -93,14 +96,26 @@ def store(
     if not first and not outer:
         _check_own(x, said)
     _check_alone(owners[first], _place(owners[first - 1], path[first - 1][1]) if first else None, name, said, pending)
-    for o, (_, k) in zip(reversed(owners[first:]), reversed(path[first:]), strict=True):
-        value = _with_item(o, k, value)
+    keys = [k for _, k in path[first:]]
+    _check_loops(owners[first], keys[0], said)
+    if len(keys) > 1 and all(map(_is_place, keys)):  # x[i][j] is x[i, j]
+        value = _with_item(owners[first], tuple(keys), value)
+    else:
+        for o, k in zip(reversed(owners[first:]), reversed(keys), strict=True):
+            value = _with_item(o, k, value)
     if first:
         _put(owners[first - 1], path[first - 1], value)
         return x
     if not name:
         raise locate(_nameless(said))
     return value
+
+
+def _is_place(key: Any) -> bool:
+    """Whether a key is one integer."""
+    if isinstance(key, Operand):
+        return not key.ndim and key.dtype.kind in "iu"
+    return type(key) is int or isinstance(key, (np.integer, Dim))
 
 
 def _place(owner: Any, key: Any) -> aliases.Place:
@@ -169,6 +184,20 @@ def _check_alone(x: Any, where: aliases.Place | None, name: str, said: str, pend
                 f"items of {said!r} are assigned, and {other}, which is used later, is the same tensor or a view of it:"
                 " in Python it would change too",
                 remedy=f"let one of them be a copy, where it gets its value: tj.identity({said})",
+            )
+        )
+
+
+def _check_loops(x: Any, key: Any, said: str) -> None:
+    """A loop has its rows from before it began: of what it goes through only rows that it has had may change."""
+    row = key[0] if type(key) is tuple and key else key
+    row = known_number(row) if isinstance(row, Operand) and not row.ndim and row.dtype.kind in "iu" else row
+    had = isinstance(row, (int, np.integer)) and not isinstance(row, bool) and row == 0  # for it is asked in the first
+    if any(not had or y._a is not x._a for y in aliases.gone_through(x)):
+        raise locate(
+            AliasError(
+                f"items of {said!r} are assigned in a loop through its rows: in Python the loop would see that",
+                remedy=f"loop over a copy, tj.identity({said}), or over tj.range(len({said}))",
             )
         )
 

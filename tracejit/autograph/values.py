@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.errors import ControlFlowError, Location, locate, user_frame
@@ -92,6 +93,47 @@ class Optional:
         return f"<{self.name}, perhaps without a value>"
 
 
+class _Uneven(threading.local):
+    there = False  # whether the trace at hand has values of two shapes
+
+
+uneven = _Uneven()
+
+
+class Either:
+    """What a loop leaves that may end in a step where a tensor has another shape: `flag`, a 0-d bool, says which of two
+    values it is. Calls, operators and items are those of both, in branches; all else raises `error`.
+    """
+
+    __slots__ = ("flag", "first", "second", "error", "when")
+
+    def __init__(self, flag: Any, first: Any, second: Any, error: ControlFlowError, when: dict[str, Any]) -> None:
+        self.flag, self.first, self.second, self.error, self.when = flag, first, second, error, when
+        uneven.there = True
+
+    def where_none(self, flags: Sequence[str]) -> Any:
+        """What is left of it where none of these flags is set; `when` says which are, for both values."""
+        for n in flags:
+            if n in self.when:
+                left = self.second if self.when[n][0] else self.first
+                return left.where_none(flags) if type(left) is Either else left
+        return self
+
+    def fail(self, *_: Any) -> Any:
+        raise self.error
+
+    __tensor__ = __iter__ = __len__ = __bool__ = __float__ = __int__ = __index__ = __format__ = fail
+    __copy__ = __deepcopy__ = __reduce_ex__ = fail
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.fail()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.fail()
+
+
 def forward_operators(cls: type, get: Callable[[Any], Any]) -> None:
     """Give a class that stands for a value the operators of what `get` makes of its objects."""
 
@@ -116,3 +158,4 @@ def forward_operators(cls: type, get: Callable[[Any], Any]) -> None:
 
 
 forward_operators(Optional, Optional.get)
+forward_operators(Either, Either.fail)

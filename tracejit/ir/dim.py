@@ -13,23 +13,24 @@ import numpy as np
 
 from tracejit.errors import acts_for_users
 from tracejit.ir.hooks import hooks
+from tracejit.ir.integer import Integer, is_numpy, whole
 
 Monomial = tuple[str, ...]  # sorted names of symbols and of opaque terms, with repetition
 FOUND = "found_"  # what the symbols of sizes that a program finds out begin with
 
 
-class Dim:
+class Dim(Integer):
     """A dimension whose size is not known while tracing: a polynomial with integer coefficients.
 
     `hint` is the size seen when the trace was made; decisions that cannot be made for all sizes follow it, through
-    `hooks.decision`, which records a guard. Immutable. `n // k`, `n % k` and `n.upto(k)` become opaque terms; a
-    symbol with an upper bound is listed among them as "<=".
+    `hooks.decision`, which records a guard. Immutable. `n // k`, `n % k`, `n.upto(k)` and `n.beside(m)` become opaque
+    terms; a symbol with an upper bound is listed among them as "<=".
     """
 
     __slots__ = ("terms", "hint", "opaque", "_hash")
 
     def __init__(
-        self, terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Any, int]] | None = None
+        self, terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Any, Any]] | None = None
     ) -> None:
         self.terms = {m: c for m, c in sorted(terms.items()) if c}
         self.hint = hint
@@ -46,7 +47,8 @@ class Dim:
         out: set[str] = set()
         for m in self.terms:
             for n in m:
-                out |= {n} if self.opaque.get(n, _BOUNDED)[0] == "<=" else self.opaque[n][1].symbols
+                kind, inner, k = self.opaque.get(n, _BOUNDED)
+                out |= {n} if kind == "<=" else inner.symbols | (k.symbols if isinstance(k, Dim) else set())
         return out
 
     @property
@@ -61,8 +63,11 @@ class Dim:
             kind, d, k = self.opaque.get(n, _BOUNDED)
             if kind == "<=":
                 return values[n]
-            v = d.evaluate(values)
-            return v // k if kind == "//" else v % k if kind == "%" else min(int(v), k)
+            v: int = d.evaluate(values)
+            if kind == "with":
+                return int(k.evaluate(values) if v == 1 else v)
+            other: int = k
+            return v // other if kind == "//" else v % other if kind == "%" else min(v, other)
 
         return sum(c * math.prod(term(n) for n in m) for m, c in self.terms.items())
 
@@ -189,6 +194,24 @@ class Dim:
             return self
         return k if self.compare(k, ">=") is True else self._opaque("min", k, min(self.hint, k))
 
+    def beside(self, other: Dim) -> Dim:
+        """The size that an axis has after broadcasting: this one, or the other one where this one is 1."""
+        parts = {repr(p): p for d in (self, other) for p in d._beside_each_other()}
+        (name, out), *rest = sorted(parts.items())
+        for _, p in rest:
+            name = f"({out!r})with({p!r})"
+            hint = p.hint if out.hint == 1 else out.hint
+            out = Dim({(name,): 1}, hint, {**out.opaque, **p.opaque, name: ("with", out, p)})
+        return out
+
+    def _beside_each_other(self) -> list[Dim]:
+        if len(self.terms) == 1:
+            ((m, c),) = self.terms.items()
+            kind, a, b = self.opaque.get(m[0], _BOUNDED) if len(m) == 1 and c == 1 else _BOUNDED
+            if kind == "with":
+                return [*a._beside_each_other(), b]
+        return [self]
+
     def _opaque(self, kind: str, k: int, hint: int) -> Dim:
         name = f"({self}){kind}{k}"
         return Dim({(name,): 1}, hint, {**self.opaque, name: (kind, self, k)})
@@ -199,37 +222,11 @@ class Dim:
     def __rtruediv__(self, other: object) -> Any:
         return _compute("div", other, self)
 
-    # --- bits -------------------------------------------------------------------------------------------------------
-    def __invert__(self) -> Any:
-        return -self - 1
-
-    def __lshift__(self, other: object) -> Any:
-        return self * (1 << other) if isinstance(other, int) and other >= 0 else _whole(operator.lshift, self, other)
-
-    def __rshift__(self, other: object) -> Any:
-        return self // (1 << other) if isinstance(other, int) and other >= 0 else _whole(operator.rshift, self, other)
-
-    def __rlshift__(self, other: object) -> Any:
-        return _whole(operator.lshift, other, self)
-
-    def __rrshift__(self, other: object) -> Any:
-        return _whole(operator.rshift, other, self)
-
-    def __and__(self, other: object) -> Any:
-        return _whole(operator.and_, self, other)
-
-    def __or__(self, other: object) -> Any:
-        return _whole(operator.or_, self, other)
-
-    def __xor__(self, other: object) -> Any:
-        return _whole(operator.xor, self, other)
-
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
-
     # --- decisions ------------------------------------------------------------------------------------------------
     def _counts(self) -> bool:
         """Whether no term is negative for any sizes ≥ 0, apart from its coefficient."""
-        parts = [d for kind, d, _ in self.opaque.values() if kind in ("//", "min")]
+        parts = [d for kind, d, _ in self.opaque.values() if kind in ("//", "min", "with")]
+        parts += [k for kind, _, k in self.opaque.values() if kind == "with"]
         return all(d.compare(0, ">=") is True for d in parts)
 
     def compare(self, other: int | Dim, relation: str) -> bool | None:
@@ -371,20 +368,6 @@ class Dim:
 
     __index__ = __int__
 
-    def __float__(self) -> float:
-        return float(int(self))
-
-    def __complex__(self) -> complex:
-        return complex(int(self))
-
-    def __trunc__(self) -> Dim:
-        return self
-
-    __floor__ = __ceil__ = __trunc__
-
-    def __round__(self, digits: int | None = None) -> Any:
-        return self if digits is None or digits >= 0 else round(int(self), digits)
-
     # --- what else Python does with numbers -------------------------------------------------------------------------
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -446,24 +429,13 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 def _compute(name: str, a: Any, b: Any) -> Any:
     """A number that a size is an operand of and that is no size: a value of the trace, which holds for every size."""
-    if not all(isinstance(x, (int, float, complex, Dim)) for x in (a, b)) or any(map(_is_numpy, (a, b))):
+    if not all(isinstance(x, (int, float, complex, Dim)) for x in (a, b)) or any(map(is_numpy, (a, b))):
         return NotImplemented  # arrays and tensors have operators of their own
     r = hooks.compute(name, (a, b))
-    return _whole(_OPERATORS[name], a, b) if r is NotImplemented else r
+    return whole(_OPERATORS[name], a, b) if r is NotImplemented else r
 
 
-def _is_numpy(x: object) -> bool:
-    return isinstance(x, np.generic)  # np.float64 is a float
-
-
-def _whole(f: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
-    """The number itself, which the trace from here on holds for only."""
-    if _is_numpy(a) or _is_numpy(b) or not all(isinstance(x, (int, float, complex, Dim)) for x in (a, b)):
-        return NotImplemented
-    return f(*[int(x) if isinstance(x, Dim) else x for x in (a, b)])
-
-
-def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Dim, int]]) -> int | Dim:
+def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple[str, Any, Any]]) -> int | Dim:
     t = {m: c for m, c in terms.items() if c}
     if not t:
         return 0
@@ -473,5 +445,5 @@ def _settle(terms: Mapping[Monomial, int], hint: int, opaque: Mapping[str, tuple
     return Dim(t, hint, {k: v for k, v in opaque.items() if k in used})
 
 
-_BOUNDED = ("<=", 0, 0)
+_BOUNDED: tuple[str, Any, Any] = ("<=", 0, 0)
 numbers.Integral.register(Dim)

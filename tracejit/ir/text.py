@@ -145,9 +145,10 @@ def _dims_of(graph: Graph) -> Iterator[Dim]:
 
 def _hints(d: Dim, out: dict[str, int]) -> None:
     """The sizes of the symbols in `d`, as far as `d` tells them."""
-    for _, inner, _ in d.opaque.values():
-        if isinstance(inner, Dim):
-            _hints(inner, out)
+    for _, *parts in d.opaque.values():
+        for inner in parts:
+            if isinstance(inner, Dim):
+                _hints(inner, out)
     if len(d.symbols) == 1:
         (name,) = d.symbols
         known = solve(d, d.hint)
@@ -280,7 +281,7 @@ class _Parser:
         return self.dim(text)
 
     def dim(self, text: str) -> int | Dim:
-        """An integer polynomial: terms with + and −, factors with *, and (…)//k, (…)%k or (…)mink as a factor."""
+        """An integer polynomial: terms with + and −, factors with *, among them (…)//k, (…)%k, (…)mink, (…)with(…)."""
         total: int | Dim = 0
         for sign, term in _terms(text.strip()):
             value: int | Dim = sign
@@ -295,6 +296,10 @@ class _Parser:
         if f in self.symbols:
             return self.symbols[f]
         end = _closing(f) if f.startswith("(") else 0
+        if f[end + 1 :].startswith("with("):
+            a, b = self.dim(f[1:end]), self.dim(f[end + 6 : -1])
+            assert isinstance(a, Dim) and isinstance(b, Dim)
+            return a.beside(b)
         rest = re.fullmatch(r"(//|%|min)(\d+)", f[end + 1 :])
         if rest is None:
             raise self.fault(f"{f!r} is not a size")

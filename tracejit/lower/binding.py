@@ -12,6 +12,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.sizes import size_at
 from tracejit.lower import compiler
+from tracejit.lower.exhausted import LARGEST, exhausted, largest
 from tracejit.lower.kernel import BLOCK, Instance
 from tracejit.runtime import threads
 from tracejit.runtime.program import Plan
@@ -19,6 +20,7 @@ from tracejit.runtime.records import (
     Argument,
     Capture,
     Copy,
+    Host,
     Output,
     ParallelKernel,
     Returns,
@@ -37,7 +39,12 @@ if TYPE_CHECKING:
 Size = int | Dim
 PARALLEL_WORK = 40_000  # cheap element operations from which a second thread pays
 GIL_WORK = 200_000
+SIGNAL_WORK = 20_000_000  # after so many signals are seen to
 CACHE_BYTES = 24 << 20  # results above this are written around the caches
+
+
+def see_signals(frame: int) -> None:
+    """Python sees to signals when a function of its own is called."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +206,24 @@ class Binding:
             steps += moved(u.steps(self), len(steps))
         return steps
 
+    def run_all(self, p: Program, commit: Callable[[int], object] | None) -> list[StepRecord]:
+        """The steps of the whole program. Signals are seen to once in a while until the first Variable gets its new
+        value: after that the call does not fail any more."""
+        steps: list[StepRecord] = []
+        seen, committing = self.work, False
+        for u in p.units:
+            self.now += 1
+            own = u.steps(self)
+            if not committing and not p.aliased.keys().isdisjoint(u.writes):
+                committing = True
+                steps += [Host(commit)] if commit is not None else []
+            elif not committing and self.work - seen > SIGNAL_WORK:
+                seen = self.work
+                steps.append(Host(see_signals))
+            steps += moved(own, len(steps))
+        writes = any(s.write is not None for s in p.states)
+        return [*steps, Host(commit)] if commit is not None and writes and not committing else steps
+
     def finish(
         self,
         arguments: Callable[[Binding], list[Argument]],
@@ -206,10 +231,14 @@ class Binding:
         returns: Callable[[Binding], Returns],
         unshare: Callable[[Any], object] | None,
         keep: object,
+        commit: Callable[[int], object] | None = None,
     ) -> Plan:
         p = self.p
+        most = largest([*p.results, *[v for u in p.units for v in u.writes]], self.sizes)
+        if most is not None and most[0] > LARGEST:
+            raise exhausted(p.graph, self.sizes)
         args = arguments(self)
-        steps = self.run(p)
+        steps = self.run_all(p, commit)
         self.now += 1
         captures = []
         for s in p.states:

@@ -9,6 +9,7 @@ from typing import Any
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.lower import compiler
 from tracejit.lower.checkunit import CheckUnit
+from tracejit.lower.fourierunit import FourierUnit
 from tracejit.lower.hostunit import HostUnit
 from tracejit.lower.routineunits import ROUTINES, RoutineUnit
 from tracejit.lower.units import CopyUnit, LoopUnit, ProductUnit, Unit
@@ -17,6 +18,10 @@ from tracejit.passes.groups import Group, joins
 from tracejit.passes.layout import Layouts
 from tracejit.passes.patches import patches_of
 from tracejit.passes.placing import place_parts
+
+NATIVE: dict[str, type[RoutineUnit]] = {
+    **ROUTINES, **dict.fromkeys(("fft", "rfft", "irfft"), FourierUnit)
+}  # fmt: skip
 
 
 @dataclass
@@ -64,8 +69,8 @@ class Block:
                     units.append(self._product(i, item, None, list(item.outs), fuser))
                 elif joins(item):
                     units.append(CopyUnit(i, item, self.layouts))
-                elif item.op.name in ROUTINES and ROUTINES[item.op.name].fits(item):
-                    units.append(ROUTINES[item.op.name](i, item, self.layouts))
+                elif item.op.name in NATIVE and NATIVE[item.op.name].fits(item):
+                    units.append(NATIVE[item.op.name](i, item, self.layouts))
                 elif item.op.name == "check":
                     units.append(CheckUnit(i, item, self.layouts))
                 elif item.op.family == "control":

@@ -17,6 +17,7 @@ from tracejit.runtime.keys import installed_version
 
 # The releases of llvmlite whose functions are as declared below; a test compares them with the package's own.
 RELEASES = ("0.45.", "0.46.", "0.47.", "0.48.", "0.49.", "0.50.")
+_SIZED = ("0.45.", "0.46.", "0.47.")  # those whose pipelines have a second level, that of the code's size
 
 _P, _S, _I = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 _OUT = ctypes.POINTER(_S)
@@ -45,7 +46,14 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "LLVMPY_RunNewModulePassManager": (_I, [_P, _P, _P]),
     "LLVMPY_DisposeNewModulePassManger": (_I, [_P]),
 }
+_PIPELINE = "LLVMPY_buildPerModuleDefaultPipeline"
 _SMALL = 1 << 16  # texts up to this size are parsed in about a millisecond
+
+
+def signatures() -> dict[str, tuple[Any, list[Any]]]:
+    """What the functions of the installed release give and take."""
+    sized = installed_version("llvmlite").startswith(_SIZED)
+    return {**SIGNATURES, _PIPELINE: (_P, [_P, _I, _I])} if sized else SIGNATURES
 
 
 class _Inside:
@@ -109,7 +117,9 @@ class _Compiler:
         self.library = ctypes.CDLL(path)
         # what takes no time keeps the GIL: to give it away is to wait for it
         self.held = ctypes.PyDLL(path)
-        for name, (result, arguments) in SIGNATURES.items():
+        known = signatures()
+        self._size_level = [0] * (len(known[_PIPELINE][1]) - len(SIGNATURES[_PIPELINE][1]))
+        for name, (result, arguments) in known.items():
             for lib in (self.library, self.held):
                 function = getattr(lib, name)
                 function.restype, function.argtypes = result, arguments
@@ -186,7 +196,7 @@ class _Compiler:
         run = self.library  # other threads go on meanwhile: a pipeline takes milliseconds to build
         tuning = run.LLVMPY_CreatePipelineTuningOptions()
         builder = run.LLVMPY_CreatePassBuilder(machine, tuning)
-        passes = run.LLVMPY_buildPerModuleDefaultPipeline(builder, level)
+        passes = run.LLVMPY_buildPerModuleDefaultPipeline(builder, level, *self._size_level)
         run.LLVMPY_RunNewModulePassManager(passes, module, builder)
         run.LLVMPY_DisposeNewModulePassManger(passes)
         run.LLVMPY_DisposePassBuilder(builder)

@@ -148,6 +148,9 @@ class CondUnit(ControlUnit):
 class LoopControl(ControlUnit):
     """What loops share: states lie in the node's results, and change places with the new ones after each step."""
 
+    def may_raise(self) -> bool:
+        return True  # they see to signals
+
     def body(self, rows: int, states: int) -> Block:
         g: Graph = self.node.attr("body")
         return Block(g, [State(None, g.params[i], g.results[i]) for i in range(states)], Layouts())
@@ -368,7 +371,7 @@ def _madd(b: Binding, to: int, a: int, x: int, y: int) -> StepRecord:
 
 def unit_of(index: int, node: Node, layouts: Layouts) -> Unit:
     """The steps of a node of control flow: in registers where its values are single elements."""
-    if registers.fits(node):
+    if registers.fits(node, layouts.told):
         return RegisterUnit(index, node, layouts)
     if lanes.fits(node):
         return LanesUnit(index, node, layouts)

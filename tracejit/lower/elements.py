@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.ir.dim import Dim
-from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.graph import Node, Value
 from tracejit.ir.sizes import is_unit
 from tracejit.ir.types import DType, int64
+from tracejit.lower.inplace import PICKS
 from tracejit.lower.llvm import Fn, Val, i64
 from tracejit.lower.scalar import S
 from tracejit.lower.scalarmath import LLVMScalar
@@ -16,7 +17,6 @@ from tracejit.lower.scalarmath import LLVMScalar
 Size = int | Dim
 SizeOf = Callable[[Size], Any]
 _HALVES = ("float16", "bfloat16")  # kept wider in registers than between steps of a loop
-PICKS = ("gather", "slice", "transpose", "reshape", "broadcast_to")
 
 
 def plain(v: Value) -> bool:
@@ -46,42 +46,6 @@ def picks(n: Node, dense: set[Value]) -> bool:
 
 def _beside_units(shape: Sequence[Size]) -> list[Size]:
     return [d for d in shape if not is_unit(d)]
-
-
-def puts(body: Graph, i: int) -> set[Node] | None:
-    """The nodes that write elements of state i, an array, in its buffer, and the copy of it that need not be made.
-
-    None if one could be seen before its time, or where something else becomes of the array.
-    """
-    at = {n: k for k, n in enumerate(body.nodes)}
-    found: set[Node] = set()
-    now, last = body.params[i], body.results[i]
-    while True:
-        own, flat = {now}, {now}  # what shows the array, and all of it in order
-        users = []
-        for n in body.nodes:
-            if not own.isdisjoint(n.inputs):
-                users.append(n)
-                if n.op.name in PICKS:
-                    own.update(v for v in n.outs if v.shape)
-                if n.op.name == "reshape" and n.inputs[0] in flat:
-                    flat.add(n.out)
-                if n.op.name == "copy" and n.inputs[0] in flat and n.out is last:  # it lies where it belongs already
-                    flat.add(n.out)
-                    found.add(n)
-        others = [r for k, r in enumerate(body.results) if k != i]
-        if not own.isdisjoint(others):
-            return None
-        if last in flat:
-            return found if any(n.op.name == "put" for n in found) else None
-        writers = [n for n in users if n.op.name == "put" and n.inputs[0] in flat]
-        if len(writers) != 1 or any(at[n] > at[writers[0]] for n in users):
-            return None
-        put = writers[0]
-        if put.inputs[1].shape or put.inputs[2].shape or len(put.inputs[0].shape) != 1:
-            return None
-        found.add(put)
-        now = put.out
 
 
 class View:
@@ -177,6 +141,14 @@ class Elements:
         if i.dtype.kind == "i":
             at = f.select(f.cmp("slt", at, i64(0)), f.add(at, x.shape[0]), at)
         f.if_(f.cmp("ult", at, x.shape[0]), lambda: self.store(v, x, at))
+        return x
+
+    def update(self, x: View, v: Any, start: Sequence[Size]) -> View:
+        """Write the one element that is at known places of all axes."""
+        p = x.pointer
+        for b, stride in zip(start, x.strides, strict=True):
+            p = self.f.gep(p, _product(self.f, self.size(b), stride), self.m.memory(x.dtype))
+        self.m.store(self.m.load(v.pointer, v.dtype, None) if isinstance(v, View) else v, p, None)
         return x
 
     def store(self, v: S, x: View, i: Val) -> None:

@@ -113,7 +113,7 @@ class FoundUnit(BasesUnit):
             except TracejitError as e:
                 e.where = e.where or ([node.loc] if node.loc is not None else [])
                 raise
-            except (TypeError, ValueError, IndexError) as e:
+            except (TypeError, ValueError, IndexError, MemoryError) as e:
                 raise located(node, [], e) from None
 
         return [Host(without_frames(located_run))]

@@ -26,6 +26,7 @@ from tracejit.lower.microkernel import (
 )
 from tracejit.lower.pack import packing
 from tracejit.lower.patchrows import ELEMENTS, PLACES, patch_rows
+from tracejit.lower.room import Room
 
 # `seen`: whether A is patches of an image; `windows`: at which operand what is told of these begins.
 OPERANDS = (
@@ -37,6 +38,7 @@ FEW_TILES = 4  # most row tiles that read B where it lies
 PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
 BLOCK = 2 << 20  # most bytes of B, packed before, that a task reads again and again
 PATCHES = 256 << 10  # most bytes of patches made by a task at a time
+NEAR = 16 << 10  # most bytes of B packed on the stack
 DEPTH = 2048, 256  # most elements of the rows of patches that are made at a time, and most rows of them across
 
 
@@ -185,13 +187,13 @@ class _Compute:
         self.p = planned(fn, t, v)
         self.kernels, self.heights = _dispatch(module, t)
         widest = max(t.vectors, t.thin_vectors) * t.vector_bytes
-        self.tile = fn.alloca(t.rows[0] * widest)
+        self.tile, self.near = fn.alloca(t.rows[0] * widest), fn.alloca(NEAR)
         bundle_row = BUNDLE_TILES * BUNDLE * t.vectors * t.vector_bytes
-        self.task_sums = fn.alloca(t.rows[0] * max(GROUP_TILES * widest, bundle_row))
         # A block of k is rounded up to whole vectors, which may take it a little beyond the size aimed at.
-        self.packed = fn.alloca(PANELS + t.width * BUNDLE * widest)
-        self.packed_id = fn.alloca(8)
-        self.patches = fn.alloca(PATCHES + t.vector_bytes * (GROUP_TILES * t.rows[0] + 2))
+        sizes = [t.rows[0] * max(GROUP_TILES * widest, bundle_row), PANELS + t.width * BUNDLE * widest]
+        sizes.append(PATCHES + t.vector_bytes * (GROUP_TILES * t.rows[0] + 2))
+        self.room = Room(fn, [f"{t.prefix}_room", f"{t.prefix}_room_taken"], sizes)
+        self.packed_at, self.packed_id = fn.alloca(8, 8), fn.alloca(8)
         self.by_place, self.by_element = (fn.cmp("eq", v["seen"], i64(x)) for x in (PLACES, ELEMENTS))
         self.tile_row = fn.mul(self.p.panel, i64(t.size))
         self.sums = fn.gep(v["scratch"], packed_bytes(self.o, t, self.p, v["batch"]))
@@ -200,7 +202,10 @@ class _Compute:
         self.packed_before = fn.cmp("ne", self.p.pack, i64(0))
         self.part_bytes = part_bytes(self.o, t, self.p, v["batch"])
         fn.store(i64(-1), self.packed_id, 8)
+        fn.store(NULL, self.packed_at, 8)
+        fn.if_(fn.or_(self.by_place, self.by_element), self.room.take)
         fn.loop(lo, hi, self.task)
+        self.room.leave()
         fn.ret_()
 
     def task(self, i: Val) -> None:
@@ -226,7 +231,9 @@ class _Compute:
         self.patch_row = fn.mul(fn.select(self.by_place, step, o.up(height, self.t.width)), i64(self.t.size))
         self.count = o.max(o.ceil(length, step), i64(1))
         self.split = fn.cmp("sgt", p.parts, i64(1))
-        self.kept = fn.or_(fn.cmp("sgt", self.count, i64(1)), self.split)
+        several = fn.cmp("sgt", self.count, i64(1))
+        self.kept = fn.or_(several, self.split)
+        fn.if_(fn.and_(several, fn.not_(self.split)), self.room.take)
 
         def block(j: Val) -> None:
             done = fn.mul(j, step)
@@ -241,7 +248,7 @@ class _Compute:
     def see(self, first: Val, count: Val, lo: Val, hi: Val) -> None:
         """Make elements lo … hi − 1 of some rows of patches."""
         own = self.fn.gep(self.own, self.v["windows"], "i32")
-        self.call("patch_rows", self.frame, own, first, count, lo, hi, self.patches, self.patch_row)
+        self.call("patch_rows", self.frame, own, first, count, lo, hi, self.room.part(2), self.patch_row)
 
     def wants_packing(self) -> Val:
         """B is packed here if its rows are no vectors, or if enough row tiles read a panel whose rows lie far apart."""
@@ -272,7 +279,7 @@ class _Compute:
         """Where a panel's block of k starts, and its stride by k (by column for dot products)."""
         fn, p = self.fn, self.p
         size = fn.mul(self.o.up(depth, self.t.width), self.tile_row)
-        here = fn.gep(self.packed, fn.mul(fn.sub(panel, self.panel0), size))
+        here = fn.gep(fn.load("ptr", self.packed_at, 8), fn.mul(fn.sub(panel, self.panel0), size))
         row = fn.add(fn.mul(fn.add(fn.mul(self.batch, p.panels), panel), p.depth), k)
         before = fn.gep(self.b_packed, fn.mul(row, self.tile_row))
         step = fn.select(fn.or_(self.pack, self.packed_before), self.tile_row, self.v["b_k"])
@@ -294,7 +301,10 @@ class _Compute:
             col = fn.mul(self.panel0, self.p.panel)
             cols = fn.sub(o.min(fn.mul(self.panel1, self.p.panel), v["n"]), col)
             size = fn.mul(o.up(depth, self.t.width), self.tile_row)
-            self.call("pack_many", self.b_at(k, col), v["b_n"], v["b_k"], cols, depth, self.packed, self.p.panel, size)
+            every = fn.mul(fn.sub(self.panel1, self.panel0), size)
+            to = fn.if_(fn.cmp("sle", every, i64(NEAR)), lambda: [self.near], lambda: [self.room.taken(1)])[0]
+            fn.store(to, self.packed_at, 8)
+            self.call("pack_many", self.b_at(k, col), v["b_n"], v["b_k"], cols, depth, to, self.p.panel, size)
             fn.store(self.bundle_id, self.packed_id, 8)
 
         fn.if_(there, lambda: None, pack_all)
@@ -313,7 +323,7 @@ class _Compute:
         def direct() -> list[Val]:
             at = fn.add(fn.mul(self.batch, v["a_batch"]), fn.add(fn.mul(row, v["a_m"]), fn.mul(k, v["a_k"])))
             made = fn.mul(fn.select(self.by_element, fn.sub(row, self.row0), i64(0)), size)
-            start = fn.select(seen, fn.gep(self.patches, made), fn.gep(v["a"], at))
+            start = fn.select(seen, fn.gep(self.room.part(2), made), fn.gep(v["a"], at))
             by_row = fn.select(self.by_place, self.patch_row, fn.select(seen, size, v["a_m"]))
             by_k = fn.select(self.by_element, self.patch_row, fn.select(seen, size, v["a_k"]))
             return [start, by_row, by_k]
@@ -376,7 +386,7 @@ class _Compute:
         square = fn.add(fn.mul(self.batch, p.panels), panel)
         shared = fn.add(fn.mul(square, fn.mul(p.blocks, high)), row)
         shared = fn.add(fn.mul(self.part, self.part_bytes), fn.mul(shared, self.tile_row))
-        own_at, shared_at = fn.gep(self.task_sums, fn.mul(own, self.tile_row)), fn.gep(self.sums, shared)
+        own_at, shared_at = fn.gep(self.room.part(0), fn.mul(own, self.tile_row)), fn.gep(self.sums, shared)
         return fn.select(self.split, shared_at, own_at)
 
     def result_at(self, row: Val, col: Val) -> Val:

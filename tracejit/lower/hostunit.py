@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tracejit.errors import ArgumentError, OutOfRangeError, TracejitError, without_frames
+from tracejit.errors import TracejitError, kernel_error, without_frames
 from tracejit.ir.graph import Node
 from tracejit.ir.types import TensorType, as_dtype
 from tracejit.lower.binding import Binding
@@ -83,8 +83,7 @@ def located(node: Node, arrays: list[np.ndarray], error: Exception) -> Exception
             error.where = [node.loc]
         return error
     shown = ", ".join(str(TensorType(as_dtype(a.dtype), a.shape)) for a in arrays)
-    kind = OutOfRangeError if isinstance(error, IndexError) else ArgumentError
-    located = kind(f"{node.op.name}({shown}): {error}")
+    located = kernel_error(error)(f"{node.op.name}({shown}): {error}")
     located.where = [node.loc] if node.loc is not None else []
     return located
 

@@ -18,7 +18,7 @@ from tracejit.lower.engine import Library
 from tracejit.lower.gemm import OPERANDS, STEPS, exports, library, operand
 from tracejit.lower.llvm import Fn, Module, Val, i64
 from tracejit.lower.microkernel import Tiles, column_mask, tiles
-from tracejit.runtime import modules
+from tracejit.runtime import memory, modules
 
 FINISH = ("frame", "idx", "tile", "tile_row", "rows", "cols", "batch", "row", "col")  # what finishes tiles is given
 
@@ -131,7 +131,12 @@ def _recipe(dtype: DType, level: str | None) -> modules.Recipe:
 
 @cache
 def _load(dtype: DType, level: str | None) -> Library:
-    return modules.load(_recipe(dtype, level))
+    return modules.load(_recipe(dtype, level), imports())
+
+
+def imports() -> dict[str, int]:
+    """Addresses of what the library calls."""
+    return {"tj_alloc": memory.address_alloc(), "tj_free": memory.address_free()}
 
 
 def _entry(module: Module, name: str, kind: str, t: Tiles, epilogue: Epilogue, first: int, two_loops: bool) -> None:

@@ -161,7 +161,11 @@ class Flow(Blocks):
             self.out.line(f"{counter} = np.int64(0)")
         answer = cond.graph.results[0]
         with self._apart() as lines, self._deeper():
-            self.names[answer] = self.local.new("again")
+            copied = {r: q for u in cond.units for r, q in copies(u).items()}
+            if answer in copied:
+                self.bind(answer, self.names[copied[answer]], copied[answer] in self.scalars)
+            else:
+                self.names[answer] = self.local.new("again")
             self.expected, before = answer, self.expected
             self.depth += 1
             self.block(cond, set())

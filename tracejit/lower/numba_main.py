@@ -137,6 +137,8 @@ class Lines(ABC):
         kind, inner, k = d.opaque.get(name, ("<=", None, 0))
         if kind == "min":
             return f"min({self.size(inner)}, {k})"
+        if kind == "with":
+            return f"({self.size(k)} if {self.size(inner)} == 1 else {self.size(inner)})"
         if kind != "<=":  # which says of a symbol what it is never above
             return f"(({self.size(inner)}) {kind} {k})"
         if name not in self.symbols:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tracejit.ir.found import given
 from tracejit.ir.graph import Graph, Value
 from tracejit.lower import compiler, control, found
 from tracejit.lower.binding import Binding
@@ -25,7 +26,7 @@ class Program(Block):
     """
 
     def __init__(self, graph: Graph, results: int, states: Sequence[State]) -> None:
-        super().__init__(graph, states, Layouts())
+        super().__init__(graph, states, Layouts(given(graph)))
         self.results = graph.results[:results]
         self.compiled = compiler.compile_all(self.sources())
 
@@ -49,9 +50,11 @@ class Program(Block):
         returns: Callable[[Binding], Returns],
         unshare: Callable[[Any], object] | None = None,
         keep: object = None,
+        commit: Callable[[int], object] | None = None,
     ) -> Plan:
-        """The plan for these sizes. `constants` gives the addresses of parameters that are captured arrays."""
-        return Binding(self, sizes).finish(arguments, constants, returns, unshare, keep)
+        """The plan for these sizes. `constants` gives the addresses of parameters that are captured arrays; `commit` is
+        called before the first Variable gets a new value."""
+        return Binding(self, sizes).finish(arguments, constants, returns, unshare, keep, commit)
 
 
 __all__ = [

@@ -13,7 +13,9 @@ from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ir.text import number, show_node, walk
 from tracejit.ir.types import int64
 from tracejit.lower import periods
-from tracejit.lower.elements import PICKS, Elements, View, picks, plain, puts
+from tracejit.lower.counted import Counted
+from tracejit.lower.elements import Elements, View, picks, plain
+from tracejit.lower.inplace import PICKS, Written, operand, puts
 from tracejit.lower.llvm import Fn, Module, Val, const, i64
 from tracejit.lower.ranges import Ranges
 from tracejit.lower.scalar import S
@@ -26,55 +28,53 @@ LARGE = 400  # operations that LLVM's pipeline takes too long for
 
 
 # --- what fits --------------------------------------------------------------------------------------------------------
-def fits(n: Node) -> bool:
+def fits(n: Node, told: set[str] | frozenset[str] = frozenset()) -> bool:
     """Whether a node of control flow computes with single elements only, by operations with a scalar form.
 
-    They may be elements of arrays that it reads; of those that it carries or stacks, each step may write some.
+    They may be elements of arrays that it reads; of those that it carries or stacks, each step may write some, in
+    branches and loops of its own too. `told` are the found sizes that are known when the program is bound.
     """
-    if n.op.name not in _LOOPS or any(symbols_in(tuple(v.shape)) for v in n.outs):
-        return False
-    return _control(n, {v for v in n.inputs if v.shape}, outermost=True)
-
-
-def _control(n: Node, dense: set[Value], outermost: bool = False) -> bool:
-    if not all(map(plain, (*n.inputs, *n.outs))):
+    if n.op.name not in _LOOPS or any(symbols_in(tuple(v.shape)) - told for v in n.outs):
         return False
     k = n.attr("n") if n.op.name != "cond" else 0
-    written: set[Node] = set()
-    for i, v in enumerate(n.outs):
-        if i < k and v.shape:
-            found = puts(n.attr("body"), i) if outermost else None
+    written: Written = set()
+    for i, v in enumerate(n.outs[:k]):
+        if v.shape:
+            found = puts(n.attr("body"), i)
             if found is None:
                 return False
-            written |= found
-        elif i < k or n.op.name == "cond":
-            if v.shape:
-                return False
-        elif not outermost or len(v.shape) != 1:
-            return False
+            written |= {*found, v}
+    rest = n.outs[k:]
+    if any(v.shape and (n.op.name == "cond" or len(v.shape) != 1) for v in rest):
+        return False
+    return _control(n, {v for v in n.inputs if v.shape}, {*written, *rest})
+
+
+def _control(n: Node, dense: set[Value], written: Written) -> bool:
+    if not all(map(plain, (*n.inputs, *n.outs))) or any(v.shape and v not in written for v in n.outs):
+        return False
     for g in _regions(n):
         given = n.inputs[1:] if n.op.name == "cond" else n.inputs
-        inner = {p for p, v in zip(g.params, given, strict=True) if v in dense and p.shape}
+        inner = {p for p, v in zip(g.params, given) if v in dense and p.shape}
         if not all(map(plain, g.params)) or not all(_step(x, inner, written) for x in g.nodes):
             return False
+    dense.update(v for v in n.outs if v.shape)
     return True
 
 
-def _step(n: Node, dense: set[Value], written: set[Node]) -> bool:
+def _step(n: Node, dense: set[Value], written: Written) -> bool:
     """Whether a node of a region has a form in registers."""
     if n.op is constant:
         return n.attr("value").array is None and not n.out.shape and plain(n.out)
     if n.op.name == "check":
         return all(plain(v) and not v.shape for v in n.inputs)
     if n.op.name in _LOOPS:
-        return _control(n, dense)
+        return _control(n, dense, written)
     if not n.pure or not all(map(plain, (*n.inputs, *n.outs))):
         return False
-    if n.op.name == "put":
+    if n in written or n.op.name in ("put", "update"):
         dense.add(n.out)
         return n in written
-    if n in written:
-        return True
     if n.op.name in PICKS:
         return picks(n, dense)
     if n.op.name == "dim":
@@ -103,7 +103,7 @@ def sizes(n: Node) -> list[Dim]:
                 note(y)
 
     def visit(x: Node) -> None:
-        picked = x.op.name in PICKS or x.op.name == "put"
+        picked = x.op.name in (*PICKS, "put", "update")
         for v in (*x.inputs, *x.outs):
             note(tuple(v.shape[0 if picked else 1 :]))
         for _, a in x.attrs if x.op.name != "check" else ():
@@ -222,6 +222,7 @@ class _Writer:
         self.numbers, self.failed, self.why = numbers, failed, why
         self.ranges = ranges
         self.path: Path = ()  # where the region stands that is being written
+        self.counted: Counted | None = None  # of the loop in the form for which that holds
         self.elements = Elements(f, m, self.size)
 
     def size(self, d: int | Dim) -> Any:
@@ -236,16 +237,27 @@ class _Writer:
         g: Graph = owner.attr(name)
         outer, self.path = self.path, (*self.path, (owner, name))
         env: dict[Value, Any] = dict(zip(g.params, args, strict=True))
+        counted = self.counted if self.counted is not None and self.counted.node is owner and name == "body" else None
         for n in g.nodes:
             xs = [env[v] for v in n.inputs]
+            moves = counted is not None and n.op.name in ("gather", "put") and isinstance(xs[0], View)
+            place = counted.place(n.inputs[1], env) if counted is not None and moves else None
             if n.op is constant:
                 env[n.out] = self.m.const(n.attr("value").splat.item(), n.out.dtype)
             elif n.op.name == "check":
-                self.check(n, xs)
+                if self.counted is None or n not in self.counted.spared:
+                    self.check(n, xs)
+            elif place is not None and n.op.name == "gather":
+                env[n.out] = self.elements.at(xs[0], n.attr("axis"), place.v)
+            elif place is not None:
+                self.elements.store(xs[2], xs[0], place.v)
+                env[n.out] = xs[0]
             elif n.op.name in _LOOPS:
                 env.update(zip(n.outs, self.control(n, xs), strict=True))
             elif n.op.name == "put":
                 env[n.out] = self.elements.put(*xs)
+            elif n.op.name == "update":
+                env[n.out] = self.elements.update(xs[0], xs[1], n.attr("start"))
             elif n.op.name == "copy" and isinstance(xs[0], View):
                 env[n.out] = xs[0]
             elif n.op.name in PICKS:
@@ -277,14 +289,34 @@ class _Writer:
     def control(self, n: Node, xs: Sequence[Any], stacked: Sequence[View] = ()) -> list[Any]:
         f = self.f
         if n.op.name == "cond":
-            got = f.if_(
-                xs[0].v,
-                lambda: [s.v for s in self.region(n, "then", xs[1:])],
-                lambda: [s.v for s in self.region(n, "orelse", xs[1:])],
+            got = iter(
+                f.if_(
+                    xs[0].v,
+                    lambda: _numbers(self.region(n, "then", xs[1:])),
+                    lambda: _numbers(self.region(n, "orelse", xs[1:])),
+                )
             )
-            return [S(v, o.dtype) for v, o in zip(got, n.outs, strict=True)]
+            places: dict[Value | None, Any] = dict(zip(n.inputs, xs, strict=True))  # where branches write to arrays
+            return [places[operand(n, k)] if o.shape else S(next(got), o.dtype) for k, o in enumerate(n.outs)]
         if (repeats := periods.of(n)) is not None:
             return self._repeating(n, repeats, xs)
+        counted = Counted(f, self.m, n, xs, self.size)
+        if counted.sure is None:
+            return self._stepping(n, xs, stacked)
+        outer, self.counted = self.counted, counted
+        arrays: list[Any] = []
+
+        def as_counted() -> list[Val]:
+            arrays[:] = self._stepping(n, xs, stacked)
+            self.counted = outer
+            return _numbers(arrays)
+
+        got = iter(f.if_(counted.sure, as_counted, lambda: _numbers(self._stepping(n, xs, stacked))))
+        return [S(next(got), x.dtype) if isinstance(x, S) else x for x in arrays]
+
+    def _stepping(self, n: Node, xs: Sequence[Any], stacked: Sequence[View]) -> list[Any]:
+        """A loop step by step."""
+        f = self.f
         first = list(xs[: n.attr("n")])
 
         def states(vs: Sequence[Val]) -> list[Any]:

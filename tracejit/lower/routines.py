@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.lower import intproduct, scan, scatter, search, sort, sortvalues, topk
+from tracejit.lower import fourier, intproduct, scan, scatter, search, sort, sortvalues, topk
 from tracejit.lower.llvm import Module
 
 EMITTERS: dict[str, Callable[..., None]] = {
@@ -20,6 +20,7 @@ EMITTERS: dict[str, Callable[..., None]] = {
     "merge": sortvalues.emit_merge,
     "top k": topk.emit,
     "product of integers": intproduct.emit,
+    "fourier": fourier.emit,
 }
 
 

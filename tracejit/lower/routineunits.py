@@ -110,15 +110,17 @@ class ScatterUnit(RoutineUnit):
             self.source = compiler.of_routine("scatter rows", out.dtype, index_type, self.mode, unit, *wide)
 
     def _kept_type(self) -> DType:
-        """What sums are kept in: a wider type if a bin may get many of them."""
+        """What sums are kept in: a wider type if a bin may get many of them, or theirs is narrow."""
         d = self.node.out.dtype
         if not self.sums or d.kind != "f" or d.bits == 64:
             return d
+        if d.bits < 32:
+            return float32
         count = product(self.node.inputs[self.places].shape)
         few = MANY * self.node.out.shape[self.axis]
         if isinstance(count, int) and (count < MANY or (isinstance(few, int) and count <= few)):
             return d
-        return float64 if d.bits == 32 else float32
+        return float64
 
     def sources(self) -> list[compiler.Source]:
         more = [compiler.of_combine("sum", self.node.out.dtype, self.kept)] if self._folds else []

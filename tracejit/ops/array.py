@@ -21,9 +21,10 @@ from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_axes, as_axis, as_size, as_sizes, listed, open_size, operand, require, waits
 from tracejit.ops.bounds import pieces, turned
-from tracejit.ops.check import require_room
+from tracejit.ops.check import as_flag, require_other, require_room
 from tracejit.ops.extents import computed, extent, extents, is_late, listed_numbers, reshaped
 from tracejit.ops.quick import at_once, exact, planned
+from tracejit.spreading import spread_to
 from tracejit.tensor import (
     Operand,
     Tensor,
@@ -82,11 +83,11 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
 
 def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str | None = None) -> Tensor:
     """The axes in the order `perm`, reversed by default."""
-    if fast.transpose is not None and not conjugate:
+    if fast.transpose is not None and (conjugate is False or not as_flag(conjugate, "conjugate")):
         r = fast.reverse_axes(a) if perm is None else fast.transpose(a, perm)  # type: ignore[misc]
         if r is not NotImplemented:
             return r
-    x = operand(a)
+    x, conjugate = operand(a), as_flag(conjugate, "conjugate")
     if perm is None and not conjugate:
         return x.T
     order = tuple(range(x.ndim))[::-1] if perm is None else as_sizes(perm, "perm")
@@ -104,7 +105,10 @@ def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
 
 
 def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
-    """Without the axes of size 1, or without those in `axis`."""
+    """Without the axes of size 1, or without those in `axis`.
+
+    Without `axis`, an axis whose size a traced function finds out when it runs stays; size 1 is an error there.
+    """
     if (native := fast.squeeze) is not None and (r := native(input, axis)) is not NotImplemented:
         return r
     if type(input) is Tensor and not activity.busy and (axis is None or type(axis) is int):
@@ -113,6 +117,10 @@ def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
         except Exception:  # explained below
             pass
     x = operand(input)
+    if axis is None:
+        for i, d in enumerate(x.shape):
+            if is_late(d):
+                require_other(d, 1, f"axis {i} has been found to have size 1: tj.squeeze(x, axis={i}) leaves it out")
     drop = [i for i, d in enumerate(x.shape) if now_unit(d)] if axis is None else as_axes(axis, x.ndim)
     for i in drop:
         d = x.shape[i]
@@ -123,7 +131,8 @@ def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
 
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
     """The tensor repeated along axes of size 1 and new leading axes."""
-    return S.broadcast_to(input, shape=extents(shape))
+    want = extents(shape)
+    return S.broadcast_to(input if context.trace is None else spread_to(operand(input), want), shape=want)
 
 
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> tuple[Size, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import numpy as np
 
 from tracejit.context import activity, context, reading
 from tracejit.errors import ArgumentError, MissingAttributeError, OutOfRangeError, ShapeError, TracedValueError, locate
+from tracejit.fast import fast
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import fit, known_equal, now_unit, product
@@ -20,8 +23,9 @@ from tracejit.ops import shape as S
 from tracejit.ops.args import Size
 from tracejit.ops.check import require_index
 from tracejit.ops.creation import counter
-from tracejit.ops.getitem import Cut, Places, components, getitem, plain
+from tracejit.ops.getitem import Cut, Flag, Places, components, getitem, plain
 from tracejit.publicnames import OTHERS
+from tracejit.spreading import spread_to
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, run_silently, wrap
 from tracejit.variable import _assign
 
@@ -52,18 +56,30 @@ def _slice_method(combine: Callable[[Any, Any], Any] | None) -> Callable[..., Va
     def method(
         self: Tensor, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
     ) -> Variable:
+        v, key = self._slice_of
+        if not activity.busy and (Variable.assign is _assign) and (native := fast.put) is not None:
+            new = value if combine is None else _combined(combine, v, key, value)
+            if native(v, key, new) is not NotImplemented:
+                return v  # type: ignore[no-any-return]
         if context.autocast is not None:
             with reading(None):
                 return method(self, value)
-        v, key = self._slice_of
         if combine is None and not activity.busy and _put(v, key, value):
-            return v
+            return v  # type: ignore[no-any-return]
         key = key if type(key) is tuple else (key,)
         if combine is not None:
             value = combine(getitem(v, key), value)
         return v.assign(_replaced(v, key, value))
 
     return method
+
+
+def _combined(combine: Callable[[Any, Any], Any], v: Variable, key: Any, value: Any) -> Any:
+    """What is there now, combined with a value; None where that is not simple."""
+    try:
+        return combine(v[key], value)
+    except Exception:  # the ordinary way explains what is wrong
+        return None
 
 
 _EXACT = 1 << 24  # integers up to which float32 has all
@@ -92,33 +108,30 @@ def _put(v: Variable, key: Any, value: Any) -> bool:
     return True
 
 
-_METHODS: dict[str, Any] = {
+SLICE_METHODS: dict[str, Any] = {
     "assign": _slice_method(None), "assign_add": _slice_method(E.add), "assign_sub": _slice_method(E.sub),
 }  # fmt: skip
 
 
-OTHERS += [(f"v[key].{name}", method) for name, method in _METHODS.items()]
+OTHERS += [(f"v[key].{name}", method) for name, method in SLICE_METHODS.items()]
 
 
-def _is_slice(x: Tensor) -> bool:
-    """Whether a tensor knows which part of a Variable it is a copy of."""
-    try:
-        Operand._slice_of.__get__(x)
-    except AttributeError:
-        return False
-    return True
+def _only_of_slices(name: str, method: Callable[..., Variable]) -> property:
+    """A method of tensors that know which part of a Variable they are a copy of; others lack it. (A `__getattr__`
+    would cost time wherever NumPy asks for an attribute that tensors do not have.)
+    """
+    slice_of = Operand._slice_of.__get__
 
+    def get(self: Tensor) -> Any:
+        try:
+            slice_of(self)
+        except AttributeError:
+            raise MissingAttributeError(
+                f"'Tensor' object has no attribute {name!r}: only a Variable, or a slice of one, can be assigned"
+            ) from None
+        return MethodType(method, self)
 
-def _getattr(self: Tensor, name: str) -> Any:
-    if name.startswith("__"):  # a protocol asks whether there is such a method: NumPy does so for each np.asarray
-        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
-    if name in _METHODS:
-        if _is_slice(self):
-            return _METHODS[name].__get__(self)
-        raise MissingAttributeError(
-            f"'Tensor' object has no attribute {name!r}: only a Variable, or a slice of one, can be assigned"
-        )
-    raise MissingAttributeError(f"'Tensor' object has no attribute {name!r}")
+    return property(get, doc=method.__doc__)
 
 
 def _replaced(v: Variable, key: tuple, value: Any) -> Tensor:
@@ -167,6 +180,8 @@ def spread(value: Operand, shape: tuple[Size, ...]) -> Operand:
         value = S.reshape(value, shape=tuple(value.shape[more:]))
     if tuple(value.shape) == shape:
         return value
+    if context.trace is not None:
+        value = spread_to(value, shape)
     try:
         both = broadcast_shapes(tuple(value.shape), shape)
         fits = len(both) == len(shape) and all(map(fit, both, shape))
@@ -221,7 +236,7 @@ def replaced_where(
     marks = [slice(None)] * mask.ndim
     key = tuple([m for k in key for m in (marks if traced_mask(k) is not None else (k,))])
     parts = components(v, key)
-    if any(isinstance(k, Operand) for k in parts) or sum(k is marks[0] for k in parts) != mask.ndim:
+    if any(isinstance(k, (Operand, Flag)) for k in parts) or sum(k is marks[0] for k in parts) != mask.ndim:
         raise locate(ArgumentError("a traced mask goes with integers and slices, not with other index tensors"))
     first = next(i for i, k in enumerate(parts) if k is marks[0])
     axis = sum(k is None or isinstance(k, slice) for k in parts[:first])
@@ -246,9 +261,12 @@ def _at_mask(value: Operand, mask: Tensor, block: Operand, axis: int) -> Operand
         return S.reshape(value, shape=(*shape[:at], *(1,) * mask.ndim, *shape[at + 1 :]))
     flat = E.cast(S.reshape(mask, shape=(product(tuple(mask.shape)),)), dtype=int64)
     count, want = R.reduce_sum(flat), convert(k, int64)
+    fits = E.equal(count, want)
+    if isinstance(k, Dim) and k.is_found:
+        fits = E.logical_or(fits, E.equal(want, 1))
     OPS["check"](
-        E.equal(count, want), count, want, error="ArgumentError",
-        message="cannot assign {1} values to the {0} elements where the mask is true",
+        fits, want, count, error="ArgumentError",
+        message="cannot assign {} values to the {} elements where the mask is true",
     )  # fmt: skip
     if known_equal(k, 0):
         return block
@@ -257,4 +275,5 @@ def _at_mask(value: Operand, mask: Tensor, block: Operand, axis: int) -> Operand
 
 
 Variable.__getitem__ = _variable_getitem  # type: ignore[method-assign, assignment]
-Tensor.__getattr__ = _getattr  # type: ignore[attr-defined]
+for _name, _method in SLICE_METHODS.items():
+    setattr(Tensor, _name, _only_of_slices(_name, _method))

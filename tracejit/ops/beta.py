@@ -7,10 +7,9 @@ from typing import Any
 
 from tracejit.ir.op import Op
 from tracejit.ops import elementwise as E
-from tracejit.ops.define import underivable
-from tracejit.ops.forms import Form, row
-from tracejit.ops.gamma import HALF_LOG_2PI, digamma, digamma_of_positive, lgamma_of_positive, stirling
-from tracejit.ops.incomplete import CLOSE, LIMIT, TINY, log_power, log_rest
+from tracejit.ops.forms import Form, exponential, integral, row
+from tracejit.ops.gamma import HALF_LOG_2PI, digamma, digamma_of_positive, lgamma_of_positive, polygamma, psi, stirling
+from tracejit.ops.incomplete import CLOSE, LIMIT, TINY, known_slope, log_power, log_rest, power
 from tracejit.tensor import Tensor
 
 
@@ -57,6 +56,13 @@ def _betaln(m: Any, a: Any, b: Any) -> Any:
     return m.select(m.logical_or(m.isnan(a), m.isnan(b)), m.add(a, b), r)
 
 
+def _logs(m: Any, s: Any, t: Any) -> tuple[Any, Any]:
+    """The logarithms of s and of t = 1 − s, each from the smaller one."""
+    low = m.lt(s, Form(m).c(0.5))
+    log, other = m.log(m.select(low, s, t)), m.log1p(m.neg(m.select(low, s, t)))
+    return m.select(low, log, other), m.select(low, other, log)
+
+
 def _beta_density(m: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     """x^a·y^b / B(a, b), y = 1 − x. For large a and b the exponents are differences from the density's peak."""
     f = Form(m)
@@ -73,10 +79,7 @@ def _beta_density(m: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
         return m.mul(m.sqrt(m.div(m.mul(m.div(a, s), b), f.c(2.0 * math.pi))), m.exp(m.add(peak, tail)))
 
     def small() -> Any:
-        low = m.lt(x, f.c(0.5))
-        log_y = m.log1p(m.neg(m.select(low, x, y)))
-        log_x = m.log(m.select(low, x, y))
-        log_x, log_y = m.select(low, log_x, log_y), m.select(low, log_y, log_x)
+        log_x, log_y = _logs(m, x, y)
         return m.exp(m.sub(m.add(m.mul(a, log_x), m.mul(b, log_y)), _log_beta(m, a, b)))
 
     few = m.lt(m.minimum(a, b), eight)
@@ -171,8 +174,8 @@ def _term(m: Any, i: Any, a: Any, b: Any, x: Any, da: Any, db: Any, lead: Any, d
     return m.mul(w, r), m.add(m.mul(dw, r), m.mul(w, dr)), m.add(m.add(i, w), t), m.add(dw, dt)
 
 
-def _betainc_slope(m: Any, a: Any, b: Any, x: Any, of_b: bool) -> Any:
-    """The derivative along a or b: of the logarithms of the density and of the fraction. 0 where x is 0 or 1."""
+def _sides(m: Any, a: Any, b: Any, x: Any) -> tuple[Any, ...]:
+    """Where the slopes are unknown and where they are 0; the shapes and the ends in the order in which x is small."""
     f = Form(m)
     zero, one, inf = f.c(0.0), f.c(1.0), f.c(math.inf)
     bad, _, _ = _known(m, a, b, x)
@@ -182,8 +185,16 @@ def _betainc_slope(m: Any, a: Any, b: Any, x: Any, of_b: bool) -> Any:
     u = m.select(out, f.c(0.5), u)
     v = m.sub(one, u)
     swap = m.gt(u, m.div(m.add(p, one), m.add(m.add(p, q), f.c(2.0))))
-    first, second = m.select(swap, q, p), m.select(swap, p, q)
-    s, t = m.select(swap, v, u), m.select(swap, u, v)
+    return bad, flat, m.select(swap, q, p), m.select(swap, p, q), m.select(swap, v, u), m.select(swap, u, v), swap
+
+
+def _betainc_slope(m: Any, a: Any, b: Any, x: Any, of_b: bool) -> Any:
+    """The derivative along a or b: of the logarithms of the density and of the fraction. 0 where x is 0 or 1."""
+    f = Form(m)
+    zero, one = f.c(0.0), f.c(1.0)
+    bad, flat, first, second, s, t, swap = _sides(m, a, b, x)
+    p, q = m.select(swap, second, first), m.select(swap, first, second)
+    u = m.select(swap, t, s)
     own, other = (swap, m.logical_not(swap)) if of_b else (m.logical_not(swap), swap)
     da, db = m.select(own, one, zero), m.select(other, one, zero)
     g, dg = _log_fraction_slope(m, first, second, s, t, da, db)
@@ -224,13 +235,83 @@ def _betainc(m: Any, a: Any, b: Any, x: Any) -> Any:
     return m.select(bad, f.c(math.nan), r)
 
 
+def _log_slopes(m: Any, logs: tuple[Any, Any], psi: list[list[Any]], top: int) -> dict[tuple[int, int], Any]:
+    """The derivatives of log(t^p·u^q·Γ(p + q) / (Γ(p)·Γ(q))) along p and q; `psi` are digamma's of p, q and p + q."""
+    slopes = {}
+    for i in range(top + 1):
+        for j in range(top + 1 - i):
+            if i + j:
+                s = psi[2][i + j - 1]
+                if not (i and j):
+                    s = m.sub(s, psi[0][i - 1] if i else psi[1][j - 1])
+                slopes[i, j] = m.add(s, logs[0] if i else logs[1]) if i + j == 1 else s
+    return slopes
+
+
+def _with_factor(m: Any, q: Any, slopes: dict[tuple[int, int], Any], i: int, j: int) -> Any:
+    """What differentiating q·e^G gives, by e^G."""
+    f = Form(m)
+    r = m.mul(q, exponential(m, f.c, slopes, i, j))
+    return m.add(r, m.mul(f.c(float(j)), exponential(m, f.c, slopes, i, j - 1))) if j else r
+
+
+def _betainc_slope_of(m: Any, a: Any, b: Any, x: Any, *, orders: tuple[int, int]) -> Any:
+    """The derivative of these orders along a and b by quadrature of the density's, on the side where x is.
+
+    With t = s·e^−v; 1 / Γ(q) is q / Γ(q + 1), and I(p, q) is I(p + 1, q) + s^p·(1 − s)^q / (p·B(p, q)) for p < 1, so
+    that nothing cancels for small p or q.
+    """
+    f = Form(m)
+    one, top = f.c(1.0), sum(orders)
+    bad, flat, p, q, s, t, swap = _sides(m, a, b, x)
+    few = m.lt(p, one)
+    shifted, both, second = m.select(few, m.add(p, one), p), m.add(p, q), m.add(q, one)
+    whole = m.add(shifted, q)
+    psis = [[psi(m, k, v) for k in range(top)] for v in (shifted, second, whole)]
+    bend = m.sub(q, one)
+    rate = m.add(m.abs(m.sub(shifted, m.div(m.mul(bend, s), t))), m.div(m.sqrt(m.mul(m.abs(bend), s)), t))
+    scale = m.div(one, m.minimum(rate, shifted))
+    logs = _logs(m, s, t)
+
+    def value(v: Any, scale: Any, p: Any, q: Any, odds: Any, log_s: Any, log_t: Any, swap: Any, *rest: Any) -> Any:
+        v = m.mul(v, scale)
+        gain = m.log1p(m.neg(m.mul(odds, m.expm1(m.neg(v)))))  # log (1 − t) less that of 1 − s
+        each = [list(rest[i * top : (i + 1) * top]) for i in range(3)]
+        slopes = _log_slopes(m, (m.sub(log_s, v), m.add(log_t, gain)), each, top)
+        r = _chosen(m, swap, lambda i, j: _with_factor(m, q, slopes, i, j), orders)
+        return m.mul(r, m.exp(m.sub(m.mul(m.sub(q, one), gain), m.mul(p, v))))
+
+    fixed = (scale, shifted, q, m.div(s, t), *logs, m.select(swap, one, f.c(0.0)), *psis[0], *psis[1], *psis[2])
+    area = integral(m, m.logical_not(m.logical_or(bad, flat)), value, fixed)
+    front = m.div(_beta_density(m, shifted, second, s, t), m.mul(m.mul(t, t), whole))
+    r = m.mul(m.mul(front, scale), area)
+
+    def rest() -> Any:
+        more = [m.div(f.c(math.factorial(k) * (-1.0) ** (k + 1)), power(m, both, k + 1)) for k in range(top)]
+        sums = [m.add(u, v) for u, v in zip(psis[2], more, strict=True)]  # of both, which is one less than `whole`
+        slopes = _log_slopes(m, logs, [psis[0], psis[1], sums], top)
+        first = _beta_density(m, m.add(p, one), second, s, t)
+        first = m.div(first, m.mul(m.mul(s, t), m.mul(both, m.add(both, one))))
+        turn = m.select(swap, one, f.c(0.0))
+        return m.mul(first, _chosen(m, turn, lambda i, j: _with_factor(m, q, slopes, i, j), orders))
+
+    r = m.if_any(few, lambda: m.add(r, rest()), r)
+    r = m.select(flat, f.c(0.0), m.select(swap, m.neg(r), r))
+    return m.select(bad, f.c(math.nan), r)
+
+
+def _chosen(m: Any, swap: Any, value: Any, orders: tuple[int, int]) -> Any:
+    """The value for the orders along p and q, which are those along b and a where `swap` is 1."""
+    i, j = orders
+    return value(i, j) if i == j else m.select(m.eq(swap, Form(m).c(0.0)), value(i, j), value(j, i))
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 def _beta_slope(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
     return E.exp(log_power(E.log, x, a, 1.0) + log_power(E.log1p, -x, b, 0.0) - betaln(a, b))
 
 
 _OF_THREE: dict[str, Any] = {"arity": 3, "domain": ((0.3, 4.0), (0.3, 4.0), (0.05, 0.95)), "singular": True}
-_NOT_TWICE = tuple([underivable("the derivative of betainc along a or b", operand) for operand in "ab"])
 betaln: Op = row(
     "betaln", _betaln, lambda y, a, b: (digamma(a) - digamma(a + b), digamma(b) - digamma(a + b)), arity=2,
     domain=(0.3, 6.0), singular=True, doc="log B(a, b), the logarithm of the beta function, for a and b ≥ 0.",
@@ -238,17 +319,37 @@ betaln: Op = row(
 betainc: Op = row(
     "betainc", _betainc,
     lambda y, a, b, x: (
-        lambda: betainc_grad_a(a, b, x), lambda: betainc_grad_b(a, b, x), lambda: _beta_slope(a, b, x)
+        lambda: betainc_grad_a(a, b, x), lambda: betainc_grad_b(a, b, x),
+        lambda: known_slope(y, x, _beta_slope(a, b, x), a, b),
     ),
     doc="The regularized incomplete beta function I_x(a, b).", **_OF_THREE,
 )  # fmt: skip
 betainc_grad_a: Op = row(
     "betainc_grad_a", lambda m, a, b, x: _betainc_slope(m, a, b, x, False),
-    lambda y, a, b, x: (*_NOT_TWICE, lambda: _beta_slope(a, b, x) * (E.log(x) - digamma(a) + digamma(a + b))),
-    doc="The derivative of betainc along its first operand. Differentiable along x.", **_OF_THREE,
+    lambda y, a, b, x: _slopes(y, a, b, x, (1, 0)),
+    doc="The derivative of betainc along its first operand.", **_OF_THREE,
 )  # fmt: skip
 betainc_grad_b: Op = row(
     "betainc_grad_b", lambda m, a, b, x: _betainc_slope(m, a, b, x, True),
-    lambda y, a, b, x: (*_NOT_TWICE, lambda: _beta_slope(a, b, x) * (E.log1p(-x) - digamma(b) + digamma(a + b))),
-    doc="The derivative of betainc along its second operand. Differentiable along x.", **_OF_THREE,
+    lambda y, a, b, x: _slopes(y, a, b, x, (0, 1)),
+    doc="The derivative of betainc along its second operand.", **_OF_THREE,
 )  # fmt: skip
+betainc_slope: Op = row(
+    "betainc_slope", _betainc_slope_of, lambda y, a, b, x, orders: _slopes(y, a, b, x, orders),
+    doc="The derivative of betainc of `orders` along its first two operands.", with_attrs=True, **_OF_THREE,
+)  # fmt: skip
+
+
+def _slopes(y: Tensor, a: Tensor, b: Tensor, x: Tensor, orders: tuple[int, int]) -> tuple:
+    """The partial derivatives of a derivative of betainc."""
+    n, k = orders
+
+    def along_x() -> Tensor:
+        whole, top = a + b, n + k
+        psis = [[digamma(v), *[polygamma(float(i), v) for i in range(1, top)]] for v in (a, b, whole)]
+        slopes = _log_slopes(E, (E.log(x), E.log1p(-x)), psis, top)
+        return known_slope(y, x, _beta_slope(a, b, x) * exponential(E, float, slopes, n, k), a, b)
+
+    return (
+        lambda: betainc_slope(a, b, x, orders=(n + 1, k)), lambda: betainc_slope(a, b, x, orders=(n, k + 1)), along_x
+    )  # fmt: skip

@@ -21,7 +21,7 @@ from tracejit.errors import (
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import DType, TensorType, int32, int64
+from tracejit.ir.types import DType, TensorType, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, known
 from tracejit.ops.reduce import reduce_all
@@ -114,11 +114,27 @@ def require_room(rest: Size, error: str, message: str, *data: Size) -> None:
     OPS["check"](E.greater_equal(left, 0), *shown, error=error, message=named(message))
 
 
+def require_other(d: Dim, k: int, message: str) -> None:
+    """Refuse one number as a size that the program finds out."""
+    trace: Any = context.trace
+    if trace is not None and d.compare(k, "==") is None and ("!=", d, k) not in trace.checked:
+        trace.checked.add(("!=", d, k))
+        OPS["check"](E.not_equal(OPS["dim"](size=d), k), error="ShapeError", message=named(message))
+
+
 def require_below(i: Operand, n: Size) -> None:
     """Refuse segment numbers of n and above."""
     d = _wide(i.dtype, n)
     x = E.cast(i, dtype=d)
     require_range(E.maximum(x, 0) if d.kind == "i" else x, n, "segment {} is not one of {high}", negative=False)
+
+
+def as_flag(x: Any, what: str) -> bool:
+    """An argument that is True or False."""
+    try:
+        return bool(x)
+    except ValueError:
+        raise locate(ShapeError(f"{what} is True or False, not an array of shape {show_shape(np.shape(x))}")) from None
 
 
 def require_all(ok: Tensor, message: str, data: Sequence[Operand], error: str = "ArgumentError") -> None:

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import activity
+from tracejit.dlpack import imported
 from tracejit.errors import ArgumentError, ShapeError, locate
 from tracejit.fast import fast
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Const, Value
 from tracejit.ir.sizes import at_least, now_unit, product
-from tracejit.ir.types import DType, as_dtype, float32, float64, int32, int64, show_shape, uint64
+from tracejit.ir.types import DType, as_dtype, bool_, float32, float64, int32, int64, show_shape, uint64
 from tracejit.ops import direct, found
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import Size, as_axis, known, operand, require
 from tracejit.ops.check import check, named, require_room
 from tracejit.ops.define import numpy_name
 from tracejit.ops.extents import extent, extents, is_late, number
-from tracejit.ops.quick import at_once, exact, planned
+from tracejit.ops.quick import at_once, exact, planned, traced
 from tracejit.ops.shape import broadcast_to, iota, reshape
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, run_silently, wrap
 from tracejit.tracing import constant as constant_row
@@ -67,15 +68,21 @@ def from_dlpack(x: Any) -> Tensor:
     if not hasattr(x, "__dlpack__"):
         raise locate(ArgumentError(f"from_dlpack takes an array with __dlpack__, not {type(x).__name__}"))
     try:
-        return convert_unharmed(np.from_dlpack(x))
+        return convert_unharmed(imported(x))
     except (BufferError, RuntimeError) as e:
         raise locate(ArgumentError(f"from_dlpack cannot read this {type(x).__name__}: {e}")) from None
+
+
+_KINDS = {float: float32, int: int32, bool: bool_}  # of Python numbers
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Tensor:
     """A Tensor with this value; `shape` reshapes it, or repeats a single element."""
     if shape is None and (native := fast.convert) is not None and (r := native(value, dtype)) is not NotImplemented:
         return r
+    if shape is not None and (kind := _KINDS.get(type(value))) is not None and not activity.busy:
+        if (quick := at_once(direct.repeated, shape, kind if dtype is None else dtype, value)) is not None:
+            return quick
     t = convert_unharmed(value, dtype)
     if shape is None:
         return t
@@ -117,6 +124,8 @@ def fill(dims: Any, value: Any, name: str | None = None, layout: Any = None) -> 
 
 
 def _like(x: Any, value: int, dtype: Any) -> Tensor:
+    if dtype is None and type(x) is Tensor and not activity.busy:
+        return (ones if value else zeros)(x._a.shape, x.dtype)
     t = operand(x)
     return splat(tuple(t.shape), value, t.dtype if dtype is None else as_dtype(dtype))
 
@@ -337,6 +346,8 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
 
 def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:
     """x with another element type, values outside its range replaced by the nearest in it."""
+    if not activity.busy and (quick := traced(saturate_cast, value, dtype)) is not None:
+        return quick
     t, d = operand(value), as_dtype(dtype)
     if d.kind in "iu" and t.dtype.kind in "iu":
         low, high = max(d.min, t.dtype.min), min(d.max, t.dtype.max)
@@ -355,7 +366,10 @@ def identity(input: Any, name: str | None = None) -> Tensor:
 
 def stop_gradient(input: Any, name: str | None = None) -> Tensor:
     """The same value, through which no gradient flows."""
+    if (native := fast.identity) is not None and (r := native(input)) is not NotImplemented:
+        return r
     return E.stop_gradient(input)
 
 
 exact(lambda indices, depth, dtype: one_hot(indices, depth, dtype=dtype), direct.one_hot)
+exact(range, direct.steps)

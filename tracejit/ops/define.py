@@ -131,11 +131,11 @@ def elementwise(
         return None if p is None else sum_to(product(p, g), v)
 
     def vjp(g: Tensor, y: Tensor, *x: Tensor, **attrs: Any) -> tuple:
-        return tuple([pulled(p, g, v) for p, v in zip(partials(y, *x), x, strict=True)])  # type: ignore[misc]
+        return tuple([pulled(p, g, v) for p, v in zip(partials(y, *x, **attrs), x, strict=True)])  # type: ignore[misc]
 
     def jvp(tangents: tuple, y: Tensor, *x: Tensor, **attrs: Any) -> Tensor | None:
         total = None
-        for p, t in zip(partials(y, *x), tangents, strict=True):  # type: ignore[misc]
+        for p, t in zip(partials(y, *x, **attrs), tangents, strict=True):  # type: ignore[misc]
             if p is not None and t is not None:
                 p = p() if type(p) is FunctionType else p
                 term = (

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from tracejit.ir.types import DType, as_dtype, int32, int64
-from tracejit.ops.elementwise import square
 from tracejit.ops.reduce import top_k as top_k_row
 from tracejit.tensor import Tensor, Variable
 
 _ceil = math.ceil
 _ndarray, _BOOL = np.ndarray, np.dtype(bool)
 _arange, _concatenate, _empty, _zeros, _where = np.arange, np.concatenate, np.empty, np.zeros, np.where
-_count_nonzero, _matmul = np.count_nonzero, np.matmul
-_arctan2, _sum, _square, _sqrt = np.arctan2, np.add.reduce, np.square, np.sqrt
+_count_nonzero, _arctan2 = np.count_nonzero, np.arctan2
 INTEGERS = frozenset("bBhHiIlL")  # letters of NumPy's types; those of traced tensors have none
 POSITIONS = INTEGERS - {"L"}  # NumPy takes large numbers of 64 bits for negative ones
 ORDERED = INTEGERS | frozenset("?fd")  # which NumPy puts in order as we do
@@ -56,6 +54,18 @@ def filled(shape: Any, dtype: Any, value: Any = 1) -> np.ndarray:
     if kind is not tuple and kind is not list and kind is not int:
         raise Refused
     a = _empty(shape, dtype.np if type(dtype) is DType else dtype)
+    a.fill(value)
+    return a
+
+
+def repeated(shape: Any, dtype: Any, value: Any) -> np.ndarray:
+    """A Python number everywhere, of a type that has it."""
+    d, kind = as_dtype(dtype), type(value)
+    if d.kind != ("b" if kind is bool else "i" if kind is int else "f"):
+        raise Refused
+    if kind is int and not d.min <= value <= d.max:
+        raise Refused
+    a = _empty(_sizes(shape), d.np)
     a.fill(value)
     return a
 
@@ -191,7 +201,7 @@ def repeat(input: Any, times: Any, axis: Any) -> np.ndarray:
     a = input._a
     if type(times) is not int:
         times = _sizes(times)
-    elif times < 0:
+    if times < 0 if type(times) is int else min(times, default=0) < 0:
         raise Refused
     if not (axis is None or _is_axis(axis, a.ndim)):
         raise Refused
@@ -383,6 +393,19 @@ def running(ufunc: np.ufunc) -> Callable[..., np.ndarray]:
     return form
 
 
+def running_back(ufunc: np.ufunc) -> Callable[..., np.ndarray]:
+    """The same from the other end."""
+
+    def form(x: Any, axis: Any) -> np.ndarray:
+        a = x._a
+        if a.dtype.char not in SUMMED or not _is_axis(axis, a.ndim):
+            raise Refused
+        back = _along(axis, a.ndim, _BACKWARD)
+        return ufunc.accumulate(a[back], axis, a.dtype)[back]
+
+    return form
+
+
 def are_classes(labels: Any, logits: Any) -> np.ndarray:
     """The labels, if every one is the number of a class and each goes with a line of the logits."""
     c, a = labels._a, logits._a
@@ -394,36 +417,11 @@ def are_classes(labels: Any, logits: Any) -> np.ndarray:
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------
-def product(a: Any, b: Any, ta: Any, tb: Any) -> np.ndarray:
-    x, y = a._a, b._a
-    if x.dtype is not y.dtype or x.dtype.char not in SUMMED or x.ndim < 2 or y.ndim < 2:
-        raise Refused
-    return _matmul(x.swapaxes(-1, -2) if ta else x, y.swapaxes(-1, -2) if tb else y)  # type: ignore[no-any-return]
-
-
-def matvec(a: Any, b: Any, ta: Any) -> np.ndarray:
-    x, y = a._a, b._a
-    if x.dtype is not y.dtype or x.dtype.char not in SUMMED or x.ndim < 2 or not y.ndim:
-        raise Refused
-    z = _matmul(x.swapaxes(-1, -2) if ta else x, y.reshape((*y.shape, 1)))
-    return z.reshape(z.shape[:-1])  # type: ignore[no-any-return]
-
-
 def count_nonzero(input: Any) -> np.ndarray:
     a = input._a
     if type(a) is not _ndarray:
         raise Refused
     return np.asarray(_count_nonzero(a), np.int64)
-
-
-def euclidean_norm(tensor: Any) -> np.ndarray:
-    """√Σx² over all elements."""
-    a = tensor._a
-    if a.dtype.char not in "fd":
-        raise Refused
-    native: Any = square.native
-    y = _square(a) if native is None or (r := native(tensor)) is NotImplemented else r._a
-    return np.asarray(_sqrt(_sum(y) if y.ndim == 1 else _sum(y, None)))
 
 
 # --- parts of complex numbers -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.fast import fast
 from tracejit.ir.types import as_dtype
 from tracejit.ops import index as I
 from tracejit.ops.direct import ORDERED, POSITIONS, SUMMED, Refused, _sizes
@@ -116,7 +117,7 @@ def segment_sum(data: Any, segment_ids: Any, count: Any = None) -> np.ndarray:
     a, i = data._a, segment_ids._a
     count = _count(a, i, count)
     out = _begin(a, i, count, 0)
-    if i.size > MANY * count:  # summed in a wider type
+    if i.size > MANY * count or (a.dtype.kind in "fV" and a.dtype.itemsize < 4):  # summed in a wider type
         return sum_at(a, i, count, 0)
     _add_at(out, i, a)
     return out
@@ -141,7 +142,11 @@ def segment_mean(data: Any, segment_ids: Any, count: Any = None) -> np.ndarray:
     a, i = data._a, segment_ids._a
     if a.dtype.char not in "fd":
         raise Refused
-    out = segment_sum(data, segment_ids, count)
+    native: Any = fast.segment_sum
+    if native is None or (r := native(data, segment_ids, count)) is NotImplemented:
+        out = segment_sum(data, segment_ids, count)
+    else:
+        out = r._a
     n = _counts(i, len(out), a.ndim)
     return out / np.maximum(n, 1).astype(a.dtype)  # type: ignore[no-any-return]
 

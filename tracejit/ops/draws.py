@@ -25,7 +25,7 @@ from tracejit.ops.creation import counter
 from tracejit.ops.extents import extent, whole_extents
 from tracejit.ops.gauss import normal64, quantile64
 from tracejit.ops.philox import philox32, philox64
-from tracejit.ops.quick import exact, planned
+from tracejit.ops.quick import NATIVE, exact, planned
 from tracejit.ops.reductions import peak
 from tracejit.tensor import Operand, Tensor, common_dtype, wrap
 
@@ -189,7 +189,13 @@ def classes(source: Source, logits: Any, num_samples: Any, dtype: Any) -> Tensor
 
     They are classes even where logits are infinite or NaN: one for which no uniform number tells is the last.
     """
-    x = floating(logits)
+    if not activity.busy and (quick := planned(_classes, *source, logits, num_samples, dtype)) is not None:
+        return quick
+    return _classes(*source, logits, num_samples, dtype)
+
+
+def _classes(key: Any, number: Any, logits: Any, num_samples: Any, dtype: Any) -> Tensor:
+    source, x = (key, number), floating(logits)
     require(x.ndim == 2, f"categorical takes (batch, classes), not {x.type}")
     d = as_dtype(dtype)
     require(d.kind in "iu", f"class numbers have an integer dtype, not {d.name}")
@@ -207,9 +213,13 @@ def classes(source: Source, logits: Any, num_samples: Any, dtype: Any) -> Tensor
 
 
 # --- draws from a stream, which moves on once the arguments are known to be right -------------------------------------
-def normals(draw: Callable[[], Source], shape: Any, mean: Any, stddev: Any, dtype: Any) -> Tensor:
-    d = check_float(dtype, "normal")
-    return _normals(*draw(), shape, mean, stddev, d)
+def normals(draw: Callable[[Any], Source], seed: Any, shape: Any, mean: Any, stddev: Any, dtype: Any) -> Tensor:
+    d = dtype if type(dtype) is DType and dtype.kind == "f" else check_float(dtype, "normal")
+    key, number = draw(seed)
+    if number is None and (native := NATIVE.get(_normals)) is not None:  # nobody listens
+        if (quick := native(key, None, shape, mean, stddev, d)) is not None:
+            return quick
+    return _normals(key, number, shape, mean, stddev, d)
 
 
 def _normals(key: Any, number: Any, shape: Any, mean: Any, stddev: Any, d: DType) -> Tensor:
@@ -219,9 +229,15 @@ def _normals(key: Any, number: Any, shape: Any, mean: Any, stddev: Any, d: DType
     return scaled(shaped(shape, lambda n: normal(source, n, d)), mean, stddev)
 
 
-def truncated_normals(draw: Callable[[], Source], shape: Any, mean: Any, stddev: Any, dtype: Any) -> Tensor:
-    d = check_float(dtype, "truncated_normal")
-    return _truncated_normals(*draw(), shape, mean, stddev, d)
+def truncated_normals(
+    draw: Callable[[Any], Source], seed: Any, shape: Any, mean: Any, stddev: Any, dtype: Any
+) -> Tensor:
+    d = dtype if type(dtype) is DType and dtype.kind == "f" else check_float(dtype, "truncated_normal")
+    key, number = draw(seed)
+    if number is None and (native := NATIVE.get(_truncated_normals)) is not None:
+        if (quick := native(key, None, shape, mean, stddev, d)) is not None:
+            return quick
+    return _truncated_normals(key, number, shape, mean, stddev, d)
 
 
 def _truncated_normals(key: Any, number: Any, shape: Any, mean: Any, stddev: Any, d: DType) -> Tensor:

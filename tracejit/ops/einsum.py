@@ -23,6 +23,10 @@ from tracejit.tensor import Operand, Tensor
 Term = tuple[Any, tuple[str, ...]]  # a tensor and a label for each of its axes
 
 
+def _of_one(x: Any, equation: str) -> Tensor:
+    return einsum(equation, x)
+
+
 def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | None = None) -> Tensor:
     """The sum of products that the equation describes, such as "ij,jk->ik" or "...ii->...i".
 
@@ -30,8 +34,11 @@ def einsum(equation: str, *inputs: Any, optimize: str = "greedy", name: str | No
     occur once, in alphabetical order. "..." stands for axes that are broadcast. Pairs are contracted in the order
     with the fewest products; `optimize` names the search for more than six operands, "greedy" or one of opt_einsum's.
     """
-    if not activity.busy and (quick := planned(einsum, equation, *inputs)) is not None:
-        return quick
+    if not activity.busy:
+        one = len(inputs) == 1  # tensors first: their latest plan is found without a key
+        quick = planned(_of_one, inputs[0], equation) if one else planned(einsum, equation, *inputs)
+        if quick is not None:
+            return quick
     if not isinstance(equation, str):
         raise locate(DTypeError(f"the equation is a string, not {shown_value(equation)}"))
     given = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else inputs

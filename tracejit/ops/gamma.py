@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 from tracejit.ir.op import Op
+from tracejit.ops import elementwise as E
 from tracejit.ops.define import underivable
 from tracejit.ops.forms import Form, row
+from tracejit.tensor import Tensor
 
 HALF_LOG_2PI = 0.9189385332046727
 # Minimax fits. lgamma(2 + t) = t·P(t) / Q(t), |t| ≤ 1/2, error 7e-19
@@ -217,6 +219,59 @@ def polygamma_form(m: Any, n: Any, x: Any) -> Any:
     return m.select(bad, f.c(math.nan), r)
 
 
+def zeta_slope_form(m: Any, x: Any, q: Any, *, order: int) -> Any:
+    """The derivative of an order along x: each term of the same formula by its Taylor coefficients in x."""
+    f = Form(m)
+    nine, one, zero, orders = f.c(9.0), f.c(1.0), f.c(0.0), range(order + 1)
+    bad = m.logical_or(m.lt(x, one), m.lt(q, zero))
+    far = m.logical_or(m.eq(q, f.c(math.inf)), m.eq(x, f.c(math.inf)))
+    out = m.logical_or(m.logical_or(far, bad), m.logical_or(m.eq(x, one), m.le(q, zero)))
+    a, x0, x = m.select(out, nine, q), x, m.select(out, f.c(2.0), x)
+
+    def last(a: Any, x: Any) -> Any:
+        log, b = m.neg(m.log(a)), m.pow(a, m.neg(x))
+        for k in range(order):
+            b = m.mul(b, m.mul(log, f.c(1.0 / (k + 1))))
+        return b
+
+    def going(i: Any, a: Any, s: Any, x: Any) -> Any:
+        return m.logical_or(m.lt(i, nine), m.le(a, nine))
+
+    def step(i: Any, a: Any, s: Any, x: Any) -> tuple:
+        a = m.add(a, one)
+        return m.add(i, one), a, m.add(s, last(a, x))
+
+    _, a, s = m.iterate((zero, a, last(a, x)), (x,), going, step)
+    b, log = [m.pow(a, m.neg(x))], m.neg(m.log(a))
+    for k in range(order):
+        b.append(m.mul(b[-1], m.mul(log, f.c(1.0 / (k + 1)))))
+    v, w, up = m.div(one, m.sub(x, one)), m.div(one, m.mul(a, a)), zero  # of 1 / (x − 1): ∓1 / (x − 1)^(k + 1)
+    for k in orders:
+        up = m.mul(v, m.sub(b[k], up))
+    rest = m.fma(a, up, m.mul(b[order], f.c(-0.5)))
+    t = [m.div(m.fma(b[k], x, b[k - 1]) if k else m.mul(b[0], x), a) for k in orders]
+    for k, c in enumerate(_BERNOULLI):
+        rest = m.fma(t[order], f.c(c), rest)
+        for p in (2.0 * k + 1, 2.0 * k + 2):
+            by = m.add(x, f.c(p))
+            t = [m.fma(t[i], by, t[i - 1]) if i else m.mul(t[0], by) for i in orders]
+        t = [m.mul(u, w) for u in t]
+    r = m.mul(m.add(s, rest), f.c(float(math.factorial(order))))
+    r = m.select(far, zero, r)
+    end = math.inf if order % 2 == 0 else -math.inf
+    r = m.select(m.eq(x0, one), f.c(end), m.select(m.eq(q, zero), f.c(math.inf), r))
+    r = m.select(bad, f.c(math.nan), r)
+    return m.select(m.logical_or(m.isnan(x0), m.isnan(q)), m.add(x0, q), r)
+
+
+def psi(m: Any, k: int, x: Any) -> Any:
+    """The k-th derivative of digamma, for positive x."""
+    if k == 0:
+        return digamma_of_positive(m, x)
+    size = math.factorial(k) * (1.0 if k % 2 else -1.0)
+    return m.mul(Form(m).c(size), zeta_form(m, Form(m).c(k + 1.0), x))
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 lgamma: Op = row(
     "lgamma", lgamma_form, lambda y, x: (digamma(x),), domain=(0.2, 6.0), singular=True,
@@ -227,19 +282,37 @@ digamma: Op = row(
     doc="The derivative of lgamma.",
 )  # fmt: skip
 zeta: Op = row(
-    "zeta", zeta_form, lambda y, x, q: (lambda: zeta_grad_x(x, q), lambda: -x * zeta(x + 1.0, q)), arity=2,
+    "zeta", zeta_form, lambda y, x, q: (lambda: zeta_grad_x(x, q), lambda: _known(y, -x * zeta(x + 1.0, q))), arity=2,
     domain=((1.2, 6.0), (0.2, 4.0)), singular=True,
     doc="Hurwitz's zeta function: the sum of (q + k)^−x over k ≥ 0.",
 )  # fmt: skip
 zeta_grad_x: Op = row(
     "zeta_grad_x", zeta_grad_x_form,
     lambda y, x, q: (
-        underivable("the derivative of zeta along x", "x"),
-        lambda: -zeta(x + 1.0, q) - x * zeta_grad_x(x + 1.0, q),
+        lambda: zeta_slope(x, q, order=2), lambda: _known(y, -zeta(x + 1.0, q) - x * zeta_grad_x(x + 1.0, q))
     ),
-    arity=2, domain=((1.2, 6.0), (0.2, 4.0)), singular=True,
-    doc="The derivative of zeta along its first operand. Differentiable along the second.",
+    arity=2, domain=((1.2, 6.0), (0.2, 4.0)), singular=True, doc="The derivative of zeta along its first operand.",
 )  # fmt: skip
+zeta_slope: Op = row(
+    "zeta_slope", zeta_slope_form,
+    lambda y, x, q, order: (
+        lambda: zeta_slope(x, q, order=order + 1),
+        lambda: _known(y, -float(order) * _zeta_slope(x + 1.0, q, order - 1) - x * _zeta_slope(x + 1.0, q, order)),
+    ),
+    arity=2, domain=((1.2, 6.0), (0.2, 4.0)), singular=True, with_attrs=True,
+    doc="The derivative of zeta along its first operand of an `order`.",
+)  # fmt: skip
+
+
+def _zeta_slope(x: Tensor, q: Tensor, order: int) -> Tensor:
+    return zeta_grad_x(x, q) if order == 1 else zeta_slope(x, q, order=order)  # type: ignore[no-any-return]
+
+
+def _known(y: Tensor, slope: Tensor) -> Tensor:
+    """NaN where the function is."""
+    return E.where(E.isnan(y), math.nan, slope)  # type: ignore[no-any-return]
+
+
 polygamma: Op = row(
     "polygamma", polygamma_form,
     lambda y, n, x: (underivable("polygamma", "its order a"), lambda: polygamma(n + 1.0, x)), arity=2,

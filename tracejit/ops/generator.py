@@ -13,10 +13,13 @@ from tracejit import forks
 from tracejit.context import activity, context
 from tracejit.errors import ArgumentError, locate
 from tracejit.fast import fast
+from tracejit.ir.graph import Value
 from tracejit.ir.types import float32, int32, int64, uint64
 from tracejit.ops import draws as D
 from tracejit.ops import elementwise as E
+from tracejit.ops import shape as S
 from tracejit.ops.args import as_size
+from tracejit.ops.define import check_kind
 from tracejit.ops.draws import Source
 from tracejit.publicnames import shown_value
 from tracejit.tensor import Operand, Tensor, Variable, quietly, wrap
@@ -60,7 +63,7 @@ class Generator:
     ) -> None:
         check_algorithm(alg)
         if isinstance(copy_from, Generator):
-            first = np.array(copy_from.state._a)
+            first = np.array(copy_from.state._a) if context.trace is None else E.identity(copy_from.state)
         elif state is not None:
             first = _saved(state)
         else:
@@ -121,8 +124,9 @@ class Generator:
 
     def split(self, count: int = 1) -> list[Generator]:
         """New generators whose streams differ from each other's and from this one's."""
-        keys = self.uniform_full_int((count,), uint64).numpy()
-        return [Generator(int(k)) for k in keys]
+        n = as_size(count, "count")
+        keys = self.uniform_full_int((n,), uint64)
+        return [Generator(D.item(keys, i)) for i in range(n)]
 
     def make_seeds(self, count: int = 1) -> Tensor:
         """Seeds for stateless draws, one in each column: int64 of shape (2, count)."""
@@ -146,9 +150,9 @@ class Generator:
     def _moved(self) -> Tensor:
         """The state, which moves on; to be asked under the lock."""
         variable = self.state
+        if (native := fast.moved) is not None and (r := native(variable, _NEXT)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
         before = wrap(variable._a)
-        if (native := fast.assign_add) is not None and native(variable, _NEXT) is not NotImplemented:
-            return before
         after = wrap(quietly(np.add, before._a, _NEXT._a))
         if activity.busy:
             variable.assign(after)
@@ -176,13 +180,13 @@ class Generator:
 
     def normal(self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = float32, name: Any = None) -> Tensor:
         """Normally distributed."""
-        return D.normals(self.source, shape, mean, stddev, dtype)
+        return D.normals(self.source, None, shape, mean, stddev, dtype)
 
     def truncated_normal(
         self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = float32, name: str | None = None
     ) -> Tensor:
         """Normally distributed, within two standard deviations of the mean."""
-        return D.truncated_normals(self.source, shape, mean, stddev, dtype)
+        return D.truncated_normals(self.source, None, shape, mean, stddev, dtype)
 
     def binomial(self, shape: Any, counts: Any, probs: Any, dtype: Any = int32, name: str | None = None) -> Tensor:
         """How many of `counts` trials succeed, each with probability `probs`; both broadcast to `shape`."""
@@ -190,14 +194,17 @@ class Generator:
         return DRAWN["binomial"](self._draw, shape, counts, probs, dtype)  # type: ignore[no-any-return]
 
 
+_FACTOR = wrap(np.array(_MIX, np.uint64))
 _NEXT = wrap(np.array([0, 1, 0], np.uint64))
 DRAWN: dict[str, Any] = {}  # draws whose code is loaded when they are first asked for
 
 
-def _state(seed: Any) -> np.ndarray:
+def _state(seed: Any) -> Any:
     """The key, the number of the next draw, and what seeds given to single draws are combined with."""
     if seed is None:
         return np.array([_entropy(), 0, 0], np.uint64)
+    if isinstance(seed, Operand) and type(seed._a) is Value:
+        return _traced_state(seed)
     several = seed.numpy() if isinstance(seed, Operand) else np.asarray(seed, object)
     whole = 0
     for s in several.reshape(-1).tolist():
@@ -205,7 +212,19 @@ def _state(seed: Any) -> np.ndarray:
     return np.array([whole, 0, (whole * _MIX) % 2**64], np.uint64)
 
 
-def _saved(state: Any) -> np.ndarray:
+def _traced_state(seed: Operand) -> Tensor:
+    """The same of a seed that is known when the function runs."""
+    check_kind(seed.dtype, "iu", "a seed's dtype")
+    numbers, whole = S.reshape(E.cast(seed, dtype=uint64), shape=(-1,)), wrap(np.array(0, np.uint64))
+    for i in range(as_size(numbers.shape[0], "the number of seeds")):
+        whole = E.add(E.mul(whole, _FACTOR), D.item(numbers, i))
+    parts = (whole, wrap(np.array(0, np.uint64)), E.mul(whole, _FACTOR))
+    return S.concat(*[S.reshape(p, shape=(1,)) for p in parts], axis=0)  # type: ignore[no-any-return]
+
+
+def _saved(state: Any) -> Any:
+    if isinstance(state, Operand) and type(state._a) is Value and state.dtype.kind in "iu" and state.shape == (3,):
+        return E.cast(state, dtype=uint64)
     a = np.asarray(state)
     if a.shape != (3,) or a.dtype.kind not in "iu":
         raise locate(ArgumentError(f"the state of a generator is three integers, not {shown_value(state)}"))

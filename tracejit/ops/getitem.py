@@ -23,7 +23,7 @@ from tracejit.ops.check import require_index, require_room
 from tracejit.ops.extents import computed, listed_numbers
 from tracejit.ops.quick import at_once, traced
 from tracejit.ops.select import linear_index
-from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
+from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, used, wrap
 
 _MOST = np.iinfo(np.int64).max
 
@@ -32,6 +32,8 @@ def plain(k: Any) -> Any:
     """A component of a key as NumPy takes it; the bounds of a slice may be tensors."""
     if isinstance(k, Operand):
         k = k._value("an index")
+        if not k.ndim and k.dtype.kind in "iu" and k.dtype.char not in "LQ":
+            return k.item()  # whose result is a view
     if isinstance(k, (np.ndarray, np.uint64)) and k.dtype.char in "LQ" and k.size and k.max() > _MOST:
         raise IndexError(f"index {k.max()} is out of bounds")  # NumPy takes it for a negative one
     if type(k) is slice and not all(type(b) in (int, type(None)) for b in (k.start, k.stop, k.step)):
@@ -61,6 +63,7 @@ def _simple(k: Any) -> bool:
 def getitem(x: Operand, key: Any) -> Tensor:
     """Elements of a tensor as NumPy's indexing picks them."""
     if not activity.busy:
+        used()
         kind = type(key)
         if (
             kind is int
@@ -88,10 +91,12 @@ class Cut:
         self.windows: dict[int, Window] = {}
         shape = tuple(x.shape)
         parts = components(x, key)
-        arrays = any(isinstance(k, Operand) for k in parts)
+        arrays = any(isinstance(k, (Operand, Flag)) for k in parts)
         axis = 0
         for k in parts:
-            if k is None:
+            if k is None or isinstance(k, Flag):
+                if k is not None:
+                    self.arrays[len(self.shape)] = k.positions
                 self.shape.append(1)
                 continue
             d = shape[axis]
@@ -161,20 +166,48 @@ class Cut:
         return y
 
 
+class Flag:
+    """A truth value in a key: a new axis, of which its one element is taken or none, as an index array would."""
+
+    __slots__ = ("positions",)
+
+    def __init__(self, true: bool) -> None:
+        self.positions = convert(np.zeros(int(true), np.int64))
+
+
+def _as_flag(k: Any) -> bool | None:
+    """The truth value that a component of a key is, None if it is none whose value is known."""
+    if isinstance(k, (bool, np.bool_)):
+        return bool(k)
+    if isinstance(k, np.ndarray) and not k.ndim and k.dtype == np.bool_:
+        return bool(k)
+    if isinstance(k, Operand) and type(k._a) is not Value and not (context.trace and isinstance(k, Variable)):
+        return bool(k._value("a mask")) if k.dtype.kind == "b" and not k.ndim else None
+    return None
+
+
+def _with_flags(parts: list[Any]) -> list[Any]:
+    """The truth values in a key as what they mean; a true one alone is a new axis."""
+    flags = [f for f in map(_as_flag, parts) if f is not None]
+    if not flags:
+        return parts
+    alone = flags == [True] and not any(isinstance(k, (int, Dim, np.integer)) and _as_flag(k) is None for k in parts)
+    alone = alone and all(k is None or k is Ellipsis or isinstance(k, slice) or _as_flag(k) for k in parts)
+    return [k if (f := _as_flag(k)) is None else None if alone else Flag(f) for k in parts]
+
+
 def components(x: Operand, key: tuple) -> list[Any]:
-    """One component per axis (ints, Dims, slices, integer tensors) and None for new axes."""
+    """One component per axis (ints, Dims, slices, integer tensors), None for new axes, and `Flag`s."""
     parts: list[Any] = []
     masks: list[tuple[Any, tuple[int, ...]]] = []
     dots = [i for i, k in enumerate(key) if k is Ellipsis]
     if len(dots) > 1:
         raise locate(OutOfRangeError("an index can only have a single ellipsis ('...')"))
-    for k in key:
+    for k in _with_flags(list(key)):
         if isinstance(k, Dim) and k.is_found:
             k = found.as_number(k)
-        if k is None or k is Ellipsis or isinstance(k, (slice, Dim)) or type(k) is int:
+        if k is None or k is Ellipsis or isinstance(k, (slice, Dim, Flag)) or type(k) is int:
             parts.append(k)
-        elif isinstance(k, (bool, np.bool_)):
-            raise locate(ArgumentError("a single bool is no index", remedy="use tj.expand_dims, or x[None]"))
         elif isinstance(k, (np.integer, int)):
             parts.append(int(k))
         else:
@@ -183,14 +216,15 @@ def components(x: Operand, key: tuple) -> list[Any]:
             if isinstance(k, (np.ndarray, Operand)) and k.dtype.kind == "b":
                 masks.append((arrays[0], tuple(k.shape)))
             parts += arrays
-    used = sum(k is not None and k is not Ellipsis for k in parts)
+    used = sum(k is not None and k is not Ellipsis and not isinstance(k, Flag) for k in parts)
     if used > x.ndim:
         raise locate(OutOfRangeError(f"too many indices: the tensor {x.type} has {x.ndim} axes, {used} were indexed"))
     fill = [slice(None)] * (x.ndim - used)
     at = next((i for i, k in enumerate(parts) if k is Ellipsis), len(parts))
     parts = parts[:at] + fill + parts[at + 1 :]
     for first, shape in masks:
-        axis = sum(k is not None for k in parts[: next(i for i, k in enumerate(parts) if k is first)])
+        before = parts[: next(i for i, k in enumerate(parts) if k is first)]
+        axis = sum(k is not None and not isinstance(k, Flag) for k in before)
         own = tuple(x.shape[axis : axis + len(shape)])
         if not all(map(fit, own, shape)):
             raise locate(OutOfRangeError(f"a mask of shape {shape} does not fit axes of sizes {show_shape(own)}"))
@@ -226,8 +260,6 @@ def _array(k: Any) -> list[Any]:
                     remedy="use tj.where(mask, a, b), which keeps the shape, or multiply by the mask",
                 )
             )
-        if not t.ndim:
-            raise locate(ArgumentError("x[mask] of a 0-d mask is neither traced nor recorded", remedy="tj.where"))
         return [wrap(i) for i in np.nonzero(t._value("a mask"))]
     if kind not in "iu":
         raise locate(OutOfRangeError(f"an index is an integer or a mask, not {t.type}"))

@@ -7,8 +7,7 @@ from typing import Any
 
 from tracejit.ir.op import Op
 from tracejit.ops import elementwise as E
-from tracejit.ops.define import underivable
-from tracejit.ops.forms import Form, row
+from tracejit.ops.forms import Form, exponential, integral, row
 from tracejit.ops.gamma import (
     _LGAMMA_P,
     _LGAMMA_Q,
@@ -17,6 +16,8 @@ from tracejit.ops.gamma import (
     digamma_of_positive,
     lgamma,
     lgamma_of_positive,
+    polygamma,
+    psi,
     stirling,
 )
 from tracejit.tensor import Tensor
@@ -290,6 +291,47 @@ def _expansion_grad(g: _Gamma) -> Any:
     return m.mul(e, m.sub(front, m.div(inner, m.sqrt(m.mul(a, f.c(2.0 * math.pi))))))
 
 
+def igamma_slope_form(m: Any, a: Any, x: Any, *, order: int) -> Any:
+    """The derivative of P along a of an order, by quadrature: ∫ ∂ⁿ t^(a−1)·e^−t / Γ(a) over 0…x, or less it over x…∞.
+
+    With t = x·e^∓v; 1 / Γ(a) is a / Γ(a + 1), and below 1 P(a, x) is P(a + 1, x) + x^a·e^−x / Γ(a + 1), so that nothing
+    cancels for small a.
+    """
+    f = Form(m)
+    one, zero = f.c(1.0), f.c(0.0)
+    nought = m.eq(a, zero)
+    nowhere = m.logical_and(nought, m.eq(x, zero))
+    g = _Gamma(m, m.select(nought, f.c(TINY), a), x)
+    a, x = g.a, g.x
+    few = m.lt(a, one)
+    below = m.lt(x, m.select(few, one, a))
+    less = m.logical_and(few, below)
+    above = m.add(a, one)
+    log, first = m.log(x), [psi(m, k, above) for k in range(order)]
+    b, factor = m.select(less, above, a), m.select(less, m.div(m.mul(g.factor, x), above), g.factor)
+    more = [m.div(f.c(math.factorial(k) * (-1.0) ** k), power(m, above, k + 1)) for k in range(order)]
+    second = [m.select(less, m.add(u, v), u) for u, v in zip(first, more, strict=True)]  # ψ of b + 1
+    scale = m.div(one, m.add(m.abs(m.sub(b, x)), m.sqrt(x)))
+    sign = m.select(below, f.c(-1.0), one)
+
+    def value(v: Any, sign: Any, scale: Any, b: Any, x: Any, log: Any, *psi: Any) -> Any:
+        v = m.mul(m.mul(v, scale), sign)
+        slopes = {(1, 0): m.sub(m.add(log, v), psi[0])} | {(k + 1, 0): m.neg(psi[k]) for k in range(1, order)}
+        high, low = (exponential(m, f.c, slopes, k) for k in (order, order - 1))
+        total = m.fma(b, high, m.mul(f.c(float(order)), low))
+        return m.mul(total, m.exp(m.sub(m.mul(b, v), m.mul(x, m.expm1(v)))))
+
+    area = integral(m, m.logical_not(g.known), value, (sign, scale, b, x, log, *second))
+    r = m.mul(m.mul(factor, m.neg(m.mul(sign, scale))), area)
+    slopes = {(1, 0): m.sub(log, first[0])} | {(k + 1, 0): m.neg(first[k]) for k in range(1, order)}
+    r = m.add(r, m.select(less, m.mul(g.factor, exponential(m, f.c, slopes, order)), zero))
+    return m.select(nowhere, f.c(math.nan), g.ends(r, 0.0, 0.0))
+
+
+def power(m: Any, x: Any, n: int) -> Any:
+    return x if n == 1 else m.mul(x, power(m, x, n - 1))
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 def _density(a: Tensor, x: Tensor) -> Tensor:
     """x^(a−1)·e^−x / Γ(a)."""
@@ -302,23 +344,39 @@ def log_power(log: Op, x: Tensor, a: Tensor, unit: float) -> Tensor:
     return (a - 1.0) * log(E.where(pole, unit, x))  # type: ignore[no-any-return]
 
 
-def _grad_a_slope(y: Tensor, a: Tensor, x: Tensor) -> tuple:
-    return (_NOT_TWICE, lambda: _density(a, x) * (E.log(x) - digamma(a)))
+def _density_slope(y: Tensor, a: Tensor, x: Tensor, order: int) -> Tensor:
+    """The derivative of the density along a of an order."""
+    slopes = {(1, 0): E.log(x) - digamma(a)} | {(k + 1, 0): -polygamma(float(k), a) for k in range(1, order)}
+    return known_slope(y, x, _density(a, x) * exponential(E, float, slopes, order), a)
 
 
-_NOT_TWICE = underivable("the derivative of igamma along a", "a")
+def known_slope(y: Tensor, x: Tensor, slope: Tensor, *shapes: Tensor) -> Tensor:
+    """NaN where the function y is, and 0 where an operand is infinite, at which the function is constant."""
+    for v in (x, *shapes):
+        slope = E.where(E.isinf(v), 0.0, slope)
+    return E.where(E.isnan(y), math.nan, slope)  # type: ignore[no-any-return]
+
+
 BOTH: dict[str, Any] = {"arity": 2, "domain": ((0.3, 4.0), (0.2, 5.0)), "singular": True}
 igamma: Op = row(
     "igamma", lambda m, a, x: _gamma_ratio(m, a, x, False),
-    lambda y, a, x: (lambda: igamma_grad_a(a, x), lambda: _density(a, x)),
+    lambda y, a, x: (lambda: igamma_grad_a(a, x), lambda: known_slope(y, x, _density(a, x), a)),
     doc="The regularized lower incomplete gamma function P(a, x).", **BOTH,
 )  # fmt: skip
 igammac: Op = row(
     "igammac", lambda m, a, x: _gamma_ratio(m, a, x, True),
-    lambda y, a, x: (lambda: -igamma_grad_a(a, x), lambda: -_density(a, x)),
+    lambda y, a, x: (lambda: -igamma_grad_a(a, x), lambda: -known_slope(y, x, _density(a, x), a)),
     doc="The regularized upper incomplete gamma function Q(a, x).", **BOTH,
 )  # fmt: skip
 igamma_grad_a: Op = row(
-    "igamma_grad_a", _igamma_grad_a, _grad_a_slope,
-    doc="The derivative of igamma along its first operand. Differentiable along x.", **BOTH,
+    "igamma_grad_a", _igamma_grad_a,
+    lambda y, a, x: (lambda: igamma_slope(a, x, order=2), lambda: _density_slope(y, a, x, 1)),
+    doc="The derivative of igamma along its first operand.", **BOTH,
+)  # fmt: skip
+igamma_slope: Op = row(
+    "igamma_slope", igamma_slope_form,
+    lambda y, a, x, order: (
+        lambda: igamma_slope(a, x, order=order + 1), lambda: _density_slope(y, a, x, order)
+    ),
+    doc="The derivative of igamma along its first operand of an `order`.", with_attrs=True, **BOTH,
 )  # fmt: skip

@@ -67,10 +67,10 @@ MANY = 32  # summands of a bin from which they are kept in a wider type
 
 
 def sum_at(g: np.ndarray, i: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Slices summed into zeros; float32 in float64 and narrower types in float32, where a bin may get many of them."""
+    """Slices summed into zeros; narrow types in float32, and that in float64 where a bin may get many of them."""
     d = g.dtype
     kept = d
-    if d.kind in "fV" and d.itemsize < 8 and i.size > MANY * max(size, 1):
+    if d.kind in "fV" and (d.itemsize < 4 or (d.itemsize < 8 and i.size > MANY * max(size, 1))):
         kept = np.dtype(np.float64 if d.itemsize == 4 else np.float32)
     if kept.char == "d" and g.ndim == i.ndim and (i.size == 0 or (i.min() >= 0 and i.max() < size)):
         return np.bincount(i.reshape(-1), g.reshape(-1), size).astype(d)

@@ -13,11 +13,12 @@ from tracejit.fast import fast
 from tracejit.ir.sizes import fit, known_equal, product
 from tracejit.ir.types import show_shape
 from tracejit.ops import contract as C
-from tracejit.ops import direct
+from tracejit.ops import directlinalg
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
 from tracejit.ops.args import as_axis, as_size, as_sizes, factors, floating, listed, operand, require
 from tracejit.ops.array import cut, moveaxis, swapaxes
+from tracejit.ops.check import as_flag
 from tracejit.ops.creation import counter
 from tracejit.ops.define import FUNCTIONS, install_method
 from tracejit.ops.extents import computed, numbers
@@ -44,7 +45,12 @@ def matmul(
     A 1-D operand is a row on the left and a column on the right, and that axis is dropped from the result.
     Raises `ShapeError` when the inner sizes differ.
     """
-    if not (activity.busy or transpose_a or transpose_b or adjoint_a or adjoint_b or output_type):
+    try:
+        plain = not (transpose_a or transpose_b or adjoint_a or adjoint_b)
+    except ValueError:  # an array
+        flags = {"transpose_a": transpose_a, "transpose_b": transpose_b, "adjoint_a": adjoint_a, "adjoint_b": adjoint_b}
+        plain = not any(as_flag(x, name) for name, x in flags.items())
+    if plain and not (activity.busy or output_type):
         if _native is not None and (r := _native(a, b)) is not NotImplemented:
             return r
         if type(a) is Tensor and type(b) is Tensor and a._a.dtype is b._a.dtype and a._a.dtype.kind != "b":
@@ -53,7 +59,7 @@ def matmul(
             except Exception:  # explained below
                 pass
     elif not (activity.busy or adjoint_a or adjoint_b or output_type):
-        if (quick := at_once(direct.product, a, b, transpose_a, transpose_b)) is not None:
+        if (quick := at_once(directlinalg.product, a, b, transpose_a, transpose_b)) is not None:
             return quick
     both = (transpose_a and adjoint_a) or (transpose_b and adjoint_b)
     require(not both, "an operand is transposed or made adjoint, not both")
@@ -118,20 +124,33 @@ install_method("__rmatmul__", _rmatmul)
 
 def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, name: str | None = None) -> Tensor:
     """The products of matrices and vectors: the last axes of `a` (two) and `b` (one)."""
+    transpose_a, adjoint_a = as_flag(transpose_a, "transpose_a"), as_flag(adjoint_a, "adjoint_a")
     if _native is not None and type(a) is Tensor and type(b) is Tensor and not (transpose_a or adjoint_a):
         if not activity.busy and a._a.ndim > 1 == b._a.ndim and (r := _native(a, b)) is not NotImplemented:
             return r  # type: ignore[no-any-return]
-    if not (activity.busy or adjoint_a) and (quick := at_once(direct.matvec, a, b, transpose_a)) is not None:
+    if not (activity.busy or adjoint_a) and (quick := at_once(directlinalg.matvec, a, b, transpose_a)) is not None:
         return quick
     v = operand(b)
     y = matmul(a, S.reshape(v, shape=(*v.shape, 1)), transpose_a=transpose_a, adjoint_a=adjoint_a)
     return S.reshape(y, shape=tuple(y.shape[:-1]))
 
 
+def _folded(a: Any, b: Any) -> Tensor | None:
+    """Vectors and matrices multiplied as such, None where there is more to it."""
+    native = C.matmul.native
+    if native is not None and type(a) is Tensor and type(b) is Tensor and a._a.ndim < 3 and b._a.ndim < 3:
+        if (r := native(a, b)) is not NotImplemented:
+            return r  # type: ignore[no-any-return]
+    return at_once(directlinalg.folded, a, b, 1)  # type: ignore[no-any-return]
+
+
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     """Sum over pairs of axes: the last n of a with the first n of b, or the axes that two lists name."""
-    if not activity.busy and (quick := planned(tensordot, a, b, axes)) is not None:
-        return quick
+    if not activity.busy:
+        if type(axes) is int and axes == 1 and (quick := _folded(a, b)) is not None:
+            return quick
+        if (quick := planned(tensordot, a, b, axes)) is not None:
+            return quick
     x, y = factors(operand(a), operand(b))
     if isinstance(axes, (list, tuple)) or getattr(axes, "ndim", False):
         require(len(axes) == 2, f"axes are a number or a pair, not {axes!r}")
@@ -175,7 +194,7 @@ def norm(
     """
     if not activity.busy:
         whole = axis is None and not keepdims and type(ord) is str and ord in ("euclidean", "fro")
-        if whole and (quick := at_once(direct.euclidean_norm, tensor)) is not None:
+        if whole and (quick := at_once(directlinalg.euclidean_norm, tensor)) is not None:
             return quick
         if (quick := planned(norm, tensor, ord, axis, keepdims)) is not None:
             return quick

@@ -29,9 +29,9 @@ multiply = mul = public(E.mul)
 divide = truediv = realdiv = div = public(E.div)
 floordiv = public(E.floordiv)
 mod = floormod = public(E.floormod)
-truncatediv = public(E.truncdiv)
+_truncdiv = public(E.truncdiv)
 truncatemod = public(E.truncmod)
-multiply_no_nan = public(E.multiply_no_nan)
+_multiply_no_nan = public(E.multiply_no_nan)
 maximum, minimum = public(E.maximum), public(E.minimum)
 atan2 = public(E.atan2)
 negative = neg = public(E.neg)
@@ -127,7 +127,11 @@ _conj = public(E.conj)
 def conj(x: Any, name: str | None = None) -> Tensor:
     """The complex conjugate; a real tensor itself."""
     x = operand(x)
-    return _conj(x) if x.dtype.kind == "c" else E.identity(x)
+    if x.dtype.kind == "c":
+        return _conj(x)  # type: ignore[no-any-return]
+    if (native := fast.identity) is not None and (r := native(x)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
+    return E.identity(x)
 
 
 _raised = public(E.pow_)
@@ -186,6 +190,29 @@ def _floats(x: Any, y: Any) -> tuple[Operand, Operand]:
     return operand(x, d), operand(y, d)
 
 
+def truncatediv(x: Any, y: Any, name: str | None = None) -> Tensor:
+    if not activity.busy and (quick := traced(truncatediv, x, y)) is not None:
+        return quick
+    return _truncdiv(x, y)  # type: ignore[no-any-return]
+
+
+def multiply_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
+    if not activity.busy and (quick := traced(multiply_no_nan, x, y)) is not None:
+        return quick
+    return _multiply_no_nan(x, y)  # type: ignore[no-any-return]
+
+
+truncatediv.__doc__, multiply_no_nan.__doc__ = E.truncdiv.doc, E.multiply_no_nan.doc
+
+
+def _are_floats(x: Any, y: Any) -> bool:
+    """Whether these are eager tensors of one floating type that NumPy has loops for, and nobody listens."""
+    if type(x) is not Tensor or type(y) is not Tensor or activity.busy:
+        return False
+    d = x._a.dtype
+    return d is y._a.dtype and d.char in "fd"
+
+
 def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x / y, and 0 where x is 0 even if y is 0."""
     if not activity.busy and (quick := planned(xdivy, x, y)) is not None:
@@ -197,6 +224,8 @@ def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 def xlogy(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x · log y, and 0 where x is 0, whatever y is. The slope along x is log y there as well (TensorFlow's is 0)."""
+    if _are_floats(x, y):
+        return multiply_no_nan(log(y), x)
     if not activity.busy and (quick := planned(xlogy, x, y)) is not None:
         return quick
     x, y = _floats(x, y)
@@ -205,6 +234,8 @@ def xlogy(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 def xlog1py(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x · log(1 + y), and 0 where x is 0. The slope along x is log(1 + y) there as well (TensorFlow's is 0)."""
+    if _are_floats(x, y):
+        return multiply_no_nan(log1p(y), x)
     if not activity.busy and (quick := planned(xlog1py, x, y)) is not None:
         return quick
     x, y = _floats(x, y)
@@ -213,8 +244,8 @@ def xlog1py(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 def squared_difference(x: Any, y: Any, name: str | None = None) -> Tensor:
     """(x − y)²; |x − y|², with an imaginary part of 0, for complex numbers."""
-    d = E.sub(x, y)
-    return E.mul(E.conj(d), d) if d.dtype.kind == "c" else E.square(d)
+    d = subtract(x, y)
+    return E.mul(E.conj(d), d) if d.dtype.kind == "c" else square(d)  # type: ignore[no-any-return]
 
 
 def _is_limit(x: float) -> bool:
@@ -378,5 +409,5 @@ NUMPY_UFUNCS |= {"divmod": _divmod, "positive": _pos}
 NUMPY_UFUNCS |= {f.__name__: f for f in (logical_and, logical_or, logical_xor, logical_not)}
 
 
-for _f in (divide_no_nan, xdivy):
+for _f in (divide_no_nan, xdivy, clip_by_value, complex):
     exact(_f)

@@ -90,11 +90,14 @@ def triangular_solve(a: np.ndarray, b: np.ndarray, *, lower: bool, adjoint: bool
     A block is LAPACK's general system. An upper triangular matrix is its own LU factorization without exchanges, so
     that nothing but the substitution is left; a lower one is upper triangular when it is read backwards.
     """
-    n, t = a.shape[-1], np.tril(a) if lower else np.triu(a)
-    if (np.diagonal(t, 0, -2, -1) == 0).any():
+    n = a.shape[-1]
+    k = np.arange(n)
+    t = np.where(k[:, None] >= k if lower else k[:, None] <= k, a, a.dtype.type(0))
+    if not t.diagonal(0, -2, -1).all():
         raise np.linalg.LinAlgError("the diagonal has a zero")
     if adjoint:
-        t = np.conj(np.swapaxes(t, -1, -2))
+        t = t.swapaxes(-1, -2)
+        t = t.conj() if t.dtype.kind == "c" else t
     back = lower != adjoint
     if back:
         t, b = t[..., ::-1, ::-1], b[..., ::-1, :]

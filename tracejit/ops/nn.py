@@ -8,7 +8,7 @@ from typing import Any
 from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.sizes import fit
-from tracejit.ir.types import float32, int32, int64, show_shape
+from tracejit.ir.types import float32, float64, int32, int64, show_shape
 from tracejit.ops import direct
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
@@ -69,13 +69,18 @@ def selu(features: Any, name: str | None = None) -> Tensor:
 
 
 def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Tensor:
-    """x Φ(x), Φ the normal distribution function; `approximate` uses tanh for it."""
+    """x Φ(x), Φ the normal distribution function; `approximate` uses tanh for it.
+
+    In float64 small values for negative x have all their digits; in narrower types Φ itself is right to the last one.
+    """
     if not activity.busy and (quick := planned(gelu, features, approximate)) is not None:
         return quick
     x = floating(features)
     if approximate:
-        inner = E.mul(E.add(x, E.mul(0.044715, E.mul(x, E.square(x)))), math.sqrt(2 / math.pi))
-        return E.mul(E.mul(x, 0.5), E.add(E.tanh(inner), 1.0))
+        inner = E.mul(E.add(x, E.mul(0.044715, E.mul(x, E.square(x)))), math.sqrt(8 / math.pi))
+        return E.mul(x, E.sigmoid(inner))  # (1 + tanh t) / 2 = σ(2t), which keeps its digits
+    if x.dtype is float64:
+        return E.mul(E.mul(x, 0.5), E.erfc(E.mul(x, -math.sqrt(0.5))))
     return E.mul(E.mul(x, 0.5), E.add(E.erf(E.mul(x, math.sqrt(0.5))), 1.0))
 
 

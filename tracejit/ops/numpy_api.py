@@ -267,6 +267,8 @@ def dot(a: Any, b: Any) -> Tensor:
     x, y = operand(a), operand(b)
     if not x.ndim or not y.ndim:
         return E.mul(x, y)
+    if y.ndim <= 2 and x.ndim <= 2:
+        return linalg.tensordot(x, y, 1)
     return linalg.tensordot(x, y, ([x.ndim - 1], [builtins.max(y.ndim - 2, 0)]))
 
 

@@ -55,7 +55,7 @@ def exact(f: Callable[..., Any], form: Callable[..., Any] | None = None) -> None
 def _count(form: Callable[..., Any], args: tuple[Any, ...]) -> None:
     _left[form] = left = _left[form] - 1
     if left == 0:
-        _left[form] = 4 * FREQUENT  # until the next try, with other arguments
+        _left[form] = FREQUENT  # calls that no program takes until the next try, with other arguments
         for begin in WHEN_FREQUENT:
             begin(form, args)
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import activity
 from tracejit.errors import DTypeError, locate
 from tracejit.ir.types import float32, int64
 from tracejit.ops import draws as D
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import floating, require
 from tracejit.ops.generator import Generator, get_global_generator
+from tracejit.ops.quick import exact, planned
 from tracejit.publicnames import shown_value
 from tracejit.tensor import Operand, Tensor
 
@@ -39,7 +41,7 @@ def normal(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normally distributed with this mean and standard deviation."""
-    return D.normals(lambda: (generator or get_global_generator()).source(seed), shape, mean, stddev, dtype)
+    return D.normals((generator or get_global_generator()).source, seed, shape, mean, stddev, dtype)
 
 
 def truncated_normal(
@@ -52,7 +54,7 @@ def truncated_normal(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normally distributed within two standard deviations of the mean."""
-    return D.truncated_normals(lambda: (generator or get_global_generator()).source(seed), shape, mean, stddev, dtype)
+    return D.truncated_normals((generator or get_global_generator()).source, seed, shape, mean, stddev, dtype)
 
 
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
@@ -67,8 +69,22 @@ def categorical(logits: Any, num_samples: Any, dtype: Any = None, seed: int | No
     return D.classes(get_global_generator()._draw(seed), logits, num_samples, int64 if dtype is None else dtype)
 
 
+def _dropped(key: Any, number: Any, x: Any, rate: float) -> Tensor:
+    keep = E.greater_equal(D.uniform((key, number), tuple(x.shape), 0, None, float32), rate)
+    return E.where(keep, E.div(x, 1.0 - rate), 0.0)
+
+
+exact(_dropped)
+
+
 def dropout(x: Any, rate: Any, noise_shape: Any = None, seed: int | None = None, name: str | None = None) -> Tensor:
     """Elements replaced by 0 with probability `rate`, the others divided by 1 − rate."""
+    if type(x) is Tensor and type(rate) is float and 0 < rate < 1 and noise_shape is None and not activity.busy:
+        if x._a.dtype.char in "fd":
+            source = get_global_generator().source(seed)
+            if (quick := planned(_dropped, *source, x, rate)) is not None:
+                return quick
+            return _dropped(*source, x, rate)
     x = floating(x)
     if not isinstance(rate, Operand):
         if not isinstance(rate, (int, float, np.number, np.ndarray)):

@@ -212,8 +212,9 @@ def isotonic_regression(
 ) -> IsotonicRegression:
     """The decreasing (or increasing) sequences along an axis that are closest to the inputs in squares.
 
-    Each segment of equal values is the mean of its inputs, as which it has derivatives. Found as the smallest over
-    beginnings of the largest over ends of means: the memory grows with the square of the axis.
+    Each segment is the mean of its inputs, as which it has derivatives. A segment ends where no mean from there on is
+    above (below) a mean up to there, so that neighbours that fit are not pooled. Found from the means of all
+    intervals: the memory grows with the square of the axis.
     """
     given = floating(inputs)
     at = as_axis(axis, given.ndim)
@@ -246,15 +247,13 @@ def _segments(x: Tensor, n: int) -> Tensor:
     first, last = counter(n, 3, 1, int64), counter(n, 3, 2, int64)
     sums = E.sub(S.reshape(cut(upto, 1, 1, n), shape=(rows, 1, n)), S.reshape(cut(upto, 1, 0, n), shape=(rows, n, 1)))
     size = E.cast(E.maximum(E.add(E.sub(last, first), 1), 1), dtype=float64)
-    best = E.where(E.greater_equal(last, first), E.div(sums, size), -np.inf)  # of each beginning, the mean to each end
-    step = 1
-    while step < n:  # the largest mean to each end or a later one
-        best = E.maximum(best, concat([cut(best, 2, step, n - step), _filled(-np.inf, rows, n, step)], 2))
-        step *= 2
-    fit = reduce_min(E.where(E.less_equal(first, last), best, np.inf), 1)
-    before = concat([cut(fit, 1, 0, 1), cut(fit, 1, 0, n - 1)], 1)
-    scale = E.mul(reduce_max(E.abs_(x), 1, True), 1e-12)  # means of one segment may differ in their last digits
-    return cumsum(E.cast(E.greater(E.abs_(E.sub(fit, before)), scale), dtype=int64), 1)  # type: ignore[no-any-return]
+    means, real = E.div(sums, size), E.greater_equal(last, first)  # of each beginning, the mean to each end
+    highest = reduce_max(E.where(real, means, -np.inf), 2)
+    lowest = reduce_min(E.where(real, means, np.inf), 1)
+    scale = E.mul(reduce_max(E.abs_(x), 1, True), 1e-12)  # equal means may differ in their last digits
+    apart = E.less_equal(cut(highest, 1, 1, n - 1), E.add(cut(lowest, 1, 0, n - 1), scale))
+    first_of_all = S.broadcast_to(convert(0, int64), shape=(rows, 1))
+    return cumsum(concat([first_of_all, E.cast(apart, dtype=int64)], 1), 1)  # type: ignore[no-any-return]
 
 
 def compute_average_loss(per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None) -> Tensor:

@@ -16,7 +16,7 @@ from tracejit.ir.graph import Value
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import known_equal, product
 from tracejit.ir.types import as_dtype, float32, int32, int64, show_shape
-from tracejit.ops import direct
+from tracejit.ops import direct, directlinalg
 from tracejit.ops import elementwise as E
 from tracejit.ops import reduce as R
 from tracejit.ops.args import Size, as_axes, as_axis, floating, operand
@@ -200,7 +200,7 @@ def reduce_std(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
 def reduce_euclidean_norm(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
     """√Σx² over axes."""
     if not activity.busy:
-        if axis is None and not keepdims and (quick := at_once(direct.euclidean_norm, input_tensor)) is not None:
+        if axis is None and not keepdims and (quick := at_once(directlinalg.euclidean_norm, input_tensor)) is not None:
             return quick
         if (quick := planned(reduce_euclidean_norm, input_tensor, axis, keepdims)) is not None:
             return quick
@@ -232,11 +232,14 @@ argmax, argmin = _position(R.argmax), _position(R.argmin)
 
 
 def _cumulative(op: Op, ufunc: np.ufunc) -> Callable[..., Tensor]:
-    form = direct.running(ufunc)
+    form, back = direct.running(ufunc), direct.running_back(ufunc)
 
     def f(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
         if not activity.busy:
-            quick = planned(f, x, axis, exclusive, reverse) if exclusive or reverse else at_once(form, x, axis)
+            if exclusive:
+                quick = planned(f, x, axis, exclusive, reverse)
+            else:
+                quick = at_once(back if reverse else form, x, axis)
             if quick is not None:
                 return quick  # type: ignore[no-any-return]
         x = operand(x)

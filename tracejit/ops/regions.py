@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.context import context, tracing
-from tracejit.errors import ControlFlowError, DTypeError, ShapeError, locate, user_frame
+from tracejit.errors import ControlFlowError, ConversionError, DTypeError, ShapeError, locate, user_frame
 from tracejit.intervals import INT64
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh, symbols_in, told_by
@@ -113,7 +113,8 @@ def is_value(x: Any) -> bool:
 def as_test(p: Any) -> Tensor:
     """A 0-d bool for a condition. Raises `ShapeError` for anything with more or fewer than one element."""
     t = convert(p)
-    if not now_unit(product(tuple(t.shape))):
+    count = product(tuple(t.shape))
+    if not (count.fits(1) if isinstance(count, Dim) and count.is_found else now_unit(count)):
         raise locate(ShapeError(f"a condition has one element, this is {t.type}", remedy="tj.reduce_any or reduce_all"))
     if tuple(t.shape):
         t = OPS["reshape"](t, shape=())
@@ -170,7 +171,7 @@ def emit_cond(test: Tensor, a: Region, b: Region, pairs: Sequence[tuple[Tensor, 
 def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor, Tensor]:
     """Two branches' results, `name` in the user's code, with one dtype, NumPy's promotion of both, and one shape."""
     s, t = a.call(_weakly, x), b.call(_weakly, y)
-    xs = [s if isinstance(x, Operand) else x, t if isinstance(y, Operand) else y]
+    xs = [x if _is_plain(x) else s, y if _is_plain(y) else t]
     d, weak = _carried(xs)
     label = repr(str(name)) if name else "the result"
     context.trace.notes |= _promoted(label, s, t, d, ("in one branch", "in the other"))  # type: ignore[union-attr]
@@ -178,7 +179,8 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
     if not same_shape(tuple(s.shape), tuple(t.shape)):
         one, other = show_shape(s.shape), show_shape(t.shape)
         said = f"{_set(name)} has shape {one} in one branch and {other} in the other"
-        error = ShapeError(
+        found = any(isinstance(d, Dim) and d.is_found for d in (*s.shape, *t.shape))
+        error = (ConversionError if found else ShapeError)(
             said if name else f"the branches give shapes {one} and {other}",
             remedy="let both branches give one shape, with tj.reshape, tj.broadcast_to or tj.pad",
         )
@@ -280,6 +282,11 @@ def _weakly(x: Any) -> Tensor:
     return convert(x)
 
 
+def _is_plain(x: Any) -> bool:
+    """Whether it is a value by itself; what becomes one does so in the region that it belongs to."""
+    return not isinstance(x, Operand) and is_value(x)
+
+
 def _carried(xs: Sequence[Any]) -> tuple[DType, bool]:
     """The dtype in which branches and loops carry values: Python's numbers as precise as Python has them."""
     d, weak = common_dtype(xs)
@@ -293,7 +300,7 @@ def _settled(
     out, wider, same = [], [], True
     for i, (t, x) in enumerate(zip(state, inner.leaves, strict=True)):
         y = inner.call(_weakly, x)
-        d, weak = _carried([t, y if isinstance(x, Operand) else x])
+        d, weak = _carried([t, x if _is_plain(x) else y])
         label = _set(names[i]) if names and names[i] else f"value {i} of the loop's state"
         if not same_shape(tuple(y.shape), tuple(t.shape)):
             one, other = show_shape(t.shape), show_shape(y.shape)

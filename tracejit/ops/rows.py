@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.context import context, reading
+from tracejit.context import activity, context, reading
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, locate
+from tracejit.fast import fast
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import fit, product
 from tracejit.ir.types import show_shape
@@ -18,12 +19,15 @@ from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import operand
 from tracejit.ops.check import require_index
+from tracejit.ops.direct import POSITIONS
 from tracejit.ops.flow import foldl
 from tracejit.ops.select import coordinates, gather, gather_nd
 from tracejit.publicnames import OTHERS
 from tracejit.slices import IndexedSlices
-from tracejit.tensor import Operand, Tensor, Variable, convert, quietly
+from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
+from tracejit.variable import _assign
 
+_FEW = 64  # numbers that Python looks at faster than NumPy
 _REFERENCES = 3  # to an array that a Variable alone holds: its slot, a local name, and an argument
 
 
@@ -54,15 +58,18 @@ def _in_place(ufunc: np.ufunc) -> Callable[..., Any]:
     return lambda a, i, u: I.combine_at(ufunc, a, i, u)
 
 
+_UFUNCS = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide, "min": np.minimum, "max": np.maximum,
+}  # fmt: skip
 # method → how it combines arrays in place, and values in a trace
 _HOW: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
     "update": (lambda a, i, u: a.__setitem__(i, u), I.put),
-    "add": (_in_place(np.add), I.add_at),
-    "sub": (_in_place(np.subtract), lambda x, i, u, axis: I.add_at(x, i, E.neg(u), axis=axis)),
-    "mul": (_in_place(np.multiply), I.mul_at),
-    "div": (_in_place(np.true_divide), _each(E.div)),
-    "min": (_in_place(np.minimum), I.min_at),
-    "max": (_in_place(np.maximum), I.max_at),
+    "add": (_in_place(_UFUNCS["add"]), I.add_at),
+    "sub": (_in_place(_UFUNCS["sub"]), lambda x, i, u, axis: I.add_at(x, i, E.neg(u), axis=axis)),
+    "mul": (_in_place(_UFUNCS["mul"]), I.mul_at),
+    "div": (_in_place(_UFUNCS["div"]), _each(E.div)),
+    "min": (_in_place(_UFUNCS["min"]), I.min_at),
+    "max": (_in_place(_UFUNCS["max"]), I.max_at),
 }  # fmt: skip
 
 
@@ -76,6 +83,33 @@ def _apply(v: Variable, how: str, i: Operand, u: Operand) -> Variable:
         return _changed(v, lambda a: eager(a, rows, values))
     with reading(None):
         return v.assign(traced(v, i, u, axis=0))
+
+
+def _at_once(v: Variable, how: str, i: Any, u: Any) -> bool:
+    """Combine rows with others if it is simple: eager tensors of the right types and shapes."""
+    if type(i) is not Tensor or type(u) is not Tensor or activity.busy or Variable.assign is not _assign:
+        return False
+    a, rows, values = v._a, i._a, u._a
+    if values.dtype is not a.dtype or rows.ndim != 1 or rows.dtype.char not in POSITIONS or not a.ndim:
+        return False
+    if values.shape != rows.shape + a.shape[1:] or not rows.size or (how == "div" and a.dtype.kind not in "fc"):
+        return False
+    if how == "update" and (native := fast.put) is not None and values.size > 1:
+        return native(v, i, u) is not NotImplemented
+    if rows.size <= _FEW:
+        numbers = rows.tolist()
+        low, high = min(numbers), max(numbers)
+    else:
+        low, high = rows.min(), rows.max()
+    if low < -len(a) or high >= len(a):
+        return False
+    line, ufunc = a.ndim == 1, _UFUNCS.get(how)
+    del a
+    if line and ufunc is not None:
+        _changed(v, lambda a: ufunc.at(a, rows, values))
+    else:
+        _changed(v, lambda a: _HOW[how][0](a, rows, values))
+    return True
 
 
 def _flat(i: Operand, u: Operand) -> tuple[Operand, Operand]:
@@ -97,6 +131,8 @@ def _fitting(v: Variable, updates: Any, want: tuple[Any, ...]) -> Operand:
 
 def _rows_method(how: str) -> Callable[..., Variable]:
     def method(self: Variable, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        if type(sparse_delta) is IndexedSlices and _at_once(self, how, sparse_delta.indices, sparse_delta.values):
+            return self
         if not isinstance(sparse_delta, IndexedSlices):
             raise locate(
                 ArgumentError(
@@ -113,6 +149,9 @@ def _rows_method(how: str) -> Callable[..., Variable]:
 
 def _elements_method(how: str) -> Callable[..., Variable]:
     def method(self: Variable, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        if type(indices) is Tensor and type(a := indices._a) is np.ndarray and a.ndim == 2 and a.shape[1] == 1:
+            if not activity.busy and _at_once(self, how, wrap(a[:, 0]), updates):
+                return self
         at, k = coordinates(indices, tuple(self.shape))
         u = _fitting(self, updates, (*at.shape, *self.shape[k:]))
         i, u = _flat(at, u)

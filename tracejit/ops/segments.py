@@ -7,6 +7,7 @@ from typing import Any
 
 from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
+from tracejit.fast import fast
 from tracejit.ir.graph import Value
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import fit, known_equal, product
@@ -101,6 +102,9 @@ def unsorted_segment_sum(data: Any, segment_ids: Any, num_segments: Any, name: s
     Those with a negative number are left out. `segment_ids` has the first axes of `data`; `num_segments` may be a
     tensor. Raises `OutOfRangeError` for a number of `num_segments` or above.
     """
+    native = fast.segment_sum
+    if native is not None and (r := native(data, segment_ids, num_segments)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy and (quick := at_once(directplaces.segment_sum, data, segment_ids, num_segments)) is not None:
         return quick
     return _summed(*_unsorted(data, segment_ids, num_segments))
@@ -120,6 +124,9 @@ def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name
 
 def unsorted_segment_prod(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
     """The products of what has the same segment number, 1 for a number that nothing has."""
+    native = fast.segment_prod
+    if native is not None and (r := native(data, segment_ids, num_segments)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy and (quick := at_once(directplaces.segment_prod, data, segment_ids, num_segments)) is not None:
         return quick
     return _combined(I.mul_at, 1, *_unsorted(data, segment_ids, num_segments))
@@ -130,6 +137,9 @@ def unsorted_segment_max(data: Any, segment_ids: Any, num_segments: Any, name: s
 
     Equal ones share the gradient.
     """
+    native = fast.segment_max
+    if native is not None and (r := native(data, segment_ids, num_segments, _limit(data, "min"))) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy and (quick := traced(unsorted_segment_max, data, segment_ids, num_segments)) is not None:
         return quick
     if not activity.busy:
@@ -145,6 +155,9 @@ def unsorted_segment_min(data: Any, segment_ids: Any, num_segments: Any, name: s
 
     Equal ones share the gradient.
     """
+    native = fast.segment_min
+    if native is not None and (r := native(data, segment_ids, num_segments, _limit(data, "max"))) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy and (quick := traced(unsorted_segment_min, data, segment_ids, num_segments)) is not None:
         return quick
     if not activity.busy:
@@ -192,6 +205,9 @@ def segment_sum(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     There is a segment for each of 0 … the last number; those that no slice has are 0. Raises `ArgumentError` unless
     `segment_ids` (one for each slice of the first axis) ascend from 0 or more.
     """
+    native = fast.segment_sum
+    if native is not None and (r := native(data, segment_ids, None)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy and (quick := at_once(directplaces.ascending_sum, data, segment_ids)) is not None:
         return quick
     x, i, size = _ascending(data, segment_ids)
@@ -207,6 +223,9 @@ def segment_mean(data: Any, segment_ids: Any, name: str | None = None) -> Tensor
 
 def segment_prod(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     """The products of the slices that have the same number, as `segment_sum`; 1 for a number that none has."""
+    native = fast.segment_prod
+    if native is not None and (r := native(data, segment_ids, None)) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy and (quick := at_once(directplaces.segment_prod, data, segment_ids)) is not None:
         return quick
     return _combined(I.mul_at, 1, *_ascending(data, segment_ids))
@@ -219,6 +238,9 @@ def _or_zero(op: Op, start: Any, x: Operand, i: Operand, size: Size) -> Tensor:
 
 def segment_max(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     """The largest of the slices that have the same number, as `segment_sum`. Equal ones share the gradient."""
+    native = fast.segment_max
+    if native is not None and (r := native(data, segment_ids, None, _limit(data, "min"))) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy:
         if (quick := at_once(directplaces.segment_max, data, segment_ids, _limit(data, "min"))) is not None:
             return quick
@@ -228,6 +250,9 @@ def segment_max(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
 
 def segment_min(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
     """The smallest of the slices that have the same number, as `segment_sum`. Equal ones share the gradient."""
+    native = fast.segment_min
+    if native is not None and (r := native(data, segment_ids, None, _limit(data, "max"))) is not NotImplemented:
+        return r  # type: ignore[no-any-return]
     if not activity.busy:
         if (quick := at_once(directplaces.segment_min, data, segment_ids, _limit(data, "max"))) is not None:
             return quick

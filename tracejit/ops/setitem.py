@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tracejit.errors import DTypeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.sizes import product
-from tracejit.ir.types import int64, promote, promote_weak
+from tracejit.ir.types import bool_, int64, promote, promote_weak
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.assign import put_at, replaced_where, spread, traced_mask
 from tracejit.ops.check import require_index
-from tracejit.ops.getitem import Cut, components, position
+from tracejit.ops.getitem import Cut, Flag, components, position
 from tracejit.ops.select import linear_index
 from tracejit.tensor import Operand, Tensor, convert, strong
 
@@ -28,18 +30,36 @@ def with_item(x: Operand, key: Any, value: Any, combine: Callable[[Any, Any], An
     """
     x = strong(x)
     key = key if type(key) is tuple else (key,)
+    flag = single_flag(key)
+    if flag is not None:
+        return _where_all(x, flag, value, combine)
     mask = traced_mask(key)
     if mask is not None:
         return replaced_where(x, key, E.identity(mask), value, combine, fitting)
     new = fitting(x, value if combine is None else combine(x[key], value))
     parts = components(x, key)
     indices = [k for k in parts if isinstance(k, Operand)]
-    if indices and not any(k.ndim for k in indices) and None not in parts:
+    if indices and not any(k.ndim for k in indices) and not any(k is None or isinstance(k, Flag) for k in parts):
         return _at_element(x, parts, new)
     plan = Cut(x, key)
     if not plan.arrays:
         return plan.replaced(x, spread(new, tuple(plan.shape)))
     return plan.replaced(x, put_at(plan.block(x), plan.arrays, new))
+
+
+def single_flag(key: Any) -> Any:
+    """The truth value that is all of a key: everything is assigned if it is true, else nothing; None for other keys."""
+    key = key if type(key) is tuple else (key,)
+    if len(key) != 1:
+        return None
+    (k,) = key
+    flag = isinstance(k, (bool, np.bool_)) or (isinstance(k, (Operand, np.ndarray)) and not k.ndim and k.dtype == bool)
+    return k if flag else None
+
+
+def _where_all(x: Operand, flag: Any, value: Any, combine: Callable[[Any, Any], Any] | None) -> Tensor:
+    new = spread(fitting(x, value if combine is None else combine(x, value)), tuple(x.shape))
+    return E.where(convert(flag, bool_), new, x)  # type: ignore[no-any-return]
 
 
 def fitting(x: Operand, value: Any) -> Tensor:

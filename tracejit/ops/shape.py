@@ -106,6 +106,37 @@ broadcast_to: Op = Op(
 )  # fmt: skip
 
 
+def _stretch_infer(x: TensorType, *, shape: tuple) -> TensorType:
+    want = tuple(shape)
+    unlike = [d for d, e in zip(x.shape, want, strict=False) if not (Dim in (type(d), type(e)) or d in (1, e))]
+    if len(want) != x.rank or unlike:
+        raise ShapeError(f"{show_shape(x.shape)} cannot be stretched to {show_shape(want)}")
+    return TensorType(x.dtype, want, x.weak)
+
+
+stretch: Op = Op(
+    "stretch", "shape", _stretch_infer, lambda x, *, shape: np.broadcast_to(x, shape),
+    vjp=lambda g, y, x, *, shape: (shrink(g, shape=tuple(x.shape)),), jvp=_linear_jvp(lambda: stretch),
+    dtypes="biufc", linear=True, doc="x repeated along the axes of which the program finds that they have one element.",
+)  # fmt: skip
+
+
+def _shrink_infer(g: TensorType, *, shape: tuple) -> TensorType:
+    _stretch_infer(TensorType(g.dtype, shape, g.weak), shape=tuple(g.shape))
+    return TensorType(g.dtype, shape, g.weak)
+
+
+def _shrink(g: np.ndarray, *, shape: tuple) -> np.ndarray:
+    return g.sum(tuple([i for i, d in enumerate(shape) if d != g.shape[i]]), g.dtype, keepdims=True)
+
+
+shrink: Op = Op(
+    "shrink", "index", _shrink_infer, _shrink,
+    vjp=lambda h, y, g, *, shape: (stretch(h, shape=tuple(g.shape)),), jvp=_linear_jvp(lambda: shrink),
+    dtypes="iufc", linear=True, doc="The transpose of stretch: the sum along these axes.",
+)  # fmt: skip
+
+
 # --- slice and its transpose ------------------------------------------------------------------------------------------
 def _slice_infer(x: TensorType, *, start: tuple, size: tuple, step: tuple) -> TensorType:
     if not len(start) == len(size) == len(step) == x.rank:

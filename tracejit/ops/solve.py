@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import fit, known_equal
 from tracejit.ir.types import DType, TensorType, broadcast_shapes, float32, show_shape
+from tracejit.ops import directlinalg
 from tracejit.ops import elementwise as E
 from tracejit.ops import matrixkernels as K
 from tracejit.ops import shape as S
@@ -24,6 +26,7 @@ from tracejit.ops.define import sum_to
 from tracejit.ops.kernels import real_dtype
 from tracejit.ops.linalg import diag, diag_part, matrix_transpose
 from tracejit.ops.linalg import own_matmul as matmul
+from tracejit.ops.quick import at_once
 from tracejit.ops.reductions import reduce_sum
 from tracejit.tensor import Operand, Tensor, _floating, check, common_dtype, convert
 
@@ -174,6 +177,8 @@ def triangular_solve(
     Computed in blocks with LAPACK's general solver, which for triangles does no more than substitute. Raises
     `ArgumentError` when the diagonal has a zero. 16-bit floats are computed in float32.
     """
+    if not activity.busy and (quick := at_once(directlinalg.triangular_solve, matrix, rhs, lower, adjoint)) is not None:
+        return quick
     (a, b), d = brought(matrix, rhs)
     return given(triangular_op(a, b, lower=bool(lower), adjoint=bool(adjoint)), d)
 

@@ -85,6 +85,8 @@ def lbeta(x: Any, name: str | None = None) -> Tensor:
 
 def nextafter(x1: Any, x2: Any, name: str | None = None) -> Tensor:
     """The float next to x1 in the direction of x2, with broadcasting. Its slope along x1 is 1, along x2 0."""
+    if not activity.busy and (quick := traced(nextafter, x1, x2)) is not None:
+        return quick
     return _nextafter(x1, x2)
 
 

@@ -90,7 +90,7 @@ def stateless_normal(
     if not activity.busy:
         if (quick := traced(stateless_normal, shape, seed, mean, stddev, dtype, None, alg)) is not None:
             return quick
-    return D.normals(lambda: seeded(seed, alg), shape, mean, stddev, dtype)
+    return D.normals(lambda seed: seeded(seed, alg), seed, shape, mean, stddev, dtype)
 
 
 def stateless_truncated_normal(
@@ -101,7 +101,7 @@ def stateless_truncated_normal(
     if not activity.busy:
         if (quick := traced(stateless_truncated_normal, shape, seed, mean, stddev, dtype, None, alg)) is not None:
             return quick
-    return D.truncated_normals(lambda: seeded(seed, alg), shape, mean, stddev, dtype)
+    return D.truncated_normals(lambda seed: seeded(seed, alg), seed, shape, mean, stddev, dtype)
 
 
 def stateless_categorical(logits: Any, num_samples: Any, seed: Any, dtype: Any = int64, name: Any = None) -> Tensor:

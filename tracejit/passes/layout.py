@@ -87,9 +87,10 @@ def even(shape: Sequence[Size], strides: Sequence[Size]) -> Size | None:
 
 
 class Layouts:
-    """Layouts of all values of a graph, worked out on demand."""
+    """Layouts of all values of a graph, worked out on demand. `told` are the found sizes that its parameters tell."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: set[str] | frozenset[str] = frozenset()) -> None:
+        self.told = told
         self.known: dict[Value, Layout | None] = {}
         self.places: dict[Value, Layout] = {}  # of values that are computed within the memory of another one
         self.placed: set[tuple[Node, Value]] = set()  # operands that lie where their reader would put them

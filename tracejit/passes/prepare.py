@@ -21,6 +21,7 @@ from tracejit.passes.layout import Layouts, even, needs_copy
 from tracejit.passes.match import DEFAULT, Level, level
 from tracejit.passes.productrows import product_rows
 from tracejit.passes.products import scattered, walk
+from tracejit.passes.stretched import gathered
 from tracejit.passes.turn import turn
 
 TINY = 8
@@ -39,7 +40,11 @@ def prepare(graph: Graph, numerics: str | Level = DEFAULT) -> Graph:
 def preparing(graph: Graph, numerics: str | Level = DEFAULT) -> Iterator[tuple[str, Graph]]:
     """Each pass's name with the graph after it."""
     upto = level(numerics)
-    whole: list[Pass] = [("complexparts", lambda g: split(g, upto)), ("found", lambda g: apart(g, upto))]
+    whole: list[Pass] = [
+        ("complexparts", lambda g: split(g, upto)),
+        ("found", lambda g: apart(g, upto)),
+        ("stretched", gathered),
+    ]
     for name, run in whole + _passes(upto):
         graph = run(graph)
         yield name, graph
@@ -222,6 +227,10 @@ def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
         end = axis + len(n.inputs[which].shape)
         return [(0, axis), (axis, end), (end, rank)]
     if n.op.name in ("cumsum", "cumprod", "argsort", "sort", "top_k"):
+        return [(0, axis), (axis, axis + 1), (axis + 1, rank)]
+    if n.op.name in ("fft", "rfft", "irfft"):
+        axes = n.attr("axes")
+        axis = axes[0 if n.op.name == "irfft" else -1]  # the first one along which it is transformed
         return [(0, axis), (axis, axis + 1), (axis + 1, rank)]
     if n.op.name == "search":
         return [(0, rank - 1), (rank - 1, rank)]

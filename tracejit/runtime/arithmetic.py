@@ -27,7 +27,8 @@ class Row(IntEnum):
     ROUNDED = 4  # whether the bits of a result may depend on the way in which NumPy walks over the arrays
     PROMOTE = 5  # how operands of several types are brought together, a `Promote`
     COMPARES = 6  # whether integers of all types are compared exactly
-    LOOPS = 7
+    OLDER = 7  # the slot's function before better code took its place: slots have it a moment longer
+    LOOPS = 8
     WORDS = LOOPS + 3 * TYPES
 
 
@@ -58,6 +59,8 @@ class Number(IntEnum):
     INTEGER = 1
     FLOAT = 2
     DOUBLE = 3
+    COMPLEX_FLOAT = 4  # two floats
+    COMPLEX_DOUBLE = 5
 
 
 def words(f: Fn, record: Val, index: int, ty: str = "i64") -> Val:
@@ -135,24 +138,43 @@ def _define_number(m: Module) -> None:
     f = m.function("number", params, "i1", internal=True)
     obj, element, place = f.args
     kind = words(f, element, Element.NUMBER)
-    real, single, double = (f.cmp("eq", kind, i64(k)) for k in (Number.INTEGER, Number.FLOAT, Number.DOUBLE))
+    real, single, pair = (f.cmp("eq", kind, i64(k)) for k in (Number.INTEGER, Number.FLOAT, Number.COMPLEX_FLOAT))
+    narrow, complex_ = f.or_(single, pair), f.cmp("sge", kind, i64(Number.COMPLEX_FLOAT))
     cls, overflow = field(f, obj, layout.TYPE), f.alloca(4, 4)
     f.guard(f.cmp("ne", kind, i64(Number.NEVER)), "miss")
 
+    def store_parts(x: Val, y: Val) -> None:
+        def put(ty: str, *parts: Val) -> None:
+            f.store(parts[0], place)
+            f.if_(complex_, lambda: f.store(parts[1], f.gep(place, 4 if ty == "float" else 8)))
+
+        f.if_(narrow, lambda: put("float", *[f.cast("fptrunc", v, "float") for v in (x, y)]),
+              lambda: put("double", x, y))  # fmt: skip
+
     def store_float(x: Val) -> None:
-        f.if_(single, lambda: f.store(f.cast("fptrunc", x, "float"), place), lambda: f.store(x, place))
+        store_parts(x, const("double", 0.0))
 
     def floating() -> list[Val]:
         def put() -> list[Val]:
             store_float(field(f, obj, layout.FLOAT_VALUE, "double"))
             return [const("i1", 1)]
 
-        return f.if_(f.or_(single, double), put, lambda: [const("i1", 0)])
+        return f.if_(f.not_(real), put, lambda: [const("i1", 0)])
+
+    def imaginary() -> list[Val]:
+        def put() -> list[Val]:
+            store_parts(*[field(f, obj, layout.FLOAT_VALUE + 8 * k, "double") for k in range(2)])
+            return [const("i1", 1)]
+
+        return f.if_(complex_, put, lambda: [const("i1", 0)])
 
     def other() -> list[Val]:
         true = f.cmp("eq", obj, sym("tj_true"))
         logical = f.or_(true, f.cmp("eq", obj, sym("tj_false")))
-        return f.if_(logical, lambda: put_integer(f.cast("zext", true, "i64")), integer)
+        return f.if_(logical, lambda: put_integer(f.cast("zext", true, "i64")), no_truth)
+
+    def no_truth() -> list[Val]:
+        return f.if_(f.cmp("eq", cls, sym("tj_complex")), imaginary, integer)
 
     def integer() -> list[Val]:
         f.guard(f.cmp("eq", cls, sym("tj_int")), "miss")

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tracejit.ops.assign import SLICE_METHODS
 from tracejit.publicnames import OTHERS
 from tracejit.runtime import layout
 from tracejit.runtime.cfunctions import getter, method
 from tracejit.runtime.reading import GETTERS, METHODS, SLOTS
+from tracejit.runtime.variables import PARTS
 from tracejit.tensor import Operand, Tensor, Variable
 
 # Python's protocols, each with the number of its slot in the stable ABI, and where a class has it: in which of its
@@ -28,7 +30,7 @@ _NO_ARGUMENTS, _ONE_ARGUMENT, _ANY_ARGUMENTS = 4, 8, 0x82
 _TAKEN: Final = (
     *[(Operand, n, f"get_{n}") for n in GETTERS], *[(Operand, n, n) for n in METHODS],
     (Operand, "__getitem__", "getitem"), (Variable, "__getitem__", "part"), (Operand, "__array_ufunc__", "array_ufunc"),
-    (Operand, "__array__", "array_method"), (Tensor, "__getattr__", "missing"),
+    (Operand, "__array__", "array_method"), *[(Tensor, n, f"get_{n}") for n in PARTS],
 )  # fmt: skip
 _BEFORE: Final[dict[str, Any]] = {export: vars(cls)[name] for cls, name, export in _TAKEN}
 _OWN: Final = {n: vars(Operand)[n] for n in SLOTS}
@@ -38,7 +40,8 @@ EXPORTS: Final = (*_BEFORE, *SLOTS)
 def python_functions() -> dict[str, Callable[..., Any]]:
     """The Python functions, by the names under which native code calls them where it is not simple."""
     found = {export.removeprefix("get_"): x for export, x in _BEFORE.items()}
-    return {f"tj_python_{n}": getattr(x, "fget", x) for n, x in found.items()}
+    slices = {f"tj_slice_{n}": SLICE_METHODS[n] for n in PARTS}
+    return {f"tj_python_{n}": getattr(x, "fget", x) for n, x in found.items()} | slices
 
 
 def is_own(cls: type, name: str, given: Mapping[tuple[type, str], Any]) -> bool:

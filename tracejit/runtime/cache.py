@@ -6,7 +6,6 @@ import functools
 import hashlib
 import itertools
 import os
-import shutil
 import sys
 import threading
 import time
@@ -14,7 +13,6 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from tracejit import forks
@@ -126,18 +124,25 @@ def _warn_once(message: str) -> None:
         warnings.warn(CacheWarning(message), stacklevel=user_depth())
 
 
-def default_folder() -> Path:
+def default_folder() -> str:
     """TRACEJIT_CACHE_DIR, or the place that the operating system has for a user's caches."""
     chosen = os.environ.get("TRACEJIT_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return _expanded(chosen)
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        return Path(base or Path.home() / "AppData" / "Local") / "tracejit" / "Cache"
+        base = os.environ.get("LOCALAPPDATA") or _expanded(os.path.join("~", "AppData", "Local"))
+        return os.path.join(base, "tracejit", "Cache")
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tracejit"
+        return _expanded(os.path.join("~", "Library", "Caches", "tracejit"))
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "tracejit"
+    return os.path.join(xdg if os.path.isabs(xdg) else _expanded(os.path.join("~", ".cache")), "tracejit")
+
+
+def _expanded(path: str) -> str:
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise RuntimeError("the home directory is not known")
+    return found
 
 
 def _enabled() -> bool:
@@ -155,7 +160,7 @@ class DiskCache:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, limit_bytes: int = 512 << 20) -> None:
         self.limit = limit_bytes
-        self.folder: Path | None = None
+        self.folder: str | None = None
         self._writable = True
         self.enabled = folder is not None or _enabled()
         self._memory: Cache[str, bytes] = Cache("objects", 256)
@@ -166,8 +171,10 @@ class DiskCache:
 
     def _open(self, folder: str | os.PathLike[str] | None) -> None:
         try:
-            path = Path(folder) if folder is not None else default_folder()
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path = os.fspath(folder) if folder is not None else default_folder()
+            if not os.path.isdir(path):
+                os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+                os.makedirs(path, mode=0o700, exist_ok=True)
             self.folder = path
         except (OSError, RuntimeError) as error:
             _warn_once(f"the cache folder cannot be used, compiled code is kept in memory only: {error}")
@@ -259,7 +266,7 @@ class DiskCache:
             self._evict()
 
     def _files(self) -> Iterator[tuple[str, os.stat_result]]:
-        if self.folder is None or not self.folder.is_dir():
+        if self.folder is None or not os.path.isdir(self.folder):
             return
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -291,7 +298,7 @@ class DiskCache:
 
     def info(self) -> CacheInfo:
         sizes = [s.st_size for p, s in self._files() if p.endswith(".o")]
-        name = str(self.folder) if self.folder else "memory" if self.enabled else "off"
+        name = self.folder if self.folder else "memory" if self.enabled else "off"
         if self.folder is None:
             sizes = [len(self._memory.get(k) or b"") for k in self._memory.keys()]
         return CacheInfo(name, len(sizes), sum(sizes), self.limit, self._hits, self._misses, self._evicted)
@@ -313,7 +320,9 @@ def _checksum(key: str, data: bytes) -> bytes:
 def _delete(path: str) -> None:
     try:
         if os.path.isdir(path):
-            shutil.rmtree(path)
+            for name in os.listdir(path):
+                _delete(os.path.join(path, name))
+            os.rmdir(path)
         else:
             os.unlink(path)
     except OSError:

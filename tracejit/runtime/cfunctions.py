@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-_FASTCALL = 0x80
+_FASTCALL, _NAMED = 0x80, 0x2
 _kept: list[object] = []
 
 
@@ -35,9 +35,10 @@ def keep(obj: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(obj))
 
 
-def builtin(name: str, address: int, payload: object = None) -> Callable[..., Any]:
-    """The native code `ptr f(payload, args, count)` at an address as a Python function of positional arguments."""
-    definition = _MethodDef(name.encode(), address, _FASTCALL, None)
+def builtin(name: str, address: int, payload: object = None, named: bool = False) -> Callable[..., Any]:
+    """The native code `ptr f(payload, args, count)` at an address as a Python function of positional arguments; with
+    `named` it gets the tuple of the others' names as well."""
+    definition = _MethodDef(name.encode(), address, _FASTCALL | (_NAMED if named else 0), None)
     keep(definition)
     make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     new = make(("PyCFunction_NewEx", ctypes.pythonapi))

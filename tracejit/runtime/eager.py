@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import inspect
 import os
 import sys
@@ -27,7 +28,6 @@ from tracejit.runtime.arithmetic import Row
 from tracejit.runtime.attributes import EXPORTS, PROTOCOLS, Attributes, is_own, python_functions
 from tracejit.runtime.cfunctions import builtin, complete, keep, of_python
 from tracejit.runtime.modules import Recipe, await_turn, load
-from tracejit.runtime.slots import CALLS, DATA, FUNCTIONS, QUICK, module_text
 from tracejit.runtime.ufuncs import (
     MADE,
     WRAPPED,
@@ -38,7 +38,9 @@ from tracejit.runtime.ufuncs import (
     ufunc_of,
     ufuncs_table,
 )
+from tracejit.runtime.variables import PARTS
 from tracejit.tensor import WHEN_WARM, Operand, Tensor, TensorShape, Variable, run_silently
+from tracejit.variable import _assign
 
 # Methods and ops, each with the number of the slot in Python's stable ABI and its place in PyNumberMethods.
 UNARY: Final = (("__neg__", "neg", 30, 48), ("__abs__", "abs", 6, 64), ("__invert__", "bit_not", 27, 80))
@@ -63,6 +65,8 @@ COMPARISONS: Final = (
 )  # fmt: skip  # in the order of Python's numbers for them
 _RICHCOMPARE_SLOT: Final = 67
 _RICHCOMPARE_PLACE: Final = 200
+_ASSIGN: Final = sys.intern("assign")
+_PUT_SLOT: Final = 3  # `a[key] = x`
 _NUMBERS: Final = (*UNARY, *BINARY, PRODUCT, POWER)
 CLASSES: Final = (Tensor, Variable)
 
@@ -125,8 +129,9 @@ class Native:
         self.before["compare"] = _slot(plain, _RICHCOMPARE_SLOT)
         self.before |= {name: _slot(plain, number) for name, (number, *_) in PROTOCOLS.items()}
         self._ops = [OPS[name] for _, name, *_ in (*_NUMBERS, *COMPARISONS)]
-        kinds = ["f" if op.name == "pow" else op.dtypes for op in self._ops] + [OPS["square"].dtypes, "f", "iuf"]
-        self._ops += [OPS["square"], OPS["square"], OPS["pow"]]
+        kinds = ["fc" if op.name == "pow" else op.dtypes for op in self._ops] + [OPS["square"].dtypes, "f", "iuf", "f"]
+        self._ops += [OPS["square"], OPS["square"], OPS["pow"], OPS["sqrt"]]
+        _load_rest()
         looped = [f.op for f, _ in define.FUNCTIONS if ufunc_of(f.op) or f.op in REPLACE]
         more = [op for op in looped if op not in self._ops and op.arity in (1, 2)]
         self._ops += dict.fromkeys(more)
@@ -140,16 +145,19 @@ class Native:
         self._ufuncs = ufuncs_table(place)
         self._names: list[object] = [sys.intern(n) for name, *_ in _NUMBERS for n in (name, _reflected(name))]
         self._recipe = _recipe(payload, layout.slot_offset(Operand, "_slice_of"))
+        self._parts = (ctypes.c_int64 * len(PARTS))()
         self._library = load(self._recipe, self._addresses(), self._improve)
         self._complete_rows()
 
     def _addresses(self) -> dict[str, int]:
+        from tracejit.runtime.slots import DATA, FUNCTIONS
+
         objects: dict[str, object] = {
-            "tj_ndarray": np.ndarray, "tj_generic": np.generic, "tj_bool": bool,
-            "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_int": int,
+            "tj_ndarray": np.ndarray, "tj_generic": np.generic, "tj_integer": np.integer, "tj_bool": bool,
+            "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_complex": complex, "tj_int": int,
             "tj_true": True, "tj_false": False, "tj_none": None, "tj_zero": 0, "tj_not_implemented": NotImplemented,
             "tj_shape": TensorShape, "tj_slice": slice, "tj_str": str, "tj_tuple": tuple,
-            "tj_list": list, "tj_dots": Ellipsis, "tj_silent": _silent, "tj_attribute_error": AttributeError,
+            "tj_list": list, "tj_dots": Ellipsis, "tj_silent": _silent,
         }  # fmt: skip
         found = of_python(n for n in FUNCTIONS if n not in layout.API) | {n: id(o) for n, o in objects.items()}
         found["tj_array"] = memory.address_array()
@@ -157,6 +165,9 @@ class Native:
         found |= {f"tj_before{name}": self.before[name] for name in PROTOCOLS}
         found |= {name: id(f) for name, f in python_functions().items()}
         found["tj_numpy_subscript"] = _slot(np.ndarray, PROTOCOLS["__getitem__"][0])
+        found["tj_part_methods"] = ctypes.addressof(self._parts)
+        found["tj_assign"], found["tj_assign_name"] = id(_assign), id(_ASSIGN)
+        found["tj_numpy_put"] = _slot(np.ndarray, _PUT_SLOT)
         found["tj_busy"] = id(activity) + layout.slot_offset(type(activity), "busy")
         found["tj_rows"], found["tj_types"] = ctypes.addressof(self._rows), ctypes.addressof(self._types)
         found["tj_promotion"] = ctypes.addressof(self._promotions)
@@ -167,8 +178,13 @@ class Native:
         return complete(found, (*DATA, *FUNCTIONS))
 
     def _complete_rows(self) -> None:
+        for k, name in enumerate(PARTS):
+            function = builtin(name, self._library[f"part_{name}"], None, named=True)
+            keep(function)
+            self._parts[k] = id(function)
         for k, (name, _, _, place) in enumerate(_NUMBERS):
             at = Row.WORDS * k
+            self._rows[at + Row.OLDER] = self._rows[at + Row.OWN] or self._library[name]
             self._rows[at + Row.OWN], self._rows[at + Row.PLACE] = self._library[name], place
             if k < len(UNARY):
                 self._rows[at + Row.METHOD] = self.before[name]
@@ -199,6 +215,8 @@ class Native:
         self._accelerate()
 
     def _accelerate(self) -> None:
+        from tracejit.runtime.slots import QUICK
+
         for op in self._ops:
             op.native = self.function(op)
         for f, accelerate in define.FUNCTIONS:
@@ -226,8 +244,11 @@ class Native:
 
 
 def _recipe(payload: int, slice_of: int) -> Recipe:
+    from tracejit.runtime.slots import CALLS, QUICK, module_text
+
     names = tuple([n for n, *_ in UNARY]), tuple([n for n, *_ in BINARY]), PRODUCT[0], POWER[0]
     exports = [n for n, *_ in _NUMBERS] + ["compare", *[f"call_{name}" for name in (*CALLS, *QUICK)], *EXPORTS]
+    exports += [f"part_{name}" for name in PARTS]
     return Recipe(module_text, (payload, slice_of, *names), tuple(exports), optimize=2)
 
 
@@ -330,12 +351,19 @@ def take_ufunc(op: Op, ufunc: np.ufunc) -> None:
             _loaded[0].complete(op)
 
 
+def _load_rest() -> None:
+    """What the import of the package has left for later: not in a thread, since a fork could cut that off."""
+    importlib.import_module("tracejit.ops.specialmath")  # rows that get native functions too
+    importlib.import_module("tracejit.runtime.slots")
+
+
 def start() -> None:
     """Make eager operations native in the background, once."""
     global _started
     if _started:
         return
     _started = True
+    _load_rest()
     try:
         # no daemon: it must not be inside LLVM while the process ends
         threading.Thread(target=activate, name="tracejit operators").start()

@@ -70,7 +70,7 @@ class NativeCallable(Chain):
         if cls.__call__ is NativeCallable.__call__:
             _accelerate(cls)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         try:
             if not activity.busy and (r := self._by_plan(args, kwargs)) is not NotImplemented:
                 return r
@@ -90,7 +90,7 @@ class NativeCallable(Chain):
                 return r
         return NotImplemented
 
-    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+    def _slow(self, /, *args: Any, **kwargs: Any) -> Any:
         """What is called when no plan fits."""
         raise TypeError(f"no plan of this {type(self).__name__} fits the arguments")
 

@@ -49,6 +49,7 @@ from tracejit.runtime.table import Chain, Head, Result, Table
 # What `run` returns besides an object: no object lies at these addresses.
 MISS: Final = const("ptr", 1)
 RETRY: Final = const("ptr", 2)
+NO_MEMORY: Final = const("ptr", 3)  # before the first step
 ATTEMPTS: Final = 16
 _STAYS_SHARED: Final = "a variable that is to be updated in place stays shared"
 # Frames up to this size live on the stack.
@@ -120,11 +121,12 @@ def _define_run(m: Module, table_offset: int) -> None:
         f.store(f.select(failed, NULL, RETRY), out)
 
     def matched() -> None:
-        f.store(NULL, out)
+        f.store(NO_MEMORY, out)
         made = f.call("allocate", [table, frame], "i32")
-        f.if_(f.cmp("eq", made, const("i32", 0)), execute)
+        f.if_(f.cmp("eq", made, const("i32", 0)), execute, lambda: call(f, "PyErr_Clear"))
 
     def execute() -> None:
+        f.store(NULL, out)
         result = f.call("result", [table, frame], "ptr")
         f.if_(nonzero(f, result), lambda: take_steps(result))
 
@@ -148,7 +150,7 @@ def _define_run(m: Module, table_offset: int) -> None:
     switch(f, f.call("bind", [table, args, frame], "i32"), arms, "memory")
     _close_frame(f, table, frame, large)
     got = f.cast("ptrtoint", f.load("ptr", out), "i64")
-    ends = f.and_(f.cmp("ugt", got, i64(2)), f.cmp("eq", word(f, table, Head.RESULT), i64(Result.CALL)))
+    ends = f.and_(f.cmp("ugt", got, i64(3)), f.cmp("eq", word(f, table, Head.RESULT), i64(Result.CALL)))
     f.if_(ends, finish)
     decref(f, plan)
     f.ret_(f.load("ptr", out))
@@ -234,7 +236,7 @@ def _define_vectorcall(m: Module, plans_offset: int, table_offset: int) -> None:
         )[1]
 
     r = _repeat(f, chain)
-    f.guard(f.cmp("ne", r, MISS), "slow")
+    f.guard(f.and_(f.cmp("ne", r, MISS), f.cmp("ne", r, NO_MEMORY)), "slow")  # there the error is made
     f.ret_(r)
     f.label("slow")
     slow = f.call("PyObject_GetAttr", [self, sym("tj_slow")], "ptr")
@@ -262,7 +264,11 @@ def _define_execute(m: Module, table_offset: int) -> None:
         incref(f, sym("tj_not_implemented"))
         return [sym("tj_not_implemented")]
 
+    f.guard(f.cmp("ne", r, NO_MEMORY), "memory")
     f.ret_(f.if_(f.cmp("eq", r, MISS), missed, lambda: [r])[0])
+    f.label("memory")
+    f.call("PyErr_NoMemory", [], "ptr")
+    f.ret_(NULL)
     f.label("error")
     f.ret_(NULL)
 

@@ -81,12 +81,22 @@ class Words:
         padded = content + bytes(-len(content) % 8)
         self.arrays.append((Check.BYTES, address, len(content), list(struct.unpack(f"<{len(padded) // 8}q", padded))))
 
-    def version(self, cls: type) -> None:
-        """Nothing has changed in a class and those above it."""
-        number = layout.version(cls)
-        if not number:
+    def of_class(self, cls: type, name: str) -> None:
+        """What a class has under a name, itself or from those above it, is what it was."""
+        if number := layout.version(cls):
+            self.add(Check.VERSION, id(cls) + layout.TYPE_VERSION, number)
+            return
+        # from Python 3.13 on a class that has changed a thousand times has no versions any more
+        at = layout.order_offset()
+        if not at:
             raise Unknown
-        self.add(Check.VERSION, id(cls) + layout.TYPE_VERSION, number)
+        self.add(Check.POINTER, id(cls) + at, id(cls.__mro__))
+        self.keep.append(cls.__mro__)
+        for k in cls.__mro__:
+            if k.__flags__ & layout.CHANGEABLE:
+                self.entry((Check.NAMESPACE, layout.class_dict(k)), name, k.__dict__.get(name, MISSING))
+            if name in k.__dict__:
+                break
 
     def table(self) -> bytes:
         """The number of records, the records, the arrays."""
@@ -220,7 +230,7 @@ class Attribute(Guard):
             except TypeError:
                 raise Unknown from None
         if own is MISSING or _is_data(of_class):
-            w.version(type(x))
+            w.of_class(type(x), name)
         if not _is_data(of_class) and type(x).__dictoffset__:
             if own_dict(x) is None:
                 raise Unknown
@@ -251,7 +261,7 @@ class ClassAttribute(Guard):
         return raw(self.owner(), self.key[2])
 
     def words(self, w: Words) -> None:
-        w.version(self.owner())
+        w.of_class(self.owner(), self.key[2])
 
 
 class Item(Guard):

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import numpy.typing as npt
 
 from tracejit.operand import quietly
 from tracejit.runtime import layout
@@ -34,6 +33,8 @@ from tracejit.runtime.records import (
 )
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from tracejit.runtime.program import Plan
 
 _SIGNATURE = (None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)

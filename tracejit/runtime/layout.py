@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib
 import inspect
 import sys
-import sysconfig
 import types
 from typing import Final
 
@@ -22,6 +22,7 @@ TYPE_NUMBERS: Final = 96  # the pointer to its PyNumberMethods
 TYPE_SEQUENCE: Final = 104  # and to its PySequenceMethods, the first of which is the length
 TYPE_MAPPING: Final = 112  # and to its PyMappingMethods, the second of which takes items
 TYPE_FLAGS: Final = 168
+CHANGEABLE: Final = 1 << 9  # the flag of classes that are not static ones of C's
 HAVE_VECTORCALL: Final = 1 << 11
 TYPE_VERSION: Final = 384  # 32 bits; another number, or 0, after the class or one of its bases has changed
 # values inside objects
@@ -183,6 +184,19 @@ def version(cls: type) -> int:
 
 
 @functools.cache
+def order_offset() -> int:
+    """Where a class has its `__mro__`; 0 if that cannot be told."""
+    at = [o for o in range(SIZE, object.__sizeof__(_Probe), 8) if word(id(_Probe) + o) == id(_Probe.__mro__)]
+    return 0 if unsupported() or len(at) != 1 else at[0]
+
+
+def class_dict(cls: type) -> int:
+    """The address of the dict that a class keeps its attributes in, as long as it lives."""
+    (found,) = gc.get_referents(cls.__dict__)
+    return id(found)
+
+
+@functools.cache
 def _versions_match() -> bool:
     """Whether classes have versions where they are expected, which change with the classes."""
     if unsupported():
@@ -208,7 +222,7 @@ def unsupported() -> str | None:
         return f"the interpreter is {sys.implementation.name} {sys.version.split()[0]}"
     if ctypes.sizeof(ctypes.c_void_p) != 8 or sys.byteorder != "little":
         return "the machine is not a 64-bit little-endian one"
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if "free-threading" in sys.version:
         return "the interpreter is built without the GIL"
     try:
         known = _objects_match() and _arrays_match()

@@ -31,10 +31,11 @@ from tracejit.runtime.boundary import call, decref, field, incref, nonzero, sym
 
 _RANK: Final = 16  # axes that products of matrices may have
 RELEASE: Final = 1 << 15  # elements; operations on more let other threads run meanwhile
-# The table of promotions: type numbers of two arrays together, of an array and a Python bool, int or float, and of the
+# The table of promotions: type numbers of two arrays together, of an array and a Python number of each kind, and of the
 # floating type that a type becomes.
+KINDS: Final = "bifc"
 WEAK: Final = TYPES * TYPES
-FLOATING: Final = WEAK + 3 * TYPES
+FLOATING: Final = WEAK + len(KINDS) * TYPES
 PROMOTIONS: Final = FLOATING + TYPES
 UNKNOWN: Final = 255
 OPERATIONS: Final = {"unary": ("apply", 1), "binary": ("combine", 2), "product": ("multiply", 2)}
@@ -272,9 +273,10 @@ def _common(f: Fn, row: Val, objects: Sequence[Val], arrays: Sequence[Val]) -> t
     def weak() -> list[Val]:
         number = f.select(nonzero(f, arrays[0]), objects[-1], objects[0])
         cls = field(f, number, layout.TYPE)
-        kinds = [f.cmp("eq", cls, sym(name)) for name in ("tj_bool", "tj_int", "tj_float")]
-        f.guard(f.or_(f.or_(*kinds[:2]), kinds[2]), "drop")
-        kind = f.select(kinds[0], i64(0), f.select(kinds[1], i64(1), i64(2)))
+        kind = i64(-1)
+        for k, name in enumerate(("tj_bool", "tj_int", "tj_float", "tj_complex")):
+            kind = f.select(f.cmp("eq", cls, sym(name)), i64(k), kind)
+        f.guard(f.cmp("sge", kind, i64(0)), "drop")
         together = entry(f.add(f.add(f.mul(kind, i64(TYPES)), i64(WEAK)), i))
         f.guard(f.cmp("ne", together, i64(UNKNOWN)), "drop")
         return [together]

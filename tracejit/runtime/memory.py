@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tracejit.errors import ArgumentError
 from tracejit.runtime import layout
@@ -24,6 +23,8 @@ from tracejit.runtime.modules import Recipe, load
 from tracejit.runtime.threads import cgroup_folders, target
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from tracejit.lower.engine import Library
 
 _ALIGNMENT = 64

@@ -18,10 +18,10 @@ from tracejit.runtime.arithmetic import (
     size_of,
     words,
 )
-from tracejit.runtime.boundary import field, nonzero, switch, sym
+from tracejit.runtime.boundary import decref, field, incref, nonzero, switch, sym
 from tracejit.runtime.recast import LARGEST, find_type
 from tracejit.runtime.shapes import listed, moving, shown
-from tracejit.runtime.views import RANK, integer, is_exact, rank_of, require_quiet
+from tracejit.runtime.views import RANK, integer, is_exact, move, rank_of, require_quiet
 
 _INTEGERS: Final = {
     "bool": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64", "uint8": "i8", "uint16": "i16",
@@ -29,6 +29,7 @@ _INTEGERS: Final = {
 }  # fmt: skip
 _REAL: Final = {"float32": "float", "float64": "double"}
 _BY_SIZE: Final = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}
+_SHORT: Final = 64  # tensors that are made at once
 _FARTHEST: Final = 1 << 40  # steps, whose products with strides have 64 bits
 
 
@@ -52,7 +53,7 @@ def _define_zeros(m: Module) -> None:
     """`ptr zeros(shape, dtype)`: a Tensor of zeros, or MISS."""
     f = m.function("zeros", [("shape", "ptr"), ("dtype", "ptr")], "ptr", internal=True)
     require_quiet(f)
-    items, n = listed(f, f.args[0])
+    items, n = listed(f, f.args[0], alone=True)
     kind = record_of(f, find_type(f, f.args[1]))
     dims, overflow = f.alloca(8 * RANK, 8), f.alloca(4, 4)
 
@@ -188,8 +189,49 @@ def _define_strided(m: Module) -> None:
     shown(f, f.call("view", [array, rank, dims, gaps, data], "ptr"))
 
 
+def _define_elements(m: Module) -> None:
+    """`ptr elements(x)`: a list of what a tensor holds along its first axis, if that is short, or MISS."""
+    f, array = moving(m, "elements", 1)
+    _, kind = element_of(f, array)
+    rank = rank_of(f, array)
+    f.guard(nonzero(f, rank), "miss")
+    sizes, apart = field(f, array, layout.ARRAY_DIMS), field(f, array, layout.ARRAY_STRIDES)
+    n, step = f.load("i64", sizes), f.load("i64", apart)
+    f.guard(f.cmp("ule", n, i64(_SHORT)), "miss")
+    out = f.call("PyList_New", [n], "ptr")
+    f.guard(nonzero(f, out), "error")
+    incref(f, array)
+    items = field(f, out, layout.LIST_ITEMS)
+    line, start = f.cmp("eq", rank, i64(1)), field(f, array, layout.ARRAY_DATA)
+    descr, size = words(f, kind, Element.DESCR, "ptr"), words(f, kind, Element.SIZE)
+
+    def point(data: Val) -> list[Val]:
+        made = f.call("tj_array", [descr, const("i32", 0), NULL, size], "ptr")
+        f.if_(nonzero(f, made), lambda: move(f, field(f, made, layout.ARRAY_DATA), data, size))
+        return [made]
+
+    def one(i: Val) -> None:
+        data = f.gep(start, f.mul(i, step))
+        part = [array, f.sub(rank, i64(1)), f.gep(sizes, 8), f.gep(apart, 8), data]
+        (a,) = f.if_(line, lambda: point(data), lambda: [f.call("view", part, "ptr")])
+        f.guard(nonzero(f, a), "lost")
+        t = f.call("wrap", [a], "ptr")
+        f.guard(nonzero(f, t), "lost")
+        f.store(t, f.gep(items, i, "ptr"))
+
+    f.loop(0, n, one)
+    decref(f, array)
+    f.ret_(out)
+    f.label("lost")
+    decref(f, array)
+    f.call("Py_DecRef", [out])
+    f.br("error")
+    return_at_labels(f)
+
+
 def define_picking(m: Module) -> None:
     _define_zeros(m)
     _define_count(m)
     _define_chosen(m)
     _define_strided(m)
+    _define_elements(m)

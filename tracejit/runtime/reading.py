@@ -289,34 +289,29 @@ def _define_array(m: Module) -> None:
     """`ptr array_method(self, args, nargs, names)`, the method `__array__`."""
     params = [("self", "ptr"), ("args", "ptr"), ("nargs", "i64"), ("names", "ptr")]
     f = m.function("array_method", params, "ptr")
-    self, _, nargs, names = f.args
-    f.guard(f.cmp("eq", names, NULL), "python")
+    self, args, nargs, names = f.args
     f.guard(f.cmp("eq", nargs, i64(0)), "python")
+    f.guard(f.cmp("eq", names, NULL), "named")
     r = f.call("sealed", [self], "ptr")
     f.guard(f.cmp("ne", r, MISS), "python")
     f.ret_(r)
+    f.label("named")  # np.array asks for a copy
+    f.guard(f.cmp("eq", field(f, names, layout.SIZE, "i64"), i64(1)), "python")
+    text = m.global_("copy_text", 'internal constant [5 x i8] c"copy\\00"')
+    name = f.load("ptr", f.gep(names, layout.TUPLE_ITEMS))
+    same = f.call("PyUnicode_CompareWithASCIIString", [name, text], "i32")
+    f.guard(f.cmp("eq", same, const("i32", 0)), "python")
+    f.guard(f.cmp("eq", f.load("ptr", args), sym("tj_true")), "python")
+    require_quiet(f, "python")
+    array = f.call("payload", [self], "ptr")
+    f.guard(nonzero(f, array), "python")
+    incref(f, array)
+    made = f.call("copy", [array], "ptr")
+    decref(f, array)
+    f.guard(f.cmp("ne", made, MISS), "python")
+    f.ret_(made)
     f.label("python")
     python_method(f, "tj_python_array_method")
-
-
-def _define_missing(m: Module) -> None:
-    """`ptr missing(self, name)`, the method `__getattr__`: NumPy asks every tensor for attributes that none has."""
-    f = m.function("missing", [("self", "ptr"), ("name", "ptr")], "ptr")
-    args = f.alloca(16, 8)
-    name = f.args[1]
-    f.guard(is_exact(f, name, "tj_str"), "python")
-    for k, asked in enumerate(("__array_struct__", "__array_interface__")):
-        text = m.global_(f"asked_text{k}", f'internal constant [{len(asked) + 1} x i8] c"{asked}\\00"')
-        same = f.call("PyUnicode_CompareWithASCIIString", [name, text], "i32")
-        f.guard(f.cmp("ne", same, const("i32", 0)), "none")
-    f.br("python")
-    f.label("none")
-    f.call("PyErr_SetObject", [sym("tj_attribute_error"), name])
-    f.ret_(NULL)
-    f.label("python")
-    for k, x in enumerate(f.args):
-        f.store(x, f.gep(args, 8 * k))
-    f.ret_(f.call("PyObject_Vectorcall", [sym("tj_python_missing"), args, i64(2), NULL], "ptr"))
 
 
 def define_reading(m: Module) -> None:
@@ -330,4 +325,3 @@ def define_reading(m: Module) -> None:
     _define_sealed(m)
     _define_methods(m)
     _define_array(m)
-    _define_missing(m)

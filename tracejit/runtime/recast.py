@@ -31,6 +31,12 @@ _INTEGERS: Final = {
 }  # fmt: skip
 _FLOATS: Final = {"float32": "float", "float64": "double"}
 TAKEN: Final = (*_INTEGERS, *_FLOATS)
+PAIRS: Final = {"complex64": "float32", "complex128": "float64"}  # two of these each
+
+
+def recasts(name: str, to: str) -> bool:
+    """Whether elements of one type are given another here."""
+    return (name in TAKEN and (to in TAKEN or to in PAIRS)) or (name in PAIRS and to in PAIRS)
 
 
 def _number(name: str) -> int:
@@ -128,7 +134,10 @@ def _define_recast(m: Module) -> None:
     array, to = f.args
     buffer = f.alloca(8 * _CHUNK)
     index, mine = element_of(f, array)
-    f.guard(f.and_(is_member(f, index, TAKEN), is_member(f, to, TAKEN)), "miss")
+    paired = is_member(f, to, tuple(PAIRS))
+    f.guard(f.or_(is_member(f, to, TAKEN), paired), "miss")
+    f.guard(f.not_(paired), "pairs")
+    f.guard(is_member(f, index, TAKEN), "miss")
     n = size_of(f, array)
     f.guard(f.cmp("ult", f.sub(n, i64(1)), i64(LARGEST)), "miss")
     target = record_of(f, to)
@@ -144,6 +153,62 @@ def _define_recast(m: Module) -> None:
         f.if_(floating, lambda: call(f, "narrow_doubles", *args), lambda: call(f, "narrow_integers", *args))
 
     f.loop(0, n, chunk, step=_CHUNK)
+    f.ret_(out)
+    f.label("pairs")
+    f.ret_(f.call("paired", f.args, "ptr"))
+    return_at_labels(f)
+
+
+def _parts(f: Fn, index: Val) -> Val:
+    """The type of the parts of complex numbers; other types as they are."""
+    for name, part in PAIRS.items():
+        index = f.select(f.cmp("eq", index, i64(_number(name))), i64(_number(part)), index)
+    return index
+
+
+def _define_paired(m: Module) -> None:
+    """`ptr paired(array, type)`: the same where the elements are to be complex numbers."""
+    f = m.function("paired", [("array", "ptr"), ("type", "i64")], "ptr", internal=True, attrs="noinline")
+    array, to = f.args
+    wide, narrow = f.alloca(8 * _CHUNK), f.alloca(8 * _CHUNK)
+    index, mine = element_of(f, array)
+    pairs = is_member(f, index, tuple(PAIRS))
+    f.guard(f.or_(is_member(f, index, TAKEN), pairs), "miss")
+    n = size_of(f, array)
+    f.guard(f.cmp("ult", f.sub(n, i64(1)), i64(LARGEST)), "miss")
+    target = record_of(f, to)
+    step, own = step_of(f, array, words(f, mine, Element.SIZE)), words(f, mine, Element.SIZE)
+    f.guard(f.or_(f.not_(pairs), f.cmp("eq", step, own)), "miss")
+    source_part, part = _parts(f, index), _parts(f, to)
+    out = new_array(f, array, n, target)
+    source, place = field(f, array, layout.ARRAY_DATA), field(f, out, layout.ARRAY_DATA)
+    size = words(f, record_of(f, part), Element.SIZE)
+    total = f.select(pairs, f.add(n, n), n)
+    apart = f.select(pairs, words(f, record_of(f, source_part), Element.SIZE), step)
+    way = f.select(pairs, size, f.add(size, size))  # from a part that is written to the next
+    floating = f.or_(pairs, is_member(f, index, tuple(_FLOATS)))
+    unsigned = f.cmp("eq", index, i64(_number("uint64")))
+
+    def chunk(i: Val) -> None:
+        k = f.intrinsic("smin", f.sub(total, i), i64(_CHUNK))
+        f.call("widen", [source_part, f.gep(source, f.mul(i, apart)), apart, k, wide])
+        args = [part, unsigned, wide, k, narrow]
+        f.if_(floating, lambda: call(f, "narrow_doubles", *args), lambda: call(f, "narrow_integers", *args))
+
+        def spread(ty: str) -> Callable[[], None]:
+            def one(j: Val) -> None:
+                at = f.gep(place, f.mul(f.add(i, j), way))
+                f.store(f.load(ty, f.gep(narrow, j, ty)), at)
+                f.if_(f.not_(pairs), lambda: f.store(const(ty, 0.0), f.gep(at, size)))
+
+            def every() -> None:
+                f.loop(0, k, one)
+
+            return every
+
+        f.if_(f.cmp("eq", size, i64(4)), spread("float"), spread("double"))
+
+    f.loop(0, total, chunk, step=_CHUNK)
     f.ret_(out)
     return_at_labels(f)
 
@@ -184,5 +249,6 @@ def define_recast(m: Module) -> None:
     _define_widen(m)
     for floating in (False, True):
         _define_narrow(m, floating)
+    _define_paired(m)
     _define_recast(m)
     _define_cast(m)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from tracejit.runtime.record import record
+
 Shape = tuple[int, ...]
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 # --- arguments and state ----------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@record
 class TensorArg:
     """A Tensor or ndarray of this dtype and shape, contiguous and aligned: its data pointer goes to `slot`."""
 
@@ -21,7 +24,7 @@ class TensorArg:
     shape: Shape
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScalarArg:
     """A number of exactly the Python type `python` (bool, int, float): `slot` points to it, converted to `dtype`.
 
@@ -34,7 +37,7 @@ class ScalarArg:
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StaticArg:
     """This very object, or an equal int or str. `weak`: `value` is a weak reference; the guards end with the object."""
 
@@ -54,7 +57,7 @@ class StaticArg:
         return _GONE if found is None else found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fields:
     """An object in a form: its class with the version that it must have, and by name the attributes that are looked at.
 
@@ -68,7 +71,7 @@ class Fields:
     own: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Form:
     """How a plan's arguments stand in a call: tuples, lists, dicts and `Fields` with the arguments' numbers as values.
 
@@ -77,14 +80,14 @@ class Form:
     """
 
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = _NONE
 
 
 _GONE = object()
 Argument = TensorArg | ScalarArg | StaticArg
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Capture:
     """A variable, whose array (in its slot `_a`) is looked up at every call. `written`: steps write to the array.
 
@@ -98,7 +101,7 @@ class Capture:
     written: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """A new array; `slot` gets its data pointer. `wrap`: the result holds it as a Tensor, else as it is."""
 
@@ -109,7 +112,7 @@ class Output:
 
 
 # --- steps ------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@record
 class Kernel:
     """Tasks 0 … n-1 of the kernel at address `function`, on operands in the slots `operands`."""
 
@@ -119,7 +122,7 @@ class Kernel:
     name: str = "kernel"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParallelKernel:
     """Like Kernel, on all threads, `chunk` tasks at a time, by the function at `Plan.parallel`."""
 
@@ -130,21 +133,21 @@ class ParallelKernel:
     name: str = "kernel"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Host:
     """`function(address of the frame)`, with the GIL held; an exception ends the call."""
 
     function: Callable[[int], object]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Jump:
     """Go on at step `target`; the number of steps means the end."""
 
     target: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JumpIfFalse:
     """Go on at step `target` if the bool that `slot` points to is false."""
 
@@ -152,7 +155,7 @@ class JumpIfFalse:
     target: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Copy:
     """Copy bytes between the buffers that two slots point to."""
 
@@ -161,7 +164,7 @@ class Copy:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Swap:
     """Exchange the pointers in two slots."""
 
@@ -174,18 +177,24 @@ StepRecord = Kernel | ParallelKernel | Host | Jump | JumpIfFalse | Copy | Swap
 
 def moved(steps: Sequence[StepRecord], by: int) -> list[StepRecord]:
     """Steps that stand `by` places further on: their jumps lead to where they did."""
-    return [replace(s, target=s.target + by) if isinstance(s, Jump | JumpIfFalse) else s for s in steps]
+    return [_moved(s, by) for s in steps]
+
+
+def _moved(s: StepRecord, by: int) -> StepRecord:
+    if isinstance(s, JumpIfFalse):
+        return JumpIfFalse(s.slot, s.target + by)
+    return Jump(s.target + by) if isinstance(s, Jump) else s
 
 
 # --- results ----------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@record
 class Constant:
     """A position of the result that holds this object; the other positions are indices of outputs."""
 
     value: object
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Returns:
     """What a call returns: `kind` is "none", "single", "tuple", "list", or "call" for `finish(tuple of the items)`."""
 

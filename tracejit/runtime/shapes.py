@@ -35,19 +35,33 @@ def shown(f: Fn, out: Val) -> None:
     return_wrapped(f, out)
 
 
-def listed(f: Fn, obj: Val) -> tuple[Val, Val]:
-    """The items of a tuple or a list, and how many there are; jumps to "miss" for other objects."""
+def listed(f: Fn, obj: Val, alone: bool = False) -> tuple[Val, Val]:
+    """The items of a tuple or a list, and how many there are; jumps to "miss" for other objects. `alone`: an int is
+    the only item."""
+    one = f.alloca(8, 8)
     pair, line = is_exact(f, obj, "tj_tuple"), is_exact(f, obj, "tj_list")
-    f.guard(f.or_(pair, line), "miss")
-    n = field(f, obj, layout.SIZE, "i64")
-    f.guard(f.cmp("ult", n, i64(RANK // 2)), "miss")
-    (items,) = f.if_(pair, lambda: [f.gep(obj, layout.TUPLE_ITEMS)], lambda: [field(f, obj, layout.LIST_ITEMS)])
+
+    def number() -> list[Val]:
+        f.guard(is_exact(f, obj, "tj_int"), "miss")
+        f.store(obj, one)
+        return [one, i64(1)]
+
+    def several() -> list[Val]:
+        n = field(f, obj, layout.SIZE, "i64")
+        f.guard(f.cmp("ult", n, i64(RANK // 2)), "miss")
+        (items,) = f.if_(pair, lambda: [f.gep(obj, layout.TUPLE_ITEMS)], lambda: [field(f, obj, layout.LIST_ITEMS)])
+        return [items, n]
+
+    nest = f.or_(pair, line)
+    if not alone:
+        f.guard(nest, "miss")
+    items, n = f.if_(nest, several, number) if alone else several()
     return items, n
 
 
 def _define_reshape(m: Module) -> None:
     f, array = moving(m, "reshape", 2)
-    items, n = listed(f, f.args[1])
+    items, n = listed(f, f.args[1], alone=True)
     dims, shape, overflow = f.alloca(8 * RANK, 8), f.alloca(16, 8), f.alloca(4, 4)
     flags = field(f, array, layout.ARRAY_FLAGS, "i32")
     f.guard(nonzero(f, f.and_(flags, const("i32", layout.C_CONTIGUOUS))), "miss")  # else it may have to be copied

@@ -9,12 +9,15 @@ from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import MISS, Row, define_operands, row_of, words
 from tracejit.runtime.boundary import decref, field, incref, nonzero, python_method, sym
+from tracejit.runtime.indexkeys import define_keys
 from tracejit.runtime.loops import OPERATIONS, define_operations
 from tracejit.runtime.picking import define_picking
 from tracejit.runtime.reading import define_reading
 from tracejit.runtime.recast import define_recast
+from tracejit.runtime.segments import define_segments
 from tracejit.runtime.shapes import define_shapes
-from tracejit.runtime.values import define_assignments, define_values
+from tracejit.runtime.values import define_values
+from tracejit.runtime.variables import PARTS, define_assignments
 from tracejit.runtime.views import define_views
 
 COMPARISONS: Final = 6
@@ -23,16 +26,19 @@ CALLS: Final = {name: arity for name, (_, arity) in OPERATIONS.items()}
 QUICK: Final = {
     "cast": 2, "convert": 2, "identity": 1, "reshape": 2, "transpose": 2, "reverse_axes": 1, "squeeze": 2,
     "expand_dims": 2, "sealed": 1, "assign": 2, "assign_add": 2, "assign_sub": 2, "masked": 2, "swap_last": 1,
-    "block": 3, "zeros": 2, "count": 1, "strided": 4, "rank": 1, "size": 1, "shape": 1, "bits": 2, "real": 1, "imag": 1,
+    "block": 3, "put": 3, "moved": 2, "elements": 1, "zeros": 2, "count": 1, "strided": 4, "rank": 1, "size": 1,
+    "shape": 1, "bits": 2, "real": 1, "imag": 1, "segment_sum": 3, "segment_prod": 3, "segment_max": 4,
+    "segment_min": 4,
 }  # fmt: skip
 _UPDATES: Final = {"assign_add": "__add__", "assign_sub": "__sub__"}
 DATA: Final = (
-    "tj_ndarray", "tj_generic", "tj_tensor", "tj_variable", "tj_float", "tj_int", "tj_bool", "tj_true", "tj_false",
-    "tj_none", "tj_zero", "tj_not_implemented", "tj_busy", "tj_rows", "tj_types", "tj_promotion", "tj_dtypes",
-    "tj_shape", "tj_slice", "tj_tuple", "tj_list", "tj_dots", "tj_silent", "tj_python_shape",
-    "tj_python_dtype", "tj_python_ndim", "tj_python_size", "tj_python_T", "tj_python_numpy", "tj_python_item",
-    "tj_python_tolist", "tj_python_getitem", "tj_python_part", "tj_python_array_ufunc", "tj_str",
-    "tj_ufuncs", "tj_python_array_method", "tj_python_missing", "tj_attribute_error",
+    "tj_ndarray", "tj_generic", "tj_integer", "tj_tensor", "tj_variable", "tj_float", "tj_complex", "tj_int",
+    "tj_bool", "tj_true", "tj_false", "tj_none", "tj_zero", "tj_not_implemented", "tj_busy", "tj_rows", "tj_types",
+    "tj_promotion", "tj_dtypes", "tj_shape", "tj_slice", "tj_tuple", "tj_list", "tj_dots", "tj_silent",
+    "tj_python_shape", "tj_python_dtype", "tj_python_ndim", "tj_python_size", "tj_python_T", "tj_python_numpy",
+    "tj_python_item", "tj_python_tolist", "tj_python_getitem", "tj_python_part", "tj_python_array_ufunc", "tj_str",
+    "tj_ufuncs", "tj_python_array_method", "tj_part_methods", "tj_assign", "tj_assign_name",
+    *[f"tj_{kind}_{name}" for kind in ("python", "slice") for name in PARTS],
 )  # fmt: skip
 FUNCTIONS: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "PyArray_CopyInto": ("i32", ["ptr", "ptr"]),
@@ -46,14 +52,15 @@ FUNCTIONS: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "PyContext_Enter": ("i32", ["ptr"]),
     "PyContext_Exit": ("i32", ["ptr"]),
     "PyErr_Clear": ("void", []),
-    "PyErr_SetObject": ("void", ["ptr", "ptr"]),
     "PyEval_RestoreThread": ("void", ["ptr"]),
     "PyEval_SaveThread": ("ptr", []),
     "PyFloat_FromDouble": ("ptr", ["double"]),
+    "PyList_New": ("ptr", ["i64"]),
     "PyLong_AsLongLongAndOverflow": ("i64", ["ptr", "ptr"]),
     "PyLong_FromLongLong": ("ptr", ["i64"]),
     "PyLong_FromUnsignedLongLong": ("ptr", ["i64"]),
     "PyMethod_New": ("ptr", ["ptr", "ptr"]),
+    "PyNumber_AsSsize_t": ("i64", ["ptr", "ptr"]),
     "PyObject_GetAttr": ("ptr", ["ptr", "ptr"]),
     "PyObject_Vectorcall": ("ptr", ["ptr", "ptr", "i64", "ptr"]),
     "PySlice_AdjustIndices": ("i64", ["i64", "ptr", "ptr", "i64"]),
@@ -72,6 +79,7 @@ FUNCTIONS: Final[dict[str, tuple[str, Sequence[str]]]] = {
     "tj_before__index__": ("ptr", ["ptr"]),
     "tj_before__int__": ("ptr", ["ptr"]),
     "tj_before__len__": ("i64", ["ptr"]),
+    "tj_numpy_put": ("i32", ["ptr", "ptr", "ptr"]),
     "tj_numpy_subscript": ("ptr", ["ptr", "ptr"]),
     "tj_richcompare": ("ptr", ["ptr", "ptr", "i32"]),
 }
@@ -99,7 +107,8 @@ def _has_slot(f: Fn, obj: Val, row: Val) -> Val:
 
     def look() -> list[Val]:
         mine = f.load("ptr", f.gep(numbers, words(f, row, Row.PLACE)))
-        return [f.cmp("eq", mine, words(f, row, Row.OWN, "ptr"))]
+        own = [f.load("ptr", f.gep(row, 8 * word)) for word in (Row.OWN, Row.OLDER)]
+        return [f.or_(*[f.cmp("eq", mine, function) for function in own])]
 
     return f.if_(nonzero(f, numbers), look, lambda: [const("i1", 0)])[0]
 
@@ -138,8 +147,8 @@ def _define_binary_slot(m: Module, name: str, number: int, operation: str = "bin
 
 def _define_power_slot(m: Module, name: str, number: int, square: int) -> None:
     """Powers to a Python number that have functions of their own: squares are computed by rows `square` (of all types)
-    and the next (of floats), powers of integers to such that are not negative by the row after it, the others by the
-    method."""
+    and the next (of floats), powers of integers to such that are not negative by the row after it, roots by the next,
+    the others by the method."""
     f = m.function(name, [("a", "ptr"), ("b", "ptr"), ("modulus", "ptr")], "ptr")
     a, b, modulus = f.args
     row, cls, overflow = row_of(f, number), field(f, b, layout.TYPE), f.alloca(4, 4)
@@ -149,17 +158,19 @@ def _define_power_slot(m: Module, name: str, number: int, square: int) -> None:
         n = f.call("PyLong_AsLongLongAndOverflow", [b, overflow], "i64")
         special = f.or_(f.cmp("eq", n, i64(1)), f.cmp("eq", n, i64(-1)))
         whole = f.cmp("sge", n, i64(0))
-        return choose(special, f.cmp("eq", n, i64(2)), square, f.select(whole, row_of(f, square + 2), row))
+        return choose(special, f.cmp("eq", n, i64(2)), row_of(f, square), f.select(whole, row_of(f, square + 2), row))
 
     def floating() -> list[Val]:
         x = f.intrinsic("fabs", field(f, b, layout.FLOAT_VALUE, "double"))
-        half = f.cmp("oeq", x, const("double", 0.5))
-        two = f.cmp("oeq", field(f, b, layout.FLOAT_VALUE, "double"), const("double", 2.0))
-        return choose(f.or_(half, f.cmp("oeq", x, const("double", 1.0))), two, square + 1, row)
+        power = field(f, b, layout.FLOAT_VALUE, "double")
+        half, root = f.cmp("oeq", x, const("double", 0.5)), f.cmp("oeq", power, const("double", 0.5))
+        special = f.or_(f.and_(half, f.not_(root)), f.cmp("oeq", x, const("double", 1.0)))
+        rows = f.select(root, row_of(f, square + 3), row_of(f, square + 1))
+        return choose(special, f.or_(root, f.cmp("oeq", power, const("double", 2.0))), rows, row)
 
-    def choose(special: Val, two: Val, squares: int, other: Val) -> list[Val]:
+    def choose(special: Val, one: Val, alone: Val, other: Val) -> list[Val]:
         f.guard(f.not_(special), "slow")
-        return f.if_(two, lambda: [f.call("unary", [a, row_of(f, squares)], "ptr")], lambda: power(other))
+        return f.if_(one, lambda: [f.call("unary", [a, alone], "ptr")], lambda: power(other))
 
     def power(chosen: Val) -> list[Val]:
         return [f.call("binary", [a, b, chosen], "ptr")]
@@ -276,12 +287,14 @@ def module_text(
     define_recast(m)
     define_operations(m)
     define_values(m)
+    define_keys(m)
     define_views(m, slice_of)
     define_shapes(m)
     define_picking(m)
+    define_segments(m)
     define_reading(m)
     rows = {name: len(unary) + list(binary).index(method) for name, method in _UPDATES.items()}
-    define_assignments(m, payload, rows)
+    define_assignments(m, payload, slice_of, rows)
     _define_method(m)
     _define_slow(m)
     for k, name in enumerate(unary):

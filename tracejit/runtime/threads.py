@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tracejit.errors import ArgumentError
+from tracejit.errors import ArgumentError, locate
 from tracejit.runtime.modules import Recipe, load
 from tracejit.runtime.pool import EXPORTS, Pool
 from tracejit.runtime.poolwait import FUTEX, MAX_THREADS
@@ -96,13 +96,20 @@ def _default() -> int:
     own = os.environ.get("TRACEJIT_NUM_THREADS", "").strip()
     if own:
         if not own.isdigit() or not 1 <= int(own) <= MAX_THREADS:
-            raise ArgumentError(f"TRACEJIT_NUM_THREADS={own!r} is no number from 1 to {MAX_THREADS}")
+            text = f"the environment variable TRACEJIT_NUM_THREADS is {own!r}, and no number from 1 to {MAX_THREADS}"
+            raise locate(ArgumentError(text, remedy="set it to a number before Python starts, or leave it out"))
         return int(own)
+    most = _number("OMP_THREAD_LIMIT") or MAX_THREADS
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        count = os.environ.get(name, "").split(",")[0].strip()  # OpenMP's may hold one number per nesting level
-        if count.isdigit() and int(count):
-            return min(int(count), MAX_THREADS)
-    return available()
+        if count := _number(name):
+            return min(count, most, MAX_THREADS)
+    return min(available(), most)
+
+
+def _number(name: str) -> int:
+    """The number in an environment variable, 0 if there is none; OpenMP's may hold one for each level of nesting."""
+    count = os.environ.get(name, "").split(",")[0].strip()
+    return int(count) if count.isdigit() else 0
 
 
 def _configure(native: Library, count: int) -> None:

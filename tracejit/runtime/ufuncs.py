@@ -14,8 +14,8 @@ from tracejit.ir.op import Op
 from tracejit.ir.types import ALL, DType, promote, promote_weak
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import TYPES, Element, Number, Promote, Row
-from tracejit.runtime.loops import FLOATING, PROMOTIONS, UNKNOWN, WEAK
-from tracejit.runtime.recast import TAKEN
+from tracejit.runtime.loops import FLOATING, KINDS, PROMOTIONS, UNKNOWN, WEAK
+from tracejit.runtime.recast import PAIRS, TAKEN, recasts
 from tracejit.tensor import NUMPY_UFUNCS
 
 # Ops whose kernels are functions around a ufunc: all but that of `matmul` for floats only.
@@ -78,6 +78,8 @@ def types_table() -> Any:
             table[at + Element.LOW], table[at + Element.HIGH] = int(d.min), min(int(d.max), 2**63 - 1)
         elif d.name in ("float32", "float64"):
             table[at + Element.NUMBER] = Number.FLOAT if d.bits == 32 else Number.DOUBLE
+        elif d.kind == "c":
+            table[at + Element.NUMBER] = Number.COMPLEX_FLOAT if d.bits == 64 else Number.COMPLEX_DOUBLE
     return table
 
 
@@ -102,14 +104,14 @@ def promotions() -> Any:
     types = elements()
 
     def put(at: int, to: DType, *given: DType) -> None:
-        if all(d is to or (d.name in TAKEN and to.name in TAKEN) for d in given):
+        if all(d is to or recasts(d.name, to.name) for d in given):
             table[at] = int(to.np.num)
 
     for a in types:
         n = int(a.np.num)
         for b in types:
             put(TYPES * n + int(b.np.num), promote(a, b), a, b)
-        for k, kind in enumerate("bif"):
+        for k, kind in enumerate(KINDS):
             put(WEAK + TYPES * k + n, promote_weak(a, kind), a)
         put(FLOATING + n, _floating(a, False), a)
     return table
@@ -119,7 +121,7 @@ def dtype_names() -> tuple[Any, list[object]]:
     """Objects that stand for the types that native code converts to, each with its number; and what holds them."""
     kept: list[object] = []
     words: list[int] = []
-    types = [d for d in elements() if d.name in TAKEN]
+    types = [d for d in elements() if d.name in TAKEN or d.name in PAIRS]
     for objects in zip(*[(d, sys.intern(d.name), d.np.type, d.np) for d in types], strict=True):
         for d, x in zip(types, objects, strict=True):
             kept.append(x)

@@ -1,4 +1,4 @@
-"""The native code that makes tensors of numbers, of lists and of arrays, and that assigns to Variables."""
+"""The native code that makes tensors of numbers, of lists and of arrays."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from tracejit.runtime.arithmetic import (
     record_of,
     require_loopable,
     return_at_labels,
-    row_of,
-    same_shape,
     size_of,
     words,
 )
@@ -209,6 +207,7 @@ def _define_convert(m: Module) -> None:
     require_quiet(f)
     none = f.cmp("eq", dtype, sym("tj_none"))
     f.guard(f.not_(is_exact(f, x, "tj_tensor")), "tensor")
+    f.guard(f.not_(is_exact(f, x, "tj_variable")), "variable")
     (to,) = f.if_(none, lambda: [i64(-1)], lambda: [find_type(f, dtype)])
 
     def array() -> list[Val]:
@@ -231,84 +230,9 @@ def _define_convert(m: Module) -> None:
     f.guard(none, "miss")
     incref(f, x)
     f.ret_(x)
-    return_at_labels(f)
-
-
-# --- Variables --------------------------------------------------------------------------------------------------
-def _take_place(f: Fn, payload: int, variable: Val, array: Val) -> None:
-    """The Variable holds this array from now on, whose reference it takes; it is returned."""
-    place = f.gep(variable, payload)
-    before = f.load("ptr", place)
-    f.store(array, place)
-    incref(f, variable)
-    decref(f, before)
-    f.ret_(variable)
-
-
-def _variable(m: Module, name: str) -> tuple[Fn, Val]:
-    f = m.function(name, [("v", "ptr"), ("x", "ptr")], "ptr", internal=True)
-    require_quiet(f)
-    f.guard(is_exact(f, f.args[0], "tj_variable"), "miss")
-    own = f.call("payload", [f.args[0]], "ptr")
-    f.guard(nonzero(f, own), "miss")
-    return f, own
-
-
-def _fits_place(f: Fn, own: Val, array: Val) -> Val:
-    """Whether an array has the type and the shape of a Variable's."""
-    alike = f.cmp("eq", field(f, own, layout.ARRAY_DESCR), field(f, array, layout.ARRAY_DESCR))
-    return f.and_(alike, same_shape(f, own, array))
-
-
-def _define_assign(m: Module, payload: int) -> None:
-    """`ptr assign(v, x)`: the Variable, which holds the array of a tensor, or a copy of an array, from now on."""
-    f, own = _variable(m, "assign")
-    v, x = f.args
-    foreign = is_exact(f, x, "tj_ndarray")
-    array = f.select(foreign, x, f.call("payload", [x], "ptr"))
-    f.guard(nonzero(f, array), "miss")
-    f.guard(_fits_place(f, own, array), "miss")
-    plain = const("i32", layout.C_CONTIGUOUS | layout.OWNDATA)
-    whole = f.cmp("eq", f.and_(field(f, array, layout.ARRAY_FLAGS, "i32"), plain), plain)
-
-    def copied() -> list[Val]:
-        made = f.call("copy", [array], "ptr")
-        f.guard(f.cmp("ne", made, MISS), "miss")
-        f.guard(nonzero(f, made), "error")
-        return [made]
-
-    def shared() -> list[Val]:
-        incref(f, array)
-        return [array]
-
-    (taken,) = f.if_(f.or_(foreign, f.not_(whole)), copied, shared)
-    _take_place(f, payload, v, taken)
-    return_at_labels(f)
-
-
-def _define_update(m: Module, name: str, payload: int, row: int) -> None:
-    """`ptr assign_add(v, x)` and its like: the Variable, which holds the result of a row from now on."""
-    f, own = _variable(m, name)
-    v, x = f.args
-    overflow = f.alloca(4, 4)
-    f.guard(f.not_(is_exact(f, x, "tj_bool")), "miss")
-
-    def exact() -> None:  # of others the double, which the row makes of them first, is not what they become here
-        n = integer(f, x, overflow)
-        f.guard(f.cmp("ule", f.add(n, i64(_EXACT)), i64(2 * _EXACT)), "miss")
-
-    f.if_(is_exact(f, x, "tj_int"), exact)
-    t = f.call("binary", [v, x, row_of(f, row)], "ptr")
-    f.guard(f.cmp("ne", t, MISS), "miss")
-    f.guard(nonzero(f, t), "error")
-    array = f.load("ptr", f.gep(t, payload))
-    f.guard(_fits_place(f, own, array), "unfit")
-    incref(f, array)
-    decref(f, t)
-    _take_place(f, payload, v, array)
-    f.label("unfit")
-    decref(f, t)
-    f.br("miss")
+    f.label("variable")
+    f.guard(none, "miss")
+    f.ret_(f.call("identity", [x], "ptr"))
     return_at_labels(f)
 
 
@@ -319,10 +243,3 @@ def define_values(m: Module) -> None:
     _define_leaves(m)
     _define_number_array(m)
     _define_convert(m)
-
-
-def define_assignments(m: Module, payload: int, rows: dict[str, int]) -> None:
-    """`assign`, and the updates by their names with the numbers of their rows."""
-    _define_assign(m, payload)
-    for name, row in rows.items():
-        _define_update(m, name, payload, row)

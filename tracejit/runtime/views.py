@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from tracejit.lower.llvm import NULL, Fn, Module, Val, const, i64
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import (
     MISS,
     Element,
-    Number,
     element_of,
-    is_tensor,
     return_at_labels,
     return_unless_missed,
     words,
 )
-from tracejit.runtime.boundary import call, decref, field, incref, nonzero, sym
+from tracejit.runtime.boundary import decref, field, incref, nonzero, sym
 
 RANK: Final = 64  # more axes than NumPy's arrays have
+NOWHERE: Final = i64(-(2**63))  # is outside every axis
 
 
 def require_quiet(f: Fn, label: str = "miss") -> None:
@@ -81,7 +78,7 @@ def _define_single(m: Module) -> None:
 
 
 # --- keys of numbers, slices, new axes and dots -----------------------------------------------------------------
-def _items(f: Fn, key: Val) -> tuple[Val, Val]:
+def items_of(f: Fn, key: Val) -> tuple[Val, Val]:
     """Where the components of a key lie, and how many there are."""
     one = f.alloca(8, 8)
     f.store(key, one)
@@ -91,7 +88,7 @@ def _items(f: Fn, key: Val) -> tuple[Val, Val]:
     return items, n
 
 
-def _require_simple_slice(f: Fn, item: Val, label: str = "miss") -> None:
+def require_simple_slice(f: Fn, item: Val, label: str = "miss") -> None:
     for offset in (layout.SLICE_START, layout.SLICE_STOP, layout.SLICE_STEP):
         bound = field(f, item, offset)
         f.guard(f.or_(f.cmp("eq", bound, sym("tj_none")), is_exact(f, bound, "tj_int")), label)
@@ -121,14 +118,15 @@ class _Cut:
     def number(self, item: Val, axis: Val, out: Val, offset: Val) -> list[Val]:
         f = self.f
         size, stride = self.axis(axis)
-        n = integer(f, item, self.overflow)
+        plain = is_exact(f, item, "tj_int")
+        (n,) = f.if_(plain, lambda: [integer(f, item, self.overflow)], lambda: [f.call("position", [item], "i64")])
         k = f.select(f.cmp("slt", n, i64(0)), f.add(n, size), n)
         f.guard(f.cmp("ult", k, size), "miss")
         return [f.add(axis, i64(1)), out, f.add(offset, f.mul(k, stride))]
 
     def slice(self, item: Val, axis: Val, out: Val, offset: Val) -> list[Val]:
         f = self.f
-        _require_simple_slice(f, item)
+        require_simple_slice(f, item)
         size, stride = self.axis(axis)
         f.guard(f.cmp("sge", f.call("PySlice_Unpack", [item, *self.bounds], "i32"), const("i32", 0)), "clear")
         step = f.load("i64", self.bounds[2])
@@ -144,19 +142,25 @@ class _Cut:
         f.loop(0, n, lambda i: self.put(f.add(out, i), *self.axis(f.add(axis, i))))
 
 
+def _is_number(f: Fn, item: Val) -> Val:
+    """Whether a component of a key is an exact int, or another integer that `position` reads."""
+    plain = is_exact(f, item, "tj_int")
+    return f.if_(plain, lambda: [plain], lambda: [f.cmp("ne", f.call("position", [item], "i64"), NOWHERE)])[0]
+
+
 def _define_cut(m: Module) -> None:
     """`ptr cut(array, key, shows)`: a new reference to the array that a key means, null with an exception, or MISS;
     whether it shows the memory of the other is stored in `shows`."""
     f = m.function("cut", [("array", "ptr"), ("key", "ptr"), ("shows", "ptr")], "ptr", internal=True, attrs="noinline")
     array, key, shows = f.args
-    items, n = _items(f, key)
+    items, n = items_of(f, key)
     c = _Cut(f, array)
     f.guard(f.cmp("ult", n, i64(RANK // 2)), "miss")
     f.store(const("i32", 0), c.dotted)
 
     def used(i: Val, k: Val) -> list[Val]:
         item = f.load("ptr", f.gep(items, i, "ptr"))
-        number, part = is_exact(f, item, "tj_int"), is_exact(f, item, "tj_slice")
+        number, part = _is_number(f, item), is_exact(f, item, "tj_slice")
         dots = f.cmp("eq", item, sym("tj_dots"))
         f.guard(f.or_(f.or_(number, part), f.or_(dots, f.cmp("eq", item, sym("tj_none")))), "fancy")
         f.if_(dots, lambda: f.store(f.add(f.load("i32", c.dotted), const("i32", 1)), c.dotted))
@@ -186,7 +190,7 @@ def _define_cut(m: Module) -> None:
         def no_axis() -> list[Val]:
             return f.if_(f.cmp("eq", item, sym("tj_none")), new_axis, all_others)
 
-        return f.if_(is_exact(f, item, "tj_int"), lambda: c.number(item, axis, out, offset), no_number)
+        return f.if_(_is_number(f, item), lambda: c.number(item, axis, out, offset), no_number)
 
     axis, out, offset = f.loop(0, n, component, [i64(0), i64(0), i64(0)])
     left = f.sub(c.rank, axis)
@@ -210,91 +214,7 @@ def _define_cut(m: Module) -> None:
     f.ret_(MISS)
 
 
-# --- keys with arrays -------------------------------------------------------------------------------------------
-def _array_in_key(f: Fn, item: Val) -> Val:
-    """The array that a tensor in a key holds, of integers or truths."""
-    a = f.call("payload", [item], "ptr")
-    f.guard(nonzero(f, a), "drop")
-    index, kind = element_of(f, a, "drop")
-    whole = f.cmp("eq", words(f, kind, Element.NUMBER), i64(Number.INTEGER))
-    f.guard(f.or_(whole, f.cmp("eq", index, i64(0))), "drop")
-    _require_signed(f, a)
-    return a
-
-
-def _require_signed(f: Fn, a: Val) -> None:
-    """Jump to "drop" for positions of uint64, which NumPy lets wrap around."""
-    number = field(f, field(f, a, layout.ARRAY_DESCR), layout.DESCR_NUMBER, "i32")
-    for t in (np.ulong, np.ulonglong):
-        f.guard(f.cmp("ne", number, const("i32", int(np.dtype(t).num))), "drop")
-
-
-def _component(f: Fn, item: Val) -> Val:
-    """A component of a key as NumPy takes it; jumps to "drop" for one that Python has to see."""
-
-    def plain() -> list[Val]:
-        part = is_exact(f, item, "tj_slice")
-        f.if_(part, lambda: _require_simple_slice(f, item, "drop"))
-        f.if_(is_exact(f, item, "tj_ndarray"), lambda: _require_signed(f, item))
-        known = part
-        for k in [is_exact(f, item, cls) for cls in ("tj_int", "tj_list", "tj_ndarray")]:
-            known = f.or_(known, k)
-        for name in ("tj_none", "tj_dots"):
-            known = f.or_(known, f.cmp("eq", item, sym(name)))
-        f.guard(known, "drop")
-        return [item]
-
-    return f.if_(is_tensor(f, item), lambda: [_array_in_key(f, item)], plain)[0]
-
-
-def _define_pick(m: Module) -> None:
-    """`ptr pick(array, items, n)`: what NumPy's own indexing gives for a key with arrays; an error of it is a miss."""
-    f = m.function("pick", [("array", "ptr"), ("items", "ptr"), ("n", "i64")], "ptr", internal=True, attrs="noinline")
-    array, items, n = f.args
-    held = f.alloca(8, 8)
-    f.store(NULL, held)
-
-    def one() -> list[Val]:
-        x = _component(f, f.load("ptr", items))
-        incref(f, x)
-        f.store(x, held)
-        return [x]
-
-    def several() -> list[Val]:
-        made = f.call("PyTuple_New", [n], "ptr")
-        f.guard(nonzero(f, made), "error")
-        f.store(made, held)
-
-        def component(i: Val) -> None:
-            x = _component(f, f.load("ptr", f.gep(items, i, "ptr")))
-            incref(f, x)
-            f.store(x, f.gep(f.gep(made, layout.TUPLE_ITEMS), i, "ptr"))
-
-        f.loop(0, n, component)
-        return [made]
-
-    (key,) = f.if_(f.cmp("eq", n, i64(1)), one, several)
-    f.guard(f.cmp("eq", f.call("PyContext_Enter", [sym("tj_silent")], "i32"), const("i32", 0)), "inside")
-    r = f.call("tj_numpy_subscript", [array, key], "ptr")
-    f.if_(f.cmp("eq", r, NULL), lambda: call(f, "PyErr_Clear"))
-    f.call("PyContext_Exit", [sym("tj_silent")], "i32")
-    decref(f, key)
-    f.guard(nonzero(f, r), "miss")
-    f.guard(is_exact(f, r, "tj_ndarray"), "scalar")
-    f.ret_(r)
-    f.label("scalar")
-    decref(f, r)
-    f.br("miss")
-    f.label("inside")
-    f.call("PyErr_Clear", [])
-    f.br("drop")
-    f.label("drop")
-    unused = f.load("ptr", held)
-    f.if_(nonzero(f, unused), lambda: decref(f, unused))
-    f.br("miss")
-    return_at_labels(f)
-
-
+# --- tensors and keys -------------------------------------------------------------------------------------------
 def _part(f: Fn, array: Val, key: Val, shows: Val) -> Val:
     """What `cut` gives for a key, which most often is a number that goes with a line."""
     line = f.cmp("eq", field(f, array, layout.ARRAY_NDIM, "i32"), const("i32", 1))
@@ -409,7 +329,6 @@ def define_views(m: Module, slice_of: int) -> None:
     """`cut` and the functions of a tensor and a key; tensors keep at the offset `slice_of` what they are slices of."""
     _define_view(m)
     _define_single(m)
-    _define_pick(m)
     _define_cut(m)
     _define_subscript(m)
     _define_part_of(m)

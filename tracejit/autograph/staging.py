@@ -1,0 +1,225 @@
+"""Loops of converted code as nodes: a step is traced for nothing, which tells what is carried, then for the node."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracejit.autograph import aliases, piles, places, stores
+from tracejit.autograph.branches import Box, Part, State, and_, decided
+from tracejit.autograph.failures import reaches_end
+from tracejit.autograph.growing import Wanted, refused
+from tracejit.autograph.ranges import row_of, tensors_of, with_rows
+from tracejit.autograph.rooms import LEVELS, Rooms
+from tracejit.autograph.state import Changes, Template, settle
+from tracejit.context import context
+from tracejit.errors import AliasError, ConversionError, locate, user_frame
+from tracejit.ir.dim import Dim
+from tracejit.ir.op import OPS
+from tracejit.ir.types import int64
+from tracejit.ops.regions import Region, as_test, stage_rows, stage_scan
+from tracejit.tensor import Tensor
+
+
+# --- loops with a condition -------------------------------------------------------------------------------------------
+def staged(test: Part, body: Part, state: State, steps: int | Dim | None = None) -> None:
+    """A loop, whose steps are `steps` at most, as one node; or as a few, if its lists may get longer than thought."""
+
+    def tried(state: State) -> Any:
+        return _tried(test, body, state)
+
+    def node(state: State, after: Any, rooms: Rooms) -> None:
+        if rooms.lengthen(steps):
+            _while(test, body, state, after)
+            return
+
+        def go_on() -> Any:
+            return and_(rooms.fits, lambda: decided(test()))
+
+        rooms.lengthen_at_first()
+        for times in (1, *LEVELS):
+            if times > 1:
+                rooms.lengthen_later(decided(test()), times)
+            _while(go_on, body, state, _tried(go_on, body, state))
+        done = OPS["logical_not"](as_test(decided(test())))
+        OPS["check"](done, error="OverflowError", message="a list in a loop gets longer than compiled code can hold it")
+
+    _with_lists(state, tried, node)
+
+
+def _while(test: Part, body: Part, state: State, after: Any) -> None:
+    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
+        def enter(leaves: Sequence[Any]) -> None:
+            state.put(template.values(leaves))
+
+        def check(*leaves: Any) -> Any:
+            enter(leaves)
+            return decided(test())
+
+        def step(*leaves: Any) -> Any:
+            enter(leaves)
+            if not reaches_end(body):
+                enter(leaves)
+            new = state.get()
+            return [*template.leaves(new), *template.grown(new)]
+
+        more = sum(p.more for p in template.parts)
+        return stage_rows(check, step, template.first(), more, template.leaf_names())
+
+    _settled(state, state.get(), after, stage)
+
+
+# --- loops over all rows ----------------------------------------------------------------------------------------------
+def counter(first: int) -> Tensor:
+    """A row number, which stays below the number of rows and so cannot overflow."""
+    return OPS["cast"](first, dtype=int64)  # type: ignore[no-any-return]
+
+
+def as_number(i: Tensor) -> Tensor:
+    """A row number as Python's own integer, which gives way to other dtypes."""
+    return OPS["cast"](i, dtype=int64, weak=True)  # type: ignore[no-any-return]
+
+
+def scanned(it: Any, n: Any, body: Part, state: State) -> None:
+    """A loop that goes through all rows: one node, to whose steps rows are handed, and which stacks what lists get."""
+    rows = tensors_of(it)
+
+    def step() -> None:
+        body(row_of(it, 0) if isinstance(it, builtins.range) else with_rows(it, [t[0] for t in rows], 0))
+
+    def tried(state: State) -> Any:
+        return _tried(lambda: None, step, state)
+
+    def node(state: State, after: Any, rooms: Rooms) -> None:
+        rooms.lengthen(n)
+        _scan(it, rows, n, body, state, after)
+
+    _with_lists(state, tried, node)
+
+
+def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: Any) -> None:
+    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
+        def step(states: list[Any], xs: list[Any]) -> tuple[Any, ...]:
+            start = template.values(states[1:])
+            state.put(start)
+            i = as_number(states[0])
+            row = row_of(it, i) if isinstance(it, builtins.range) else with_rows(it, xs, i)
+            if not reaches_end(lambda: body(row)):
+                state.put(start)
+            new = state.get()
+            return (OPS["add"](states[0], 1), *template.leaves(new), *template.grown(new))
+
+        last, made = stage_scan(
+            step, [counter(0), *template.first()], rows, n, False, ["", *template.leaf_names()]
+        )
+        return last[1:], made
+
+    _settled(state, state.get(), after, stage)
+
+
+# --- what is carried --------------------------------------------------------------------------------------------------
+def _with_lists(state: State, tried: Callable[[State], Any], node: Callable[[State, Any, Rooms], None]) -> None:
+    """Trace a step for nothing, then make the node. Lists of which more is asked than that become piles."""
+    before, told = state.get(), context.refused
+    after: Any = None
+    log: places.Log = {}
+    rooms = Rooms(state.lists)
+    try:
+        with places.watched(log):
+            after = tried(state)
+            rooms.count()
+            if not isinstance(after, State):
+                node(state, after, rooms)
+    except piles.Retyped as e:
+        places.restore(log)
+        state.put(before)
+        if not rooms.retyped(e):
+            raise
+        after = state
+    except (ConversionError, IndexError) as e:
+        taken = type(e) is IndexError and bool(state.lists(log))  # from a list that is empty only while traced, perhaps
+        if not (taken or (isinstance(e, ConversionError) and e.of_lists)):
+            raise
+        places.restore(log)
+        state.put(before)
+        if not piles.become_piles(state.lists(log), _examples(state, before, after)):
+            if taken:
+                raise refused("an item is taken from a list that may be empty") from None
+            raise
+        after = state
+    finally:
+        rooms.leave(state.lists(log))
+    if isinstance(after, State):
+        context.refused = told
+        _with_lists(after, tried, node)
+
+
+def _examples(state: State, before: Sequence[Any], after: Any) -> dict[int, list[Any]]:
+    """What lists that are empty before a step hold after it, where that is known."""
+    if after is None or isinstance(after, State):
+        return {}
+    return {id(x): y for x, y in zip(state.owners(before), after, strict=True) if type(x) is list and type(y) is list}
+
+
+def _settled(
+    state: State, before: Sequence[Any], after: Sequence[Any],
+    stage: Callable[[Template], tuple[Sequence[Any], Sequence[Tensor]]],
+) -> None:  # fmt: skip
+    """The node that `stage` makes once it is known which variables the steps change; they get their last values."""
+    carried: set[tuple[str, int]] = set()
+    for _ in builtins.range(8):
+        template = settle(state.names, before, after, user_frame(2), carried)
+        try:
+            with places.watched() as log:
+                last, made = stage(template)
+        except Changes as e:
+            carried |= e.which
+            continue
+        except Wanted as e:
+            if e.before.of not in template.parts:  # a list of a loop around this one
+                raise
+            carried.add((e.before.of.name, -1 - e.count))
+            continue
+        finally:
+            places.restore(log)
+            state.put(before)
+        state.set(template.values(last, made))
+        return
+    raise locate(ConversionError("the variables of a loop go on changing their types"))
+
+
+def _tried(test: Part, body: Part, state: State) -> Any:
+    """The variables after a step, found by tracing one for nothing; or a state with the places that it writes to."""
+
+    before = state.get()
+
+    def once() -> Any:
+        state.put(before)
+        test()
+        first = stores.count()
+        after = state.get() if reaches_end(body) else before
+        if stores.count() > first and aliases.among(after):  # what the next step assigns to may be what others hold
+            _again(test, body)
+        return Box(after)
+
+    try:
+        with places.watched() as log:
+            region = Region(once, (), "trial")
+    finally:
+        places.restore(log)
+        state.put(before)
+    if log and not state.places:
+        return state.wider(log)
+    return region.leaves[0].values
+
+
+def _again(test: Part, body: Part) -> None:
+    """One more step, for the sake of what items are assigned of."""
+    try:
+        test()
+        reaches_end(body)
+    except AliasError:
+        raise
+    except Exception:  # the step that counts raises it
+        pass

@@ -10,7 +10,10 @@ from tracejit.ir.op import OPS
 from tracejit.ir.types import ALL
 
 # not by dtype alone: attributes, keys and counters
-OTHERS = {"cast", "assigned", "philox32", "philox64", "random_quantile64", "random_normal64"}
+OTHERS = {
+    "cast", "assigned", "philox32", "philox64", "random_quantile64", "random_normal64",
+    "igamma_slope", "betainc_slope", "zeta_slope",
+}  # fmt: skip
 ROWS = [op for op in OPS.values() if op.family == "elementwise" and op.name not in OTHERS]
 
 

@@ -373,9 +373,9 @@ CONVERTED = [
     loop_else_that_continues, try_in_a_loop, return_in_try, raise_again, delete, class_inside, star_arguments,
     match_with_a_guard, match_names_of_a_class, match_a_tensor, match_leaves_a_loop, walrus_behind_and,
     walrus_behind_or, walrus_in_a_while, walrus_in_either, walrus_in_a_chain, walrus_among_operands,
-    walrus_in_an_assert, number_in_try, exit_passes_over_the_else_of_try,
+    walrus_in_an_assert, number_in_try, exit_passes_over_the_else_of_try, sorted_tensors,
 ]  # fmt: skip
-FALLING_BACK = [dict_by_a_condition, sorted_tensors]
+FALLING_BACK = [dict_by_a_condition]
 
 
 def outcome(f, x):

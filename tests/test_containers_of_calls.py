@@ -193,3 +193,116 @@ def test_numbers_that_branches_change(f):
     if f is not returned_with_a_number:
         with pytest.raises(ValueError, match="too much"):
             traced(tj.constant(10.0))
+
+
+# --- lists that get a new value in each step, and conditions that ask for attributes ----------------------------------
+def replaced_by_longer(m):
+    rows = []
+    for _ in tj.range(m):
+        rows = rows + [1.5]
+    return rows
+
+
+def length_in_the_loop(m):
+    rows, total = [], 0
+    for _ in tj.range(m):
+        total = total + len(rows)
+        rows = rows + [1.5]
+    return total, len(rows)
+
+
+def item_replaced_in_a_branch(m):
+    table = {"k": [m]}
+    if m > 1:
+        table["k"] = table["k"] + [m * 2]
+    return sum(table["k"]), len(table["k"])
+
+
+def deleted_in_a_branch(m):
+    r = Record(m, None)
+    if m > 1:
+        del r.value
+    return r.value if hasattr(r, "value") else m * 0, getattr(r, "value", m - 7)
+
+
+def stacked_if_any(m):
+    out = []
+    for i in tj.range(m):
+        if i > 1:
+            out.append(i)
+    return tj.stack(out) if len(out) else 0
+
+
+@pytest.mark.parametrize(
+    "f",
+    [replaced_by_longer, length_in_the_loop, item_replaced_in_a_branch, deleted_in_a_branch, stacked_if_any],
+    ids=lambda f: f.__name__,
+)
+def test_as_plain_python(f):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConversionWarning)
+        traced = tj.function(f)
+        for m in (0, 1, 2, 4):
+            assert str(traced(tj.constant(m))) == str(f(tj.constant(m)))
+
+
+def test_an_attribute_that_gets_a_longer_list_in_each_step():
+    s = Record(0, [])
+
+    @tj.function
+    def f(m):
+        for _ in tj.range(m):
+            s.log = s.log + [1.0]
+        s.value = len(s.log)
+        return m
+
+    for m, n in ((2, 2), (3, 5), (0, 5), (1, 6)):
+        f(tj.constant(m))
+        assert (len(s.log), int(s.value)) == (n, n)
+
+
+TOTAL = 0.0
+
+
+def test_a_global_that_is_returned_as_it_was():
+    @tj.function
+    def f(x):
+        global TOTAL
+        before = [TOTAL]
+        TOTAL = x
+        return before
+
+    found = [float(f(tj.constant(v))[0]) for v in (1.0, 2.0, 3.0)]
+    assert found == [0.0, 1.0, 2.0]
+
+
+def test_a_new_list_that_gets_more_in_the_same_branch():
+    s = Record(0, [])
+
+    @tj.function
+    def f(x):
+        if x < 2:
+            s.log = s.log + [x]
+            s.log.append(x * 2)
+        return x
+
+    for v in (1.0, 0.5, 3.0):
+        f(tj.constant(v))
+    assert list(map(float, s.log)) == [1.0, 2.0, 0.5, 1.0]
+
+
+def test_an_object_of_a_branch_within_a_branch_that_holds_a_number():
+    s = Record(0, None)
+
+    def f(x, b):
+        b = b + 1
+        if x < 5:
+            if x < 0:
+                s.log = Record(b * 2.0, None)
+            else:
+                s.log = Record(3.0, None)
+        return x
+
+    for v, wanted in ((1.0, 3.0), (-2.0, 6.0)):
+        fallen_back(f, tj.constant(v), 2.0)
+        assert float(s.log.value) == wanted

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tracejit.ir.types import as_dtype
-from tracejit.lower import codegen, elf, engine, llvmpackage
+from tracejit.lower import codegen, elf, engine, llvmpackage, matmul
 from tracejit.lower.gemm import exports, library
 from tracejit.lower.microkernel import tiles
 from tracejit.runtime import heap, memory, pool, threads
@@ -105,21 +105,21 @@ def test_both_linkers_give_the_same(level):
 def module_texts():
     machine = threads.target()[1]
     for system in ("linux", "posix", "none"):
-        yield f"allocator {system}", memory.module_text(system, machine), heap.EXPORTS
-        yield f"pool {system}", threads.module_text(system, machine), pool.EXPORTS
+        yield f"allocator {system}", memory.module_text(system, machine), heap.EXPORTS, {}
+        yield f"pool {system}", threads.module_text(system, machine), pool.EXPORTS, {}
     for name in ("float32", "float64", "float16", "bfloat16"):
         t = tiles(as_dtype(name), "generic")
-        yield f"products {name}", library(t), exports(t)
+        yield f"products {name}", library(t), exports(t), matmul.imports()
 
 
-MODULES = {name: (text, names) for name, text, names in (module_texts() if elf.available() else ())}
+MODULES = {name: parts for name, *parts in (module_texts() if elf.available() else ())}
 
 
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("level", [0, 2])
 def test_the_packages_own_modules_load(name, level):
-    text, names = MODULES[name]
-    image = elf.Image(engine.compile_ir(text, 0, level), list(names), {})
+    text, names, given = MODULES[name]
+    image = elf.Image(engine.compile_ir(text, 0, level), list(names), given)
     assert set(image.addresses) == set(names)
 
 

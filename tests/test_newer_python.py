@@ -548,7 +548,7 @@ def test_traced_as_plain(modules, version, name):
     traced = tj.function(plain)
     for x in (FIRST, SECOND, FIRST):
         same(traced(tj.constant(x)), plain(x.copy()))
-    assert traced.experimental_get_tracing_count() == 1
+    assert traced.experimental_get_tracing_count() <= 2
     assert traced.__doc__ == plain.__doc__ and traced.__name__ == name
 
 
@@ -571,7 +571,7 @@ def ends_in_a_clause(x):
     try:
         raise ValueError
     except* ValueError:
-        k = float(sorted([x[0], x[1]])[0])
+        k = str(len(memoryview(x.numpy())))
     except* TypeError:
         k = 2.0
     return x, k

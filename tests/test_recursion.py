@@ -1,4 +1,4 @@
-"""Recursion in traced functions: that which ends at a tensor's value runs as plain Python; errors show users' frames."""
+"""Recursion in traced functions: where a tensor's value ends it it runs as plain Python; errors show users' frames."""
 
 import traceback
 

@@ -267,7 +267,7 @@ __all__ = [
     "vectorized_map", "vjp", "vmap", "where", "while_loop", "zeros", "zeros_like",
 ]  # fmt: skip
 
-if not gc.get_freeze_count():  # what a user has frozen stays so
+if gc.get_freeze_count() < 1000:  # what a user has frozen stays so; Python 3.12 itself freezes some hundred objects
     # What the import has made counts as old: no first call waits until the collector has gone through all of it.
     gc.freeze()
     gc.unfreeze()

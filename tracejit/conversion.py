@@ -24,7 +24,7 @@ def to_array(x: Any, dtype: DType | None = None) -> np.ndarray:
     """
     if isinstance(x, (np.ndarray, np.generic)):
         a = x if isinstance(x, np.ndarray) else quietly(_asarray, x)
-        if type(x) is not np.ndarray and getattr(x, "_mask", None) is not None and np.any(x._mask):
+        if type(x) is not np.ndarray and np.any(getattr(x, "_mask", False)):
             remedy = "give x.filled(value), or the values and the mask for tj.where"
             raise locate(ArgumentError("a tensor has no masked elements, as this array has", remedy))
         if dtype is not None and a.dtype != dtype.np:

@@ -252,6 +252,7 @@ class Function(NativeCallable, Traces):
                 outputs = exe.run(exe.plan(sizes, concrete.returns), plan_leaves(concrete.parts, leaves))
                 if outputs is NotImplemented:
                     outputs = interpreted(exe, inputs)
+            hold()
             made = effects.end(outputs[len(outputs) - effects.outputs :], given)
         return concrete.rebuild(outputs, made)
 

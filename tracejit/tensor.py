@@ -7,7 +7,7 @@ from typing import Any
 
 from tracejit.context import activity, context
 from tracejit.conversion import _fits, _floating, _strong, common_dtype, convert, convert_unharmed, strong, to_array
-from tracejit.errors import ArgumentError, DTypeError, TracejitError, kernel_error, locate
+from tracejit.errors import DTypeError, TracejitError, kernel_error, locate
 from tracejit.intervals import all_of, bounds
 from tracejit.intervals import fits as within
 from tracejit.ir.graph import Value

@@ -22,7 +22,7 @@ from tracejit.autograph.returned import Made, Returned, any_holds_traced, holds_
 from tracejit.autograph.values import Optional
 from tracejit.born import give_birth
 from tracejit.concrete import Executable, Leaf, Parts, parts_of
-from tracejit.context import running, tracing
+from tracejit.context import context, running, tracing
 from tracejit.described import Described
 from tracejit.errors import TracedValueError, UnsupportedError, defined, definition, locate, without_frames
 from tracejit.fitting import Taken
@@ -247,7 +247,7 @@ def _attempt(
     hooks.sizes = None if hooks.examples else sizes_of(patterns, (), shapes)
     recorder = Recorder(trace, memory, (args, kwargs))
     thread = threading.get_ident()
-    around = running.get(thread)
+    around, outside = running.get(thread), (context.trace, context.tapes)
     running[thread] = trace.builder.scope
     try:
         with tracing(trace), reads.recorded() as log, places.heard(recorder, recorder.log):
@@ -269,9 +269,13 @@ def _attempt(
                 code = getattr(function.python_function, "__code__", None)
                 returned = Returned(trace, leaves_out, recorder, code and definition(code))
             results, outputs = _results(trace, leaves_out, returned)
-            if returned is not None and returned.used:
+            assigned = [trace.value(trace.env[id(v)]) for v in trace.written()]
+            used = returned.used if returned is not None else set()
+            moving = recorder.moving_among([*results, *assigned])
+            if used or moving:
                 effects = Effects([], Pending(), [], 0, set()) if effects is None else effects
-                effects.on_arguments |= returned.used
+                effects.on_arguments |= used
+                effects.read_too(moving)
             if sizes_of(patterns, guards, shapes) is None:
                 raise OtherSizes
             if recorder.kept_variables:
@@ -280,11 +284,12 @@ def _attempt(
                 give_birth(trace, recorder.kept_variables, arrays)
                 memory.count_births()
     finally:
+        context.trace, context.tapes = outside  # an interrupt may have come while a block gave them back
+        recorder.restore()
         if around is None:
-            del running[thread]
+            running.pop(thread, None)
         else:
             running[thread] = around
-        recorder.restore()
         hooks.decision, hooks.freeze, hooks.sizes, hooks.open = before
     written = [trace.value(trace.env[id(v)]) for v in trace.written()]
     results += taken

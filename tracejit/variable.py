@@ -64,7 +64,7 @@ class Variable(Operand):
         **ignored: Any,
     ) -> None:
         if dtype is None and shape is None and (native := fast.convert) is not None and type(initial_value) in _PLAIN:
-            if (r := native(initial_value, None)) is not NotImplemented:
+            if (r := native(initial_value, None)) is not NotImplemented and type(r._a) is not Value:
                 self.trainable, self._name = bool(trainable), name or "Variable"
                 a = r._a
                 if type(initial_value) is Tensor and not (a.flags.c_contiguous and a.flags.owndata):

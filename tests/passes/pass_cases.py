@@ -321,6 +321,12 @@ def checks_in_order(x, i):
     return y[i], x[i]
 
 
+@case("stretched", "A part of which the program finds out that it has one element is read there for every position.",
+      f32(6), f32(3), i32())  # fmt: skip
+def broadcast_part(x, y, n):
+    return x[:n] * y
+
+
 @case("turn", "Steps that multiply by a transposed matrix get a copy that lies the right way round.",
       f32(100, 2, 4), f32(4, 4))  # fmt: skip
 def transposed_weights(xs, w):

@@ -31,6 +31,7 @@ from tracejit.passes.neighbours import NEIGHBOURS
 from tracejit.passes.partition import partition
 from tracejit.passes.placing import place_parts
 from tracejit.passes.simplify import rebuild
+from tracejit.passes.stretched import gathered
 from tracejit.tensor import wrap
 from tracejit.tracing import trace_graph
 
@@ -183,9 +184,29 @@ def of_placing(case: Case) -> tuple[str, str]:
     return plain(graph), "\n".join(lines)
 
 
+def of_parts(case: Case) -> tuple[str, str]:
+    """What waits for sizes that the program finds out, for one size that is repeated and one that is not."""
+    waiting = next(n for n in dict(pipeline.stages(traced(case)))[case.stage].nodes if n.op.name == "sized")
+    before: Graph = waiting.attr("body")
+    after = gathered(before)
+    verify(after)
+    told = next(p for p in before.params if p.shape[-1:] == (0,))
+    for size in (1, 3):
+        sizes = dict.fromkeys(told.shape[0].symbols, size)
+        known = [v.node if v.node and v.node.op.name == "constant" else None for v in waiting.inputs]
+        fixed = [n and n.attr("value").numpy() for n in known]
+        args = [
+            np.zeros((size, 0), bool) if p is told else pipeline.sample(p, i) if c is None else c
+            for i, (p, c) in enumerate(zip(before.params, fixed, strict=True))
+        ]
+        for x, y in zip(reference.run(before, args, sizes), reference.run(after, args, sizes), strict=True):
+            np.testing.assert_array_equal(x, y)
+    return plain(before), plain(after)
+
+
 SPECIAL = {
     "neighbours": of_neighbours, "partition": of_partition, "fuse": of_fusion, "layout": of_layout,
-    "placing": of_placing,
+    "placing": of_placing, "stretched": of_parts,
 }  # fmt: skip
 
 

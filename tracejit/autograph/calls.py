@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import functools
 import inspect
@@ -290,6 +291,7 @@ _HIGHER = {
     map, filter, sorted, functools.reduce, itertools.accumulate, itertools.starmap, itertools.takewhile,
     itertools.dropwhile, itertools.filterfalse, itertools.groupby,
 }  # fmt: skip
+_MAKERS = (list, dict, set, collections.deque, collections.defaultdict, collections.OrderedDict)
 _BY_FRAME = {"inspect", "logging", "pdb", "sys", "traceback", "warnings"}  # what they do depends on who calls
 
 
@@ -354,6 +356,8 @@ def _heard(f: Any) -> Any:
         arrays.unchanged(before)
         arrays.used(given, made)
         arrays.of_method(h, made)
+        if type(made) in _MAKERS and (h in _MAKERS if isinstance(h, type) else getattr(h, "__name__", "") == "copy"):
+            places.made(made)
         return arrays.fresh(made, every) if _is_numpys(h) else made
 
     return call

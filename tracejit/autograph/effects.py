@@ -194,6 +194,12 @@ class Effects:
         self.lock: Any = forks.rlock() if moving else nullcontext()  # the arrays of inputs serve one call at a time
         self.on_arguments = on_arguments  # containers that the call gives and that they use
 
+    def read_too(self, moving: Sequence[Moving]) -> None:
+        """Read these for each call as well."""
+        if moving:
+            self.moving += [m for m in moving if m not in self.moving]
+            self.lock = forks.rlock()
+
     def fit(self) -> bool:
         return all(m.fits() for m in self.moving)
 

@@ -38,7 +38,7 @@ from tracejit.autograph.branches import (
     traced,
 )
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
-from tracejit.autograph.contexts import entered
+from tracejit.autograph.contexts import entered, passing
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, raised
 from tracejit.autograph.loops import LONG, for_, while_
 from tracejit.autograph.numbers import picked
@@ -118,6 +118,8 @@ def item(x: Any, key: Any) -> Any:
     if type(get) is types.FunctionType:
         return callee(get)(x, key)
     made = x[key]
+    if type(key) is slice and type(x) is list:
+        return places.made(made)
     if indices := arrays.among([key]):
         arrays.used(indices, made)
     return made
@@ -352,6 +354,6 @@ __all__ = [
     "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "changed", "compare",
     "converted",
     "decided", "delete_item", "eagerly", "entered", "for_", "formatted", "if_", "if_exp", "in_place", "joined",
-    "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "raised", "store", "while_",
-    "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
+    "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "raised", "store",
+    "while_", "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

@@ -24,12 +24,10 @@ def in_order(items: Sequence[Any], key: Callable[[Any], Any] | None, reverse: An
     p, row = found
     at = OPS["argsort"](row, axis=0, descending=bool(reverse))
     p = p.but([OPS["gather"](r, at, axis=0) for r in p.rows], p.count)
-    return [piles.value(p, i) for i in builtins.range(len(items))]
+    return [piles.row_of(p, i) for i in builtins.range(len(items))]
 
 
-def at_end(
-    items: Sequence[Any], key: Callable[[Any], Any], pick: Callable[..., Any], default: dict[str, Any]
-) -> Any:
+def at_end(items: Sequence[Any], key: Callable[[Any], Any], pick: Callable[..., Any], default: dict[str, Any]) -> Any:
     """What `min` or `max`, which is `pick`, gives for a key."""
     keys = [key(x) for x in items]
     found = _rows(items, keys)
@@ -37,7 +35,7 @@ def at_end(
         i = pick(builtins.range(len(keys)), key=keys.__getitem__, **dict.fromkeys(default, -1))
         return items[i] if i >= 0 else default["default"]
     p, row = found
-    return piles.value(p, OPS[f"arg{pick.__name__}"](row, axis=0))
+    return piles.row_of(p, OPS[f"arg{pick.__name__}"](row, axis=0))
 
 
 def _rows(items: Sequence[Any], keys: Sequence[Any]) -> tuple[Pile, Any] | None:

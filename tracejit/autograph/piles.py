@@ -223,7 +223,7 @@ def _typed_at_all(p: Pile) -> None:
         raise refused("an item of a list is read before one is added")
 
 
-def value(p: Pile, at: Any) -> Any:
+def row_of(p: Pile, at: Any) -> Any:
     """The item in a row."""
     assert p.structure is not None
     at = p.place(at)
@@ -279,7 +279,7 @@ def item(x: list[Any], key: Any) -> Any:
     if type(key) is slice:
         return sliced(p, key)
     error = "list index out of range"
-    return value(p, _last(p, error) if type(key) is int and key == -1 else _at(p, key, error))
+    return row_of(p, _last(p, error) if type(key) is int and key == -1 else _at(p, key, error))
 
 
 def set_item(x: list[Any], key: Any, value: Any) -> None:
@@ -371,12 +371,12 @@ def _pop(x: list[Any], key: Any = -1, error: str = "pop index out of range") -> 
     if type(key) is int and key == -1:
         at = _last(p, "pop from empty list")
         change(x, p.but(p.rows, at))
-        return value(p, at)
+        return row_of(p, at)
     if type(key) is int and key == 0:
         return _pop_first(x, p)
     p = p.straight()
     at = _at(p, key, error)
-    value, each = value(p, at), _numbers(p)
+    value, each = row_of(p, at), _numbers(p)
     later = OPS["add"](each, OPS["cast"](OPS["greater_equal"](each, at), dtype=int64))
     last = OPS["sub"](_number(p.room_for()), 1)
     change(x, p.but(_moved(p, OPS["minimum"](later, last)), OPS["sub"](p.count, 1)))
@@ -387,7 +387,7 @@ def _pop_first(x: list[Any], p: Pile) -> Any:
     if p.first is None:
         p = _ring(x, p)
     _last(p, "pop from empty list")
-    value = value(p, _number(0))
+    value = row_of(p, _number(0))
     change(x, p.but(p.rows, OPS["sub"](p.count, 1), p.place(_number(1))))
     return value
 

@@ -50,6 +50,7 @@ _METHODS = {
     **{k: (f"__{n}__", f"__r{n}__") for k, n in _NAMES.items()},
     **{k: (f"__{n}__", f"__{_REFLECTED[k]}__") for k, n in _COMPARED.items()},
 }
+_NEW = (list, dict, set)  # which operators make anew
 IN_PLACE = {k: getattr(operator, f"i{n}") for k, n in _NAMES.items()}
 
 
@@ -70,6 +71,8 @@ def binary(op: str, a: Any, b: Any) -> Any:
         made = _FUNCTIONS[op](a, b)
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
             arrays.used(arrays.among([a, b]), made)
+        if type(made) in _NEW:
+            return places.made(made)
         return arrays.fresh(made) if type(made) is np.ndarray else made
     made = _asked(op, a, b)
     return _FUNCTIONS[op](a, b) if made is NotImplemented else made

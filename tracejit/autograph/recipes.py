@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -119,12 +119,12 @@ class Recipes:
         if not host.is_traced(x):
             return known(x)
         python = python_kind(x)
-        return self._output(x if python is None else exact(x), python)
+        return self._output(x, python, (lambda x: x) if python is None else exact)
 
-    def _output(self, x: Operand, python: type | None) -> Fill:
+    def _output(self, x: Operand, python: type | None, exactly: Callable[[Any], Any] = lambda x: x) -> Fill:
         try:
             with tracing(self.trace):
-                v = self.trace.value(strong(x))  # type: ignore[arg-type]
+                v = self.trace.value(strong(exactly(x)))  # type: ignore[arg-type]
         except LeakedTensorError:
             raise refused("a tensor of a branch or loop is kept outside of it", self.loc) from None
         self.results.append(v)

@@ -19,6 +19,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, int64
 from tracejit.ops import host
 from tracejit.ops.host import exact, python_kind
+from tracejit.runtime.interrupts import whole_call
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
 from tracejit.tracing import NeedStatic, Trace, unborn
 from tracejit.tree import flatten, unflatten
@@ -282,12 +283,20 @@ class Recorder:
         self._several, self._changed, self._copied = {}, [], {}
         return (made if there else None), values.results
 
+    def moving_among(self, results: Iterable[Value]) -> list[Moving]:
+        """The inputs that the graph takes, which has these results."""
+        every = {v for n in self.trace.builder.nodes for v in n.inputs} | set(results)
+        return [m for m, v in self.moving if v in every]
+
     def restore(self) -> None:
         """Let the places hold what they held before the trace."""
         if not self._restored:
-            self._restored = True
-            places.restore(self.log)
-            self.log = {k: (p, None) for k, (p, _) in self.log.items()}
+            whole_call(self._restore)
+
+    def _restore(self) -> None:
+        self._restored = True
+        places.restore(self.log)
+        self.log = {k: (p, None) for k, (p, _) in self.log.items()}
 
     @property
     def arguments(self) -> set[int]:

@@ -278,7 +278,8 @@ class _List(Part):
         self.ragged = any(type(v) is Stacked for v in added)
         self.carried = min(carried, growing.trailing(x))
         first = x[len(x) - self.carried :]
-        super().__init__(first, lambda leaves: [Before(self, x, leaves)], self._last, 2 if self.ragged else len(added))
+        more = 2 if self.ragged else len(added)
+        super().__init__(first, lambda leaves: piles.listed(Before(self, x, leaves)), self._last, more)
 
     def _added(self, value: Any) -> list[Any]:
         if type(value) is list and value and type(value[0]) is Before and value[0].of is self:
@@ -307,9 +308,9 @@ class _List(Part):
 
     def finish(self, x: Any, rows: Stacked) -> Any:
         if not self.ragged:
-            return [*self.x, Stacked(rows.parts, None, self.kind)]
+            return piles.listed(*self.x, Stacked(rows.parts, None, self.kind))
         every, mask = rows.parts
-        return [*self.x, growing.of_steps(every, mask, self.kind)]
+        return piles.listed(*self.x, growing.of_steps(every, mask, self.kind))
 
 
 class _Dict(Part):

@@ -16,7 +16,8 @@ from tracejit.lower.numba_dialect import CPU, Dialect
 
 def source(c: Any, dialect: Dialect = CPU) -> numba_program.Module:
     """The source of a concrete function."""
-    structure = next((s for (s, _), cs in c.function.traces.items() if c in cs), None)
+    traces = c.function.traces.items()  # `c` may be one of them as it was asked for
+    structure = next((s for (s, _), cs in traces if any(x.executable is c.executable for x in cs)), None)
     return numba_program.module(c, structure, dialect)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,8 @@ CACHE_BYTES = 24 << 20  # results above this are written around the caches
 
 
 def see_signals(frame: int) -> None:
-    """Python sees to signals when a function of its own is called."""
+    """Run Python's handlers for the signals that have come; an error of theirs ends the call."""
+    ctypes.pythonapi.PyErr_CheckSignals()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import threading
+from collections.abc import Callable
 from typing import Any
-
-import _signal
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF", "SIGQUIT", "SIGBREAK")
 SIGNALS: tuple[int, ...] = tuple([getattr(_signal, n) for n in _NAMES if hasattr(_signal, n)])
@@ -25,13 +25,32 @@ def hold(_: object = None) -> None:
     """
     if _before or threading.get_ident() != threading.main_thread().ident:
         return
-    for s in SIGNALS:
-        h = _signal.getsignal(s)
-        # asyncio's handler does nothing itself, and what it has set besides would be lost
-        if callable(h) and getattr(h, "__module__", "") != "asyncio.unix_events":
-            _holder[0] = _blocks[0]
-            _before.append((s, h))
-            _signal.signal(s, _note)
+    try:
+        for s in SIGNALS:
+            h = _signal.getsignal(s)
+            # asyncio's handler does nothing itself, and what it has set besides would be lost
+            if callable(h) and getattr(h, "__module__", "") != "asyncio.unix_events":
+                _holder[0] = _blocks[0]
+                _before.append((s, h))
+                _signal.signal(s, _note)
+    except BaseException:
+        release()
+        raise
+
+
+def whole_call(f: Callable[[], None]) -> None:
+    """Call a function, whatever signals come; what their handlers raise is raised after it."""
+    error: BaseException | None = None
+    with whole:
+        while True:
+            try:
+                hold()
+                break
+            except BaseException as e:
+                error = e
+        f()
+    if error is not None:
+        raise error
 
 
 def release() -> None:

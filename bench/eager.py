@@ -96,6 +96,20 @@ OPERATIONS: dict[str, tuple[str, Numpy, Named]] = {
         "a[index], an integer without axes", lambda: partial(operator.getitem, a, np.array(3)),
         lambda m, t: partial(operator.getitem, t(a), t(np.array(3))),
     ),
+    "numpy_index": (
+        "a[np.int64(3)]", lambda: partial(operator.getitem, a, np.int64(3)),
+        lambda m, t: partial(operator.getitem, t(a), np.int64(3)),
+    ),
+    "variable_slice": (
+        "v[1:3] of a Variable", lambda: partial(operator.getitem, a, slice(1, 3)),
+        lambda m, t: partial(operator.getitem, m.Variable(a), slice(1, 3)),
+    ),
+    "cast_half": (
+        "cast to float16", lambda: partial(a.astype, np.float16), lambda m, t: partial(m.cast, t(a), m.float16),
+    ),
+    "range": (
+        "range(1, 8, 2)", lambda: partial(np.arange, 1, 8, 2, np.int32), lambda m, t: partial(m.range, 1, 8, 2),
+    ),
     "slice_assign": (
         "v[1].assign(3.0)", lambda: partial(_set_one, a.copy()),
         lambda m, t: partial(_assign_one, m.Variable(a)),

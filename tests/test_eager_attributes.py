@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from helpers import in_threads
@@ -127,9 +128,16 @@ def test_no_python_runs():
         lambda: x + a, lambda: a + x, lambda: x * np.float64(2), lambda: np.float32(2) * x, lambda: k / 2,
         lambda: k * 1.5, lambda: k < x, lambda: mask * x, lambda: np.asarray(x), lambda: np.asarray(v),
         lambda: np.add(x, a), lambda: np.exp(x), lambda: m @ a,
-        lambda: x @ m, lambda: m @ x, lambda: x @ x, lambda: k**3, lambda: range(3)[k[1]],
+        lambda: x @ m, lambda: m @ x, lambda: x @ x, lambda: k**3, lambda: range(3)[k[1]], lambda: x[np.int64(1)],
+        lambda: m[np.int32(0)], lambda: v[np.int32(-1)], lambda: fast.cast(x, tj.float16), lambda: m[np.int64(1), 0],
+        lambda: fast.steps(1, 8, 2),
     ):  # fmt: skip
         assert set(python_calls(f)) <= BUFFERS
+
+
+def test_its_code_is_valid(native):
+    recipe = native._recipe
+    llvm.parse_assembly(recipe.text(*recipe.arguments)).verify()
 
 
 def test_functions_ask_native_code_first():
@@ -159,7 +167,8 @@ KEYS = [
     (True, 0), "a", 1.5, np.int64(1), (np.int32(0), 1), [0, 1], [True, False, True], [], (slice(None), [0, -1]),
     ([0, 1], [1, 0]), np.array([0, 2, -1]), np.array(1), np.array([9]), np.array([1.5]), np.array([True, False, True]),
     np.arange(12).reshape(3, 4) % 2 == 0, (None, np.array([0, 1])), (np.array([0, 1]), slice(None), None),
-    np.array([], np.int64), slice(1.0, 2), slice(True, None), object(),
+    np.array([], np.int64), slice(1.0, 2), slice(True, None), object(), np.int32(-1), np.int64(-(2**63)), np.int32(3),
+    (np.int64(-1), np.int16(0)), np.uint64(1), np.int8(-2), np.bool_(True), np.float32(1.0),
 ]  # fmt: skip
 
 
@@ -195,6 +204,18 @@ def test_items_of_variables():
             t = v[key]
             assert t._slice_of[0] is v and t._slice_of[1] is key
             assert not np.shares_memory(t._a, v._a)
+
+
+def test_large_parts_of_variables():
+    a = np.arange(6000, dtype=np.float32)
+    keys = [slice(1, None), slice(0, 3), 2, -1, None, ...]
+    for shape, key in itertools.product([(6000,), (60, 100), (6, 1000)], keys):
+        v = tj.Variable(a.reshape(shape))
+        assert looks(operator.getitem, v, key) == looks(PYTHON["part"], v, key)
+        part = v[key]
+        want = part.numpy().copy()
+        v.assign(-v)
+        assert np.array_equal(part.numpy(), want)
 
 
 def test_parts_of_variables_can_be_assigned():
@@ -388,6 +409,23 @@ def test_zeros(dtype):
         assert looks(tj.zeros, shape, dtype) == slowly(looks, tj.zeros, shape, dtype), shape
 
 
+RANGES = [
+    (8,), (0,), (-3,), (1,), (True,), (2.5,), (1, 8, 2), (8, 1, -2), (1, 8, -1), (8, 1), (-5, 5, 3), (5, -5, -5),
+    (0, 7, 0), (0, 1, 2**40), (2**31 - 3, 2**31), (2**31 - 3, 2**31, 2), (-(2**31), -(2**31) + 4),
+    (2**31, 2**31 - 4, -1), (2**31 - 1, -(2**31), -(2**31)), (-(2**31), 2**31, 2**31 - 1), (-(2**31), 2**31, 2**30),
+    (2**40, 2**40 + 3), (0, 40_000), (0.0, 1.0, 0.25), (0, 1.0), (1, 8, True), (np.int64(4),), ("a",),
+    (0, wrap(np.array(5)), 2), (None, 3), (2, None, 2), (2**70,), (0, 1, 2**70),
+]  # fmt: skip
+
+
+def test_ranges():
+    for args in RANGES:
+        assert looks(tj.range, *args) == slowly(looks, tj.range, *args), args
+    with tj.GradientTape():
+        assert tj.range(1, 8, 2).tolist() == [1, 3, 5, 7]
+    assert tj.function(lambda: tj.range(1, 8, 2))().tolist() == [1, 3, 5, 7]
+
+
 def test_arrays_in_other_types():
     x, v = tj.constant([1.0, 2.0]), tj.Variable([1.0, 2.0])
     for t in (x, v, tj.constant(2.0)):
@@ -433,6 +471,27 @@ def test_casts_around_the_ends_of_a_range(source, to):
     a = np.concatenate([a, np.nextafter(a, np.inf), np.nextafter(a, -np.inf), [np.nan, np.inf, -np.inf, 1e30]])
     x = wrap(a.astype(source))
     assert looks(tj.cast, x, to) == slowly(looks, tj.cast, x, to)
+
+
+@pytest.mark.parametrize("to", DTYPES)
+def test_casts_of_all_halves(to):
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    signalling = (bits & 0x7C00 == 0x7C00) & (bits & 0x0200 == 0) & (bits & 0x01FF != 0)  # processors make them quiet
+    for part in np.array_split(bits[~signalling], 4):
+        x = wrap(part.view(np.float16))
+        assert looks(tj.cast, x, to) == slowly(looks, tj.cast, x, to)
+
+
+def test_casts_to_halves_are_rounded_once():
+    halves = np.arange(0, 0x7C00, 7, dtype=np.uint16).view(np.float16)
+    between = (halves.astype(np.float64) + np.nextafter(halves, np.float16(np.inf)).astype(np.float64)) / 2
+    near = np.concatenate([between, np.nextafter(between, 0), np.nextafter(between, 1e9), between * (1 + 2.0**-40)])
+    for a in (near, near.astype(np.float32), -near.astype(np.float32), np.array([65519, 65520, 2**63 - 1, -2049])):
+        x = wrap(a)
+        assert looks(tj.cast, x, tj.float16) == slowly(looks, tj.cast, x, tj.float16)
+    for dtype in ("int32", "int64", "uint16", "uint64"):
+        x = wrap(np.concatenate([np.arange(2040, 2060), np.arange(65500, 65536)]).astype(dtype))
+        assert looks(tj.cast, x, tj.float16) == slowly(looks, tj.cast, x, tj.float16)
 
 
 def test_large_casts():

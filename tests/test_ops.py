@@ -142,7 +142,7 @@ def test_every_row_is_in_the_table():
         "check",  # test_checks.py
         "tell",  # test_traced_sizes.py
         "gamma_of",  # test_random_samplers.py
-        "philox32", "philox64", "random_normal64", "random_quantile64",  # test_random.py, test_review_ops.py
+        "philox32", "philox64", "random_normal64", "random_quantile64",  # test_random.py, test_op_edges.py
         "place", "iota", "constant", "copy",
         "cond", "while", "while_saving", "scan", "host_call",  # test_control_forms.py
         "count_up", "positions", "sized",  # test_found_sizes.py

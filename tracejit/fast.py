@@ -13,7 +13,7 @@ class Fast:
         "cast", "convert", "identity", "reshape", "transpose", "reverse_axes", "squeeze", "expand_dims", "assign",
         "assign_add", "assign_sub", "sealed", "masked", "swap_last", "block", "rank", "size", "shape",
         "bits", "real", "imag", "zeros", "count", "strided", "put", "moved", "elements",
-        "segment_sum", "segment_prod", "segment_max", "segment_min",
+        "segment_sum", "segment_prod", "segment_max", "segment_min", "steps",
     )  # fmt: skip
     cast: Callable[[Any, Any], Any] | None
     convert: Callable[[Any, Any], Any] | None
@@ -46,6 +46,7 @@ class Fast:
     segment_prod: Callable[[Any, Any, Any], Any] | None
     segment_max: Callable[[Any, Any, Any, Any], Any] | None
     segment_min: Callable[[Any, Any, Any, Any], Any] | None
+    steps: Callable[[Any, Any, Any], Any] | None
 
     def __init__(self) -> None:
         for name in self.__slots__:

@@ -17,7 +17,7 @@ from tracejit.errors import ConversionError, UnsupportedError, locate
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
-from tracejit.ir.types import DType, as_dtype, int32, int64
+from tracejit.ir.types import DType, as_dtype, int32, int64, uint64
 from tracejit.ops import creation, found
 from tracejit.ops.args import known
 from tracejit.publicnames import OTHERS
@@ -220,7 +220,7 @@ def tensor_range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = Non
     if of_numbers and any(isinstance(a, Operand) and not _is_known(a) and traced(a) for a in args):
         weak = all(not isinstance(a, Operand) or (type(a._a) is Value and a._a.type.weak) for a in args)
         d = as_dtype(dtype) if dtype is not None else None if weak else common_dtype(args)[0]
-        if d is not None and d.kind not in "iu":
+        if d is not None and (d.kind not in "iu" or d is uint64):  # of which not all are int64
             return creation.range(start, limit, delta, dtype, name)
         first, last, step = [a if isinstance(a, Operand) and d in (None, a.dtype) else convert(a, d) for a in args]
         narrow = d is not None and d not in (int32, int64)  # numbers of steps may be above the largest of them

@@ -215,13 +215,14 @@ class Binding:
         seen, committing = self.work, False
         for u in p.units:
             self.now += 1
+            before = self.work
             own = u.steps(self)
+            if not committing and before - seen > SIGNAL_WORK:
+                seen = before
+                steps.append(Host(see_signals))
             if not committing and not p.aliased.keys().isdisjoint(u.writes):
                 committing = True
                 steps += [Host(commit)] if commit is not None else []
-            elif not committing and self.work - seen > SIGNAL_WORK:
-                seen = self.work
-                steps.append(Host(see_signals))
             steps += moved(own, len(steps))
         writes = any(s.write is not None for s in p.states)
         return [*steps, Host(commit)] if commit is not None and writes and not committing else steps

@@ -180,7 +180,6 @@ def _end(x: Any) -> Any:
     return x
 
 
-_LAST = int(int32.max)
 _NO_STEP = "a range needs a delta that is not 0"
 _ENDLESS = "a range has a finite number of elements"
 
@@ -207,15 +206,10 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
     int32 for Python ints, float32 for Python floats; the dtype of the bounds if they are tensors.
     """
     if limit is None:
-        if type(start) is int and dtype is None and type(delta) is int and delta == 1 and not activity.busy:
-            if start <= _LAST:
-                try:
-                    t: Tensor = object.__new__(Tensor)
-                    t._a = run_silently(np.arange, 0, start, 1, int32.np)  # type: ignore[arg-type]
-                    return t
-                except Exception:  # explained below
-                    pass
         start, limit = 0, start
+    if dtype is None and (native := fast.steps) is not None:
+        if (quick := native(start, limit, delta)) is not NotImplemented:
+            return quick  # type: ignore[no-any-return]
     if dtype is None and not activity.busy and type(start) is type(limit) is type(delta) is int:
         if -(2**31) <= start <= 2**31 and -(2**31) <= limit <= 2**31 and delta:
             try:

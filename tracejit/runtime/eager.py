@@ -157,7 +157,7 @@ class Native:
             "tj_tensor": Tensor, "tj_variable": Variable, "tj_float": float, "tj_complex": complex, "tj_int": int,
             "tj_true": True, "tj_false": False, "tj_none": None, "tj_zero": 0, "tj_not_implemented": NotImplemented,
             "tj_shape": TensorShape, "tj_slice": slice, "tj_str": str, "tj_tuple": tuple,
-            "tj_list": list, "tj_dots": Ellipsis, "tj_silent": _silent,
+            "tj_list": list, "tj_dots": Ellipsis, "tj_silent": _silent, "tj_int64": np.int64, "tj_int32": np.int32,
         }  # fmt: skip
         found = of_python(n for n in FUNCTIONS if n not in layout.API) | {n: id(o) for n, o in objects.items()}
         found["tj_array"] = memory.address_array()

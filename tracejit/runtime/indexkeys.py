@@ -16,7 +16,7 @@ def _define_position(m: Module) -> None:
     for anything else."""
     f = m.function("position", [("item", "ptr")], "i64", internal=True, attrs="noinline")
     (item,) = f.args
-    wide, cls = f.alloca(8, 8), field(f, item, layout.TYPE)
+    wide, cls, value = f.alloca(8, 8), field(f, item, layout.TYPE), f.gep(item, layout.SCALAR_VALUE)
     a = f.call("payload", [item], "ptr")
     f.guard(nonzero(f, a), "number")
     f.guard(f.cmp("eq", field(f, a, layout.ARRAY_NDIM, "i32"), const("i32", 0)), "drop")
@@ -26,11 +26,17 @@ def _define_position(m: Module) -> None:
     f.call("widen", [index, field(f, a, layout.ARRAY_DATA), i64(8), i64(1), wide])
     f.ret_(f.load("i64", wide))
     f.label("number")
+    f.guard(f.not_(f.cmp("eq", cls, sym("tj_int64"))), "long")
+    f.guard(f.not_(f.cmp("eq", cls, sym("tj_int32"))), "short")
     f.guard(nonzero(f, f.call("PyType_IsSubtype", [cls, sym("tj_integer")], "i32")), "drop")
     n = f.call("PyNumber_AsSsize_t", [item, NULL], "i64")
     failed = f.cmp("eq", n, i64(-1))
     f.if_(failed, lambda: call(f, "PyErr_Clear"))
     f.ret_(n)
+    f.label("long")
+    f.ret_(f.load("i64", value))
+    f.label("short")
+    f.ret_(f.cast("sext", f.load("i32", value), "i64"))
     f.label("drop")
     f.ret_(NOWHERE)
 

@@ -53,16 +53,30 @@ def whole_call(f: Callable[[], None]) -> None:
         raise error
 
 
-def release() -> None:
-    """Let the handlers run for the signals that have come since; what they raise is raised here."""
-    error: BaseException | None = None
+def _restore() -> None:
     while _before:
-        try:
-            s, h = _before[-1]
-            _signal.signal(s, h)
-            _before.pop()
-        except BaseException as e:  # a signal that has just come: the others get their handlers back all the same
-            error = e
+        s, h = _before[-1]
+        _signal.signal(s, h)
+        _before.pop()
+
+
+def release() -> None:
+    """Let the handlers run for the signals that have come since; what they raise is raised here.
+
+    No signal comes to this thread while the handlers are put back: what one raised would keep the others out.
+    """
+    error: BaseException | None = None
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, SIGNALS) if hasattr(_signal, "pthread_sigmask") else None
+    try:
+        _restore()
+    except BaseException as e:  # one that another thread has got
+        error = e
+        _restore()
+    try:
+        if mask is not None:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    except BaseException as e:
+        error = e
     while _came:
         try:
             _signal.raise_signal(_came.pop(0))
@@ -79,6 +93,8 @@ class Whole:
 
     def __enter__(self) -> None:
         if threading.get_ident() == threading.main_thread().ident:
+            if _before and _holder[0] > _blocks[0]:  # the block has ended, but not its hold
+                release()
             _blocks[0] += 1
 
     def __exit__(self, *_: object) -> None:

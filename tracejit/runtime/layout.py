@@ -33,6 +33,7 @@ SLICE_STOP: Final = 24
 SLICE_STEP: Final = 32
 TUPLE_ITEMS: Final = tuple.__basicsize__
 LIST_ITEMS: Final = 24  # the pointer to them
+SCALAR_VALUE: Final = 16  # of NumPy's own numbers
 BYTES_DATA: Final = bytes.__basicsize__ - 1  # the base size counts the terminating zero
 # PyArrayObject
 ARRAY_DATA: Final = 16
@@ -160,6 +161,9 @@ def plain_memory(a: np.ndarray) -> bool:
 def _arrays_match() -> bool:
     api = numpy_api()
     if api[API_ARRAY_TYPE] != id(np.ndarray):
+        return False
+    whole, short = np.int64(-(2**40)), np.int32(-5)
+    if word(id(whole) + SCALAR_VALUE) != int(whole) or half(id(short) + SCALAR_VALUE) != int(short):
         return False
     capsule = type(_api_capsule())
     for a in (np.zeros((3, 5), np.float32), np.zeros((7, 2), np.int64)[:, :1], np.zeros(())):

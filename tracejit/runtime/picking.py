@@ -1,4 +1,4 @@
-"""The native code that fills arrays with zeros, counts and picks their elements, and cuts them at even steps."""
+"""The native code that makes arrays of zeros and of ranges, counts and picks elements, and cuts at even steps."""
 
 from __future__ import annotations
 
@@ -229,9 +229,41 @@ def _define_elements(m: Module) -> None:
     return_at_labels(f)
 
 
+def _define_steps(m: Module) -> None:
+    """`ptr steps(start, limit, delta)`: an int32 Tensor of start, start + delta, … up to but without limit, all exact
+    ints, or MISS."""
+    f = m.function("steps", [(name, "ptr") for name in ("start", "limit", "delta")], "ptr", internal=True)
+    require_quiet(f)
+    overflow, length = f.alloca(4, 4), f.alloca(8, 8)
+    for obj in f.args:
+        f.guard(is_exact(f, obj, "tj_int"), "miss")
+    start, limit, delta = (integer(f, obj, overflow) for obj in f.args)
+    for v, most in ((start, 2**31 - 1), (limit, 2**31), (delta, 2**31 - 1)):
+        f.guard(f.and_(f.cmp("sge", v, i64(-(2**31))), f.cmp("sle", v, i64(most))), "miss")
+    f.guard(nonzero(f, delta), "miss")
+    up = f.cmp("sgt", delta, i64(0))
+    way = f.select(up, f.sub(limit, start), f.sub(start, limit))
+    stride = f.select(up, delta, f.sub(i64(0), delta))
+    f.guard(f.cmp("sgt", way, i64(0)), "miss")
+    n = f.add(f.op("udiv", f.sub(way, i64(1)), stride), i64(1))
+    f.guard(f.cmp("ule", n, i64(LARGEST)), "miss")
+    f.store(n, length)
+    descr = words(f, record_of(f, i64(_number("int32"))), Element.DESCR, "ptr")
+    out = f.call("tj_array", [descr, const("i32", 1), length, f.mul(n, i64(4))], "ptr")
+    f.guard(nonzero(f, out), "error")
+    place = field(f, out, layout.ARRAY_DATA)
+
+    def one(i: Val) -> None:
+        f.store(f.cast("trunc", f.add(start, f.mul(i, delta)), "i32"), f.gep(place, i, "i32"))
+
+    f.loop(0, n, one)
+    return_wrapped(f, out)
+
+
 def define_picking(m: Module) -> None:
     _define_zeros(m)
     _define_count(m)
     _define_chosen(m)
     _define_strided(m)
     _define_elements(m)
+    _define_steps(m)

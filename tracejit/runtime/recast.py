@@ -21,6 +21,7 @@ from tracejit.runtime.arithmetic import (
     words,
 )
 from tracejit.runtime.boundary import call, field, incref, nonzero, switch, sym
+from tracejit.runtime.cache import host
 
 _CHUNK: Final = 256
 LARGEST: Final = 1 << 15  # elements; NumPy lets other threads run while it converts more
@@ -31,7 +32,14 @@ _INTEGERS: Final = {
 }  # fmt: skip
 _FLOATS: Final = {"float32": "float", "float64": "double"}
 TAKEN: Final = (*_INTEGERS, *_FLOATS)
+HALF: Final = "float16"
 PAIRS: Final = {"complex64": "float32", "complex128": "float64"}  # two of these each
+
+
+def _halves() -> bool:
+    """Whether the machine has instructions for float16; others would call functions that there may not be."""
+    features = host()[1]
+    return "+f16c" in features or "+sse2" not in features
 
 
 def recasts(name: str, to: str) -> bool:
@@ -71,6 +79,8 @@ def _define_widen(m: Module) -> None:
 
     arms = {_number(name): integer(*how) for name, how in _INTEGERS.items()}
     arms |= {_number(name): floating(ty) for name, ty in _FLOATS.items()}
+    if _halves():
+        arms[_number(HALF)] = floating("half")
     switch(f, kind, arms, "end")
     f.br("end")
     f.label("end")
@@ -102,12 +112,17 @@ def _define_narrow(m: Module, floating: bool) -> None:
         return lambda: each(ty, step)
 
     def real(ty: str) -> Callable[[], None]:
+        single = "float" if ty == "half" else ty  # as NumPy does it, which is what decides how integers are rounded
+
+        def rounded(v: Val) -> Val:
+            return f.cast("fptrunc", v, ty) if single != ty else v
+
         if floating:
-            return lambda: each(ty, lambda v: f.cast("fptrunc", v, ty))
+            return lambda: each(ty, lambda v: rounded(f.cast("fptrunc", v, single)))
 
         def by_sign() -> None:
             def convert(opcode: str) -> Callable[[], None]:
-                return lambda: each(ty, lambda v: f.cast(opcode, v, ty))
+                return lambda: each(ty, lambda v: rounded(f.cast(opcode, v, single)))
 
             f.if_(unsigned, convert("uitofp"), convert("sitofp"))
 
@@ -115,7 +130,7 @@ def _define_narrow(m: Module, floating: bool) -> None:
 
     arms: dict[int, Callable[[], None]] = {_number("bool"): truth}
     arms |= {_number(name): integer(*how) for name, how in _INTEGERS.items() if name != "bool"}
-    arms |= {_number(name): real(ty) for name, ty in _FLOATS.items()}
+    arms |= {_number(name): real(ty) for name, ty in (_FLOATS | ({HALF: "half"} if _halves() else {})).items()}
     switch(f, kind, arms, "end")
     f.br("end")
     f.label("end")
@@ -135,16 +150,20 @@ def _define_recast(m: Module) -> None:
     buffer = f.alloca(8 * _CHUNK)
     index, mine = element_of(f, array)
     paired = is_member(f, to, tuple(PAIRS))
-    f.guard(f.or_(is_member(f, to, TAKEN), paired), "miss")
+    taken = (*TAKEN, HALF) if _halves() else TAKEN
+    f.guard(f.or_(is_member(f, to, taken), paired), "miss")
     f.guard(f.not_(paired), "pairs")
-    f.guard(is_member(f, index, TAKEN), "miss")
+    f.guard(is_member(f, index, taken), "miss")
+    if _halves():  # by way of float32 a double would be rounded twice
+        twice = f.and_(f.cmp("eq", to, i64(_number(HALF))), f.cmp("eq", index, i64(_number("float64"))))
+        f.guard(f.not_(twice), "miss")
     n = size_of(f, array)
     f.guard(f.cmp("ult", f.sub(n, i64(1)), i64(LARGEST)), "miss")
     target = record_of(f, to)
     out = new_array(f, array, n, target)
     step, size = step_of(f, array, words(f, mine, Element.SIZE)), words(f, target, Element.SIZE)
     source, place = field(f, array, layout.ARRAY_DATA), field(f, out, layout.ARRAY_DATA)
-    floating, unsigned = is_member(f, index, tuple(_FLOATS)), f.cmp("eq", index, i64(_number("uint64")))
+    floating, unsigned = is_member(f, index, (*_FLOATS, HALF)), f.cmp("eq", index, i64(_number("uint64")))
 
     def chunk(i: Val) -> None:
         k = f.intrinsic("smin", f.sub(n, i), i64(_CHUNK))

@@ -28,16 +28,17 @@ QUICK: Final = {
     "expand_dims": 2, "sealed": 1, "assign": 2, "assign_add": 2, "assign_sub": 2, "masked": 2, "swap_last": 1,
     "block": 3, "put": 3, "moved": 2, "elements": 1, "zeros": 2, "count": 1, "strided": 4, "rank": 1, "size": 1,
     "shape": 1, "bits": 2, "real": 1, "imag": 1, "segment_sum": 3, "segment_prod": 3, "segment_max": 4,
-    "segment_min": 4,
+    "segment_min": 4, "steps": 3,
 }  # fmt: skip
 _UPDATES: Final = {"assign_add": "__add__", "assign_sub": "__sub__"}
 DATA: Final = (
     "tj_ndarray", "tj_generic", "tj_integer", "tj_tensor", "tj_variable", "tj_float", "tj_complex", "tj_int",
-    "tj_bool", "tj_true", "tj_false", "tj_none", "tj_zero", "tj_not_implemented", "tj_busy", "tj_rows", "tj_types",
-    "tj_promotion", "tj_dtypes", "tj_shape", "tj_slice", "tj_tuple", "tj_list", "tj_dots", "tj_silent",
-    "tj_python_shape", "tj_python_dtype", "tj_python_ndim", "tj_python_size", "tj_python_T", "tj_python_numpy",
-    "tj_python_item", "tj_python_tolist", "tj_python_getitem", "tj_python_part", "tj_python_array_ufunc", "tj_str",
-    "tj_ufuncs", "tj_python_array_method", "tj_part_methods", "tj_assign", "tj_assign_name",
+    "tj_int64", "tj_int32", "tj_bool", "tj_true", "tj_false", "tj_none", "tj_zero", "tj_not_implemented", "tj_busy",
+    "tj_rows", "tj_types", "tj_promotion", "tj_dtypes", "tj_shape", "tj_slice", "tj_tuple", "tj_list", "tj_dots",
+    "tj_silent", "tj_python_shape", "tj_python_dtype", "tj_python_ndim", "tj_python_size", "tj_python_T",
+    "tj_python_numpy", "tj_python_item", "tj_python_tolist", "tj_python_getitem", "tj_python_part",
+    "tj_python_array_ufunc", "tj_str", "tj_ufuncs", "tj_python_array_method", "tj_part_methods", "tj_assign",
+    "tj_assign_name",
     *[f"tj_{kind}_{name}" for kind in ("python", "slice") for name in PARTS],
 )  # fmt: skip
 FUNCTIONS: Final[dict[str, tuple[str, Sequence[str]]]] = {

@@ -15,7 +15,7 @@ from tracejit.ir.types import ALL, DType, promote, promote_weak
 from tracejit.runtime import layout
 from tracejit.runtime.arithmetic import TYPES, Element, Number, Promote, Row
 from tracejit.runtime.loops import FLOATING, KINDS, PROMOTIONS, UNKNOWN, WEAK
-from tracejit.runtime.recast import PAIRS, TAKEN, recasts
+from tracejit.runtime.recast import HALF, PAIRS, TAKEN, recasts
 from tracejit.tensor import NUMPY_UFUNCS
 
 # Ops whose kernels are functions around a ufunc: all but that of `matmul` for floats only.
@@ -121,7 +121,7 @@ def dtype_names() -> tuple[Any, list[object]]:
     """Objects that stand for the types that native code converts to, each with its number; and what holds them."""
     kept: list[object] = []
     words: list[int] = []
-    types = [d for d in elements() if d.name in TAKEN or d.name in PAIRS]
+    types = [d for d in elements() if d.name in (*TAKEN, *PAIRS, HALF)]
     for objects in zip(*[(d, sys.intern(d.name), d.np.type, d.np) for d in types], strict=True):
         for d, x in zip(types, objects, strict=True):
             kept.append(x)

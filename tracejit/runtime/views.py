@@ -17,6 +17,7 @@ from tracejit.runtime.arithmetic import (
 from tracejit.runtime.boundary import decref, field, incref, nonzero, sym
 
 RANK: Final = 64  # more axes than NumPy's arrays have
+_MOST: Final = 1 << 12  # bytes that are copied at once
 NOWHERE: Final = i64(-(2**63))  # is outside every axis
 
 
@@ -148,10 +149,32 @@ def _is_number(f: Fn, item: Val) -> Val:
     return f.if_(plain, lambda: [plain], lambda: [f.cmp("ne", f.call("position", [item], "i64"), NOWHERE)])[0]
 
 
-def _define_cut(m: Module) -> None:
+def _own_copy(f: Fn, array: Val, rank: Val, c: _Cut, data: Val) -> None:
+    """Return a copy of the elements that lie there one after the other; jumps to "view" for others."""
+    _, kind = element_of(f, array, "view")
+    size = words(f, kind, Element.SIZE)
+
+    def axis(k: Val, expected: Val) -> list[Val]:
+        at = f.sub(f.sub(rank, i64(1)), k)
+        dim, stride = (f.load("i64", f.gep(a, at, "i64")) for a in (c.new_dims, c.new_strides))
+        f.guard(f.or_(f.cmp("eq", stride, expected), f.cmp("eq", dim, i64(1))), "view")
+        return [f.mul(expected, dim)]
+
+    (total,) = f.loop(0, rank, axis, [size])
+    f.guard(f.cmp("ult", f.sub(total, i64(1)), i64(_MOST)), "view")
+    args = [words(f, kind, Element.DESCR, "ptr"), f.cast("trunc", rank, "i32"), c.new_dims, total]
+    copy = f.call("tj_array", args, "ptr")
+    f.guard(nonzero(f, copy), "error")
+    move(f, field(f, copy, layout.ARRAY_DATA), data, total)
+    f.ret_(copy)
+    f.label("error")
+    f.ret_(NULL)
+
+
+def _define_cut(m: Module, name: str = "cut", own: bool = False) -> None:
     """`ptr cut(array, key, shows)`: a new reference to the array that a key means, null with an exception, or MISS;
-    whether it shows the memory of the other is stored in `shows`."""
-    f = m.function("cut", [("array", "ptr"), ("key", "ptr"), ("shows", "ptr")], "ptr", internal=True, attrs="noinline")
+    whether it shows the memory of the other is stored in `shows`. `own_cut` rather copies, where that is simple."""
+    f = m.function(name, [("array", "ptr"), ("key", "ptr"), ("shows", "ptr")], "ptr", internal=True, attrs="noinline")
     array, key, shows = f.args
     items, n = items_of(f, key)
     c = _Cut(f, array)
@@ -199,6 +222,10 @@ def _define_cut(m: Module) -> None:
     data = f.gep(field(f, array, layout.ARRAY_DATA), offset)
     single = f.and_(f.cmp("eq", rank, i64(0)), f.cmp("eq", dots, const("i32", 0)))
     f.guard(f.not_(single), "element")
+    f.store(const("i32", 0), shows)
+    if own:
+        _own_copy(f, array, rank, c, data)
+        f.label("view")
     f.store(const("i32", 1), shows)
     f.ret_(f.call("view", [array, rank, c.new_dims, c.new_strides, data], "ptr"))
     f.label("element")
@@ -215,12 +242,12 @@ def _define_cut(m: Module) -> None:
 
 
 # --- tensors and keys -------------------------------------------------------------------------------------------
-def _part(f: Fn, array: Val, key: Val, shows: Val) -> Val:
+def _part(f: Fn, array: Val, key: Val, shows: Val, cut: str = "cut") -> Val:
     """What `cut` gives for a key, which most often is a number that goes with a line."""
     line = f.cmp("eq", field(f, array, layout.ARRAY_NDIM, "i32"), const("i32", 1))
 
-    def element() -> list[Val]:
-        n, size = integer(f, key, shows), f.load("i64", field(f, array, layout.ARRAY_DIMS))
+    def element(n: Val) -> list[Val]:
+        size = f.load("i64", field(f, array, layout.ARRAY_DIMS))
         k = f.select(f.cmp("slt", n, i64(0)), f.add(n, size), n)
         f.guard(f.cmp("ult", k, size), "miss")
         offset = f.mul(k, f.load("i64", field(f, array, layout.ARRAY_STRIDES)))
@@ -228,8 +255,13 @@ def _part(f: Fn, array: Val, key: Val, shows: Val) -> Val:
         f.store(const("i32", 0), shows)
         return [made]
 
+    def other() -> list[Val]:
+        of_numpy = f.or_(is_exact(f, key, "tj_int64"), is_exact(f, key, "tj_int32"))
+        return f.if_(f.and_(of_numpy, line), lambda: element(f.call("position", [key], "i64")),
+                     lambda: [f.call(cut, [array, key, shows], "ptr")])  # fmt: skip
+
     simple = f.and_(is_exact(f, key, "tj_int"), line)
-    return f.if_(simple, element, lambda: [f.call("cut", [array, key, shows], "ptr")])[0]
+    return f.if_(simple, lambda: element(integer(f, key, shows)), other)[0]
 
 
 def _define_subscript(m: Module) -> None:
@@ -283,9 +315,10 @@ def _define_variable_subscript(m: Module, slice_of: int) -> None:
 
 
 def _define_part_of(m: Module) -> None:
-    """`ptr part_of(array, key, shows)`: what `cut` gives, or MISS."""
+    """`ptr part_of(array, key, shows)`: what `own_cut` gives, or MISS."""
     f = m.function("part_of", [("array", "ptr"), ("key", "ptr"), ("shows", "ptr")], "ptr", internal=True)
-    f.ret_(_part(f, *f.args))
+    array, key, shows = f.args
+    f.ret_(_part(f, array, key, shows, "own_cut"))
     f.label("miss")
     f.ret_(MISS)
 
@@ -330,6 +363,7 @@ def define_views(m: Module, slice_of: int) -> None:
     _define_view(m)
     _define_single(m)
     _define_cut(m)
+    _define_cut(m, "own_cut", own=True)
     _define_subscript(m)
     _define_part_of(m)
     _define_variable_subscript(m, slice_of)

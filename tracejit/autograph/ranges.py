@@ -220,9 +220,11 @@ def tensor_range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = Non
     if of_numbers and any(isinstance(a, Operand) and not _is_known(a) and traced(a) for a in args):
         weak = all(not isinstance(a, Operand) or (type(a._a) is Value and a._a.type.weak) for a in args)
         d = as_dtype(dtype) if dtype is not None else None if weak else common_dtype(args)[0]
-        if d is not None and (d.kind not in "iu" or d is uint64):  # of which not all are int64
+        if d is not None and d.kind not in "iu":
             return creation.range(start, limit, delta, dtype, name)
         first, last, step = [a if isinstance(a, Operand) and d in (None, a.dtype) else convert(a, d) for a in args]
+        if d is uint64:  # whose differences are those of int64 where they are not negative
+            last = OPS["maximum"](first, last)
         narrow = d is not None and d not in (int32, int64)  # numbers of steps may be above the largest of them
         bounds = [OPS["cast"](a, dtype=int64) for a in (first, last, step)] if narrow else [first, last, step]
         r = TensorRange(bounds[0], bounds[1], bounds[2], narrow=d if narrow else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 import re
 import sys
 from collections.abc import Iterator
@@ -29,18 +28,23 @@ _LONGEST = 40  # characters of one argument
 _NUMBERS = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}
 
 _known: dict[CodeType, list[tuple[str, FunctionType]]] = {}
+_seen: dict[str, int] = {}  # how many names of each module are in `_known`
 # Methods that are installed, and functions that stand in the place of public ones, by the names that users write
 OTHERS: list[tuple[str, Any]] = []
 
 
 def _functions() -> Iterator[tuple[str, Any]]:
-    """Everything public, by the names that users write."""
-    root = sys.modules["tracejit"]
+    """What is public and loaded, by the names that users write, of modules where something was loaded since."""
     for module in _MODULES:
-        place = operator.attrgetter(module)(root) if module else root
+        file = module.removeprefix("math.")  # `math.special` is the module `special`
+        place = sys.modules.get(f"tracejit.{file}" if file else "tracejit")
+        loaded = vars(place) if place is not None else {}
+        if _seen.get(module, 0) == len(loaded):
+            continue
+        _seen[module] = len(loaded)
         head = f"tj.{module}." if module else "tj."
-        for name in getattr(place, "__all__", None) or vars(place):
-            x = getattr(place, name)
+        for name in loaded.get("__all__") or list(loaded):
+            x = loaded.get(name)  # what is not there yet has not been called
             if isinstance(x, FunctionType) and not name.startswith("_"):
                 yield head + name, x
             elif isinstance(x, type) and x.__module__.startswith("tracejit.") and not issubclass(x, BaseException):
@@ -52,11 +56,12 @@ def _functions() -> Iterator[tuple[str, Any]]:
 
 def _found(code: CodeType, values: dict[str, Any]) -> list[tuple[str, FunctionType]]:
     """The public functions that run this code, with their names. Those made by one function differ in their cells."""
-    if not _known:
-        for name, f in [*_functions(), *OTHERS]:
-            f = getattr(f, "__wrapped__", f)
-            if isinstance(f, FunctionType):
-                _known.setdefault(f.__code__, []).append((name, f))
+    new = [*_functions(), *OTHERS[_seen.get("others", 0) :]]
+    _seen["others"] = len(OTHERS)
+    for name, f in new:
+        f = getattr(f, "__wrapped__", f)
+        if isinstance(f, FunctionType) and (name, f) not in _known.setdefault(f.__code__, []):
+            _known[f.__code__].append((name, f))
     return [(n, f) for n, f in _known.get(code, ()) if all(values.get(v) is x for v, x in _cells(f))]
 
 

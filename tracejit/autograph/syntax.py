@@ -20,7 +20,25 @@ def at(node: Any, where: Any) -> Any:
     ast.copy_location(node, where)
     if getattr(node, "end_lineno", None) not in (None, node.lineno):  # else calls would be on the last of the lines
         node.end_lineno, node.end_col_offset = node.lineno, node.col_offset + 1
-    return ast.fix_missing_locations(node)
+    if hasattr(node, "lineno"):
+        _place_new(node, {name: getattr(node, name, None) for name in _PLACE})
+    return node
+
+
+_PLACE = ("lineno", "col_offset", "end_lineno", "end_col_offset")
+
+
+def _place_new(node: ast.AST, place: dict[str, Any]) -> None:
+    """Put what has no place there; what has one is left alone, with all under it."""
+    for field in node._fields:
+        x = getattr(node, field, None)
+        for child in x if type(x) is list else (x,):
+            if isinstance(child, ast.AST):
+                fields = child.__dict__
+                if "lineno" not in fields:
+                    if child._attributes:
+                        fields.update(place)
+                    _place_new(child, place)
 
 
 def name_of(name: str, store: bool = False) -> ast.Name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from tracejit.lower.kernel import Kernel
 from tracejit.lower.llvm import Fn, Module, Val, const, i64
 from tracejit.lower.nested import OUTER
 from tracejit.runtime import cache, modules
+from tracejit.runtime.threads import get_threads
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def of_routine(routine: str, *args: Any, sorter: int = 0) -> Source:
     """One of the functions in `routines`; dtypes and plain values say which form of it."""
     shown = [a.name if isinstance(a, DType) else repr(a) for a in args]
     return Source(f"{routine} {' '.join(shown)}", routine=routine, args=args, sorter=sorter)
+
+
 def of_region(n: Node) -> Source:
     return Source(registers.text(n), region=n, optimize=2 if registers.has_quick_steps(n) else 0)
 
@@ -144,33 +148,85 @@ def compile_all(sources: Sequence[Source]) -> Compiled:
     return out
 
 
-def _load(missing: list[Source], out: Compiled, level: int) -> None:
-    disk = cache.shared()
-    key = cache.make_key("\n--\n".join(s.text for s in missing), "kernels", level)
-    names = [f"k{i}" for i in range(len(missing))]
-    exports = [e for n, s in zip(names, missing, strict=True) for e in _exports(n, s)]
-    products = {s.dtype for s in missing if s.dtype is not None and not s.combine}
-    sorters = {s.sorter for s in missing if s.sorter}
-    for dtype in products:
-        mm.compile_ahead(dtype)
-    library = None
-    data = disk.get(key)
-    if data is not None:
+class _Part:
+    """Sources whose code is one module: from disk, or compiled, maybe in a thread of its own."""
+
+    def __init__(self, sources: list[Source], level: int) -> None:
+        self.sources, self.level = sources, level
+        self.key = cache.make_key("\n--\n".join(s.text for s in sources), "kernels", level)
+        self.names = [f"k{i}" for i in range(len(sources))]
+        self.exports = [e for n, s in zip(self.names, sources, strict=True) for e in _exports(n, s)]
+        self.products = {s.dtype for s in sources if s.dtype is not None and not s.combine}
+        self.imports: dict[str, int] | None = None
+        self._data: bytes | None = None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def from_disk(self) -> engine.Library | None:
+        data = cache.shared().get(self.key)
         try:
-            library = engine.Library(data, exports, _imports(products, sorters))
-            out.from_disk += len(missing)
-        except RuntimeError:
-            library = None
-    if library is None:
-        text = llvm(missing)
+            return data and self.library(data)
+        except RuntimeError:  # whole, but not loadable here
+            return None
+
+    def library(self, data: bytes) -> engine.Library:
+        if self.imports is None:
+            self.imports = _imports(self.products, {s.sorter for s in self.sources if s.sorter})
+        return engine.Library(data, self.exports, self.imports)
+
+    def start(self, in_thread: bool) -> None:
+        """Print the module, and compile it, or let a thread do that."""
+        text = llvm(self.sources)
         modules.begin()
-        data = engine.compile_ir(text, level)
-        disk.put(key, data)
-        library = engine.Library(data, exports, _imports(products, sorters))
-        out.compiled += len(missing)
-    for n, s in zip(names, missing, strict=True):
-        code = Code({e[len(n) :].lstrip("_"): library[e] for e in _exports(n, s)}, library)
-        _known[s.text] = out.code[s.text] = code
+        self._thread = modules.in_thread(lambda: self._try(text)) if in_thread else None
+        if self._thread is None:
+            self._data = engine.compile_ir(text, self.level)
+
+    def _try(self, text: str) -> None:
+        try:
+            with engine.inside:
+                self._data = engine.compile_ir(text, self.level)
+        except BaseException as e:  # raised by `compiled`
+            self._error = e
+
+    def compiled(self) -> engine.Library:
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._data is not None
+        cache.shared().put(self.key, self._data)
+        return self.library(self._data)
+
+
+_ENOUGH = 30  # milliseconds of compilation, about, that are worth a thread
+_MOST = 4  # parts
+
+
+def _parts(sources: list[Source]) -> list[list[Source]]:
+    """The sources in as many parts as threads can compile side by side, of about equal work."""
+    work = [8 + len(s.text) / 80 for s in sources]
+    parts: list[list[int]] = [[] for _ in range(max(1, min(get_threads(), _MOST, int(sum(work) / _ENOUGH))))]
+    for i in sorted(range(len(sources)), key=lambda i: -work[i]):
+        min(parts, key=lambda p: sum(work[k] for k in p)).append(i)
+    return [[sources[i] for i in sorted(p)] for p in parts if p]
+
+
+def _load(missing: list[Source], out: Compiled, level: int) -> None:
+    parts = [_Part(p, level) for p in _parts(missing)]
+    for dtype in {d for p in parts for d in p.products}:
+        mm.compile_ahead(dtype)
+    found = [p.from_disk() for p in parts]
+    new = [p for p, library in zip(parts, found, strict=True) if library is None]
+    for p in new:
+        p.start(in_thread=p is not new[-1])
+    for p, library in zip(parts, found, strict=True):
+        out.from_disk += len(p.sources) if library is not None else 0
+        out.compiled += len(p.sources) if library is None else 0
+        library = library if library is not None else p.compiled()
+        for n, s in zip(p.names, p.sources, strict=True):
+            code = Code({e[len(n) :].lstrip("_"): library[e] for e in _exports(n, s)}, library)
+            _known[s.text] = out.code[s.text] = code
 
 
 def _imports(products: Iterable[DType], sorters: Iterable[int]) -> dict[str, int]:

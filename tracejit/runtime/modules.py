@@ -113,15 +113,16 @@ def _of(recipe: Recipe) -> _Making:
         return _making.setdefault(recipe, _Making(recipe))
 
 
-def _in_thread(work: Callable[[], object]) -> bool:
-    """Let another thread do it; False if there can be no more of them, or the process is about to end."""
+def in_thread(work: Callable[[], object]) -> threading.Thread | None:
+    """Let another thread do it; None if there can be no more of them, or the process is about to end."""
     engine.find_compiler()
+    # no daemon: it must not be inside LLVM while the process ends
+    thread = threading.Thread(target=work, name="tracejit compiler")
     try:
-        # no daemon: it must not be inside LLVM while the process ends
-        threading.Thread(target=work, name="tracejit compiler").start()
+        thread.start()
     except RuntimeError:
-        return False
-    return True
+        return None
+    return thread
 
 
 def compile_ahead(recipes: Iterable[Recipe]) -> None:
@@ -133,7 +134,7 @@ def compile_ahead(recipes: Iterable[Recipe]) -> None:
             m.finish_ahead()
 
     if todo:
-        _in_thread(work)
+        in_thread(work)
 
 
 class _Soon:
@@ -155,7 +156,7 @@ class _Soon:
             start, self._running = not self._running, True
             for m in wanted:
                 m.ahead = m.ahead or threading.Event()
-        if start and not _in_thread(self._work):
+        if start and in_thread(self._work) is None:
             for m in self._take():
                 if m.ahead is not None:
                     m.ahead.set()

@@ -273,6 +273,23 @@ def position_from_outside(v, k):
     return s + v[k]
 
 
+@case("counters", "Loops over ranges count; no array of numbers stands in the outer loop's steps.", f32(40, 50))
+def nested_ranges(x):
+    y = tj.zeros((40, 50))
+    for i in tj.range(40):
+        for j in tj.range(1, 50):
+            y[i, j] = x[i, j] + y[i, j - 1]
+    return y
+
+
+@case("counters", "Steps that compute with whole rows read the range as they read other rows.", f32(10, 3))
+def range_of_rows(x):
+    h = tj.zeros(3)
+    for i in tj.range(10):
+        h = tj.tanh(h * 0.5 + x[i])
+    return h
+
+
 # --- chains -----------------------------------------------------------------------------------------------------------
 @case("chains", "A sum of sums is one sum over both axes.", f32(n, 3, 4))
 def sum_of_sums(x):

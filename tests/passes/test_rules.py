@@ -243,6 +243,7 @@ def test_a_rule_never_narrows_what_was_broadcast():
 # --- rules written as functions -----------------------------------------------------------------------------------
 f32 = lambda *s: TensorType(float32, s)  # noqa: E731
 i32 = lambda *s: TensorType(int32, s)  # noqa: E731
+LINE = lambda: shape.iota(shape=(9,), axis=0, dtype=int32)  # noqa: E731
 n = Dim.symbol("n", 4)
 ones = lambda x, *s: shape.broadcast_to(E.cast(1.5, dtype=x.dtype), shape=s)  # noqa: E731
 sl = shape.slice_
@@ -307,6 +308,10 @@ EXAMPLES = {
         [f32(3)],
     ),
     "place that fills everything": (lambda x: shape.place(x, shape=(3,), start=(0,), step=(1,), fill=7), [f32(3)]),
+    "one number of a range": (
+        lambda x: x + shape.slice_(LINE() * 3 + 2, start=(4,), size=(1,), step=(1,)),
+        [i32(1)],
+    ),
     "update of everything": (lambda x, y: shape.update(x, y, start=(0,), step=(1,)), [f32(3), f32(3)]),
     "sum of neighbours that were placed": (
         lambda x, y, z: (

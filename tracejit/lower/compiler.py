@@ -12,7 +12,7 @@ from typing import Any
 from tracejit import forks
 from tracejit.ir.graph import Node
 from tracejit.ir.types import DType
-from tracejit.lower import engine, lanes, quicksort, registers
+from tracejit.lower import butterflies, engine, lanes, quicksort, registers
 from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import Kernel
@@ -33,6 +33,8 @@ class Source:
     routine: str = ""
     args: tuple[Any, ...] = ()
     sorter: int = 0  # bits of the integers that a routine has sorted
+    apart: bool = False  # whether it is compiled and kept by itself, as long routines are that many programs share
+    across: int = 0  # how many lines a routine has transformed at once, of its first argument's type
     region: Node | None = None
     rows: bool = False  # whether the region is a loop over many rows
     optimize: int = 0  # the level of LLVM's pipeline that the code goes through
@@ -48,10 +50,11 @@ def of_combine(kind: str, dtype: DType, partial: DType | None = None) -> Source:
     return Source(f"combine {kind} {of.name} {dtype.name}", None, dtype, kind, args=(of,))
 
 
-def of_routine(routine: str, *args: Any, sorter: int = 0) -> Source:
+def of_routine(routine: str, *args: Any, sorter: int = 0, across: int = 0, apart: bool = False) -> Source:
     """One of the functions in `routines`; dtypes and plain values say which form of it."""
     shown = [a.name if isinstance(a, DType) else repr(a) for a in args]
-    return Source(f"{routine} {' '.join(shown)}", routine=routine, args=args, sorter=sorter)
+    text = f"{routine} {' '.join(shown)}"
+    return Source(text, routine=routine, args=args, sorter=sorter, across=across, apart=apart)
 
 
 def of_region(n: Node) -> Source:
@@ -157,6 +160,7 @@ class _Part:
         self.names = [f"k{i}" for i in range(len(sources))]
         self.exports = [e for n, s in zip(self.names, sources, strict=True) for e in _exports(n, s)]
         self.products = {s.dtype for s in sources if s.dtype is not None and not s.combine}
+        self.transforms = {(s.args[0], s.across) for s in sources if s.across}
         self.imports: dict[str, int] | None = None
         self._data: bytes | None = None
         self._error: BaseException | None = None
@@ -165,13 +169,15 @@ class _Part:
     def from_disk(self) -> engine.Library | None:
         data = cache.shared().get(self.key)
         try:
-            return data and self.library(data)
+            return self.library(data) if data is not None else None
         except RuntimeError:  # whole, but not loadable here
             return None
 
     def library(self, data: bytes) -> engine.Library:
         if self.imports is None:
             self.imports = _imports(self.products, {s.sorter for s in self.sources if s.sorter})
+            for dtype, width in self.transforms:
+                self.imports |= butterflies.symbols(dtype, width)
         return engine.Library(data, self.exports, self.imports)
 
     def start(self, in_thread: bool) -> None:
@@ -204,18 +210,20 @@ _MOST = 4  # parts
 
 
 def _parts(sources: list[Source]) -> list[list[Source]]:
-    """The sources in as many parts as threads can compile side by side, of about equal work."""
+    """The sources in as many parts as threads can compile side by side, of about equal work, and those kept apart."""
+    apart, sources = [[s] for s in sources if s.apart], [s for s in sources if not s.apart]
     work = [8 + len(s.text) / 80 for s in sources]
     parts: list[list[int]] = [[] for _ in range(max(1, min(get_threads(), _MOST, int(sum(work) / _ENOUGH))))]
     for i in sorted(range(len(sources)), key=lambda i: -work[i]):
         min(parts, key=lambda p: sum(work[k] for k in p)).append(i)
-    return [[sources[i] for i in sorted(p)] for p in parts if p]
+    return [*apart, *([sources[i] for i in sorted(p)] for p in parts if p)]
 
 
 def _load(missing: list[Source], out: Compiled, level: int) -> None:
     parts = [_Part(p, level) for p in _parts(missing)]
     for dtype in {d for p in parts for d in p.products}:
         mm.compile_ahead(dtype)
+    butterflies.compile_ahead({t for p in parts for t in p.transforms})
     found = [p.from_disk() for p in parts]
     new = [p for p, library in zip(parts, found, strict=True) if library is None]
     for p in new:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracejit.ir.graph import Builder, Graph, Node, Value
@@ -85,11 +85,36 @@ def _with_effects(wide: Node, n: Node) -> tuple[Any, ...]:
 def visit(b: Builder, n: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
     """What a node of control flow becomes when it is emitted again; None to leave it."""
     if n.op.name == "cond":
-        forms = (form(b, n, inputs) for form in (_known_branch, _both_branches, _fewer_results))
+        forms = (form(b, n, inputs) for form in (_known_branch, _both_branches, _fewer_results, _known_operands))
         return next((f for f in forms if f is not None), None)  # a branch without results has an empty form
     if n.op.name in _LOOPS:
-        return _fixed_states(b, n, inputs)
+        fixed = _fixed_states(b, n, inputs)
+        return _known_operands(b, n, inputs) if fixed is None else fixed
     return None
+
+
+def _known_operands(b: Builder, n: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+    """Numbers that regions only read are written in them, where operations simplify with them."""
+    k = 1 if n.op.name == "cond" else n.attr("n") + (n.attr("m") if n.op.name == "scan" else 0)
+    known = {i: v.node for i, v in enumerate(inputs) if i >= k and v.node is not None and _is_number(v.node)}
+    if not known:
+        return None
+    skip = 1 if n.op.name == "cond" else 0  # its condition is no parameter
+    told = {i - skip: c for i, c in known.items()}
+    attrs = tuple([(name, _with_numbers(g, told) if type(g) is Graph else g) for name, g in n.attrs])
+    return b.emit(n.op, tuple([v for i, v in enumerate(inputs) if i not in known]), attrs)
+
+
+def _is_number(n: Node) -> bool:
+    return n.op is constant and not n.out.shape and n.attr("value").array is None and n.attr("value").owner is None
+
+
+def _with_numbers(g: Graph, known: Mapping[int, Node]) -> Graph:
+    b = Builder()
+    env = {p: b.param(p.type, p.origin) for i, p in enumerate(g.params) if i not in known}
+    for i, c in known.items():
+        env[g.params[i]] = b.emit(constant, (), c.attrs)[0]
+    return b.finish(g.name, _inlined(b, g, [env[p] for p in g.params]))
 
 
 def _inlined(b: Builder, g: Graph, args: Sequence[Value]) -> tuple[Value, ...]:

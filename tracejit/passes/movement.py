@@ -26,6 +26,7 @@ from tracejit.passes.match import (
     rewrite,
     splat_of,
 )
+from tracejit.passes.ranges import range_of, wrapped
 
 MOVEMENT: list[Rewrite] = []
 Attributes = dict[str, Any]
@@ -235,6 +236,17 @@ def _join_slices(b: Builder, x: Value, y: Value, axis: int) -> Value | None:
         return None
     size = tuple([d + q["size"][i] if i == axis else d for i, d in enumerate(p["size"])])
     return make(b, "slice", _maker(x).inputs[0], start=p["start"], size=size, step=p["step"])
+
+
+@rewrite(MOVEMENT, "one number of a range", "slice", EXACT, None)
+def _slice_range(b: Builder, op: Op, inputs: Inputs, attrs: Attributes) -> Value | None:
+    (x,) = inputs
+    if len(x.shape) != 1 or not _is(attrs["size"][0], 1) or type(attrs["start"][0]) is not int:
+        return None
+    r = range_of(x)
+    if r is None or type(r.start) is not int:
+        return None
+    return wrapped(b, r.start + attrs["start"][0] * r.step, r.dtype, (1,))
 
 
 # --- gather -------------------------------------------------------------------------------------------------------

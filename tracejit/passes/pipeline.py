@@ -16,6 +16,7 @@ from tracejit.ir.text import symbols, verify, walk
 from tracejit.ir.types import as_dtype
 from tracejit.passes import loops
 from tracejit.passes.chains import chains
+from tracejit.passes.counters import counters
 from tracejit.passes.hoist import hoist, sink, sums
 from tracejit.passes.keep import keep
 from tracejit.passes.match import DEFAULT, EXACT, FINITE, Level, epsilon, level
@@ -83,7 +84,8 @@ def optimizing(graph: Graph, upto: Level, report: Report, differentiated: bool =
         ("hoist", control, lambda g: hoist(g, reorder)),
         ("trim-2", control, trim),
         ("simplify-3", control, simplified),
-        ("proofs", control, proven),
+        ("proofs", True, proven),
+        ("counters", control and differentiated, counters),
         ("chains", True, chained),
     ]
     for name, wanted, run in passes:

@@ -1,4 +1,4 @@
-"""Checks that cannot fail are left out: bounds of integers, followed through conditions, checks and loops."""
+"""Checks that cannot fail and choices that are known go: bounds of integers, followed through conditions and loops."""
 
 from __future__ import annotations
 
@@ -19,22 +19,28 @@ _SWAPPED = {"greater": "less", "greater_equal": "less_equal"}
 
 
 def proven(graph: Graph) -> Graph:
-    """The graph without the checks, in it and in its regions, whose conditions always hold."""
+    """The graph without the checks, in it and in its regions, whose conditions always hold.
+
+    Where a condition is known, `where` is the one of its operands that it gives.
+    """
     if not any(n.op.name == "check" for g in walk(graph) for n in g.nodes):
         return graph
     proofs = Proofs()
     proofs.run(graph, Facts(), ())
-    return _without(graph, (), proofs.needless) if proofs.needless else graph
+    return _without(graph, (), proofs) if proofs.needless or proofs.chosen else graph
 
 
-def _without(graph: Graph, path: Path, needless: set[tuple[Path, Node]]) -> Graph:
+def _without(graph: Graph, path: Path, proofs: Proofs) -> Graph:
     b = Builder()
     env: dict[Value, Value] = {p: b.param(p.type) for p in graph.params}
     for n in graph.nodes:
-        if (path, n) in needless:
+        if (path, n) in proofs.needless:
+            continue
+        if (path, n) in proofs.chosen:
+            env[n.out] = env[n.inputs[1 if proofs.chosen[path, n] else 2]]
             continue
         b.loc = n.loc
-        attrs = tuple([(k, _without(g, (*path, (n, k)), needless) if type(g) is Graph else g) for k, g in n.attrs])
+        attrs = tuple([(k, _without(g, (*path, (n, k)), proofs) if type(g) is Graph else g) for k, g in n.attrs])
         env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), attrs), strict=True))
     b.loc = None
     return b.finish(graph.name, [env[r] for r in graph.results])
@@ -74,7 +80,8 @@ class Facts:
             low, high = all_of(n.out.dtype)
             return least_of(n.attr("size"), low), high
         if name == "iota":
-            return 0, all_of(n.out.dtype)[1]
+            size, most = n.out.shape[n.attr("axis")], all_of(n.out.dtype)[1]
+            return 0, max(min(size - 1, most), 0) if type(size) is int else most
         if name == "where":
             return _joined(self.of(n.inputs[1]), self.of(n.inputs[2]))
         if not n.inputs or any(i.dtype.kind not in "biu" for i in n.inputs):
@@ -137,6 +144,13 @@ class Facts:
                 by = -least if n.op.name == "add" else least
                 self._narrow(x, (low + by, high + by))
 
+    def fail(self, v: Value) -> bool:
+        """Whether a bool is known to be false: that of a comparison of integers."""
+        n = v.node
+        if n is None or n.op.name not in _OPPOSITE or not all(i.dtype.kind in "iu" for i in n.inputs):
+            return False
+        return self._ordered(_OPPOSITE[n.op.name], *n.inputs)
+
     def hold(self, v: Value) -> bool:
         """Whether a bool is known to be true."""
         n = v.node
@@ -156,7 +170,9 @@ class Facts:
             return self._in_range(*n.inputs)
         if name not in _OPPOSITE or not all(i.dtype.kind in "iu" for i in n.inputs):
             return False
-        x, y = n.inputs
+        return self._ordered(name, *n.inputs)
+
+    def _ordered(self, name: str, x: Value, y: Value) -> bool:
         if name in _SWAPPED:
             name, x, y = _SWAPPED[name], y, x
         a, b = self.of(x), self.of(y)
@@ -165,7 +181,6 @@ class Facts:
         if name == "less_equal":
             return a[1] <= b[0]
         return name == "not_equal" and (a[1] < b[0] or b[1] < a[0])
-
 
     def _in_range(self, x: Value, limit: Value) -> bool:
         """Whether a result, or its size, found in floating point from integers, is below a number."""
@@ -208,10 +223,15 @@ class Facts:
 
 
 class Proofs:
-    """Goes through a graph as it runs. `needless` are the checks that hold, with the regions in which they stand."""
+    """Goes through a graph as it runs.
+
+    needless   the checks that hold, with the regions in which they stand
+    chosen     the same for each `where` of which the condition is known, and what it is
+    """
 
     def __init__(self) -> None:
         self.needless: set[tuple[Path, Node]] = set()
+        self.chosen: dict[tuple[Path, Node], bool] = {}
         self.inside = Facts()  # what holds in every step of the loop that was looked at last
 
     def run(self, graph: Graph, facts: Facts, path: Path) -> list[Interval]:
@@ -229,9 +249,17 @@ class Proofs:
                 for k, g in n.attrs:
                     if type(g) is Graph:
                         self.run(g, Facts(), (*path, (n, k)))
+                if n.op.name == "where":
+                    self._choice(n, facts, path)
                 self.seen(n, facts, path)
                 facts.note(n)
         return [facts.of(r) for r in graph.results]
+
+    def _choice(self, n: Node, facts: Facts, path: Path) -> None:
+        self.chosen.pop((path, n), None)
+        for i, known in ((1, facts.hold(n.inputs[0])), (2, facts.fail(n.inputs[0]))):
+            if known and n.inputs[i].shape == n.out.shape:
+                self.chosen[path, n] = i == 1
 
     def seen(self, n: Node, facts: Facts, path: Path) -> None:
         """Is told of each operation and what is known before it; in loops several times, the last of which is right."""

@@ -69,7 +69,7 @@ def transposes(x, w):
     return tj.transpose(tj.transpose(x)) @ tj.transpose(w)
 
 
-@case("simplify", "Under \"exact\" the zero stays: it changes the sign of −0.", f32(n), numerics="exact")
+@case("simplify", 'Under "exact" the zero stays: it changes the sign of −0.', f32(n), numerics="exact")
 def exact_zero(x):
     return x + 0.0, x * 1.0, x * 0.0
 
@@ -215,7 +215,7 @@ def summed_products(xs, ys):
     return tj.foldl(step, (xs, ys), start)
 
 
-@case("sums", "Under \"exact\" the order of the sum stays, and so does the loop.", f32(t, 2, 8), numerics="exact")
+@case("sums", 'Under "exact" the order of the sum stays, and so does the loop.', f32(t, 2, 8), numerics="exact")
 def exact_sum(xs):
     return tj.foldl(lambda s, x: s + tj.matmul(x, x, transpose_a=True), xs, tj.zeros((8, 8)))
 
@@ -288,6 +288,25 @@ def range_of_rows(x):
     for i in tj.range(10):
         h = tj.tanh(h * 0.5 + x[i])
     return h
+
+
+@case("branches", "What both branches compute comes before them, and so does what one of them and the rest compute.",
+      f32(n, n), f32())  # fmt: skip
+def branches_with_the_same_work(x, c):
+    if c > 0:
+        y = tj.exp(x @ x) + 1.0
+    else:
+        y = tj.exp(x @ x) * tj.sin(x)
+    return y, tj.sin(x)
+
+
+@case("branches", "What is cheap to compute again stays, and so does what one branch computes alone.", f32(n, n), f32())
+def branches_with_cheap_work(x, c):
+    if c > 0:
+        y = (x + 1.0) @ x
+    else:
+        y = tj.tanh(x + 1.0)
+    return y
 
 
 # --- chains -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 from tracejit import forks
 from tracejit.ir.graph import Node
 from tracejit.ir.types import DType
-from tracejit.lower import butterflies, engine, lanes, quicksort, registers
+from tracejit.lower import engine, lanes, quicksort, registers
 from tracejit.lower import matmul as mm
 from tracejit.lower.gemm import OPERANDS
 from tracejit.lower.kernel import Kernel
@@ -58,7 +58,7 @@ def of_routine(routine: str, *args: Any, sorter: int = 0, across: int = 0, apart
 
 
 def of_region(n: Node) -> Source:
-    return Source(registers.text(n), region=n, optimize=2 if registers.has_quick_steps(n) else 0)
+    return Source(registers.text(n), region=n, optimize=registers.pipeline_level(n))
 
 
 def of_rows(n: Node) -> Source:
@@ -119,6 +119,12 @@ def _emit(module: Module, name: str, s: Source) -> None:
         emit_llvm.emit(module, name, s.kernel)
 
 
+def _butterflies() -> Any:
+    from tracejit.lower import butterflies  # loaded where something is transformed
+
+    return butterflies
+
+
 def _exports(name: str, s: Source) -> list[str]:
     return [f"{name}_{k}" for k in PRODUCT_STEPS] if s.dtype is not None and not s.combine else [name]
 
@@ -177,7 +183,7 @@ class _Part:
         if self.imports is None:
             self.imports = _imports(self.products, {s.sorter for s in self.sources if s.sorter})
             for dtype, width in self.transforms:
-                self.imports |= butterflies.symbols(dtype, width)
+                self.imports |= _butterflies().symbols(dtype, width)
         return engine.Library(data, self.exports, self.imports)
 
     def start(self, in_thread: bool) -> None:
@@ -223,7 +229,8 @@ def _load(missing: list[Source], out: Compiled, level: int) -> None:
     parts = [_Part(p, level) for p in _parts(missing)]
     for dtype in {d for p in parts for d in p.products}:
         mm.compile_ahead(dtype)
-    butterflies.compile_ahead({t for p in parts for t in p.transforms})
+    if kinds := {t for p in parts for t in p.transforms}:
+        _butterflies().compile_ahead(kinds)
     found = [p.from_disk() for p in parts]
     new = [p for p, library in zip(parts, found, strict=True) if library is None]
     for p in new:

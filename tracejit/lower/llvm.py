@@ -132,6 +132,7 @@ class Fn:
     ) -> None:
         self.module, self.name, self.ret = module, name, ret
         self.args = [Val(f"%{n}", t.split()[0] if t[0] != "<" else t) for n, t in params]
+        self.branchless = False  # whether LLVM shall not make branches of what selects between single values
         head = ", ".join(f"{t} %{n}" for n, t in params)
         self.lines = [f"define {'internal ' if internal else ''}{ret} @{name}({head}) #0 {attrs} {{", "entry:"]
         self.allocas: list[str] = []
@@ -214,7 +215,8 @@ class Fn:
         return self.pure(f"{kind} {pred} {a.ty} {a}, {b}", vec("i1", lanes(a.ty)))
 
     def select(self, c: Val, a: Val, b: Val) -> Val:
-        return a if a == b else self.pure(f"select {c.ty} {c}, {a.ty} {a}, {b.ty} {b}", a.ty)
+        hint = ", !unpredictable !0" if self.branchless and c.ty == "i1" else ""
+        return a if a == b else self.pure(f"select {c.ty} {c}, {a.ty} {a}, {b.ty} {b}{hint}", a.ty)
 
     def cast(self, opcode: str, a: Val, ty: str) -> Val:
         """A conversion instruction (`bitcast`, `fpext`, `sitofp`, `zext`, …) to `ty`."""

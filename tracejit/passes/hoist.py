@@ -18,6 +18,11 @@ from tracejit.tracing import trace_graph
 STACK = 1 << 28  # bytes that one value of all steps may take,
 SMALL = 1 << 24  # which it may in any case,
 SHARE = 4  # and which it may beside each byte that the loop reads and writes anyway
+# Operations on whole arrays that no number can make fail: they may run even if the loop takes no step.
+NEVER_FAIL = frozenset(
+    "argsort bitcast complex conj convolved correlated cumprod cumsum fft imag irfft largest real rfft search sort "
+    "top_k unconvolved".split()
+)
 DEPTH = 16  # summands from which a product is worth its result's way through memory
 
 
@@ -28,6 +33,7 @@ def hoist(graph: Graph, reorder: bool = True) -> Graph:
     Values that are the same in every step are computed once. Products of rows are one product if `reorder` allows
     another order of the sums in it; elementwise operations on rows stay, where they join what else the steps compute.
     """
+    graph = within(graph, lambda g: hoist(g, reorder))  # what leaves an inner loop may leave the outer one too
     found = found_sizes(graph)
 
     def visit(b: Builder, n: Node, env: dict[Value, Value]) -> tuple[Value, ...] | None:
@@ -37,7 +43,7 @@ def hoist(graph: Graph, reorder: bool = True) -> Graph:
         ahead = _ahead(loop, reorder and n.op.name == "scan" and not _has(loop.length, found), found)
         return _hoisted(b, loop, env, ahead) if ahead else None
 
-    return within(renewed(graph, visit), lambda g: hoist(g, reorder))
+    return renewed(graph, visit)
 
 
 def _has(size: Any, found: set[str]) -> bool:
@@ -50,8 +56,9 @@ def _ahead(loop: Loop, rows: bool, found: set[str]) -> list[Value]:
     free = fixed | set(loop.rows if rows else ())
     worth: set[Value] = set()  # values not to be computed in the steps if it can be helped
     found = found | told_within(loop.body)
+    runs = loop.node.op.name == "scan" and type(loop.length) is int and loop.length > 0
     for n in loop.body.nodes:
-        if not _movable(n) or not all(x in free for x in n.inputs) or symbols_of(n) & found:
+        if not _movable(n, runs) or not all(x in free for x in n.inputs) or symbols_of(n) & found:
             continue
         same = all(x in fixed for x in n.inputs)
         if not same and hint(loop.length) * nbytes(n.out) > _room(loop):
@@ -68,10 +75,13 @@ def _ahead(loop: Loop, rows: bool, found: set[str]) -> list[Value]:
     return [v for n in loop.body.nodes for v in n.outs if v in worth and v in read]
 
 
-def _movable(n: Node) -> bool:
-    if not n.pure or len(n.outs) != 1 or "random" in n.op.special:
+def _movable(n: Node, runs: bool) -> bool:
+    """Whether a node may come before the loop. `runs` says that the loop takes a step."""
+    if n.op.family == "opaque" and not runs and n.op.name not in NEVER_FAIL:
         return False
-    return n.op.family in ("elementwise", "shape", "source", "contract", "reduce") and (
+    if not n.pure or len(n.outs) != 1 or "random" in n.op.special or n.op.name in ("custom_vjp", "barrier"):
+        return False
+    return n.op.family in ("elementwise", "shape", "source", "contract", "reduce", "index", "opaque") and (
         n.op.family == "source" or rule_of(n.op) is not None
     )
 

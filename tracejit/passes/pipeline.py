@@ -15,6 +15,7 @@ from tracejit.ir.sizes import hint
 from tracejit.ir.text import symbols, verify, walk
 from tracejit.ir.types import as_dtype
 from tracejit.passes import loops
+from tracejit.passes.branches import shared
 from tracejit.passes.chains import chains
 from tracejit.passes.counters import counters
 from tracejit.passes.hoist import hoist, sink, sums
@@ -81,6 +82,7 @@ def optimizing(graph: Graph, upto: Level, report: Report, differentiated: bool =
         ("keep", control, keep),
         ("sums", control and reorder, sums),
         ("sink", control and reorder, sink),
+        ("branches", control, shared),
         ("hoist", control, lambda g: hoist(g, reorder)),
         ("trim-2", control, trim),
         ("simplify-3", control, simplified),
@@ -93,9 +95,7 @@ def optimizing(graph: Graph, upto: Level, report: Report, differentiated: bool =
         yield name, graph
 
 
-def prepare(
-    graph: Graph, numerics: str | Level = DEFAULT, *, arrays: Sequence[np.ndarray] | None = None
-) -> Graph:
+def prepare(graph: Graph, numerics: str | Level = DEFAULT, *, arrays: Sequence[np.ndarray] | None = None) -> Graph:
     """The optimized graph as fusion takes it, checked after each pass as `optimize` does."""
     upto = max(level(numerics), FINITE)  # parts of complex numbers and small products round otherwise than NumPy's
     for name, after in preparing(graph, numerics):

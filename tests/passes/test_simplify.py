@@ -128,11 +128,18 @@ def test_first_and_second_derivative_of_a_square():
           %2 = constant(2.0) : f32[]
           %3 = mul(%1, %2) : f32[n]
           %4 = cosh(%0) : f32[n]
-          %5 = mul(%1, %3) : f32[n]
-          %6 = mul(%4, %2) : f32[n]
-          %7 = mul(%4, %6) : f32[n]
-          %8 = add(%5, %7) : f32[n]
-          return %8
+          %5 = constant(0.0) : f32[]
+          %6 = equal(%3, %5) : bool[n]
+          %7 = isfinite(%4) : bool[n]
+          %8 = logical_not(%7) : bool[n]
+          %9 = logical_and(%6, %8) : bool[n]
+          %10 = where(%9, %5, %3) : f32[n]
+          %11 = where(%9, %5, %4) : f32[n]
+          %12 = multiply_no_nan(%1, %10) : f32[n]
+          %13 = mul(%11, %2) : f32[n]
+          %14 = multiply_no_nan(%4, %13) : f32[n]
+          %15 = add(%12, %14) : f32[n]
+          return %15
         """,
     )
 

@@ -94,6 +94,7 @@ def _minus(x: Value, c: Value) -> bool:
 
 def _signs(op: Op, odd: bool) -> list[Pattern]:
     """The sign of the argument moves out of an odd function and is lost in an even one, so that f(x) and f(-x) meet."""
+
     def out(y: Any) -> Any:
         return -y if odd else y
 
@@ -119,6 +120,7 @@ SUMS = [
     P("neg", "-(x - y)", lambda x, y: -(x - y), lambda x, y: y - x, FINITE),
     P("add", "x + x", lambda x: x + x, lambda x: x * 2.0, EXACT),
     P("sub", "int x - x", lambda x: x - x, lambda x: 0, EXACT, kinds="iu"),
+    P("sub", "int x + y - y", lambda x, y: x + y - y, lambda x, y: x, EXACT, kinds="iu"),
     P("sub", "x - x", lambda x: x - x, lambda x: 0.0, FAST),
     P("add", "int x + c + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), EXACT, TWO, kinds="iu"),
     P("add", "x + c + d", lambda x, c, d: x + c + d, lambda x, c, d: x + (c + d), FAST, TWO),
@@ -128,6 +130,7 @@ SUMS = [
 PRODUCTS = [
     P("mul", "x · 1", lambda x: x * 1.0, lambda x: x, EXACT),
     P("mul", "x · -1", lambda x: x * -1.0, lambda x: -x, EXACT, kinds="if"),
+    P("floordiv", "int x // 1", lambda x: x // 1.0, lambda x: x, EXACT, kinds="iu"),
     P("mul", "int x · 0", lambda x: x * 0.0, lambda x: 0.0, EXACT, kinds="iu"),
     P("mul", "x · 0", lambda x: x * 0.0, lambda x: 0.0, FAST),
     P("mul", "-x · -y", lambda x, y: -x * -y, lambda x, y: x * y, EXACT),

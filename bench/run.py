@@ -21,6 +21,9 @@ import control  # noqa: E402
 import convolution  # noqa: E402
 import eager  # noqa: E402
 import eager_functions  # noqa: E402
+import fourier  # noqa: E402
+import matrices  # noqa: E402
+import nested  # noqa: E402
 import processes  # noqa: E402
 import report  # noqa: E402
 import training  # noqa: E402
@@ -35,12 +38,16 @@ MAKERS: dict[str, Callable[[], Workload | Measured]] = {
     **training.MAKERS,
     **convolution.MAKERS,
     **transformer.MAKERS,
+    **fourier.MAKERS,
+    **matrices.MAKERS,
     **control.MAKERS,
+    **nested.MAKERS,
     **processes.MAKERS,
 }
 IN_PROCESS = {
     **arrays.MAKERS, **eager.MAKERS, **eager_functions.MAKERS, **training.MAKERS, **convolution.MAKERS,
-    **transformer.MAKERS, **control.MAKERS,
+    **transformer.MAKERS, **fourier.MAKERS, **matrices.MAKERS, **control.MAKERS,
+    **nested.MAKERS,
 }  # fmt: skip
 
 

@@ -178,6 +178,11 @@ def _counting() -> Iterator[Case]:
         "iu", ((0, 5),), False,
     )  # fmt: skip
     yield Case(
+        "confusion_matrix, weights",
+        lambda w: tj.math.confusion_matrix([0, 1, 2, 1], [0, 2, 2, 1], 4, weights=w, dtype=w.dtype),
+        lambda w: np.diag([w[0], w[3], w[2], 0]) + np.diag([0, w[1], 0], 1), [[(4,)]], "f", own_sizes=True,
+    )  # fmt: skip
+    yield Case(
         "histogram_fixed_width", lambda x: tj.histogram_fixed_width(x, [-1.0, 1.0], 4),
         lambda x: np.histogram(np.clip(x, -0.999, 0.999), 4, (-1, 1))[0], [[(9,)], [(2, 3)], [(0,)]], "f",
         ((-1.9, 1.9),), False,

@@ -79,6 +79,14 @@ def _sequences() -> Iterator[Case]:
         "edit_distance", lambda h, t: tj.edit_distance(h, t, normalize=False), _distances,
         [[(3, 4), (3, 5)], [(2, 3), (2, 1)]], "iu", ((0, 3),), differentiable=False,
     )  # fmt: skip
+    yield Case(
+        "sparse.to_dense", lambda x: tj.sparse.to_dense(tj.SparseTensor([[0, 1], [2, 0], [2, 1]], x, [3, 2])),
+        lambda x: np.array([[0, x[0]], [0, 0], [x[1], x[2]]], x.dtype), [[(3,)]], "iufb", own_sizes=True,
+    )  # fmt: skip
+    yield Case(
+        "sparse.from_dense", lambda x: tj.sparse.from_dense(x).values, lambda x: x[x != 0],
+        [[(2, 3)], [(0, 2)], [(4,)]], "iuf",
+    )  # fmt: skip
     for name, order in (("max", -1), ("min", 1)):
         yield Case(
             f"math.approx_{name}_k", lambda x, f=getattr(tj.math, f"approx_{name}_k"): f(x, 2, 0)[0],

@@ -30,8 +30,8 @@ def clashing(x):
     if x > 0:
         y = "positive"
     else:
-        y = 3
-    return x * len(str(y))
+        y = x
+    return x * len(y if isinstance(y, str) else "x")
 
 
 def both(f):

@@ -373,7 +373,8 @@ CONVERTED = [
     loop_else_that_continues, try_in_a_loop, return_in_try, raise_again, delete, class_inside, star_arguments,
     match_with_a_guard, match_names_of_a_class, match_a_tensor, match_leaves_a_loop, walrus_behind_and,
     walrus_behind_or, walrus_in_a_while, walrus_in_either, walrus_in_a_chain, walrus_among_operands,
-    walrus_in_an_assert, number_in_try, exit_passes_over_the_else_of_try, sorted_tensors,
+    walrus_in_an_assert, number_in_try, exit_passes_over_the_else_of_try, sorted_tensors, bare_except,
+    finally_after_a_tensors_raise,
 ]  # fmt: skip
 FALLING_BACK = [dict_by_a_condition]
 
@@ -393,9 +394,7 @@ def test_traced_as_plain(f):
         assert outcome(traced, x) == outcome(f, x)
 
 
-@pytest.mark.parametrize(
-    "f", [finally_after_a_tensors_raise, bare_except, except_type_error, walrus_in_a_lambda], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("f", [except_type_error, walrus_in_a_lambda], ids=lambda f: f.__name__)
 def test_what_a_try_would_hide_runs_as_python(f):
     traced = tj.function(f)
     with pytest.warns(ConversionWarning) as told:

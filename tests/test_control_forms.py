@@ -366,6 +366,40 @@ def test_a_tensor_array_in_a_while_loop(wrapper):
     assert f(tj.constant(1)).numpy().tolist() == [0]
 
 
+@WAYS
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_a_tensor_array_with_elements_grows_in_a_loop(wrapper, steps):
+    def f(x, n):
+        ta = tj.TensorArray(tj.float64, size=0, dynamic_size=True).write(0, x)
+        for i in tj.range(n):
+            ta = ta.write(i + 1, x * tj.cast(i + 2, tj.float64))
+        return ta.stack()
+
+    @wrapper
+    def both(x, n):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = f(x, n)
+        return y, tape.gradient(y, x)
+
+    y, g = both(tj.constant([1.0, 3.0], tj.float64), tj.constant(steps))
+    counts = np.arange(1.0, steps + 2)
+    close(y, np.outer(counts, [1.0, 3.0]))
+    close(g, [counts.sum()] * 2)
+
+
+@WAYS
+def test_a_loop_writes_over_the_elements_of_a_tensor_array_that_may_grow(wrapper):
+    @wrapper
+    def f(x, n):
+        ta = tj.TensorArray(tj.float64, size=3, dynamic_size=True, element_shape=())
+        for i in tj.range(n):
+            ta = ta.write(i, x * tj.cast(i, tj.float64))
+        return ta.stack()
+
+    close(f(tj.constant(2.0, tj.float64), tj.constant(2)), [0.0, 2.0, 0.0])
+
+
 # --- gradients to higher order through converted code -----------------------------------------------------------------
 def test_third_order_through_a_while():
     def tower(x):

@@ -132,9 +132,9 @@ def test_reductions_at_their_edges():
     ]:  # fmt: skip
         for got in derivatives(f, x):
             np.testing.assert_allclose(got[0], want, rtol=1e-9)
-    for f in (tj.norm, tj.math.reduce_std):  # no derivative there
-        for got in derivatives(f, [0, 0]):
-            assert np.isnan(got[0]).all()
+    for f in (tj.norm, tj.math.reduce_std):  # no derivative there; the tangents of the squares are 0, and stay so
+        backward, forward = derivatives(f, [0, 0])
+        assert np.isnan(backward[0]).all() and not forward[0].any()
 
 
 def test_what_is_not_a_number_is_not_clipped_away():
@@ -204,3 +204,71 @@ def test_clipped_beyond_the_norm():
 def test_products_with_infinities(x, slopes):
     for got in derivatives(tj.reduce_prod, x):
         np.testing.assert_allclose(got[0], slopes, rtol=1e-12)
+
+
+UNSAFE = {  # what is not selected, and where
+    "x log x": (lambda x: tj.where(x > 0, x * tj.math.log(x), 0.0), 0.0),
+    "sqrt at 0": (lambda x: tj.where(x > 0, tj.sqrt(x), 0.0), 0.0),
+    "sqrt below 0": (lambda x: tj.where(x > 0, tj.sqrt(x), 0.0), -1.0),
+    "quotient": (lambda x: tj.where(x > 0, tj.sin(x) / x, 0.0), 0.0),
+    "power": (lambda x: tj.where(x > 0, x**0.5, 0.0), 0.0),
+    "chain": (lambda x: tj.where(x > 0, tj.math.log(tj.sqrt(x) * x), 0.0), 0.0),
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function], ids=["eager", "traced"])
+@pytest.mark.parametrize("name", UNSAFE)
+def test_what_is_not_selected_has_no_derivative_of_any_order(name, wrap):
+    f, at = UNSAFE[name]
+    x = tj.constant([at, 0.7], tj.float64)
+    want, slope = [], f
+    for _ in range(3):
+        slope = derivative(slope)
+        want.append(float(slope(x)[1]))
+    slope = f
+    for order in range(3):
+        slope = derivative(slope)
+        np.testing.assert_allclose(wrap(slope)(x), [0.0, want[order]], rtol=1e-12)
+    second = wrap(lambda x: tj.hvp(lambda x: tj.reduce_sum(f(x)), (x,), (tj.ones_like(x),))[0])(x)
+    np.testing.assert_allclose(second, [0.0, want[1]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_a_tangent_of_0_stays_0_beside_an_infinite_slope(wrap):
+    x, t = tj.constant([0.0, 1.0], tj.float64), tj.constant([0.0, 1.0], tj.float64)
+    assert wrap(lambda x, t: tj.jvp(tj.sqrt, (x,), (t,))[1])(x, t).numpy().tolist() == [0, 0.5]
+    for mode in ("forward", "reverse"):
+        assert wrap(tj.jacobian(tj.sqrt, mode=mode))(x).numpy().tolist() == [[np.inf, 0], [0, 0.5]]
+    y = tj.constant([0.5, 2.0], tj.float64)
+    got = wrap(tj.jacobian(lambda x: x**y, mode="forward"))(x)
+    np.testing.assert_allclose(got, [[np.inf, 0], [0, 2]])
+
+
+REMOVABLE = {  # a function, a point, its derivatives there and at a neighbour
+    "spence": (tj.math.special.spence, 1.0, [-1, 1 / 2, -2 / 3]),
+    "bessel_i1": (tj.math.bessel_i1, 0.0, [1 / 2, 0, 3 / 8]),
+    "bessel_j1": (tj.math.special.bessel_j1, 0.0, [1 / 2, 0, -3 / 8]),
+    "igamma of 2": (lambda x: tj.math.igamma(tj.constant(2.0, tj.float64), x), 0.0, [0, 1, -2]),
+    "igammac of 3": (lambda x: tj.math.igammac(tj.constant(3.0, tj.float64), x), 0.0, [0, 0, -1]),
+}
+
+
+@pytest.mark.parametrize("name", REMOVABLE)
+def test_derivatives_at_and_beside_removable_points(name):
+    f, at, want = REMOVABLE[name]
+    x = tj.constant([at, at + 1e-9], tj.float64)
+    for expected in want:
+        forward = tj.jvp(f, (x,), (tj.ones_like(x),))[1]
+        f = derivative(f)
+        for got in f(x), tj.function(f)(x), forward:
+            np.testing.assert_allclose(got, [expected] * 2, rtol=1e-7, atol=1e-8)
+
+
+def derivative(f):
+    def slope(x):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = f(x)
+        return tape.gradient(y, x)
+
+    return slope

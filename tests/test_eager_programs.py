@@ -8,7 +8,7 @@ import pytest
 import tracejit as tj
 from tracejit import eagerplans
 from tracejit.fast import fast
-from tracejit.ops import quick
+from tracejit.ops import direct, quick
 from tracejit.runtime import eager
 
 pytestmark = pytest.mark.skipif(eager.unsupported() is not None, reason="Python's own here")
@@ -49,6 +49,8 @@ FUNCTIONS = {
     "space_to_depth": (lambda x: tj.nn.space_to_depth(x, 2), (1, 2, 4, 3)),
     "reverse_sequence": (lambda x: tj.reverse_sequence(x, POSITIONS, 1, 0), (3, 4)),
     "tensor_scatter_nd_update": (lambda x: tj.tensor_scatter_nd_update(x, [[2], [0], [2]], x[:3]), (4,)),
+    "argsort": (lambda x: tj.argsort(x, -1, "DESCENDING"), (4, 3)),
+    "top_k": (lambda x: list(tj.math.top_k(x, 2)), (2, 6)),
     "tensor_scatter_nd_max": (lambda x: tj.tensor_scatter_nd_max(x, [[2], [0], [2]], x[:3]), (4,)),
 }
 REALS = {
@@ -198,6 +200,38 @@ def test_no_programs_for_half_precision_and_large_arrays(learned):
         for _ in range(3):
             tj.reverse(x, (0,))
     assert not learned
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_orders_of_large_arrays_are_native_too(dtype, learned):
+    x = np.random.default_rng(2).integers(-999, 999, (3, 20_000)).astype(dtype)
+    t = tj.constant(x)
+    wanted = said(tj.argsort(t)), said(list(tj.math.top_k(t, 7)))
+    for _ in range(2):
+        assert (said(tj.argsort(t)), said(list(tj.math.top_k(t, 7)))) == wanted
+    assert learned == {direct.argsort, direct.top_k}
+    order = np.frombuffer(wanted[0][0][2], np.int32).reshape(x.shape)
+    np.testing.assert_array_equal(order, np.argsort(x, -1, "stable"))
+
+
+def test_a_program_is_made_once(learned):
+    x = values("int32", (64,))
+    for _ in range(2 * eagerplans._MOST):
+        eagerplans.learn(direct.argsort, (x, -1, "ASCENDING"))
+    assert len(eagerplans._made[direct.argsort].plans) == 1
+    assert eagerplans.learn(direct.argsort, (x[:5], -1, "ASCENDING"))
+    assert quick.NATIVE[direct.argsort](x[:5], -1, "ASCENDING") is not None
+
+
+def test_large_calls_count_for_many(monkeypatch):
+    asked = []
+    monkeypatch.setattr(quick, "WHEN_FREQUENT", [lambda form, args: asked.append(form)])
+    monkeypatch.setattr(quick, "_left", dict.fromkeys(quick._left, quick.FREQUENT))
+    monkeypatch.setattr(quick, "NATIVE", {})
+    tj.argsort(tj.ones(quick.FREQUENT << quick._PIECE, tj.int8))
+    assert asked == [direct.argsort]
+    tj.reverse(tj.ones(quick.FREQUENT << quick._PIECE, tj.int8), (0,))
+    assert asked == [direct.argsort]
 
 
 def test_the_thread_makes_the_program(monkeypatch):

@@ -831,7 +831,7 @@ def test_calls_from_many_threads_count_all():
     assert sorted(results) == list(range(2, 202))
 
 
-def test_functions_of_operations_may_append_and_nothing_else():
+def test_functions_of_operations_that_change_objects():
     log, s = [], Thing(n=0)
 
     @tj.function
@@ -849,10 +849,23 @@ def test_functions_of_operations_may_append_and_nothing_else():
 
         return tj.cond(p, then, lambda: x + 1.0)
 
-    with pytest.warns(ConversionWarning, match=r"s\.n = x"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         g(tj.constant(True), tj.constant(5.0))
     g(tj.constant(False), tj.constant(6.0))
     assert float(s.n) == 5.0
+
+    @tj.function
+    def h(x):
+        def double(row):
+            s.n = row
+            return row * 2
+
+        return tj.map_fn(double, x)
+
+    with pytest.warns(ConversionWarning, match=r"s\.n = row"):
+        h(tj.constant([1.0, 2.0]))
+    assert float(s.n) == 2.0
 
 
 class Box:

@@ -379,3 +379,49 @@ def test_sizes_that_are_equal_wherever_they_are_found(f):
         np.testing.assert_allclose(traced(x), f(x), rtol=1e-12)
         np.testing.assert_allclose(slope_of(traced)(x), slope_of(f)(x), rtol=1e-12)
         np.testing.assert_allclose(compiled(slope_of(f), **options)(x), slope_of(f)(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0.5, 2.5, 9.0])
+@pytest.mark.parametrize("name", ["reduce_logsumexp", "softmax", "log_softmax"])
+def test_exponentials_of_as_many_elements_as_there_are(name, limit):
+    f = {"reduce_logsumexp": tj.math.reduce_logsumexp, "softmax": tj.nn.softmax, "log_softmax": tj.nn.log_softmax}[name]
+
+    def run(x, limit):
+        with tj.GradientTape() as tape:
+            tape.watch(x)
+            y = f(tj.boolean_mask(x, x > limit))
+        return y, tape.gradient(y, x)
+
+    x = tj.constant([3.0, 1.0, 2.0, 4.0], tj.float64)
+    for got, want in zip(tj.function(run)(x, tj.constant(limit, tj.float64)), run(x, limit), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-15)
+
+
+PRODUCTS = {
+    "matmul": lambda x, y: x @ y,
+    "matmul of pairs": lambda x, y: tj.expand_dims(x, 0) @ tj.expand_dims(y, 1),
+    "matmul with one": lambda x, y: x @ tj.ones((4, 2), tj.float64),
+    "einsum": lambda x, y: tj.einsum("bij,bjk->bik", x, y),
+    "einsum that sums": lambda x, y: tj.einsum("bij,bjk->ik", x, y),
+    "einsum of pairs": lambda x, y: tj.einsum("bij,cjk->bcik", x, y),
+    "einsum of three": lambda x, y: tj.einsum("bij,bjk,b->ik", x, y, x[:, 0, 0]),
+    "tensordot": lambda x, y: tj.tensordot(x, y, [[0, 2], [0, 1]]),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_over_as_many_matrices_as_there_are(name):
+    rng = np.random.default_rng(0)
+    x, y = tj.constant(rng.normal(size=(5, 3, 4))), tj.constant(rng.normal(size=(5, 4, 2)))
+
+    def run(keep):
+        with tj.GradientTape() as tape:
+            tape.watch([x, y])
+            z = PRODUCTS[name](tj.boolean_mask(x, keep), tj.boolean_mask(y, keep))
+        return z, *tape.gradient(z, [x, y], unconnected_gradients="zero")
+
+    traced = tj.function(run, strict=True)
+    for count in (3, 0, 1, 5):
+        keep = tj.constant([i < count for i in range(5)])
+        for got, want in zip(traced(keep), run(keep), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)

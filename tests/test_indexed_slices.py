@@ -226,3 +226,19 @@ def test_in_place_only_where_nobody_else_looks():
     held = v._a
     v.scatter_update(tj.IndexedSlices(TABLE[1:2], [0]))
     assert held is not v._a
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_norms_of_rows_count_each_row_for_itself(wrap):
+    def norms(values, indices):
+        rows = tj.IndexedSlices(values, indices, (4, 1))
+        clipped, size = tj.clip_by_global_norm([rows], 1.0)
+        return tj.linalg.global_norm([rows, None]), size, clipped[0], tj.clip_by_norm(rows, 1.5)
+
+    values, indices = tj.constant([[1.0], [2.0], [2.0]]), tj.constant([0, 3, 3])
+    first, second, clipped, alone = wrap(norms)(values, indices)
+    assert (float(first), float(second)) == (3, 3)
+    for got, factor in ((clipped, 1 / 3), (alone, 1 / 2)):
+        assert isinstance(got, tj.IndexedSlices)
+        np.testing.assert_allclose(got.values, values.numpy() * factor, rtol=1e-6)
+        assert got.indices.numpy().tolist() == [0, 3, 3]

@@ -408,3 +408,39 @@ def test_hessians_of_tapes_through_found_sizes(f, outer):
     np.testing.assert_allclose(h(tj.constant(START)), expected, rtol=1e-6, atol=1e-6)
     rows = outer(lambda x: tj.vectorized_map(tape_hessian(f), x))(tj.constant([START, START]))
     np.testing.assert_allclose(rows[1], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("outer", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_forward_jacobians_of_sizes_that_values_tell(outer):
+    x = tj.constant(np.arange(6.0).reshape(2, 3))
+    for f in (
+        lambda x: tj.dynamic_partition(x, tj.constant([0, 1]), 2)[0],
+        lambda x: tj.boolean_mask(x, tj.constant([True, False])),
+    ):
+        for mode in ("forward", "reverse"):
+            got = outer(tj.jacobian(f, mode=mode))(x)
+            np.testing.assert_array_equal(got, np.eye(6)[:3].reshape(1, 3, 2, 3))
+
+
+@pytest.mark.parametrize("outer", [lambda f: f, tj.function], ids=["eager", "traced"])
+def test_products_with_nests_of_primals(outer):
+    def f(p, c):
+        return tj.reduce_sum(p["a"] ** 2 * p["b"][0]) * c
+
+    x, y, c = tj.constant([1.0, 2.0]), tj.constant([3.0, 4.0]), tj.constant(2.0)
+
+    @outer
+    def run(x, y, c):
+        p = {"a": x, "b": (y,)}
+        value, back = tj.vjp(f, p, c)
+        pushed = tj.jvp(f, (p, c), ({"a": tj.ones_like(x), "b": (tj.zeros_like(y),)}, 0.0))[1]
+        twice = tj.hvp(f, (p, c), ({"a": tj.ones_like(x), "b": (tj.zeros_like(y),)}, 0.0))
+        return value, back(1.0), pushed, twice
+
+    value, (first, second), pushed, twice = run(x, y, c)
+    assert float(value) == 38 and float(second) == 19 and float(pushed) == 44
+    assert first["a"].numpy().tolist() == [12, 32] and first["b"][0].numpy().tolist() == [2, 8]
+    assert twice[0]["a"].numpy().tolist() == [12, 16] and float(twice[1]) == 22
+    assert tj.jvp(lambda v: v * 2, ([1.0, 2.0],), ([1.0, 0.0],))[1].numpy().tolist() == [2, 0]
+    with pytest.raises(tj.errors.ArgumentError, match="no nest like its primal"):
+        tj.jvp(f, ({"a": x, "b": (y,)}, c), ({"a": x}, 0.0))

@@ -391,3 +391,50 @@ def test_random_programs(program):
                 continue
             fits = all(agree(x, y, tolerance(program, b)) for x, y in zip(got, want, strict=True))
             assert fits, explain("the compiled function", program, b, got, want)
+
+
+def _as_number_in_branch(a, x, n):
+    if n > 1:
+        a = a * len(x)
+    return a
+
+
+def _as_number_in_rows(a, x, n):
+    for _ in range(n):
+        a = a * len(x) * 0.5
+    return a
+
+
+def _as_number_in_loop(a, x, n):
+    i = 0
+    while i < n:
+        a = a * tj.cast(tj.shape(x)[0], tj.float32) * 0.5
+        i += 1
+    return a
+
+
+@pytest.mark.parametrize("f", [_as_number_in_branch, _as_number_in_rows, _as_number_in_loop])
+def test_gradients_know_sizes_that_only_regions_use(f):
+    h = tj.function(f, input_signature=[tj.TensorSpec([]), tj.TensorSpec([None]), tj.TensorSpec([], tj.int32)])
+    for length in (3, 5):
+        a, x = tj.constant(2.0), tj.ones([length])
+        got = []
+        for g in (f, h):
+            with tj.GradientTape() as tape:
+                tape.watch([a, x])
+                y = g(a, x, tj.constant(2))
+            got.append((float(y), float(tape.gradient(y, a))))
+        assert got[0] == pytest.approx(got[1])
+
+
+def test_gradients_where_a_size_is_compared_with_a_narrow_integer():
+    @tj.function(input_signature=[tj.TensorSpec([]), tj.TensorSpec([None]), tj.TensorSpec([], tj.uint8)])
+    def f(a, x, k):
+        return a * x * tj.cast(len(x) <= k, tj.float32)
+
+    for k, wanted in ((2, 0.0), (4, 3.0)):
+        a, x = tj.constant(2.0), tj.ones([3])
+        with tj.GradientTape() as tape:
+            tape.watch(a)
+            y = f(a, x, tj.constant(k, tj.uint8))
+        assert float(tape.gradient(y, a)) == wanted

@@ -116,6 +116,23 @@ def test_jvp_is_the_transpose_of_vjp(case: Case):
     assert forward == pytest.approx(backward, rel=1e-9, abs=1e-11)
 
 
+@pytest.mark.parametrize("case", [c for c in DIFFERENTIABLE if len(c.values[0].small()) > 1])
+def test_tangents_along_one_operand_have_the_shape_of_the_result(case: Case):
+    rng = np.random.default_rng(3)
+    for shapes in case.shapes:
+        xs = [tj.constant(x) for x in case.arrays(tj.float64, shapes)]
+        for x in [x for i, x in enumerate(xs) if i not in case.fixed]:
+            t = tj.constant(rng.normal(size=x.shape))
+            with tj.autodiff.ForwardAccumulator(x, t) as acc, tj.GradientTape() as tape:
+                tape.watch(x)
+                y = case.f(*xs)
+            tangent, seed = acc.jvp(y, "zero"), tj.constant(rng.normal(size=y.shape))
+            assert tangent.shape == y.shape and tangent.dtype is y.dtype
+            back = tape.gradient(y, x, output_gradients=seed, unconnected_gradients="zero")
+            forward = float(np.sum(tangent.numpy() * seed.numpy()))
+            assert forward == pytest.approx(float(np.sum(back.numpy() * t.numpy())), rel=1e-8, abs=1e-10)
+
+
 class Heard:
     def __init__(self):
         self.names = set()

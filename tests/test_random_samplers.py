@@ -10,6 +10,7 @@ import scipy.stats as st
 import tracejit as tj
 from tracejit.backends import numba_source
 from tracejit.errors import ArgumentError, ShapeError
+from tracejit.ops import draws
 from tracejit.ops.sampling import slope
 
 R = tj.random
@@ -125,6 +126,20 @@ def test_categorical_classes():
         R.categorical(tj.zeros((3,)), 2)
     with pytest.raises(ArgumentError, match="one class or more"):
         R.categorical(tj.zeros((3, 0)), 2)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_categorical_finds_the_same_classes_either_way(traced, monkeypatch):
+    """Samples are compared with every class where there are few of them, and searched for where not."""
+    logits = np.random.default_rng(1).normal(size=(3, 40)) * 3
+
+    def draw():
+        f = tj.function(lambda x: R.stateless_categorical(x, 300, SEED))
+        return (f if traced else f.python_function)(tj.constant(logits)).numpy()
+
+    searched = draw()
+    monkeypatch.setattr(draws, "_FEW", 1000)
+    np.testing.assert_array_equal(draw(), searched)
 
 
 def test_neighbours_and_draws_are_independent():

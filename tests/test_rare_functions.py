@@ -17,12 +17,55 @@ def test_greedy_decoder_of_connectionist_labels(wrap):
     decode = wrap(lambda x, n: tj.nn.ctc_greedy_decoder(x, n))
     (labels,), score = decode(x, [6, 4])
     assert labels.dtype is tj.int64
-    assert labels.numpy().tolist() == [[1, 1, 2, -1, -1, -1], [0, 0, -1, -1, -1, -1]]
+    assert labels.indices.numpy().tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1]]
+    assert labels.values.numpy().tolist() == [1, 1, 2, 0, 0]
+    assert labels.dense_shape.numpy().tolist() == [2, 3] and labels.shape == (2, 3)
+    assert rows_of(labels) == [[1, 1, 2], [0, 0, -1]]
     assert score.numpy().tolist() == [[-30.0], [-20.0]]
     (labels,), _ = wrap(lambda x: tj.nn.ctc_greedy_decoder(x, [6, 4], merge_repeated=False))(x)
-    assert labels.numpy().tolist() == [[1, 1, 1, 2, 2, -1], [0, 0, -1, -1, -1, -1]]
+    assert rows_of(labels) == [[1, 1, 1, 2, 2], [0, 0, -1, -1, -1]]
     (labels,), _ = wrap(lambda x: tj.nn.ctc_greedy_decoder(x, [6, 0], blank_index=1))(x)
-    assert labels.numpy().tolist() == [[3, 2, -1, -1, -1, -1], [-1] * 6]
+    assert rows_of(labels) == [[3, 2], [-1, -1]]
+
+
+def rows_of(labels):
+    return tj.sparse.to_dense(labels, default_value=-1).numpy().tolist()
+
+
+@BOTH
+def test_decoded_labels_are_compared_with_sparse_truth(wrap):
+    def error_rate(x, n, indices, values):
+        truth = tj.SparseTensor(indices, values, [2, 4])
+        (labels,), _ = tj.nn.ctc_greedy_decoder(x, n)
+        return tj.edit_distance(labels, truth), tj.sparse.to_dense(labels)
+
+    classes = np.array([[1, 1, 3, 1, 2, 2], [0, 3, 3, 0, 0, 1]])
+    x = tj.constant(np.moveaxis(np.eye(4, dtype=np.float32)[classes] * 5, 0, 1))
+    at = tj.constant([[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 1]], tj.int64)
+    run = wrap(error_rate)
+    for n, rates, dense in [([6, 4], [0.25, 0], [[1, 1, 2], [0, 0, 0]]), ([0, 0], [1, 1], [[], []])]:
+        rate, rows = run(x, tj.constant(n), at, tj.constant([1, 2, 1, 2, 0, 0], tj.int64))
+        np.testing.assert_allclose(rate, rates)
+        assert rows.numpy().tolist() == dense
+
+
+@BOTH
+def test_sparse_tensors_of_tensors_and_back(wrap):
+    x = np.array([[0, 1.5, 0], [2, 0, -1]])
+    s = wrap(tj.sparse.from_dense)(x)
+    assert s.indices.numpy().tolist() == [[0, 1], [1, 0], [1, 2]] and s.values.numpy().tolist() == [1.5, 2, -1]
+    assert s.dense_shape.numpy().tolist() == [2, 3] and s.dtype is tj.float64
+    np.testing.assert_array_equal(wrap(tj.sparse.to_dense)(s), x)
+    np.testing.assert_array_equal(wrap(lambda s: tj.sparse.to_dense(s, 7.0))(s), np.where(x == 0, 7, x))
+    values = tj.constant([1.0, 2.0])
+    with tj.GradientTape() as tape:
+        tape.watch(values)
+        y = tj.reduce_sum(tj.sparse.to_dense(tj.SparseTensor([[0, 1], [2, 0]], values, [3, 2])) ** 2)
+    assert tape.gradient(y, values).numpy().tolist() == [2, 4]
+    with pytest.raises(tj.errors.ShapeError, match="one column for each"):
+        tj.SparseTensor([[0, 1]], [1.0], [3])
+    with pytest.raises(tj.errors.DTypeError, match="are integers"):
+        tj.SparseTensor([[0.5, 1]], [1.0], [3, 2])
 
 
 @BOTH
@@ -33,8 +76,8 @@ def test_beams_find_the_likeliest_labels(wrap):
     for i, n in enumerate(steps):
         want = every_sequence(log_softmax(x)[:n, i])[:3]
         for k, (labels, chance) in enumerate(want):
-            row = found[k].numpy()[i]
-            assert row.tolist() == [*labels, *[-1] * (5 - len(labels))]
+            row = rows_of(found[k])[i]
+            assert row == [*labels, *[-1] * (len(row) - len(labels))]
             assert scores.numpy()[i, k] == pytest.approx(chance, rel=1e-4)  # beams that are left out
     assert np.isinf(scores.numpy()[2, 1:]).all()
 

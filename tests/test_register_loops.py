@@ -553,3 +553,74 @@ def test_first_values_that_are_known_are_part_of_the_code(start):
 
     got = np.float64(f(tj.constant(2)))
     assert got.tobytes() == np.float64(start).tobytes() or (np.isnan(start) and np.isnan(got))
+
+
+# --- checks and positions ---------------------------------------------------------------------------------------------
+def histogram(v):
+    h = tj.zeros(10, tj.int64)
+    for i in tj.range(v.shape[0]):
+        h[int(v[i] * 10)] += 1
+    return h
+
+
+def test_positions_that_were_checked_are_written_to_without_a_branch():
+    f = tj.function(histogram)
+    v = np.random.default_rng(0).random(500)
+    np.testing.assert_array_equal(f(tj.constant(v)), np.histogram(v, 10, (0, 1))[0])
+    below = np.histogram(v - 1, 10, (-1, 0))[0]  # positions from the end, the last of which is 0
+    np.testing.assert_array_equal(f(tj.constant(v - 1)), np.roll(below, 1))
+    assert in_registers(f, tj.constant(v))
+    text = code(f, tj.constant(v))
+    assert "fptosi.sat" not in text and "llvm.smin" not in text.split("else", 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (np.nan, ValueError, "NaN"), (np.inf, OverflowError, "infinity"), (-np.inf, OverflowError, "infinity"),
+        (1e300, OverflowError, "cannot convert 1e"), (-(2.0**63), OverflowError, "cannot convert -9"),
+        (1e12, DTypeError, "10000000000000"), (1.0, OutOfRangeError, "index 10"), (-1.1, OutOfRangeError, "index -11"),
+    ],
+)  # fmt: skip
+def test_the_first_check_that_fails_says_why(wrong, error, said):
+    f = tj.function(histogram)
+    v = np.linspace(0, 0.99, 50)
+    assert in_registers(f, tj.constant(v))
+    v[30], v[40] = wrong, np.nan
+    with pytest.raises(error, match=said):
+        f(tj.constant(v))
+
+
+def test_limits_of_whole_parts():
+    """The largest floats that are integers of 64 bits, and the next ones."""
+
+    @tj.function
+    def f(v):
+        s = tj.zeros((), tj.int64)
+        for i in tj.range(v.shape[0]):
+            s = s + tj.cast(v[i], tj.int64) // 2**32
+            n = int(v[i] / 2.0**40)
+            s += n
+        return s
+
+    edge = np.nextafter(2.0**63, 0)
+    for x in (edge, -edge, 1.5, -1.5, 0.0, 2.0**40, -(2.0**52) - 0.5):
+        want = int(x) // 2**32 + int(x / 2.0**40)
+        assert int(f(tj.constant([x, 0.0], tj.float64))) == want
+
+
+def test_positions_of_which_less_is_known_stay_on_their_axes():
+    @tj.function
+    def f(v, at):
+        h = tj.zeros(5)
+        for i in tj.range(at.shape[0]):
+            k = at[i] % 7 - 2
+            if k < 5:
+                h[k] = h[k] + v[i]
+        return h
+
+    for at in (np.arange(40), -np.arange(40)):
+        want = np.zeros(5, np.float32)
+        for k in at % 7 - 2:
+            want[k] += 1
+        np.testing.assert_array_equal(f(tj.ones(40), tj.constant(at)), want)

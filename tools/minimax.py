@@ -9,6 +9,7 @@ Needs mpmath. Every approximation minimises the relative error of the function t
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -262,6 +263,21 @@ def _erf_cell(place: Real, reach: Real, degree: int) -> Task:
     return Task(f, -reach if place else 0, reach, degree, weight)
 
 
+def erfcx(x: Real) -> Real:
+    return mp.exp(x * x) * mp.erfc(x)
+
+
+def _erfcx_cell(place: Real, low: Real, high: Real, degree: int) -> Task:
+    """(erfcx(place + d) - erfcx(place)) / d for low <= d <= high, that added to erfcx(place) rounded."""
+
+    def f(d: Real) -> Real:
+        if abs(d) < mp.mpf("1e-12"):
+            return 2 * place * erfcx(place) - 2 / mp.sqrt(mp.pi)
+        return (erfcx(place + d) - erfcx(place)) / d
+
+    return Task(f, low, high, degree, lambda d: max(abs(d), mp.mpf("1e-6")) / erfcx(place + d))
+
+
 def _log_table(degree: int) -> Task:
     """log(1+r) = r - r*r/2 - r*r*r/2*P(r) for the interval of one table entry."""
     return Task(tail(lambda x: -2 * mp.log(1 + x), 3), -0.0626, 0.0626, degree, lambda x: mp.mpf(1))
@@ -324,6 +340,22 @@ def print_cells(name: str, step: Real, degree: int) -> None:
         print("    (" + ", ".join(digits(c, name) for c in row) + ")", flush=True)
 
 
+def print_erfcx_cells(name: str, degree: int) -> None:
+    """erfcx by the exponent of 1 + a and its next two bits: the places, then the coefficients as above.
+
+    16 entries, in the order of these four bits, of which the last two are not used; the first place is 0 itself."""
+    edges = [mp.mpf(m) * 2**e for e in range(4) for m in (1, 1.25, 1.5, 1.75)][:15]
+    cells = [*itertools.pairwise(edges)]
+    places = [mp.mpf(0), *[(a + b) / 2 - 1 for a, b in cells[1:]]]
+    fits = [
+        solve(_erfcx_cell(p, a - 1 - p, b - 1 - p, degree)) for p, (a, b) in zip(places, cells, strict=True)
+    ]
+    print(f"{name}: error 2**{float(mp.log(max(r.error for r in fits), 2)):.2f}")
+    for row in places, *reversed([[erfcx(p) for p in places], *zip(*[r.p for r in fits], strict=True)]):
+        full = [*row, 0, 0]
+        print("    (" + ", ".join(digits(c, name) for c in [*full[4:], *full[:4]]) + ")", flush=True)
+
+
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("names", nargs="*", help="first words of the task names; none: all")
@@ -331,6 +363,8 @@ def main() -> None:
     for name, (step, degree) in ERF_CELLS.items():
         if not wanted or name.split()[0] in wanted:
             print_cells(name, step, degree)
+    if not wanted or "erfcx_cells" in wanted:
+        print_erfcx_cells("erfcx_cells float", 5)
     for name, make in TASKS.items():
         if wanted and name.split()[0] not in wanted:
             continue

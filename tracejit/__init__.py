@@ -5,6 +5,7 @@ import importlib
 import typing
 
 import tracejit.eagerplans  # makes functions native in programs that call them much
+import tracejit.largetransforms  # makes transforms of large arrays native
 import tracejit.ops.assign  # gives slices of Variables their methods
 import tracejit.ops.fourier  # gives NumPy's Fourier transforms their meaning on tensors
 import tracejit.ops.numpy_api  # gives NumPy's functions their meaning on tensors
@@ -204,12 +205,13 @@ from tracejit.slices import IndexedSlices
 from tracejit.tensor import Tensor, TensorShape, Variable, is_tensor
 
 if typing.TYPE_CHECKING:
-    from tracejit import mixed_precision, nest, optimizers, signal, train
+    from tracejit import mixed_precision, nest, optimizers, signal, sparse, train
     from tracejit.linalg import eig, eigvals
     from tracejit.linalg import sqrtm as matrix_square_root
     from tracejit.ops.decoding import edit_distance
     from tracejit.ops.evenly import random_index_shuffle
     from tracejit.ops.rarelayers import extract_volume_patches
+    from tracejit.ops.sparse import SparseTensor
     from tracejit.signal import fftnd, ifftnd, irfftnd, rfftnd
 
 newaxis = None
@@ -218,11 +220,11 @@ errors.show_user_frames_only()
 tracejit.runtime.eager.imported()
 
 # Loaded when they are first asked for, so that `import tracejit` stays quick
-_LATER: typing.Final = ("mixed_precision", "nest", "optimizers", "signal", "train")
+_LATER: typing.Final = ("mixed_precision", "nest", "optimizers", "signal", "sparse", "train")
 _ELSEWHERE: typing.Final = {
     "edit_distance": "ops.decoding", "eig": "linalg", "eigvals": "linalg", "extract_volume_patches": "ops.rarelayers",
     "fftnd": "signal", "ifftnd": "signal", "irfftnd": "signal", "matrix_square_root": "linalg",
-    "random_index_shuffle": "ops.evenly", "rfftnd": "signal",
+    "random_index_shuffle": "ops.evenly", "rfftnd": "signal", "SparseTensor": "ops.sparse",
 }  # fmt: skip
 
 
@@ -259,7 +261,7 @@ __all__ = [
     "required_space_to_batch_paddings", "reshape", "reverse", "reverse_sequence", "rfftnd", "roll", "round",
     "saturate_cast", "scalar_mul", "scan", "scatter_nd", "searchsorted", "sequence_mask", "set_threads", "shape",
     "shape_n", "sigmoid", "sign", "signal", "sin", "sinh", "size", "slice", "sort", "space_to_batch",
-    "space_to_batch_nd", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract",
+    "space_to_batch_nd", "sparse", "SparseTensor", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract",
     "switch_case", "tan", "tanh", "Tensor", "tensor_scatter_nd_add", "tensor_scatter_nd_max", "tensor_scatter_nd_min",
     "tensor_scatter_nd_sub", "tensor_scatter_nd_update", "TensorArray", "tensordot", "TensorShape", "TensorSpec",
     "threads", "tile", "train", "transpose", "truediv", "truncatediv", "truncatemod", "tuple", "uint16", "uint32",

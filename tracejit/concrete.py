@@ -17,6 +17,7 @@ from tracejit.backends import reference
 from tracejit.config import config
 from tracejit.errors import ControlFlowError, Faults, TracejitError, ends_inside
 from tracejit.ir.dim import Dim
+from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.sizes import size_at
 from tracejit.ir.text import walk
@@ -302,7 +303,8 @@ def _part_of(graph: Graph, numerics: str) -> Any:
             if len(answers) > PLANS_OF_PARTS:
                 answers.clear()
             known = reference.bind(graph, arrays)
-            answers[key] = all(size_at(d, known) == size_at(e, known) for d, e in pairs)
+            told = all(symbols_in((d, e)) <= known.keys() for d, e in pairs)  # not what the part finds out itself
+            answers[key] = told and all(size_at(d, known) == size_at(e, known) for d, e in pairs)
         return (equal if answers[key] else every())(arrays)  # type: ignore[no-any-return]
 
     return run

@@ -52,10 +52,12 @@ def learn(form: Callable[..., Any], args: tuple[Any, ...]) -> bool:
         return False
     try:
         arrays = [t._a for t in _tensors(args)]
-        if sum(a.nbytes for a in arrays) > _SMALL or any(a.dtype.char not in _TYPES for a in arrays):
+        large = sum(a.nbytes for a in arrays) > _SMALL and form not in quick.ANY_SIZE
+        if large or any(a.dtype.char not in _TYPES for a in arrays):
             return False
         plans = _made.setdefault(form, EagerPlans(quick.TRACED[form]))
-        plans.learn(args)
+        if plans(*args) is None:  # else it was asked for again before it was there
+            plans.learn(args)
     except Exception:  # NumPy does it
         return False
     if plans.plans:

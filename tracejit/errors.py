@@ -17,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _CONTEXTS = contextmanager.__code__.co_filename  # code that is this package's own where this package calls it
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_IN_PLACE_OF_USERS = ("operators", "calls", "branches", "protocols", "constructors", "contexts", "texts")
+_IN_PLACE_OF_USERS = ("operators", "calls", "branches", "protocols", "constructors", "contexts", "texts", "choices")
 _FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in _IN_PLACE_OF_USERS])
 
 
@@ -60,6 +60,7 @@ class ShapeError(TracejitError, ValueError):
     """Shapes that do not fit: `tj.ones((2, 3)) @ tj.ones((4, 5))`."""
 
     of_branches = False  # whether two branches give them, both of which are right where there is no trace
+    of_return = False  # and whether it is these that a function returns
 
 
 class DTypeError(TracejitError, TypeError):
@@ -144,6 +145,10 @@ class ConversionWarning(UserWarning):
 
 class RetracingWarning(UserWarning):
     """A function is traced again and again, which is slow: its arguments differ in what is part of the key."""
+
+
+class UnrollingWarning(UserWarning):
+    """A loop whose steps Python counts is traced step by step, which is slow: it has very many operations."""
 
 
 class Abandoned(BaseException):

@@ -17,8 +17,8 @@ import numpy as np
 
 from tracejit import tree
 from tracejit.arguments import Arguments
-from tracejit.autodiff.transforms import lost
 from tracejit.autograph import operators
+from tracejit.autograph.attempts import calling
 from tracejit.autograph.convert import unconverted
 from tracejit.autograph.effects import Effects
 from tracejit.autograph.plainform import plain_form
@@ -31,6 +31,7 @@ from tracejit.errors import (
     ConversionError,
     ConversionWarning,
     Faults,
+    ShapeError,
     SignatureError,
     TracedValueError,
     TracejitError,
@@ -210,17 +211,23 @@ class Function(NativeCallable, Traces):
     def _call(self, args: tuple, kwargs: dict) -> Any:
         leaves, structure = self._arguments.flatten(args, kwargs)
         if self._unstaged is None:
+            before, calling.arguments = calling.arguments, (self._arguments, args, kwargs)
             try:
                 concrete, inputs, sizes = self._find(leaves, structure)
-            except (ConversionError, TracedValueError) as e:
+            except (ConversionError, ShapeError, TracedValueError) as e:
                 if self.strict or not may_fall_back(e):
                     raise
+                if any(m.moved_on() for m in self.memories.values()):
+                    e.message += ", and it has moved a generator on, so that it cannot run as plain Python either"
+                    raise
                 self._give_up(e)
+            finally:
+                calling.arguments = before
         if self._unstaged is not None:
             return self._as_python(args, kwargs, leaves, structure)
         concrete.calls += 1
-        if concrete.in_backward and context.tapes:
-            self._unheard(concrete.in_backward)
+        if context.tapes and (error := concrete.lost_to_tapes()) is not None:
+            self._unheard(error)
             return self._as_python(args, kwargs, leaves, structure)
         if concrete.effects is not None:
             given = self._arguments.bound(args, kwargs) if concrete.effects.on_arguments else None
@@ -282,7 +289,7 @@ class Function(NativeCallable, Traces):
         """Plans, each with the form of it that native code takes, the latest last."""
         return list(self._forms.values())
 
-    def _give_up(self, error: ConversionError | TracedValueError) -> None:
+    def _give_up(self, error: ConversionError | ShapeError | TracedValueError) -> None:
         """Run as plain Python from now on. Where warnings are errors, the error it is."""
         hide_frames(error)
         self._unstaged = error
@@ -292,11 +299,10 @@ class Function(NativeCallable, Traces):
             self._unstaged = None
             raise error from None
 
-    def _unheard(self, name: str) -> None:
+    def _unheard(self, error: ConversionError) -> None:
         """Run as plain Python while tapes listen, which is said once."""
         if self._said and not self.strict:
             return
-        error = locate(lost(name))
         if self.strict:
             raise error
         try:

@@ -21,7 +21,7 @@ from tracejit.variable import Variable
 
 _MODULES = (
     "", "math", "math.special", "nn", "linalg", "random", "bitwise", "debugging", "nest", "optimizers", "signal",
-    "train", "mixed_precision",
+    "sparse", "train", "mixed_precision",
 )  # fmt: skip
 _PLAIN = (bool, int, float, complex, str, bytes, slice)
 _LONGEST = 40  # characters of one argument

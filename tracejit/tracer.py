@@ -12,19 +12,29 @@ import numpy as np
 
 from tracejit import tree
 from tracejit.arguments import TensorSpec
-from tracejit.autograph import growing, places, reads
-from tracejit.autograph.attempts import MadeHere, Memory, MovingPlaces
+from tracejit.autodiff.transforms import lost
+from tracejit.autograph import places, reads
+from tracejit.autograph.attempts import Identities, MadeHere, Memory, MovingPlaces
 from tracejit.autograph.effects import Effects, Pending
 from tracejit.autograph.failures import result_of
 from tracejit.autograph.ranges import TensorRange
 from tracejit.autograph.recorder import Recorder
+from tracejit.autograph.results import as_leaves
 from tracejit.autograph.returned import Made, Returned, any_holds_traced, holds_traced, number
 from tracejit.autograph.values import Optional
 from tracejit.born import give_birth
 from tracejit.concrete import Executable, Leaf, Parts, parts_of
 from tracejit.context import context, running, tracing
 from tracejit.described import Described
-from tracejit.errors import TracedValueError, UnsupportedError, defined, definition, locate, without_frames
+from tracejit.errors import (
+    ConversionError,
+    TracedValueError,
+    UnsupportedError,
+    defined,
+    definition,
+    locate,
+    without_frames,
+)  # fmt: skip
 from tracejit.fitting import Taken
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Graph, Value
@@ -41,6 +51,7 @@ from tracejit.tensor import Operand, Tensor, Variable, strong
 from tracejit.tracing import NeedStatic, Trace
 
 _OUT = object()
+ATTEMPTS = 512  # attempts at one trace that each find out something more, before the function runs as plain Python
 
 
 class _Perhaps:
@@ -106,6 +117,7 @@ class Concrete(NativeCallable, Described):
         self.once = False  # whether it makes Variables that outlive the call, and is for that call alone
         self.forward: Any = None  # how it runs while tapes listen
         self.in_backward = ""  # whose gradient function changes Variables or Python objects, which tapes cannot let it
+        self.detached: ConversionError | None = None  # that a branch gives Python objects values without their gradient
         self.owner: tuple[Any, ...] = ()  # the object, if it is given out as its method
         self.given: dict[int, Any] = {}
         self.taken: Taken
@@ -136,6 +148,10 @@ class Concrete(NativeCallable, Described):
     def rebuild(self, tensors: Sequence[Tensor], made: dict[int, Any] | None = None) -> Any:
         """The function's result from its tensor leaves, with what the call has `made` before."""
         return _rebuilt(self.structure, self.marked, tensors, made)
+
+    def lost_to_tapes(self) -> ConversionError | None:
+        """Why tapes cannot follow a call; None if they can."""
+        return locate(lost(self.in_backward)) if self.in_backward else self.detached  # type: ignore[return-value]
 
     # --- fitting ------------------------------------------------------------------------------------------------------
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
@@ -216,14 +232,15 @@ def trace_once(
     Raises `OtherSizes` where the trace would not hold for the shapes that the call has.
     """
     memory: Memory = function.memories.setdefault((structure, kinds), Memory())
-    while True:
+    for _ in range(ATTEMPTS):
         try:
             return _attempt(function, leaves, structure, kinds, patterns, shapes, reason, memory, open_by)
-        except (MovingPlaces, MadeHere) as e:
+        except (MovingPlaces, MadeHere, Identities) as e:
             memory.learn(e)
         except NeedStatic as need:
             if not memory.fix(need.params):
                 raise
+    raise locate(ConversionError(f"each of {ATTEMPTS} attempts at a trace has found that it must be made otherwise"))
 
 
 def _attempt(
@@ -252,6 +269,8 @@ def _attempt(
     try:
         with tracing(trace), reads.recorded() as log, places.heard(recorder, recorder.log):
             recorder.begin()
+            if isinstance(function.python_function, functools.partial):  # whose arguments are from outside
+                log.found(function.python_function, function.__name__)
             if not function.autograph:
                 reads.function(getattr(function.python_function, "__func__", function.python_function))
             given_back = result_of(function.traced_function(), args, kwargs)
@@ -259,7 +278,7 @@ def _attempt(
                 tree.flatten_shared(given_back)
             except tree.Circular as e:
                 raise locate(UnsupportedError(f"{function.__name__} returns {e}")) from None
-            given_back = growing.results(given_back)
+            given_back = as_leaves(given_back, recorder.changed())
             leaves_out, out = tree.flatten_shared(reads.whole(given_back))
             leaves_out = [x.tensor if type(x) is TensorRange and x.tensor is not None else x for x in leaves_out]
             del given_back  # which would be another who holds it
@@ -296,7 +315,7 @@ def _attempt(
     parts = parts_of(trace, infos, trace.builder.finish(function.__name__, [*results, *written]), len(results))
     made = Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
     unseen = structure.shared or any(type(k.detail) is StaticArray for k in kinds)
-    made.in_backward = trace.in_backward
+    made.in_backward, made.detached = trace.in_backward, recorder.detached
     made.taken, made.only_python = fitting, unseen or recorder.asks_identity
     del args, kwargs  # objects made for this trace: what was read from them is no guard
     made.reads = log.finish([x.value.get for x in infos if x.value is not None and x.value.weak])

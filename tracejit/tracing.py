@@ -146,6 +146,8 @@ class Trace:
 
     def need_value(self, v: Value) -> None:
         """Python wants a value that follows from Python numbers only: trace again with those as constants."""
+        if self.alone:  # of a graph, not of a function, which nobody traces again; what it is made from has been asked
+            return
         found: set[int] = set()
         symbols: set[str] = set()
         stack, seen = [v], set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from types import CodeType
 
-from tracejit.errors import ControlFlowError, ConversionError, TracejitError, user_code, whole_traceback
+from tracejit.errors import ControlFlowError, ConversionError, ShapeError, TracejitError, user_code, whole_traceback
 from tracejit.identity import IdentityMap
 
 _reasons: IdentityMap[tuple[str, bool, str]] = IdentityMap()
@@ -47,6 +47,8 @@ def may_fall_back(error: TracejitError) -> bool:
     that calls; code that is not to be converted says itself what it needs."""
     if isinstance(error, ConversionError):
         return True
+    if isinstance(error, ShapeError):
+        return error.of_return
     tb, found = whole_traceback(error), list[bool]()
     while tb is not None:
         reason = _reasons.get(tb.tb_frame.f_code)

@@ -11,6 +11,7 @@ import numpy as np
 from tracejit.autodiff.batchloops import replay_rows
 from tracejit.autodiff.batchrules import Batch, Size
 from tracejit.autograph.calls import callee
+from tracejit.autograph.ranges import TensorRange
 from tracejit.context import context, tracing
 from tracejit.errors import ArgumentError, ControlFlowError, ShapeError, locate
 from tracejit.ir.dim import Dim
@@ -145,7 +146,7 @@ def vectorized_map(fn: Callable[..., Any], elems: Any, fallback_to_while_loop: b
     Parameters
     ----------
     fn : a function of one row, in the structure of `elems`; traced once, so its Python code runs once
-    elems : a tensor or a nest of tensors with one leading axis
+    elems : a tensor or a nest of tensors with one leading axis; what has one row there has it for all
     fallback_to_while_loop : go through the rows one by one where there is no other way: for Python functions and
         Variables that are assigned. Otherwise this raises `ControlFlowError`
     warn : say so with a `RuntimeWarning`
@@ -153,7 +154,7 @@ def vectorized_map(fn: Callable[..., Any], elems: Any, fallback_to_while_loop: b
     The result is that of `map_fn`, random draws included. Where a condition differs between rows both branches are
     computed and selected from; a loop runs until the last row is done.
     """
-    rows, structure, n = leading(elems)
+    rows, structure, n = leading(_one_for_all(elems))
 
     def f(*leaves: Tensor) -> Any:
         return callee(fn)(unflatten(structure, list(leaves)))
@@ -161,6 +162,23 @@ def vectorized_map(fn: Callable[..., Any], elems: Any, fallback_to_while_loop: b
     ys, marks, made = _over_rows(f, rows, n, _said("vectorized_map", warn, not fallback_to_while_loop))
     b = Batch(n)
     return unflatten(made, [b.spread(y, h) for y, h in zip(ys, marks, strict=True)])
+
+
+def _one_for_all(elems: Any) -> Any:
+    """Tensors of one row repeated as often as others have rows."""
+    flat, structure = flatten(elems)
+    given = [x if isinstance(x, TensorRange) else convert(x) for x in flat]
+    shapes = [tuple(t.shape) for t in given if not isinstance(t, TensorRange)]
+    rows = [s[0] for s in shapes if s and s[0] != 1]
+    if not rows or len(rows) == len(flat):
+        return elems
+
+    def repeated(t: Any) -> Any:
+        if isinstance(t, TensorRange) or not t.shape or t.shape[0] != 1:
+            return t
+        return OPS["broadcast_to"](t, shape=(rows[0], *t.shape[1:]))
+
+    return unflatten(structure, [repeated(t) for t in given])
 
 
 # --- vmap -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
 from tracejit.context import context, listen, unlisten
 from tracejit.errors import ArgumentError, GradientError, ShapeError, locate
+from tracejit.ir.op import OPS
 from tracejit.ir.types import show_shape
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tree import flatten, map_structure
@@ -75,9 +76,9 @@ class ForwardAccumulator:
                 made: Any = by_double_vjp(op, given, outs, values, attrs)
             else:
                 made = jvp(given, outs[0] if len(outs) == 1 else outs, *values, **attrs)
-        for y, t in zip(outs, made if type(made) is tuple else (made,), strict=True):
-            if t is not None and y.dtype.kind in "fc":
-                self._tangents[id(y)] = (y, t)
+            for y, t in zip(outs, made if type(made) is tuple else (made,), strict=True):
+                if t is not None and y.dtype.kind in "fc":
+                    self._tangents[id(y)] = (y, _of_shape(t, y))
 
     def knows(self, x: Operand) -> bool:
         return id(x) in self._tangents
@@ -91,6 +92,14 @@ class ForwardAccumulator:
             return found[1] if found is not None else zeros_like(y) if zero else None
 
         return map_structure(one, primals)
+
+
+def _of_shape(t: Tensor, y: Operand) -> Tensor:
+    """A tangent with all of y's elements: that of one operand may lack axes along which only others vary."""
+    have, want = tuple(t.shape), tuple(y.shape)
+    if len(have) == len(want) and all(p is q or (type(p) is type(q) is int and p == q) for p, q in zip(have, want)):
+        return t
+    return OPS["broadcast_to"](t, shape=want)
 
 
 def by_double_vjp(op: Any, tangents: Sequence[Any], outs: tuple, values: tuple, attrs: dict[str, Any]) -> tuple:

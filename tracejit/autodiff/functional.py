@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tracejit.autodiff
@@ -29,33 +29,54 @@ def _callable(f: Any) -> None:
         raise locate(ArgumentError(f"the first argument is a function, not {shown_value(f)}"))
 
 
-def _like(tangents: Sequence[Any], xs: Sequence[Tensor]) -> list[Tensor]:
-    """A tangent for each primal, in its dtype."""
+def _of_tensors(primals: Iterable[Any]) -> tuple[Any, ...]:
+    """Primals as tensors and nests of tensors; lists of numbers are tensors."""
+    given = [(x, *flatten(x)) for x in primals]
+    return tuple(
+        [
+            unflatten(s, [convert(t) for t in leaves]) if any(isinstance(t, Operand) for t in leaves) else convert(x)
+            for x, leaves, s in given
+        ]
+    )
+
+
+def _like(tangents: Sequence[Any], primals: Sequence[Any]) -> list[Tensor]:
+    """A tangent for each tensor of the primals, in its dtype."""
     tangents = listed(tangents, "tangents")
-    if len(tangents) != len(xs):
-        raise locate(ArgumentError(f"{len(tangents)} tangents for {len(xs)} primals"))
-    return [convert(t, x.dtype) for t, x in zip(tangents, xs, strict=True)]
+    if len(tangents) != len(primals):
+        raise locate(ArgumentError(f"{len(tangents)} tangents for {len(primals)} primals"))
+    out = []
+    for t, x in zip(tangents, primals, strict=True):
+        xs, structure = flatten(x)
+        ts, same = ([t], structure) if isinstance(x, Operand) else flatten(t)
+        if same != structure:
+            raise locate(ArgumentError("a tangent is no nest like its primal"))
+        out += [convert(d, leaf.dtype) for d, leaf in zip(ts, xs, strict=True)]
+    return out
 
 
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """f(*primals) and its derivative in the direction of the tangents, zeros where it does not depend on them."""
+    """f(*primals) and its derivative in the direction of the tangents, zeros where it does not depend on them.
+
+    Primals are tensors or nests of them, tangents alike.
+    """
     _callable(f)
-    xs = [convert(x) for x in listed(primals, "primals")]
-    with ForwardAccumulator(xs, _like(tangents, xs)) as acc:
-        y = callee(f)(*xs)
+    args = _of_tensors(listed(primals, "primals"))
+    with ForwardAccumulator(args, _like(tangents, args)) as acc:
+        y = callee(f)(*args)
     return y, acc.jvp(y, "zero")
 
 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
-    """f(*primals) and a function from cotangents of the result to those of the primals."""
+    """f(*primals) and a function from cotangents of the result to those of the primals, tensors or nests of them."""
     _callable(f)
-    xs = [convert(x) for x in primals]
+    args = _of_tensors(primals)
     with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(*xs)
-        y = callee(f)(*xs)
+        tape.watch(*flatten(args)[0])
+        y = callee(f)(*args)
 
-    def back(cotangents: Any) -> tuple:
-        return tuple(tape.gradient(y, xs, output_gradients=cotangents, unconnected_gradients="zero"))
+    def back(cotangents: Any) -> Any:
+        return tape.gradient(y, args, output_gradients=cotangents, unconnected_gradients="zero")
 
     return y, back
 
@@ -128,7 +149,6 @@ def jacobian(f: Callable[..., Any], argnums: Any = 0, mode: str | None = None) -
 def _forward(f: Callable[..., Any], xs: list[Tensor], structure: Structure) -> Any:
     """The Jacobian by columns: the tangents of the results along each element of the arguments."""
     nests: list[Structure] = []
-    shapes: list[tuple[Size, ...]] = []
 
     def along(k: int) -> Callable[[Tensor], list[Tensor]]:
         def push(direction: Tensor) -> list[Tensor]:
@@ -136,7 +156,6 @@ def _forward(f: Callable[..., Any], xs: list[Tensor], structure: Structure) -> A
             with ForwardAccumulator(xs[k], t) as acc:
                 leaves, nest = flatten(f(*xs))
             nests[:] = [nest]
-            shapes[:] = [tuple(y.shape) for y in map(convert, leaves)]
             return [t if t is not None else zeros_like(y) for y in map(convert, leaves) for t in [acc.jvp(y)]]
 
         return push
@@ -146,8 +165,8 @@ def _forward(f: Callable[..., Any], xs: list[Tensor], structure: Structure) -> A
         made = for_basis(along(k), product(tuple(x.shape)), x.dtype, True)
         columns.append([moveaxis(t, 0, len(t.shape) - 1) for t in made])
     out = []
-    for j, shape in enumerate(shapes):
-        parts = [OPS["reshape"](c[j], shape=(*shape, *x.shape)) for c, x in zip(columns, xs, strict=True)]
+    for results in zip(*columns, strict=True):
+        parts = [OPS["reshape"](c, shape=(*c.shape[:-1], *x.shape)) for c, x in zip(results, xs, strict=True)]
         out.append(unflatten(structure, parts))
     return unflatten(nests[0], out)
 
@@ -163,18 +182,19 @@ def hessian(f: Callable[..., Any], argnums: Any = 0) -> Callable[..., Any]:
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """The product of the Hessian of `f(*primals)`, a single number, with a direction: forward over reverse mode.
 
-    One derivative for each of the primals. It takes a few times what `f` takes, and never forms the Hessian.
+    One derivative for each of the primals, tensors or nests of them. It takes a few times what `f` takes, and never
+    forms the Hessian.
     """
     _callable(f)
-    xs = [convert(x) for x in listed(primals, "primals")]
-    with ForwardAccumulator(xs, _like(tangents, xs)) as acc:
+    args = _of_tensors(listed(primals, "primals"))
+    with ForwardAccumulator(args, _like(tangents, args)) as acc:
         with GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(*xs)
-            y = convert(callee(f)(*xs))
+            tape.watch(*flatten(args)[0])
+            y = convert(callee(f)(*args))
         if y.ndim:
             raise locate(ShapeError(f"the function of a Hessian-vector product returns one number, not {y.type}"))
-        grads = tape.gradient(y, xs, unconnected_gradients="zero")
-    return tuple(acc.jvp(grads, "zero"))
+        grads = tape.gradient(y, args, unconnected_gradients="zero")
+    return acc.jvp(grads, "zero")
 
 
 for _f in (jvp, vjp):

@@ -13,6 +13,7 @@ from tracejit.autodiff.forward import ForwardAccumulator
 from tracejit.autodiff.tape import GradientTape
 from tracejit.autograph.calls import callee
 from tracejit.context import context, tracing
+from tracejit.errors import ArgumentError, locate
 from tracejit.ir.graph import Graph
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType
@@ -99,6 +100,8 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
     draws the same random numbers and finds Variables as they were the first time; its effects are not repeated in
     traced functions. Eagerly `f` is called a second time as Python.
     """
+    if not callable(f):
+        raise locate(ArgumentError(f"recompute_grad takes a function, not {type(f).__name__}"))
 
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:

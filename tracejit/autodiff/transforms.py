@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -123,6 +124,9 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     Raises `GradientError` if `grad` returns another number of gradients.
     """
 
+    if not callable(f):
+        raise locate(ArgumentError(f"custom_gradient takes a function, not {type(f).__name__}"))
+
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not context.tapes and context.trace is None:
@@ -165,6 +169,18 @@ def _may_be_equal(a: tuple, b: tuple) -> bool:
     return len(a) == len(b) and all(m == n for m, n in zip(a, b, strict=True) if type(m) is type(n) is int)
 
 
+def _takes_variables(name: str, grad: Callable[..., Any], variables: Sequence[Variable]) -> None:
+    try:
+        names = inspect.signature(grad).parameters.values()
+    except (TypeError, ValueError):  # compiled code does not tell
+        return
+    if not any(p.name == "variables" or p.kind is p.VAR_KEYWORD for p in names):
+        read = ", ".join(repr(v.name) for v in variables)
+        said = f"{name} reads {read}, but its gradient function does not take `variables`"
+        remedy = "write def grad(*upstream, variables=None) and return a pair: the arguments' gradients and theirs"
+        raise locate(GradientError(said, remedy=remedy))
+
+
 def _backward(
     name: str, grad: Callable[..., Any], leaves: Sequence[Any], variables: Sequence[Variable], keywords: bool
 ) -> Callable[..., list[Any]]:
@@ -172,6 +188,7 @@ def _backward(
 
     def back(*gs: Any) -> list[Any]:
         if variables:
+            _takes_variables(name, grad, variables)
             made, own = grad(*gs, variables=list(variables))
         else:
             made, own = grad(*gs), []

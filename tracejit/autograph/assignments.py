@@ -174,8 +174,14 @@ class Assignments(ast.NodeTransformer):
         return [*[at(n, node) for n in notes], *new] if notes or len(new) > 1 else new[0]
 
     def _deleted(self, t: ast.expr, node: ast.Delete) -> ast.stmt:
+        if isinstance(t, ast.Attribute):
+            done = call("delete_attribute", self.visit(t.value), ast.Constant(t.attr))
+            return at(ast.Expr(done), node)  # type: ignore[no-any-return]
         if isinstance(t, ast.Subscript) and not _slices(t.slice):
             done = call("delete_item", self.visit(t.value), self.visit(t.slice))
+            return at(ast.Expr(done), node)  # type: ignore[no-any-return]
+        if isinstance(t, ast.Attribute):
+            done = call("delete_attribute", self.visit(t.value), ast.Constant(t.attr))
             return at(ast.Expr(done), node)  # type: ignore[no-any-return]
         return at(self.generic_visit(ast.Delete([t])), node)  # type: ignore[no-any-return]
 
@@ -184,7 +190,7 @@ class Assignments(ast.NodeTransformer):
         return f"{AG}value{self.count}"
 
     def _note(self, t: ast.AST, deleted: bool = False) -> list[ast.stmt]:
-        if isinstance(t, ast.Attribute) and not isinstance(t.ctx, ast.Load) and is_chain(t.value):
+        if isinstance(t, ast.Attribute) and isinstance(t.ctx, ast.Store) and is_chain(t.value):
             return [ast.Expr(call("writes_attribute", loaded(t.value), ast.Constant(t.attr)))]
         if isinstance(t, ast.Subscript) and not isinstance(t.ctx, ast.Load) and is_chain(t.value):
             key = [copy.deepcopy(t.slice), *([ast.Constant(True)] if deleted else [])] if is_plain(t.slice) else []

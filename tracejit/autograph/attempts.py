@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +13,14 @@ from tracejit.autograph.places import Place
 from tracejit.errors import Abandoned, ConversionError, locate
 
 BIRTHS = 8  # calls for equal arguments that may make Variables before the function runs as plain Python
+PLACES = 4096  # places that are inputs before something must be wrong with them
+
+
+class _Calling(threading.local):
+    arguments: Any = None  # of the call for which a trace is looked for: how they are bound, positional, by name
+
+
+calling = _Calling()
 
 
 class MovingPlaces(Abandoned):
@@ -26,6 +37,19 @@ class MadeHere(Abandoned):
         self.sites = sites
 
 
+class Identities(Abandoned):
+    """A container or record is changed that is one of several: branches are to tell them apart: trace again."""
+
+
+class Unheard(ConversionError):
+    """A Python object is changed in a part of the trace that does not carry such changes."""
+
+
+def unheard(what: str) -> Unheard:
+    said = f"{what} differs after a function that is traced as part of an operation"
+    return locate(Unheard(said, remedy="return the value, and do it where the function is called"))  # type: ignore[return-value]
+
+
 Site = tuple[str, int]
 
 
@@ -39,12 +63,17 @@ class Memory:
         self.ahead: dict[int, Ahead] = {}
         self.births = 0  # traces that made Variables
         self.local: set[Site | None] = set()
+        self.by_identity = False  # whether containers that branches choose are told apart, and not made anew
 
-    def learn(self, found: MovingPlaces | MadeHere) -> None:
-        if isinstance(found, MadeHere):
+    def learn(self, found: MovingPlaces | MadeHere | Identities) -> None:
+        if isinstance(found, Identities):
+            self.by_identity = True
+        elif isinstance(found, MadeHere):
             self.local |= found.sites
         else:
             self.moving.update({p.key: p.lasting() for p in found.places})
+            if len(self.moving) > PLACES:
+                raise locate(ConversionError("the places that are written to are others in each attempt at a trace"))
 
     def count_births(self) -> None:
         self.births += 1
@@ -55,6 +84,10 @@ class Memory:
                     remedy="make them once, and assign to them",
                 )
             )
+
+    def moved_on(self) -> bool:
+        """Whether tracing has taken something from iterators that cannot be given back."""
+        return any(a.values for a in self.ahead.values())
 
     def fix(self, params: set[Any]) -> bool:
         """Whether Python needs the values at places only, which are constants from now on."""
@@ -67,13 +100,36 @@ class Ahead:
     """What tracing took from an iterator, to know its type: the next runs get it."""
 
     def __init__(self, iterator: Any) -> None:
-        self.iterator, self.values, self.seen = iterator, deque[Any](), 0
+        self.iterator, self.values = iterator, deque[Any]()
+        self.begin()
 
-    def look(self, step: Callable[[], Any]) -> Any:
+    def begin(self) -> None:
+        """A trace begins."""
+        self.seen, self._copy = 0, None
+
+    def look(self, step: Callable[[Any], Any]) -> Any:
+        if not self.values and (self._copy is not None or not self.seen):
+            self._copy = copied(self.iterator) if self._copy is None else self._copy
+            if self._copy is not None:
+                return step(self._copy)
         if self.seen == len(self.values):
-            self.values.append(step())
+            self.values.append(step(self.iterator))
         self.seen += 1
         return self.values[self.seen - 1]
 
-    def take(self, step: Callable[[], Any]) -> Any:
-        return self.values.popleft() if self.values else step()
+    def take(self, step: Callable[[Any], Any]) -> Any:
+        return self.values.popleft() if self.values else step(self.iterator)
+
+
+_SIMPLE: set[type] = {itertools.count, itertools.repeat, *map(type, map(iter, ([], (), range(0), "")))}  # type: ignore[arg-type]
+
+
+def copied(iterator: Any) -> Any:
+    """An iterator that goes the same way, for tracing to look ahead; None where there is no making one."""
+    if type(iterator) in _SIMPLE:
+        return copy.copy(iterator)
+    if type(iterator) not in (zip, enumerate):
+        return None
+    kind, args, *_ = iterator.__reduce__()
+    parts = [copied(x) for x in (args[:1] if kind is enumerate else args)]
+    return None if any(x is None for x in parts) else kind(*parts, *args[1:] if kind is enumerate else ())

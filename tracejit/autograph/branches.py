@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, dicts, growing, places, reads
+from tracejit.autograph import arrays, chosen, dicts, growing, places, reads
+from tracejit.autograph.attempts import Identities
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.failures import Unreachable, reaches_end
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.parts import only, zeros_like
 from tracejit.autograph.state import merge
 from tracejit.autograph.values import Either, Optional, Undefined
 from tracejit.context import context
-from tracejit.errors import ControlFlowError, ConversionError, ShapeError, locate
+from tracejit.errors import ControlFlowError, ConversionError, LeakedTensorError, ShapeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -25,6 +27,8 @@ from tracejit.ops.found import as_number
 from tracejit.ops.host import python_kind
 from tracejit.ops.regions import Region, as_test, emit_cond
 from tracejit.tensor import Operand, Tensor, Variable, convert
+from tracejit.tracing import unborn
+from tracejit.tree import flatten
 
 Part = Callable[..., Any]
 asks: dict[str, Callable[..., Any]] = {}  # what asks objects of the user's for their truth, and compares them
@@ -32,6 +36,8 @@ asks: dict[str, Callable[..., Any]] = {}  # what asks objects of the user's for 
 
 def decided(x: Any) -> Any:
     """What decides in the place of a condition: for objects of the user's, what they say of their truth."""
+    if type(x) is Chosen:
+        return asks["chosen"](x)
     return asks["truth"](x) if is_users(type(x)) or growing.is_grown(x) or growing.is_partial(x) else x
 
 
@@ -80,36 +86,48 @@ def branches(test: Any, then: Part, orelse: Part, state: State, dead: Sequence[s
     before = state.get()
     log: dict[tuple, tuple[places.Place, Any]] = {}
 
-    def branch(part: Part) -> Callable[[], Any]:
+    def branch(part: Part, taken: bool) -> Callable[[], Any]:
         def run() -> Any:
             places.restore(log)  # what the other branch has done
             state.put(before)
-            return Box(state.get() if reaches_end(reads.entered(part)) else None)
+            with chosen.where(test, taken):
+                return Box(state.get() if reaches_end(reads.entered(part)) else None)
 
         return run
 
     try:
         with places.watched(log):
-            a, b = Region(branch(then), (), "then"), Region(branch(orelse), (), "orelse")
+            a, b = Region(branch(then, True), (), "then"), Region(branch(orelse, False), (), "orelse")
     finally:
         places.restore(log)
         state.put(before)
-    if log and not state.places:
-        branches(test, then, orelse, state.wider(log), dead)
+    if (wider := state.wider(log)) is not None:
+        branches(test, then, orelse, wider, dead)
         return
+    a.chosen_by, b.chosen_by = (test, True), (test, False)
+    a.changed = b.changed = state.changed()
     state.check_swaps(a.leaves[0].values, b.leaves[0].values)
+    state.check_births(a.leaves[0].values, b.leaves[0].values)
     _select(as_test(test), a, b, state.names, dead, state.set, state.uneven)
 
 
+class Narrow(BaseException):
+    """A step of a loop writes to places that its state lacks: numbers decide about them that are no longer known."""
+
+    def __init__(self, wider: State) -> None:
+        self.wider = wider
+
+
 class State:
-    """The variables of a branch or loop: those of the function, and places outside it. `uneven`: tensors may have
-    other shapes in one branch than in the other."""
+    """The variables of a branch or loop: those of the function, and places outside it, of which it tells a list that
+    it is given. `uneven`: tensors may have other shapes in one branch than in the other."""
 
     def __init__(
         self, get: Part, put: Part, names: Sequence[str], also: Sequence[places.Place] = (), uneven: bool = False
     ) -> None:
         self.uneven = uneven
-        self._get, self._put, self._names, self.places = get, put, tuple(names), tuple(also)
+        self._latest: set[tuple[Any, ...]] = set()  # the keys of the places that it has more than the state before it
+        self._get, self._put, self._names, self.places, self._also = get, put, tuple(names), tuple(also), also
         self.names = (*names, *[p.name for p in also])
 
     def get(self) -> tuple[Any, ...]:
@@ -130,32 +148,65 @@ class State:
 
     def check_swaps(self, xs: Sequence[Any] | None, ys: Sequence[Any] | None) -> None:
         """A container that a branch changes is not put in the place of another one by it, or by the other branch."""
-        changed = {id(p.owner) for p in self.places if type(p) is places.Items}
+        changed = self.changed()
         todo = list(zip(xs or (), ys or (), self.names)) if changed else []
         while todo:
             x, y, name = todo.pop()
             if x is y or type(x) is not type(y) or not isinstance(x, (list, dict, tuple)):
                 continue
+            if chosen.can_be(x) and chosen.can_be(y):  # each of them stays what it is
+                continue
             if id(x) in changed or id(y) in changed:
+                if not (places.by_identity() or places.is_new(x) or places.is_new(y) or places.listener() is None):
+                    raise Identities
                 raise locate(ConversionError(f"{name} is one container in one branch, in the other another one"))
             keys = [k for k in x if k in y] if isinstance(x, dict) else range(min(len(x), len(y)))
             todo += [(x[k], y[k], name) for k in keys]
 
+    def check_births(self, xs: Sequence[Any] | None, ys: Sequence[Any] | None) -> None:
+        """A Variable that a branch or step makes does not get to places that outlive it: it would be a tensor there."""
+        k = len(self._names)
+        for x, y in zip((xs or ())[k:], (ys or ())[k:]):
+            one, other = [{id(v) for v in flatten(z)[0] if isinstance(v, Variable) and v in unborn} for z in (x, y)]
+            if one != other:
+                text = "a Variable made in a branch or loop is kept outside of it"
+                raise locate(ConversionError(text, remedy="make it before, or without a tensor's value deciding on it"))
+
+    def changed(self) -> frozenset[int]:
+        """The identities of the containers that are changed."""
+        return frozenset([id(p.owner) for p in self.places if type(p) is places.Items])
+
     def owners(self, values: Sequence[Any]) -> list[Any]:
-        """What holds these values of the variables: for places, the containers there."""
-        return [*values[: len(self._names)], *[p.owner for p in self.places]]
+        """These values of the variables and places; containers of which all items are one of them, themselves."""
+        k = len(self._names)
+        both = zip(self.places, values[k:], strict=True)
+        return [*values[:k], *[p.owner if type(p) is places.Items else x for p, x in both]]
 
     def lists(self, log: dict[tuple, tuple[places.Place, Any]] | None = None) -> list[list[Any]]:
         """The lists among the variables and places, and of a log, that the traced function has made."""
         listener = places.listener()
-        every = [*self.owners(self._get()), *[p.owner for p, _ in (log or {}).values() if type(p) is places.Items]]
+        every = [*self.owners(self.get()), *[p.owner for p, _ in (log or {}).values() if type(p) is places.Items]]
         found = {id(x): x for x in every if type(x) is list}
         return [x for k, x in found.items() if listener is not None and k in listener.made]
 
-    def wider(self, log: dict[tuple, tuple[places.Place, Any]]) -> State:
-        for p, _ in log.values():
+    def wider(self, log: dict[tuple, tuple[places.Place, Any]]) -> State | None:
+        """The state with the places of a log that it lacks; None if there are none, or if each attempt has its own."""
+        known = {p.key for p in self.places}
+        more = [p for k, (p, _) in log.items() if k not in known]
+        if not more or (self._latest and self._latest.isdisjoint(log)):
+            return None
+        for p in more:
             places.kept(p)
-        return State(self._get, self._put, self._names, [p for p, _ in log.values()], self.uneven)
+        made = State(self._get, self._put, self._names, [*self.places, *more], self.uneven)
+        if isinstance(self._also, list):
+            self._also[:], made._also = made.places, self._also
+        made._latest = {p.key for p in more}
+        return made
+
+    def holds(self, log: dict[tuple, tuple[places.Place, Any]]) -> None:
+        """Raises `Narrow` if a step has written to places that the state lacks."""
+        if (wider := self.wider(log)) is not None:
+            raise Narrow(wider)
 
 
 class Box:
@@ -182,7 +233,10 @@ def _select(
         when = {n: (x, y) for n, x, y in zip(names, xs, ys) if type(x) is type(y) is bool and x is not y}
         join = functools.partial(_either, test, when) if uneven else _merged
         makers = [_nothing(n) if n in dead else join(n, a, x, b, y, pairs) for n, x, y in both]
-    made = emit_cond(test, a, b, pairs)
+    try:
+        made = emit_cond(test, a, b, pairs)
+    except LeakedTensorError:  # it is in an object that one of the branches has made
+        raise locate(ConversionError("a tensor of a branch or loop is kept outside of it")) from None
     if xs is None and ys is None:
         raise Unreachable("all branches end with errors")
     put(tuple([m(made) for m in makers]))
@@ -233,6 +287,8 @@ def _carried(
     if type(x) is Either:
         flag, one, two = [_carried(r, v, other, pairs, first) for v in (x.flag, x.first, x.second)]
         return lambda made: Either(flag(made), one(made), two(made), x.error, x.when)
+    if type(x) is Chosen:
+        return chosen.carried(x, other, pairs, first)
     if not isinstance(x, Operand):
         return lambda made: x
     k, mine, zero = len(pairs), r.call(convert, x), other.call(zeros_like, x)
@@ -247,22 +303,11 @@ def ended_unevenly(e: ShapeError | ConversionError) -> ConversionError:
     return error
 
 
-def each_way(f: Part, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """`f(*args)`, where arguments may have one of two shapes."""
-    for i, x in enumerate(args):
-        if type(x) is Either:
-            one, two = [
-                functools.partial(each_way, f, [*args[:i], v, *args[i + 1 :]], kwargs) for v in (x.first, x.second)
-            ]
-            return if_exp(x.flag, one, two, uneven=True)
-    return f(*args, **kwargs)
-
-
 def _nothing(name: str) -> Callable[[Any], Any]:
     return lambda made: Undefined(name)
 
 
-def if_exp(test: Any, then: Part, orelse: Part, uneven: bool = False) -> Any:
+def if_exp(test: Any, then: Part, orelse: Part, uneven: bool = False, also: Sequence[places.Place] = ()) -> Any:
     """`a if test else b`, both as functions, which may give tensors of two shapes if that is `uneven`."""
     test = decided(test)
     if not traced(test):
@@ -278,7 +323,7 @@ def if_exp(test: Any, then: Part, orelse: Part, uneven: bool = False) -> Any:
     def put(new: Sequence[Any]) -> None:
         box[0] = new[0]
 
-    state = State(lambda: tuple(box), put, ["the expression"], (), uneven)
+    state = State(lambda: tuple(box), put, ["the expression"], also, uneven)
     branches(test, keep_result(then), keep_result(orelse), state, ())
     return box[0]
 
@@ -381,6 +426,8 @@ def _different(a: Any, b: Any) -> Any:
 
 
 def _compared(op: str, a: Any, b: Any) -> Any:
+    if type(a) is Chosen or type(b) is Chosen:
+        return asks["compare_chosen"](op, a, b)
     if op[0] in "=!<>" and (is_users(type(a)) or is_users(type(b))):
         made = asks["compare"](op, a, b)
         if made is not NotImplemented:

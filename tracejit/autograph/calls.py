@@ -18,6 +18,7 @@ import numpy as np
 
 from tracejit.autograph import (
     arrays,
+    choices,
     dicts,
     growing,
     hostcalls,
@@ -27,11 +28,12 @@ from tracejit.autograph import (
     places,
     reads,
 )
-from tracejit.autograph.branches import compared, each_way, if_exp, traced
+from tracejit.autograph.branches import compared, if_exp, traced
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import enumerate_, range_, tensor_range, zip_
 from tracejit.autograph.source import is_library
-from tracejit.autograph.values import Either, Optional, uneven
+from tracejit.autograph.values import Either, Optional, Undefined, several, uneven
 from tracejit.context import context
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
@@ -115,17 +117,20 @@ def load(x: Any, name: str, *default: Any) -> Any:
     """`x.name`; the functions of properties and `__getattr__` are converted too."""
     if type(x) is Either:
         return _method_of(x, name)
+    if type(x) is Chosen:
+        return choices.load(load, x, name, *default)
     if isinstance(x, Operand):
-        return getattr(x, name, *default)
+        found = hostcalls.of_array(x, name)
+        return getattr(x, name, *default) if found is None else found
     if growing.is_grown(x) and (own_way := listops.bound(x, name)) is not None:
         return own_way
     if (number := reads.given("attribute", x, name)) is not None:
         return number
-    if default and type(there := _has(x, name)) is Tensor:  # a branch has set or deleted it
-        return if_exp(there, lambda: (own_dict(x) or {})[name].value, lambda: default[0])
     if type(x) is np.ndarray and name not in _OF_TYPE:
         reads.content(x)
     reads.attribute(x, name)
+    if (perhaps := _set_perhaps(x, name)) is not None and (default or _falls_through(x, name)):
+        return _perhaps_set(*perhaps, x, name, *default)
     of_class = raw(type(x), name)
     if type(of_class) is property and of_class.fget is not None:
         return callee(of_class.fget)(x)
@@ -151,13 +156,51 @@ def _method_of(x: Either, name: str) -> Callable[..., Any]:
     """A method of a tensor that has one of two shapes."""
     if not callable(getattr(Tensor, name, None)):
         x.fail()
-    return lambda *args, **kwargs: each_way(lambda y, *rest: called(load(y, name))(*rest, **kwargs), (x, *args), {})
+    return lambda *args, **kwargs: choices.each_way(
+        lambda y, *rest: called(load(y, name))(*rest, **kwargs), (x, *args), {}
+    )
+
+
+def _holders(x: Any) -> list[Any]:
+    """The object and the classes among which Python looks for an attribute, one after the other."""
+    return list(x.__mro__) if isinstance(x, type) else [x, *type(x).__mro__]
+
+
+def _set_perhaps(x: Any, name: str) -> tuple[Any, Optional] | None:
+    """What has the attribute if branches or loops have set it there, and its value; None if it is no such."""
+    for h in _holders(x):
+        own = vars(h) if isinstance(h, type) else own_dict(h) or {}
+        if name in own:
+            value = own[name]
+            return (h, value) if type(value) is Optional and not value.none else None
+    return None
+
+
+def _falls_through(x: Any, name: str) -> bool:
+    """Whether an attribute is found elsewhere too, if the first that has it has it no longer."""
+    return sum(name in (vars(h) if isinstance(h, type) else own_dict(h) or {}) for h in _holders(x)) > 1
+
+
+def _perhaps_set(holder: Any, value: Optional, x: Any, name: str, *default: Any) -> Any:
+    """An attribute that branches or loops have set: where they have not, what Python finds in a class."""
+
+    def unset() -> Any:
+        places.attribute(holder, name)
+        place = places.Attribute("attribute", name, holder, name)
+        place.put(Undefined(name))
+        try:
+            return load(x, name, *default)
+        finally:
+            if type(place.get()) is Undefined:  # no cached property, which sets it
+                place.put(value)
+
+    return if_exp(value.flag, lambda: value.value, unset)
 
 
 def _has(x: Any, name: str) -> bool:
     reads.attribute(x, name)
-    value = (own_dict(x) or {}).get(name)
-    return value.flag if type(value) is Optional and not value.none else hasattr(x, name)
+    found = _set_perhaps(x, name)
+    return hasattr(x, name) if found is None or _falls_through(x, name) else found[1].flag  # type: ignore[no-any-return]
 
 
 def assign(x: Any, name: str, value: Any) -> None:
@@ -170,7 +213,7 @@ def assign(x: Any, name: str, value: Any) -> None:
         callee(setter)(of_class, x, value)
     elif isinstance(x, type):
         places.attribute(x, name)
-        setattr(x, name, value)
+        type.__setattr__(x, name, value)
     else:
         places.attribute(x, name)
         object.__setattr__(x, name, value)
@@ -241,9 +284,11 @@ def callee(f: Any) -> Any:
         if type(f.__self__) is str and (made := keep["string"](f)) is not None:
             return made
         return keep["new"](f) if f.__name__ == "__new__" and isinstance(f.__self__, type) else _replaced.get(f, f)
-    if f is object.__setattr__:
+    if f is object.__delattr__ or f is type.__delattr__:
+        return functools.partial(_unset, f)
+    if f is object.__setattr__ or f is type.__setattr__:
         return assign
-    if type(f) is types.MethodWrapperType and f.__name__ == "__setattr__" and f.__objclass__ is object:
+    if type(f) is types.MethodWrapperType and f.__name__ == "__setattr__" and f.__objclass__ in (object, type):
         return functools.partial(assign, f.__self__)
     if type(f) is operator.attrgetter or type(f) is operator.methodcaller:
         return functools.partial(_got_attributes if type(f) is operator.attrgetter else _method_called, f.__reduce__())
@@ -252,6 +297,12 @@ def callee(f: Any) -> Any:
         g = callee(call)
         return f if g is call else types.MethodType(g, f)
     return f
+
+
+def _unset(delete: Callable[..., None], x: Any, name: str) -> None:
+    """What `object.__delattr__` does."""
+    places.attribute(x, name)
+    delete(x, name)
 
 
 def _got_attributes(made: Any, x: Any) -> Any:
@@ -292,17 +343,22 @@ _HIGHER = {
     itertools.dropwhile, itertools.filterfalse, itertools.groupby,
 }  # fmt: skip
 _MAKERS = (list, dict, set, collections.deque, collections.defaultdict, collections.OrderedDict)
+TEXTS = "tracejit.autograph.texts"
 _BY_FRAME = {"inspect", "logging", "pdb", "sys", "traceback", "warnings"}  # what they do depends on who calls
 
 
 def called(f: Any) -> Any:
     """`callee`, for a call."""
+    if type(f) is Chosen:
+        return lambda *args, **kwargs: choices.for_each(f, lambda h: called(h)(*args, **kwargs))
     g = _heard(f)
+    if several.there:
+        g = choices.called(f, g)
     return functools.partial(_of_both, g) if uneven.there else g
 
 
 def _of_both(g: Any, *args: Any, **kwargs: Any) -> Any:
-    return each_way(g, args, kwargs)
+    return choices.each_way(g, args, kwargs)
 
 
 def _heard(f: Any) -> Any:
@@ -317,16 +373,19 @@ def _heard(f: Any) -> Any:
 
     if (change := mutations.changing(h)) is not None and h is g:
         return change
-    ours = str(getattr(h, "__module__", None)).startswith("tracejit.")
+    module = str(getattr(h, "__module__", None))
+    ours, grown = module.startswith("tracejit."), growing.has_grown if module == TEXTS else growing.is_grown
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if (made := listops.consumed(f, args, kwargs)) is not listops.OPEN:
             return made
         if ours:
+            if (of_list := listops.of_list(h, args, kwargs)) is not listops.OPEN:
+                return of_list
             args = tuple([_given(g, x) for x in args])
         given = arrays.among([args, kwargs])
         for x in (*args, *kwargs.values()):
-            if not (ours and growing.is_grown(x)):
+            if not (ours and grown(x)):
                 reads.whole(x)
         if any(g is c for c in _HIGHER):
             args = tuple([callee(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
@@ -346,11 +405,12 @@ def _heard(f: Any) -> Any:
         every = (h, *args, *kwargs.values())
         before, told = arrays.copies(every), context.refused
         try:
-            with mutations.noticed(every):
+            with mutations.noticed(every), mutations.keeping(g, every[1:]):
                 made = hostcalls.result(g(*args, **kwargs), args)
         except Exception:
             arrays.used(given, None)
             raise
+        mutations.built(h, made)
         if context.refused is not told and context.refused is not None:  # and it went on without the value
             raise context.refused
         arrays.unchanged(before)
@@ -364,8 +424,9 @@ def _heard(f: Any) -> Any:
 
 
 def _given(f: Any, x: Any) -> Any:
-    """A list that grows as a tensor, which all of this package's own functions take."""
-    return growing.rows_of(x) if f is not array.stack and growing.is_grown(x) else x
+    """A list that grows as a tensor, which all of this package's own functions take but those that make texts."""
+    as_it_is = f is array.stack or getattr(f, "__module__", None) == TEXTS
+    return growing.rows_of(x) if growing.is_grown(x) and not as_it_is else x
 
 
 def _is_error(f: Any) -> bool:

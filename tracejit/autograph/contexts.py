@@ -9,11 +9,12 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph.calls import callee
+from tracejit.autograph import places
+from tracejit.autograph.calls import called, callee, converted, replace
 from tracejit.autograph.failures import NOT_CAUGHT, catching
 from tracejit.autograph.owners import is_users
 from tracejit.context import context
-from tracejit.errors import Abandoned, ConversionError
+from tracejit.errors import Abandoned, ConversionError, locate
 from tracejit.runtime.guards import raw
 
 
@@ -50,11 +51,45 @@ def entered(x: Any) -> Any:
     enter, leave = raw(cls, "__enter__"), raw(cls, "__exit__")
     if not all(isinstance(f, types.FunctionType) for f in (enter, leave)):
         return x
+    if isinstance(x, contextlib.ExitStack):
+        places.made(x)
     kinds: tuple[type, ...] = getattr(x, "_exceptions", ()) if isinstance(x, contextlib.suppress) else ()
     if is_users(cls):
         kinds = (Exception,) if _swallows(leave.__code__) else ()
         enter, leave = callee(enter), callee(leave)
     return _Entered(x, enter, leave, catching(lambda: kinds) if kinds else None)
+
+
+# --- contextlib.ExitStack ---------------------------------------------------------------------------------------------
+_callback, _push, _enter = contextlib.ExitStack.callback, contextlib.ExitStack.push, contextlib.ExitStack.enter_context
+
+
+def _check(stack: Any) -> None:
+    """Refuse to give a stack from outside what would be done once, or to give it something in a branch or loop."""
+    listener = places.listener()
+    if listener is not None and (id(stack) not in listener.made or places.is_of_steps_around(stack)):
+        raise locate(ConversionError("an ExitStack is given something in a branch or loop, or is from outside"))
+
+
+def _calls_back(stack: Any, f: Any, /, *args: Any, **kwargs: Any) -> Any:
+    _check(stack)
+    _callback(stack, called(f), *args, **kwargs)
+    return f
+
+
+def _pushed(stack: Any, x: Any) -> Any:
+    _check(stack)
+    _push(stack, entered(x) if hasattr(type(x), "__exit__") else called(x))
+    return x
+
+
+def _entered_in(stack: Any, x: Any) -> Any:
+    _check(stack)
+    return _enter(stack, entered(x))
+
+
+for _plain, _ours in ((_callback, _calls_back), (_push, _pushed), (_enter, _entered_in)):
+    replace(_plain, converted(_ours))
 
 
 class passing:

@@ -82,6 +82,11 @@ def perhaps(flag: Fill, value: Fill, none: bool) -> Fill:
     return lambda outputs, made: value(outputs, made) if flag(outputs, made) else None if none else ABSENT
 
 
+def one_of(number: Fill, values: Sequence[Fill]) -> Fill:
+    """One of a few known values."""
+    return lambda outputs, made: values[number(outputs, made)](outputs, made)
+
+
 def container(x: Any, items: Sequence[tuple[Any, Fill]]) -> Fill:
     """A list, tuple, dict, set or plain object made anew for each call; the same one wherever it stands."""
     key, kind = id(x), type(x)
@@ -106,15 +111,18 @@ def _refill(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
         new.clear()
         new.update([v for _, v in items])
     elif isinstance(new, dict):
+        kind = collections.OrderedDict if isinstance(new, collections.OrderedDict) else dict
         new.clear()
-        new.update([(k, v) for k, v in items if v is not ABSENT])
+        kind.update(new, [(k, v) for k, v in items if v is not ABSENT])  # a Counter would count pairs
     elif isinstance(new, collections.deque):
         new.clear()
         new.extend([v for _, v in items])
     else:
         slots = own_slots(type(new))
         for k, v in items:
-            if k in slots:
+            if v is ABSENT:
+                new.__dict__.pop(k, None)
+            elif k in slots:
                 object.__setattr__(new, k, v)
             else:
                 new.__dict__[k] = v

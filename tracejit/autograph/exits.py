@@ -18,13 +18,14 @@ class Exits:
     def __init__(self) -> None:
         self.flags: list[str] = []
         self.count = 0
+        self.overridden: list[str] = []  # flags of a `try` that a `break` or `continue` in its `finally` takes back
         self.plain = False  # whether `return` stands at the end only, and may stay
 
     def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
         """A body whose only `return` stands at its end."""
         last = body[-1]
-        ends = isinstance(last, ast.Return) or not _leaves([last], ast.Return)
-        self.plain = ends and not _leaves(body[:-1], ast.Return)
+        ends = isinstance(last, ast.Return) or not leaves([last], ast.Return)
+        self.plain = ends and not leaves(body[:-1], ast.Return)
         out, _ = self.block(body, None, True)
         if self.plain:
             return out
@@ -49,10 +50,11 @@ class Exits:
                 return out, True
             if isinstance(s, (ast.Break, ast.Continue)) and loop is not None:
                 name = loop[0] if isinstance(s, ast.Break) else loop[1]
+                out += [at(set_(n, ast.Constant(False)), s) for n in self.overridden if n != name]
                 if name:
                     out.append(at(set_(name, ast.Constant(True)), s))
                 return out, True
-            if isinstance(s, ast.If) and _leaves([s], EXITS):
+            if isinstance(s, ast.If) and leaves([s], EXITS):
                 made, always = self.branch(s, rest, loop, tail)
                 return [*out, *made], always
             if isinstance(s, (ast.While, ast.For)):
@@ -108,12 +110,12 @@ class Exits:
         body, _ = self.block(rest, loop, tail)
         return [at(ast.If(_unless(names), body or [ast.Pass()], []), s)]
 
-    def names_of(self, body: Sequence[ast.stmt], loop: tuple[str, str] | None) -> list[str]:
+    def names_of(self, body: Sequence[ast.AST], loop: tuple[str, str] | None) -> list[str]:
         """The flags that these statements may set."""
-        names = [RETURNED] if _leaves(body, ast.Return) else []
+        names = [RETURNED] if leaves(body, ast.Return) else []
         if loop is not None:
-            names += [loop[0]] if loop[0] and _leaves(body, ast.Break) else []
-            names += [loop[1]] if loop[1] and _leaves(body, ast.Continue) else []
+            names += [loop[0]] if loop[0] and leaves(body, ast.Break) else []
+            names += [loop[1]] if loop[1] and leaves(body, ast.Continue) else []
         return names
 
     def flag(self, name: str) -> str:
@@ -136,7 +138,11 @@ class Exits:
             for h in s.handlers
         ]
         left = self.names_of(s.body, loop)
-        parts = [self.block(p, loop, False)[0] for p in (s.body, () if left else s.orelse, s.finalbody)]
+        parts = [self.block(p, loop, False)[0] for p in (s.body, () if left else s.orelse)]
+        before: list[ast.AST] = [*s.body, *s.orelse, *s.handlers]
+        around, self.overridden = self.overridden, self.names_of(before, loop)
+        parts.append(self.block(s.finalbody, loop, False)[0])
+        self.overridden = around
         if left and s.orelse:  # which an exit in the body passes over
             parts[1] = self.guarded(left, s.orelse, loop, False, s)
         return at(type(s)(parts[0] or [ast.Pass()], handlers, parts[1], parts[2]), s), names
@@ -145,11 +151,13 @@ class Exits:
     def loop(self, s: ast.While | ast.For, outer: tuple[str, str] | None) -> tuple[list[ast.stmt], list[str]]:
         """A loop without exits, whose flags stand in its attribute `ag_stop`, and the flags that end more than it."""
         self.count += 1
-        breaks, returns = _leaves(s.body, ast.Break), _leaves(s.body, ast.Return)
-        continues = _leaves(s.body, ast.Continue)
+        breaks, returns = leaves(s.body, ast.Break), leaves(s.body, ast.Return)
+        continues = leaves(s.body, ast.Continue)
         stop = f"ag__break{self.count}" if breaks else ""
         skip = f"ag__continue{self.count}" if continues else ""
+        around, self.overridden = self.overridden, []
         body, _ = self.block(s.body, (stop, skip), False)
+        self.overridden = around
         before: list[ast.stmt] = []
         if skip:
             body = [at(set_(self.flag(skip), ast.Constant(False)), s), *body]
@@ -176,7 +184,7 @@ class Exits:
 EXITS = (ast.Return, ast.Break, ast.Continue)
 
 
-def _leaves(body: Sequence[ast.AST], kinds: type | tuple[type, ...]) -> bool:
+def leaves(body: Sequence[ast.AST], kinds: type | tuple[type, ...]) -> bool:
     """Whether such an exit stands in the statements: `break` and `continue` of loops further in do not count."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     for s in body:
@@ -185,12 +193,12 @@ def _leaves(body: Sequence[ast.AST], kinds: type | tuple[type, ...]) -> bool:
         if isinstance(s, kinds):
             return True
         if isinstance(s, (ast.While, ast.For)):
-            if ast.Return in kinds and _leaves(s.body, ast.Return):
+            if ast.Return in kinds and leaves(s.body, ast.Return):
                 return True
-            if _leaves(s.orelse, kinds):
+            if leaves(s.orelse, kinds):
                 return True
             continue
-        if _leaves(list(ast.iter_child_nodes(s)), kinds):
+        if leaves(list(ast.iter_child_nodes(s)), kinds):
             return True
     return False
 

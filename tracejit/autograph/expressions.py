@@ -114,6 +114,9 @@ class Expressions(ast.NodeTransformer):
         if getattr(node.func, "id", getattr(node.func, "attr", "")) in AT_ONCE:
             for a in node.args[:1]:
                 a.ag_at_once = True  # type: ignore[attr-defined]
+        if isinstance(node.func, ast.Name) and node.func.id == "next":
+            for a in node.args[:1]:
+                a.ag_first = True  # type: ignore[attr-defined]
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
             return at(ast.Call(node.func, [name_of("__class__"), name_of(self.first)], []), node)
         if isinstance(node.func, ast.Name) and (node.func.id in NOT_CALLED or node.func.id.startswith("ag__")):
@@ -142,7 +145,8 @@ class Expressions(ast.NodeTransformer):
         node.elt = self.visit(node.elt)
         for g in node.generators:
             g.iter = at(call("rows", self.visit(g.iter)), g.iter)
-        return at(call("made", node), node) if loop is None else self._or_loop(node, "comprehended", loop)
+        name = "generated" if hasattr(node, "ag_first") else "comprehended"
+        return at(call("made", node), node) if loop is None else self._or_loop(node, name, loop)
 
     visit_GeneratorExp = visit_SetComp = visit_ListComp  # type: ignore[assignment]
 
@@ -158,6 +162,7 @@ class Expressions(ast.NodeTransformer):
         """The item of a row, and whether the row has one, as functions of the row."""
         (g, *more) = node.generators
         at_once = isinstance(node, (ast.ListComp, ast.DictComp)) or hasattr(node, "ag_at_once")
+        at_once = at_once or hasattr(node, "ag_first")
         if more or g.is_async or not at_once or any(_binds(n) or _sees_all(n) for n in ast.walk(node)):
             return None
 

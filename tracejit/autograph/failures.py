@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from tracejit.autograph.chosen import Chosen, refused
+from tracejit.autograph.values import Optional
 from tracejit.context import context, tracing
 from tracejit.errors import (
     Abandoned,
@@ -30,7 +32,7 @@ from tracejit.errors import (
 from tracejit.ir.graph import Node
 from tracejit.ir.text import walk
 from tracejit.ops.check import ERRORS
-from tracejit.ops.host import Callback, Text, host_call
+from tracejit.ops.host import Callback, Noting, Text, host_call
 from tracejit.tensor import Operand, convert, quietly, wrap
 from tracejit.tree import flatten, unflatten
 
@@ -61,9 +63,40 @@ def raised(error: Any) -> Any:
     """What a `raise` statement raises."""
     if isinstance(error, type) and issubclass(error, BaseException):
         error = error()
+    if type(error) is Chosen:
+        raise refused(error, "is raised")
     if isinstance(error, Exception) and context.trace is not None:
         error.__dict__["ag_raised"] = True
     return error
+
+
+def here() -> Any:
+    """The trace at hand, where a `try` begins."""
+    return context.trace
+
+
+def thrown(error: Any, kinds: Callable[[], Sequence[Any]], trace: Any, keeps: bool, *cause: Any) -> Any:
+    """What a `raise` in the body of a `try` does: where a tensor decides that it is met, it gives the number of the
+    handler, of these kinds, that the program goes on with, and the error if that is wanted. Else it raises it."""
+    error = raised(error)
+    for e in cause:
+        error.__cause__ = raised(e)
+    if context.trace is trace:
+        raise error
+    args = list(error.args)
+    for k, kind in enumerate(kinds()):
+        if isinstance(error, _flat(kind)):
+            if not keeps:
+                return k + 1
+            if any(isinstance(x, (Text, Operand, Chosen)) for x in flatten(args)[0]):
+                raise locate(ConversionError("an error that tells of tensors is caught and looked at"))
+            return k + 1, error
+    raise error
+
+
+def caught(error: Any) -> Any:
+    """The error in a handler that a tensor has chosen."""
+    return error.value if type(error) is Optional else error
 
 
 @contextmanager
@@ -113,7 +146,7 @@ def result_of(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     except Exception as e:
         leaves = flatten(list(e.args))[0]
         raised = e.__dict__.pop("ag_raised", None) is not None
-        waits = raised and any(isinstance(x, (Text, Operand)) for x in leaves)
+        waits = raised and any(isinstance(x, (Text, Operand, Chosen)) for x in leaves)
         if not waits and not ((raised or _is_users(e)) and _acts()):
             raise
         _raise_later(e)
@@ -192,6 +225,9 @@ def _taken(x: Any, tensors: list[Any]) -> Callable[[list[Any]], Any]:
     if isinstance(x, Operand):
         tensors.append(convert(x))
         return lambda values: values[k]
+    if type(x) is Chosen:
+        tensors.append(x.index)
+        return lambda values: x.values[int(values[k])]
     leaves, structure = flatten(x)
     if structure.kind is None:
         return lambda values: x
@@ -265,7 +301,9 @@ def _regions(n: Node) -> list[Any]:
 def _may_raise(n: Node, kinds: tuple[type, ...]) -> bool:
     if n.op.name == "check":
         return issubclass(ERRORS[n.attr("error")], kinds)
-    return n.op is host_call and n.attr("f").name.split()[0] not in ("print", "raise")  # which say what they raise
+    if n.op is not host_call or isinstance(n.attr("f"), Noting):
+        return False
+    return n.attr("f").name.split()[0] not in ("print", "raise")  # which say what they raise
 
 
 def _refuse_caught(e: Exception) -> None:

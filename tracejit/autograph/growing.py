@@ -13,11 +13,11 @@ from tracejit.errors import ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import product
-from tracejit.ir.types import bool_, float32, float64, int32, int64
-from tracejit.ops.found import hits
+from tracejit.ir.types import DType, bool_, float32, float64, int32, int64
+from tracejit.ops.found import as_number, hits
 from tracejit.ops.host import python_kind
-from tracejit.tensor import Operand, convert
-from tracejit.tree import LEAF, Structure
+from tracejit.tensor import Operand, common_dtype, convert
+from tracejit.tree import LEAF, Structure, unflatten
 
 MOST = 64  # items that are put into a list before they are asked for
 
@@ -160,11 +160,12 @@ def is_pile(x: Any) -> bool:
     return type(x) is list and len(x) == 1 and type(x[0]) is Pile
 
 
-def _one_by_one(x: Sequence[Any]) -> list[Any]:
+def one_by_one(x: Sequence[Any]) -> list[Any]:
     return [y.stacked() if type(y) is Pile else y for y in x]
 
 
 _MARKS = (Stacked, Before, Pile)
+_NUMBERS = (bool, int, float, complex)
 WIDE: dict[Any, Any] = {int: int64, float: float64, bool: bool_}
 
 
@@ -189,6 +190,23 @@ def noted(x: Any) -> None:
     elif type(x) is dict:
         partial = any(type(y) is Optional and not y.none for y in x.values())
         (_state.lists.add if partial else _state.lists.discard)(id(x))
+    elif isinstance(x, list) and any(isinstance(y, _MARKS) for y in x):
+        raise refused(f"a {type(x).__name__} grows in a loop or branch, and is read afterwards")
+
+
+def unflattened(s: Structure, leaves: Sequence[Any]) -> Any:
+    """A nest in which lists may have grown."""
+    made = unflatten(s, leaves)
+    if _state.lists:
+        _note_all(made)
+    return made
+
+
+def _note_all(x: Any) -> None:
+    if isinstance(x, (list, tuple, dict)):
+        noted(x)
+        for y in x.values() if isinstance(x, dict) else x:
+            _note_all(y)
 
 
 def spread(values: Sequence[Any], most: int = MOST) -> list[Any]:
@@ -251,6 +269,19 @@ def _kind(y: Any) -> type | None:
     return int if type(y) is Dim else type(y) if type(y) in WIDE else None
 
 
+def common(values: Sequence[Any]) -> DType | None:
+    """The dtype of items some of which are tensors, to which Python's numbers give way; None if none is."""
+    each = [(y.kind(0) if y.kind else y.parts[0]) if isinstance(y, Stacked) else y for y in one_by_one(values)]
+    if not each or not all(isinstance(y, (*_NUMBERS, Operand)) or type(y) is Dim for y in each):
+        return None
+    dtype, weak = common_dtype([as_number(y) if type(y) is Dim else y for y in each])
+    return None if weak else dtype
+
+
+def _as(rows: Any, dtype: DType | None) -> Any:
+    return rows if dtype is None or rows.dtype is dtype else OPS["cast"](rows, dtype=dtype)
+
+
 def exactly(y: Any, kind: type | None) -> Any:
     """An item as a tensor, which holds one of Python's numbers as precisely as Python does."""
     return convert(y) if kind is None else OPS["cast"](y, dtype=WIDE[kind])
@@ -265,16 +296,19 @@ def one_of_kind(x: Any, kind: type | None) -> Any:
     return x if kind is None else OPS["cast"](x, dtype=WIDE[kind], weak=True)
 
 
-def packed(values: Sequence[Any], kind: type | None = None) -> tuple[Any, Any]:
-    """Items as a tensor of rows, and a mask that says which of them are there. `kind` is that of all of them."""
+def packed(values: Sequence[Any], kind: type | None = None, dtype: DType | None = None) -> tuple[Any, Any]:
+    """Items as a tensor of rows, and a mask that says which of them are there. `kind` is that of all of them, `dtype`
+    that of tensors among others."""
     rows, masks = [], []
-    for y in _one_by_one(values):
+    dtype = common(values) if kind is None and dtype is None else dtype
+    for y in one_by_one(values):
         if isinstance(y, Stacked):
             whole = y.exact_rows() if kind else y.__tensor_rows__()
-            rows.append(whole if y.mask is None else y.parts[0] if kind else of_kind(y.parts[0], y.kind))
+            whole = whole if y.mask is None else y.parts[0] if kind else of_kind(y.parts[0], y.kind)
+            rows.append(_as(whole, dtype))
             masks.append(y.mask if y.mask is not None else _filled(True, rows[-1].shape[0]))
         else:
-            t = exactly(y, kind)
+            t = exactly(y, kind) if dtype is None else OPS["cast"](y, dtype=dtype)
             rows.append(OPS["reshape"](t, shape=(1, *t.shape)))
             masks.append(_filled(True, 1))
     if len(rows) == 1:
@@ -322,11 +356,13 @@ def exact_rows(x: list[Any]) -> Any:
     """The same, of Python's numbers in the widest types if all are of one type."""
     _check(x)
     kind = kind_of(x)
-    x = _one_by_one(x)
+    x = one_by_one(x)
+    dtype = None if kind else common(x)
     every = [
-        packed([y], kind)[0] if not isinstance(y, Stacked) else y.exact_rows() if kind else y.__tensor_rows__()
+        packed([y], kind, dtype)[0] if not isinstance(y, Stacked)
+        else y.exact_rows() if kind else _as(y.__tensor_rows__(), dtype)
         for y in x
-    ]
+    ]  # fmt: skip
     try:
         return OPS["concat"](*every, axis=0) if len(every) > 1 else every[0]
     except Exception:
@@ -376,23 +412,9 @@ def whole(x: Any) -> None:
         raise refused("a list whose length is known only when the function runs is read as a whole")
 
 
-class Result:
-    """A list or dict that a function returns, and of which each call finds out how long it is."""
-
-    __slots__ = ("list",)
-
-    def __init__(self, x: Any) -> None:
-        self.list = x
-
-
-def results(x: Any) -> Any:
-    """What a function returns, with such lists as leaves."""
-    if is_grown(x) and not settled(x):
-        return Result(_one_by_one(x))
-    if is_partial(x):
-        return Result({k: results(y) for k, y in x.items()})
-    if type(x) in (list, tuple) and any(type(y) in (list, tuple, dict) for y in x):
-        return type(x)([results(y) for y in x])
-    if type(x) is dict and any(type(y) in (list, tuple, dict) for y in x.values()):
-        return {k: results(y) for k, y in x.items()}
-    return x
+def has_grown(x: Any) -> bool:
+    """Whether there is such a list among nested lists, tuples and dicts."""
+    if not _state.lists:
+        return False
+    every = x if isinstance(x, (list, tuple)) else x.values() if isinstance(x, dict) else ()
+    return is_grown(x) or is_partial(x) or any(map(has_grown, every))

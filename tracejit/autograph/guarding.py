@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -75,6 +76,9 @@ class Reads:
         elif type(x) is functools.partial:
             self.found((x.keywords, x.args), f"arguments of {name}")
 
+    def reached(self, x: Any) -> tuple[Any, str] | None:
+        return self._known.get(id(x))
+
     def name(self, x: Any) -> str | None:
         """What a container from outside is called; None for the trace's own."""
         if id(x) in self.deferred:
@@ -118,7 +122,9 @@ class Reads:
             if owner is sys or not is_library_module(owner):
                 self.record(Attribute, ("attribute", id(owner), name), f"attribute {owner.__name__}.{name}", owner)
         elif cls in CONTAINERS:
-            self.whole(owner)
+            told = type(raw(cls, name)) is types.FunctionType  # it is converted, and tells what it reads
+            if not told and name not in _ADDING:
+                self.whole(owner)
             return
         elif is_users(cls):
             self.record(Attribute, ("attribute", id(owner), name), f"attribute {cls.__name__}.{name}", owner)
@@ -239,7 +245,11 @@ class Reads:
 
 
 def hashable(key: Any) -> bool:
-    return type(key) in (int, str, bool, float, bytes, type(None)) or (type(key) is tuple and all(map(hashable, key)))
+    return type(key) in _KEYS or (type(key) is tuple and all(map(hashable, key)))
+
+
+_ADDING = {"append", "extend", "appendleft", "extendleft", "add"}
+_KEYS = (int, str, bool, float, bytes, type(None), weakref.ref)
 
 
 @contextmanager

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from tracejit.autograph import places
+from tracejit.autograph.attempts import Ahead
 from tracejit.autograph.branches import traced
 from tracejit.context import context, tracing
 from tracejit.errors import ArgumentError, ConversionError, locate
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, float64, int64
 from tracejit.ops import host
-from tracejit.tensor import Operand, Tensor
+from tracejit.tensor import NUMPY_FUNCTIONS, Operand, Tensor
 from tracejit.tree import flatten, unflatten
 
 _CLOCKS = {time.time, time.perf_counter, time.monotonic, time.process_time, time.thread_time}
@@ -29,7 +30,8 @@ _CLOCKS |= {time.time_ns, time.perf_counter_ns, time.monotonic_ns, time.process_
 _SOURCES = (("random", "Random"), ("numpy.random", "Generator"), ("numpy.random", "RandomState"))
 _LOGGERS = (("logging", "Logger"),)
 _QUEUES = (("queue", "Queue"), ("queue", "SimpleQueue"))
-_STATE = {"seed", "getstate", "setstate", "get_state", "set_state", "spawn", "shuffle"}
+_SETS_STATE = {"seed", "setstate", "set_state"}
+_KEEPS_STATE = {"getstate", "get_state", "spawn", "shuffle"}  # whose results, or what they change, are no numbers
 
 
 def replacement(f: Any) -> Callable[..., Any] | None:
@@ -37,8 +39,12 @@ def replacement(f: Any) -> Callable[..., Any] | None:
     if type(f) is types.BuiltinFunctionType and f in _CLOCKS:
         return functools.partial(_drawn, f)
     owner = getattr(f, "__self__", None)
-    if _is_one(owner, _SOURCES) and f.__name__ not in _STATE and not _is_made(owner):
-        return functools.partial(_drawn, f)
+    if f is getattr(sys.modules.get("numpy.random"), "seed", ...) and context.trace is not None:
+        return functools.partial(_said, f)  # type: ignore[arg-type]
+    if _is_one(owner, _SOURCES) and context.trace is not None:
+        return functools.partial(_by_generator, f)
+    if isinstance(owner, types.GeneratorType) and not _is_made(owner) and f.__name__ in ("send", "throw", "close"):
+        return functools.partial(_sent, f)
     if _is_one(owner, _LOGGERS) or (type(f) is types.FunctionType and f.__module__ == "logging"):
         return functools.partial(_said, f) if f.__name__ in _LEVELS else None
     if _is_one(owner, _QUEUES) and f.__name__ in ("put", "put_nowait", "get", "get_nowait"):
@@ -65,6 +71,17 @@ def _queued(f: Any, *args: Any, **kwargs: Any) -> Any:
     if listener.defers(f.__self__, f.__name__, True):
         return listener.defer(f.__self__, f.__name__, args, kwargs)
     return listener.calls(f.__self__, f.__name__, args, kwargs)
+
+
+def _by_generator(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """A method of a generator of random numbers: one from outside goes on in each run, one that is made from a seed
+    gives the same numbers in each run."""
+    if _is_made(f.__self__):
+        check_scope(f.__self__)
+        return f(*args, **kwargs)
+    if f.__name__ in _KEEPS_STATE:
+        raise locate(ConversionError(f"{f.__name__}() of a generator of random numbers is called"))
+    return (_said if f.__name__ in _SETS_STATE else _drawn)(f, *args, **kwargs)
 
 
 def _is_made(x: Any) -> bool:
@@ -118,9 +135,25 @@ class Yields:
         return getattr(self._begun(), name)
 
 
+class Generated:
+    """A generator expression of which a tensor decides what it yields, for `next`: `first` gives the first item."""
+
+    __slots__ = ("first",)
+
+    def __init__(self, first: Callable[..., Any]) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[Any]:
+        raise locate(ConversionError("a tensor decides what a generator yields"))
+
+    __next__ = __iter__  # type: ignore[assignment]
+
+
 def result(x: Any, args: tuple) -> Any:
-    """What code that is not converted has returned: an iterator that it was not given is a new one."""
-    return places.made(x) if isinstance(x, Iterator) and not any(x is a for a in args) else x
+    """What code that is not converted has returned: an iterator that it was not given is a new one, and so is a
+    generator of random numbers with a seed."""
+    seeded = bool(args) and args[0] is not None and _is_one(x, _SOURCES)
+    return places.made(x) if (isinstance(x, Iterator) or seeded) and not any(x is a for a in args) else x
 
 
 def check_iterator(x: Any) -> None:
@@ -134,7 +167,8 @@ def check_iterator(x: Any) -> None:
 def check_scope(x: Any) -> None:
     """Refuse to move an iterator on in a branch or step of a loop, which is traced once, if it was made before that."""
     if places.is_of_steps_around(x):
-        said = "an iterator is moved on in a branch or loop that it was made before"
+        what = "a generator of random numbers" if _is_one(x, _SOURCES) else "an iterator"
+        said = f"{what} is moved on in a branch or loop that it was made before"
         raise locate(ConversionError(said, remedy="go through it in the loop's own head, with zip or enumerate"))
 
 
@@ -144,6 +178,8 @@ def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 
 def following(iterator: Any, *default: Any) -> Any:
     """`next` of an iterator that was there before the call moves it on in each run."""
+    if type(iterator) is Generated:
+        return iterator.first(*default)
     listener = places.listener()
     if listener is None or _is_made(iterator) or not isinstance(iterator, Iterator):
         check_scope(iterator)
@@ -151,8 +187,22 @@ def following(iterator: Any, *default: Any) -> Any:
     if listener.elsewhere:
         raise locate(ConversionError("an iterator from outside is moved on in a branch or loop"))
     seen = listener.seen_ahead(iterator)
-    first = seen.look(lambda: next(iterator, *default))
-    return _emitted("next", first, lambda: seen.take(lambda: next(iterator, *default)))
+    return _moved_on("next", seen, lambda it: next(it, *default))
+
+
+def _moved_on(name: str, seen: Ahead, step: Callable[[Any], Any]) -> Any:
+    return _emitted(name, seen.look(step), lambda: seen.take(step))
+
+
+def _sent(f: Any, *args: Any) -> Any:
+    """The same by a method of a generator that was there before the call."""
+    listener = places.listener()
+    if listener is None:
+        return f(*args)
+    unknown = any(isinstance(x, Operand) and traced(x) for x in flatten(args)[0])
+    if listener.elsewhere or f.__name__ != "send" or unknown:
+        raise locate(ConversionError(f"{f.__name__}() of a generator from outside is called"))
+    return _moved_on("send", listener.seen_ahead(f.__self__), lambda it: it.send(*args))
 
 
 def _drawn(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +213,31 @@ def _drawn(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise locate(ConversionError(f"{f.__name__} is called with a traced tensor"))
     owner = f.__self__  # type: ignore[attr-defined]
     example = f() if f in _CLOCKS else getattr(copy.deepcopy(owner), f.__name__)(*args, **kwargs)
+    if (listener := places.listener()) is not None and isinstance(example, np.ndarray | np.generic):
+        listener.draws_arrays = True
     return _emitted(f.__name__, example, lambda: f(*args, **kwargs))
+
+
+def of_array(x: Any, name: str) -> Any:
+    """A method of NumPy's arrays, which those have that its generators give, as one of a tensor; None for all else."""
+    own = hasattr(type(x), name) and name not in ("item", "tolist")
+    if name not in _ARRAYS or own or not getattr(places.listener(), "draws_arrays", False):
+        return None
+    f = NUMPY_FUNCTIONS.get({"flatten": "ravel"}.get(name, name)) if name != "sort" else None  # which is in place
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        loose = name in ("reshape", "transpose") and args and not isinstance(args[0], tuple | list)
+        try:
+            if f is not None:
+                return f(x, *((args,) if loose else args), **kwargs)
+        except TypeError:
+            pass
+        raise locate(ConversionError(f"{name}() of an array of random numbers is called"))
+
+    return method
+
+
+_ARRAYS = frozenset(n for n in dir(np.ndarray) if not n.startswith("_"))
 
 
 def _emitted(name: str, example: Any, f: Callable[[], Any]) -> Any:

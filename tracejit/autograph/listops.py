@@ -13,6 +13,8 @@ from tracejit.context import context
 from tracejit.ir.found import fresh
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_, int64
+from tracejit.ops import array
+from tracejit.ops.args import as_axis
 from tracejit.ops.found import is_open
 from tracejit.tensor import Operand, Tensor, convert
 
@@ -71,6 +73,8 @@ def sliced(x: list[Any], key: slice) -> list[Any]:
     """`x[a:b:c]`"""
     if growing.is_pile(x):
         return piles.sliced(x[0], key)
+    if (known := _known_part(x, key)) is not None:
+        return places.made(known)  # type: ignore[no-any-return]
     rows, kind = growing.exact_rows(x), growing.kind_of(x)
     step = 1 if key.step is None else operator.index(key.step)
     if key.start is None and key.stop is None and step in (1, -1):
@@ -83,6 +87,19 @@ def sliced(x: list[Any], key: slice) -> list[Any]:
     far = OPS["sub"](stop, start) if step > 0 else OPS["sub"](start, stop)
     count = OPS["floordiv"](OPS["add"](far, abs(step) - 1), abs(step))
     return listed(_taken(rows, OPS["add"](start, OPS["mul"](_numbers(count), step))), kind)
+
+
+def _known_part(x: list[Any], key: slice) -> list[Any] | None:
+    """What a slice gives of items that stand one by one; None if there may be others among them."""
+    if not all(type(k) in (int, type(None)) for k in (key.start, key.stop, key.step)):
+        return None
+    first = x[: growing.leading(x)]
+    if (key.start or 0) >= 0 and key.stop is not None and 0 <= key.stop <= len(first) and (key.step or 1) > 0:
+        return first[key]
+    last = x[len(x) - growing.trailing(x) :]
+    if key.start is not None and -len(last) <= key.start < 0 and (key.stop is None or key.stop < 0):
+        return last[key] if (key.step or 1) > 0 else None
+    return None
 
 
 def _without(rows: Any, i: Any, n: Tensor) -> Tensor:
@@ -233,6 +250,44 @@ _TAKING: dict[Any, Callable[..., Any]] = {
     builtins.list: listed, builtins.reversed: lambda rows, kind: listed(rows[::-1], kind), builtins.sum: _summed,
     builtins.sorted: lambda rows, kind, reverse=False: listed(_in_order(rows, reverse), kind),
 }  # fmt: skip
+
+
+def _joined(rows: Any, axis: Any) -> Any:
+    """What `concat` makes of the items."""
+    shape = tuple(rows.shape)
+    at = as_axis(axis, len(shape) - 1)
+    perm = (*range(1, at + 1), 0, *range(at + 1, len(shape)))
+    merged = (*shape[1 : at + 1], shape[0] * shape[at + 1], *shape[at + 2 :])
+    return OPS["reshape"](OPS["transpose"](rows, perm=perm), shape=merged)
+
+
+def _added_up(rows: Any, *_: Any) -> Any:
+    return OPS["reduce_sum"](rows, axis=(0,))
+
+
+def _refused(rows: Any, *_: Any, **__: Any) -> Any:
+    raise growing.refused("a list of tensors that grows in a loop or branch goes to a function of lists")
+
+
+# this package's functions to which a list of tensors is something else than the tensor of its rows
+OF_LISTS: dict[str, Callable[..., Any]] = {
+    "add_n": _added_up, "accumulate_n": _added_up, "concat": lambda rows, axis, *_: _joined(rows, axis),
+    "stack": lambda rows, axis=0, *_: array.moveaxis(rows, 0, axis) if axis else rows, "global_norm": _refused,
+    "clip_by_global_norm": _refused, "dynamic_stitch": _refused,
+}  # fmt: skip
+
+
+def of_list(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """What such a function makes of a list that has grown, or OPEN."""
+    every = (*args, *kwargs.values())
+    if getattr(f, "__name__", "") not in OF_LISTS:
+        return OPEN
+    if not any(growing.is_grown(x) and not growing.settled(x) for x in every):
+        return OPEN
+    if not args or not growing.is_grown(args[0]) or set(kwargs) - {"axis", "name"}:
+        return OPEN if f.__name__ == "stack" else _refused(None)
+    more = [kwargs["axis"]] if "axis" in kwargs else []
+    return OF_LISTS[f.__name__](growing.rows_of(args[0]), *args[1:], *more)
 
 
 def consumed(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

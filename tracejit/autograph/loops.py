@@ -6,6 +6,8 @@ import builtins
 import contextlib
 import functools
 import itertools
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,8 +27,11 @@ from tracejit.errors import (
     ShapeError,
     TracedValueError,
     TracejitError,
+    UnrollingWarning,
     ends_inside,
     locate,
+    user_depth,
+    user_frame,
 )
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
@@ -37,30 +42,148 @@ NESTED = 24  # steps of a Python loop that are branches within branches, once a 
 UNROLL = 4  # rows of a tensor up to which a loop over it is unrolled
 COPIES = 1024  # steps of which there may be copies where no loop can be made
 LONG = 64  # steps of a Python range from which one loop is tried instead of as many copies
+LARGE = 4096  # operations in copies of steps from which one loop is tried for the rest
+HUGE = 50_000  # and from which users are told of them
 
 
 def while_(
     test: Part, body: Part, get: Part, put: Part, names: Sequence[str], plain: Part | None = None,
-    read: Part | None = None,
+    read: Part | None = None, more: Part | None = None,
 ) -> None:  # fmt: skip
     """A `while` statement. As long as the condition is known the steps are copies; then one loop follows.
 
-    `plain` is the loop as it is written, if it can be that all it computes with are numbers, which `read` gives.
+    `plain` is the loop as it is written, if it can be that all it computes with are numbers, which `read` gives. `more`
+    says whether no `break` was met.
     """
     if plain is not None and are_numbers(read):
         plain()
         return
+    whole = test if more is None else functools.partial(and_, more, test)
+    unrolled, earlier = Unrolled(), tuple[Any, ...]()
     while True:
-        go, acts = _asked(lambda: decided(test()))
+        go, acts = _asked(lambda: decided(whole()))
         if traced(go):
             break
         if not go:
             return
-        body()
+        far = 0 if acts else unrolled.looks_ahead()
+        if far and _goes_on_for(far, whole, earlier, get, put) and _whole_loop(whole, body, get, put, names):
+            return
+        earlier = get()
+        unrolled.run(body)
     if acts:
-        _asked_once(go, test, body, get, put, names)
+        _asked_once(go, whole, body, get, put, names)
+    elif more is None:
+        _loop(whole, body, get, put, names)
     else:
-        _loop(test, body, get, put, names)
+        _loop_or_copies(test, body, more, get, put, names)
+
+
+class _Open(threading.local):
+    loops = 0  # whose steps are being copied
+
+
+_open = _Open()
+
+
+class Unrolled:
+    """The copies of a loop's steps that a trace has so far, and what becomes of the loop where they are many."""
+
+    def __init__(self) -> None:
+        self.steps, self.tried, self.first, self.said = 0, 0, self._nodes(), False
+
+    def _nodes(self) -> int:
+        trace: Any = context.trace
+        return 0 if trace is None else len(trace.builder.nodes)
+
+    def looks_ahead(self) -> int:
+        """How many steps further to look, at those steps where one loop may be better: else 0."""
+        if context.trace is None:
+            return 0
+        if self.steps == 1:
+            return max(LONG >> 2 * _open.loops, UNROLL)
+        if not self.tried and self._nodes() - self.first > LARGE:
+            self.tried = self.steps
+            return UNROLL
+        return 0
+
+    def run(self, body: Part) -> None:
+        """One more copy. The more loops are around one, the fewer copies there are of its steps."""
+        _open.loops += 1
+        try:
+            body()
+        finally:
+            _open.loops -= 1
+        self.count()
+
+    def count(self) -> None:
+        """One more copy; that there are very many is said once."""
+        self.steps += 1
+        if context.trace is None or self.said:
+            return
+        nodes = self._nodes() - self.first
+        if nodes > HUGE or (self.steps == COPIES and nodes > COPIES):
+            self.said = True
+            text = (
+                f"a loop is traced step by step: {nodes} operations in {self.steps} steps, {user_frame()}\n"
+                "  remedy: loop over tj.range(n), or count with a tensor, so that it becomes one loop"
+            )
+            warnings.warn(text, UnrollingWarning, stacklevel=user_depth())
+
+
+def _goes_on_for(steps: int, test: Part, then: Sequence[Any], get: Part, put: Part) -> bool:
+    """Whether a loop goes on for so many steps, should its numbers change as in the last one."""
+    now = get()
+    both = [(x, y) for x, y in zip(then, now, strict=True)]
+    counts = [type(x) is type(y) and type(y) in (int, float) and x != y for x, y in both]
+    if not any(counts):
+        return False
+    put([y + (y - x) * steps if c else y for (x, y), c in zip(both, counts, strict=True)])
+    try:
+        go = decided(test())
+        return not traced(go) and bool(go)
+    except Exception:  # there is no such item, perhaps
+        return False
+    finally:
+        put(now)
+
+
+def _whole_loop(test: Part, body: Part, get: Part, put: Part, names: Sequence[str]) -> bool:
+    """Whether the steps that are left could be made one node, in which Python's counters are tensors."""
+    return _attempted(lambda: _loop(test, body, get, put, names), True, False, get, put)
+
+
+def _loop_or_copies(test: Part, body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    """One node for the steps that are left; where shapes change, copies of the steps while `test` is known."""
+    before, told = get(), context.refused
+    log: dict[tuple, tuple[places.Place, Any]] = {}
+    try:
+        with places.watched(log):
+            _loop(functools.partial(and_, more, test), body, get, put, names)
+    except ShapeError:
+        places.restore(log)
+        put(before)
+        context.refused = told
+        if traced(decided(test())):
+            raise
+        _copies(NESTED, test, body, more, get, put, names)
+
+
+def _copies(left: int, test: Part, body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    go = decided(test())
+    if traced(go) or (go and not left):
+        raise locate(ConversionError(f"shapes change in a loop that may have more than {NESTED - left} steps"))
+    on = more() if go else False
+
+    def step() -> None:
+        _goes_on(more, get, put, names)
+        body()
+        _copies(left - 1, test, body, more, get, put, names)
+
+    if traced(on):
+        branches(on, step, lambda: None, State(get, put, names, (), True), ())
+    elif on:
+        step()
 
 
 def _asked(test: Part) -> tuple[Any, bool]:
@@ -179,9 +302,10 @@ def _steps(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: 
     ):
         return
     steps = iter(it)
-    done = 0
+    done, unrolled = 0, Unrolled()
     for row in steps:
         body(row)
+        unrolled.count()
         done += 1
         if more is None:
             continue
@@ -202,15 +326,24 @@ def _rolled(
     it: Any, n: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str], first: int = 0
 ) -> bool:
     """Whether a loop over a known number of rows could be made one node; if not, as many copies do as well."""
+    must = isinstance(n, int) and n > COPIES
+
+    def node() -> None:
+        if more is None:
+            scanned(it, n, body, State(get, put, names))
+        else:
+            _indexed(it, n, first, body, more, get, put, names)
+
+    return _attempted(node, isinstance(it, builtins.range), must, get, put)
+
+
+def _attempted(node: Part, counting: bool, must: bool, get: Part, put: Part) -> bool:
+    """Whether a node could be made; if not, all is as it was before. `counting` is that of `tentative`."""
     before, told = get(), context.refused
     log: dict[tuple, tuple[places.Place, Any]] = {}
-    must = isinstance(n, int) and n > COPIES
     try:
-        with places.watched(log), contextlib.nullcontext() if must else tentative(isinstance(it, builtins.range)):
-            if more is None:
-                scanned(it, n, body, State(get, put, names))
-            else:
-                _indexed(it, n, first, body, more, get, put, names)
+        with places.watched(log), contextlib.nullcontext() if must else tentative(counting):
+            node()
     except Exception as e:
         ours = isinstance(e, TracejitError) or ends_inside(e.__traceback__)
         if must or (ours and not isinstance(e, _RETRIED)):
@@ -244,10 +377,15 @@ def _guarded(rows: Sequence[Any], go: Any, body: Part, more: Part, get: Part, pu
         go = more()
 
 
-def _on(rows: Sequence[Any], body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+def _goes_on(more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    """In what follows no `break` has been met."""
     flags: Sequence[str] = more.__code__.co_freevars  # type: ignore[attr-defined]
-    values = [False if n in flags else x for n, x in zip(names, get(), strict=True)]  # as the loop goes on
+    values = [False if n in flags else x for n, x in zip(names, get(), strict=True)]
     put([x.where_none(flags) if type(x) is Either else x for x in values])
+
+
+def _on(rows: Sequence[Any], body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
+    _goes_on(more, get, put, names)
     _taking(body, rows[0])
     if len(rows) > 1:
         _guarded(rows[1:], more(), body, more, get, put, names)

@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import functools
+import gc
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tracejit.autograph import places
+import numpy as np
+
+from tracejit.autograph import dicts, growing, listops, places, reads
 from tracejit.autograph.reads import MOST
-from tracejit.autograph.recorder import NO_RESULT, TAKING, mutated
+from tracejit.autograph.recorder import NO_RESULT, TAKING, Recorder
+from tracejit.errors import ConversionError, locate, user_frame
+from tracejit.ops.host import is_traced
+from tracejit.tensor import Operand
+from tracejit.tree import flatten
 
 _CONTAINERS = (list, dict, set, collections.deque)
 _CHANGES = NO_RESULT | TAKING | {"setdefault"}
 _ITEM = {"__setitem__": False, "__delitem__": True}
+
+
+def mutated(
+    recorder: Recorder, x: Any, name: str, unused: bool, args: tuple, kwargs: dict[str, Any],
+    do: Callable[..., Any] | None = None,
+) -> Any:  # fmt: skip
+    """A method of a container that may change what it holds is called; `do` is that of the container's base class."""
+    if name in TAKING:
+        reads.length(x)
+    elif name == "setdefault":
+        reads.item(x, args[0])
+        reads.contains(x, args[0])
+    carried = growing.is_grown(x) and (id(x) in recorder.made or recorder.elsewhere)
+    own = carried and listops.method(x, name, args, kwargs)
+    if growing.is_grown(x) and not own:
+        growing.can_call(x, name)
+    elif growing.is_partial(x):
+        dicts.can_call(name)
+    if recorder.defers(x, name, unused):
+        return recorder.defer(x, name, args, kwargs)
+    places.remember_items(x)
+    recorder.calls(x, name, args, kwargs)
+    value = own(x, *args, **kwargs) if own else (getattr(x, name) if do is None else do)(*args, **kwargs)
+    growing.noted(x)
+    if name in TAKING and not unused and not recorder.elsewhere:
+        recorder.takes(x, value, user_frame(2))
+    return value
 
 
 def changing(f: Any) -> Callable[..., Any] | None:
@@ -51,13 +86,67 @@ def _change(owner: Any, do: Callable[..., Any], *args: Any, ag_name: str = "", *
 def noticed(given: Iterable[Any]) -> Iterator[None]:
     """A call of code that is not converted: containers that it is given may be others after it."""
     before = [(x, _copy(x)) for x in _containers(given)] if places.listener() is not None else []
+    try:
+        yield
+    finally:  # where the call fails, what it has done until then
+        for x, old in before:
+            if not _same(x, old):
+                new = _copy(x)
+                places.refill(x, old)
+                places.items(x)  # takes note of what it holds
+                places.refill(x, new)
+
+
+@contextmanager
+def keeping(f: Any, given: Iterable[Any]) -> Iterator[None]:
+    """The same of tensors that an object of a library's, which was there before, would keep: they are the trace's."""
+    owner = None if isinstance(f, _FUNCTIONS) else getattr(f, "__self__", f)
+    tensors = {id(x) for x in flatten(list(given))[0] if is_traced(x)} if owner is not None else set()
+    if not tensors or isinstance(owner, _NOT_KEEPING) or _is_ours(owner):
+        yield
+        return
+    before = [(x, _copy(x)) for x in _held_by(owner) if isinstance(x, _CONTAINERS)]
     yield
-    for x, old in before:
-        if not _same(x, old):
-            new = _copy(x)
+    if any(id(x) in tensors for x in _held_by(owner)):
+        for x, old in before:
             places.refill(x, old)
-            places.items(x)  # takes note of what it holds
-            places.refill(x, new)
+        what = f"{getattr(f, '__name__', 'a call')}() lets a {type(owner).__name__} keep a tensor"
+        raise locate(ConversionError(what))
+
+
+_FUNCTIONS = (types.FunctionType, type, functools.partial)
+_NOT_KEEPING = (*_CONTAINERS, types.ModuleType, np.ndarray, Operand, BaseException, str, tuple, type)
+_LARGEST = 2000  # objects that are looked at
+
+
+def built(cls: Any, x: Any) -> None:
+    """An object of a library's class was made by a call."""
+    if isinstance(cls, type) and (listener := places.listener()) is not None:
+        listener.built.add(id(x))
+
+
+def _is_ours(x: Any) -> bool:
+    listener = places.listener()
+    own = str(type(x).__module__).startswith("tracejit.")
+    return own or listener is None or id(x) in listener.made or id(x) in listener.built
+
+
+def _held_by(owner: Any) -> list[Any]:
+    """What an object holds, and what that holds."""
+    found, todo = {id(owner): owner}, [owner]
+    for x in todo:
+        if isinstance(x, contextvars.ContextVar):
+            parts = [x.get(None)]
+        else:
+            parts = [] if isinstance(x, _LEAVES) else gc.get_referents(x)
+        for y in parts:
+            if id(y) not in found and len(found) < _LARGEST:
+                found[id(y)] = y
+                todo.append(y)
+    return todo
+
+
+_LEAVES = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, Operand, np.ndarray)
 
 
 def _containers(given: Iterable[Any]) -> list[Any]:

@@ -12,12 +12,10 @@ TRIES = (ast.Try, ast.TryStar)
 
 
 def _own(node: ast.AST) -> Iterable[ast.AST]:
-    """The nodes under `node` that belong to its scope, itself included."""
+    """The nodes under `node` that belong to the scope in which it stands, itself included."""
     yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, SCOPES):
-            yield child
-        else:
+    if not isinstance(node, SCOPES):
+        for child in ast.iter_child_nodes(node):
             yield from _own(child)
 
 
@@ -106,6 +104,22 @@ def declared(nodes: Sequence[ast.AST]) -> tuple[set[str], set[str]]:
             elif isinstance(x, ast.Nonlocal):
                 n |= set(x.names)
     return g, n
+
+
+def params_of(a: ast.arguments) -> set[str]:
+    every = [*a.posonlyargs, *a.args, *a.kwonlyargs, *[x for x in (a.vararg, a.kwarg) if x is not None]]
+    return {x.arg for x in every}
+
+
+def rebound(nodes: Sequence[ast.AST]) -> set[str]:
+    """Names around these statements that functions defined in them assign, at any depth."""
+    out: set[str] = set()
+    for f in (n for top in nodes for n in _own(top) if isinstance(n, (*FUNCTIONS, ast.ClassDef))):
+        own = declared(f.body)
+        out |= own[1]
+        hidden = set() if isinstance(f, ast.ClassDef) else (written(f.body) | params_of(f.args)) - own[0] - own[1]
+        out |= rebound(f.body) - hidden
+    return out
 
 
 def _read_after_calls(node: ast.AST) -> set[str]:

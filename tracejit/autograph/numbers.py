@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import growing, reads
+from tracejit.autograph import chosen, growing, reads
 from tracejit.autograph.branches import decided, traced
 from tracejit.autograph.calls import LOOKING, replace
 from tracejit.autograph.failures import may_be_known
@@ -145,7 +145,8 @@ for _plain, _own in ((builtins.isinstance, _is_instance), (builtins.type, _type)
 
 # --- items ------------------------------------------------------------------------------------------------------------
 def picked(x: Any, key: Any) -> Any:
-    """An item of a list or tuple at a traced position: of tensors of one type, or numbers of one. Else `...`."""
+    """An item of a list or tuple at a traced position: of tensors of one type, or numbers of one, or a few of what is
+    neither. Else `...`."""
     if not (isinstance(key, Operand) and type(x) in (list, tuple) and x and traced(key)):
         return ...
     if key.shape or key.dtype.kind not in "iu" or may_be_known():
@@ -155,7 +156,17 @@ def picked(x: Any, key: Any) -> Any:
         (kind,) = kinds
         rows = stack([OPS["cast"](y, dtype=int64 if kind is int else float64) for y in reads.whole(x)])
         return OPS["cast"](rows[key], dtype=rows.dtype, weak=True)
+    if chosen.can_be_picked(x):
+        return _one_of(x, key)
     types = {y.type for y in x if isinstance(y, Operand)}
     if not all(isinstance(y, Operand) for y in x) or len(types) > 1 or next(iter(types)).weak:
         return ...
     return stack(list(reads.whole(x)))[key]
+
+
+def _one_of(x: Any, key: Any) -> Any:
+    reads.length(x)
+    for i in range(len(x)):
+        reads.item(x, i)
+    at = stack([OPS["cast"](i, dtype=int64) for i in range(len(x))])[key]
+    return chosen.picked_at(x, at)

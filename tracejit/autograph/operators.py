@@ -12,8 +12,10 @@ import numpy as np
 
 from tracejit.autograph import (
     arrays,
+    choices,
     constructors,  # noqa: F401 - lets calls of classes be known
     dicts,
+    failures,
     growing,
     hostcalls,
     listops,
@@ -29,7 +31,6 @@ from tracejit.autograph.branches import (
     asked,
     compare,
     decided,
-    each_way,
     if_,
     if_exp,
     none_of,
@@ -38,22 +39,24 @@ from tracejit.autograph.branches import (
     traced,
 )
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
+from tracejit.autograph.choices import each_way, for_each, is_in_key
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.contexts import entered, passing
-from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, raised
+from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, thrown
 from tracejit.autograph.loops import LONG, for_, while_
+from tracejit.autograph.mutations import mutated
 from tracejit.autograph.numbers import picked
 from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
 from tracejit.autograph.places import items as writes_all
 from tracejit.autograph.places import made
-from tracejit.autograph.protocols import IN_PLACE, binary, delete_item, in_place, iterated, negative
+from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, delete_item, in_place, iterated, negative
 from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
 from tracejit.autograph.reads import whole
-from tracejit.autograph.recorder import mutated
 from tracejit.autograph.stores import changed, part_to_change, store
 from tracejit.autograph.texts import formatted, joined
-from tracejit.autograph.values import Either, Optional, Undefined, names
+from tracejit.autograph.values import Optional, Undefined, names, several
 from tracejit.errors import ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
@@ -94,8 +97,10 @@ def ended(x: Any) -> Any:
 
 def item(x: Any, key: Any) -> Any:
     """`x[key]`; the user's own `__getitem__` is converted too."""
-    if type(x) is Either or type(key) is Either:
+    if type(x) in SEVERAL or type(key) in SEVERAL:
         return each_way(item, (x, key), {})
+    if is_in_key(key):
+        return each_way(lambda *k: item(x, k), key, {})
     if (index := own_method(key, "__index__")) is not None and isinstance(x, (list, tuple, str)):
         key = callee(index)(key)
     if growing.is_pile(x):
@@ -156,7 +161,7 @@ class _Sliced:
 
 def sliced(x: Any) -> Any:
     """`x`, of which a slice is taken."""
-    return _Sliced(x) if isinstance(x, (np.ndarray, Either)) or growing.is_grown(x) else whole(x)
+    return _Sliced(x) if isinstance(x, (np.ndarray, *SEVERAL)) or growing.is_grown(x) else whole(x)
 
 
 def operand(x: Any) -> Any:
@@ -166,6 +171,8 @@ def operand(x: Any) -> Any:
 
 def each(x: Any) -> Any:
     """`x`, of which every item is taken."""
+    if type(x) is Chosen:
+        return choices.whole(x)
     if type(x) in (list, tuple) and any(growing.is_grown(y) or growing.is_partial(y) for y in x):
         return x
     return whole(reads.content(x))
@@ -181,6 +188,9 @@ def _got(x: dict[Any, Any], key: Any, *default: Any) -> Any:
 
 def set_attribute(x: Any, name: str, value: Any) -> None:
     """`x.name = value`; the setters of properties and the user's own `__setattr__` are converted too."""
+    if type(x) is Chosen:
+        for_each(x, lambda v: set_attribute(v, name, value))
+        return
     setter = raw(type(x), "__setattr__")
     if type(setter) is types.FunctionType:
         callee(setter)(x, name, value)
@@ -193,6 +203,9 @@ def set_attribute(x: Any, name: str, value: Any) -> None:
 
 def delete_attribute(x: Any, name: str) -> None:
     """`del x.name`; the user's own `__delattr__` is converted too."""
+    if type(x) is Chosen:
+        for_each(x, lambda v: delete_attribute(v, name))
+        return
     f = own_method(x, "__delattr__")
     if f is not None:
         callee(f)(x, name)
@@ -207,6 +220,13 @@ def _changed(op: str, x: Any, y: Any) -> Any:
     return in_place(op, x, whole(y))
 
 
+def _counted(counts: dict[Any, Any], items: Any) -> None:
+    """How a `collections.Counter` counts."""
+    for x in iterated(whole(items)):
+        store(counts, ((False, x),), binary("+", _got(counts, x, 0), 1), "", "a Counter")
+
+
+replace(collections.Counter.update.__globals__["_count_elements"], converted(_counted))
 replace(builtins.setattr, set_attribute)
 replace(builtins.delattr, delete_attribute)
 for _op, _f in IN_PLACE.items():
@@ -215,6 +235,17 @@ for _op, _f in IN_PLACE.items():
 
 def method(x: Any, name: str, unused: bool = False) -> Any:
     """`x.name`, which is about to be called: of a container it may change what that holds."""
+    if type(x) is Chosen:
+        return lambda *args, **kwargs: for_each(x, lambda v: method(v, name, unused)(*args, **kwargs))
+    f = _method(x, name, unused)
+    return functools.partial(_by_key, f) if several.there and places.is_container(x) and name in KEYED else f
+
+
+def _by_key(f: Any, *args: Any, **kwargs: Any) -> Any:
+    return each_way(f, args, kwargs)
+
+
+def _method(x: Any, name: str, unused: bool) -> Any:
     if name == "get" and isinstance(x, dict):
         return functools.partial(_got, x)
     if places.is_container(x, name):
@@ -253,12 +284,24 @@ def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
 
 stores.asks.update(item=item, set_attribute=set_attribute, writes_items=writes_items)
 slice_ = slice
+KEYED = {"get", "pop", "setdefault", "add", "discard", "remove"}  # methods that look their arguments up
 _DEFAULT = raw(collections.defaultdict, "__missing__")
 
 
 def eagerly(f: Any) -> Any:
     """What is called where functions run as plain Python."""
     return stores.asks["eagerly"](f)
+
+
+def raised(error: Any) -> Any:
+    """What a `raise` statement raises."""
+    if type(error) is Chosen:
+        for_each(error, _raise)
+    return failures.raised(error)
+
+
+def _raise(error: Any) -> None:
+    raise failures.raised(error)
 
 
 # --- statements with effects ------------------------------------------------------------------------------------------
@@ -315,6 +358,38 @@ def comprehended(it: Any, plain: Part, item_of: Part, keeps: Part | None) -> Any
     return out
 
 
+def generated(it: Any, plain: Part, item_of: Part, keeps: Part | None) -> Any:
+    """A generator expression that `next` is asked of."""
+    x = iterated(it)
+    if keeps is None or not traced_in(x):
+        return plain(x)
+    return hostcalls.Generated(functools.partial(_first, x, item_of, keeps))
+
+
+def _first(x: Any, item_of: Part, keeps: Part, *default: Any) -> Any:
+    """The first item that is kept, which a loop finds."""
+    found: Any = False
+    value: Any = Undefined("the next item")
+
+    def get() -> Any:
+        return found, value
+
+    def put(new: Any) -> None:
+        nonlocal found, value
+        found, value = new
+
+    def step(row: Any) -> None:
+        if_(keeps(row), lambda: put((True, item_of(row))), lambda: None, get, put, ("found", "the next item"), ())
+
+    def missing() -> Any:
+        if not default:
+            raise raised(StopIteration())
+        return default[0]
+
+    for_(x, step, lambda: none_of(found), get, put, ("found", "the next item"))
+    return if_exp(found, lambda: value.value if type(value) is Optional and not value.none else value, missing)
+
+
 def chosen(it: Any, plain: Part, item_of: Part, keeps: Part) -> Any:
     """The same of a dict with a condition: where a tensor may decide, each key is there or not."""
     x = iterated(it)
@@ -341,6 +416,12 @@ def traced_in(x: Any) -> bool:
     return places.listener() is not None and not isinstance(x, (builtins.range, str, bytes))
 
 
+def matched(x: Any) -> Any:
+    """What a `match` statement takes apart."""
+    choices.check_inside([x])
+    return x
+
+
 def filtered(x: Any) -> Any:
     x = decided(x)
     if traced(x):
@@ -351,9 +432,11 @@ def filtered(x: Any) -> Any:
 
 
 __all__ = [
-    "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "changed", "compare",
+    "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "caught",
+    "changed", "compare",
     "converted",
-    "decided", "delete_item", "eagerly", "entered", "for_", "formatted", "if_", "if_exp", "in_place", "joined",
-    "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "raised", "store",
+    "decided", "delete_attribute", "delete_item",
+    "eagerly", "entered", "for_", "formatted", "here", "if_", "if_exp", "in_place", "joined",
+    "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "store", "thrown",
     "while_", "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

@@ -12,7 +12,10 @@ from tracejit.autograph.source import in_library
 from tracejit.identity import IdentityMap
 
 # Python's own classes whose instances hold what users put there
-_BAGS = {("types", "SimpleNamespace"), ("argparse", "Namespace")}
+_BAGS = {
+    ("types", "SimpleNamespace"), ("argparse", "Namespace"), ("collections", "UserDict"), ("collections", "UserList"),
+    ("collections", "ChainMap"), ("weakref", "WeakKeyDictionary"),
+}  # fmt: skip
 _users: IdentityMap[bool] = IdentityMap()
 
 

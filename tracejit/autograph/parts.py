@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.autograph import growing, piles
+from tracejit.autograph import chosen, growing, piles
 from tracejit.autograph.growing import Pile, Stacked
 from tracejit.autograph.values import Optional
 from tracejit.errors import ConversionError, locate
@@ -45,10 +45,7 @@ def zeros_like(x: Any) -> Any:
     """A tensor of zeros, or a list of no items, of the same type."""
     if type(x) is Pile:
         return x.of_tensors([zeros_like(t) for t in x.tensors()])
-    if not isinstance(x, Operand):
-        return x
-    zero = OPS["cast"](0, dtype=x.dtype, weak=True) if x.type.weak else OPS["cast"](0, dtype=x.dtype)
-    return OPS["broadcast_to"](zero, shape=tuple(x.shape)) if x.shape else zero
+    return chosen.zeros_of(x) if isinstance(x, Operand) else x
 
 
 def only(name: str, r: Region, x: Any, gone: Region, pairs: list[tuple[Tensor, Tensor]]) -> Made:
@@ -58,12 +55,19 @@ def only(name: str, r: Region, x: Any, gone: Region, pairs: list[tuple[Tensor, T
         return lambda made: Optional(x.name, flag(made), value(made), x.none, x.loc)
     leaves, s = flatten(x)
     at: dict[int, int] = {}
+    several = {i: chosen.carried(t, gone, pairs, True) for i, t in enumerate(leaves) if type(t) is chosen.Chosen}
     for i, t in enumerate(leaves):
         if isinstance(t, Operand) and type(t._a) is Value and t._a.scope == r.trace.builder.scope:
             at[i] = len(pairs)
             kept = t if type(t) is Tensor else r.call(convert, t)  # a Python number is one behind the branch too
             pairs.append((kept, gone.call(zeros_like, t)))
-    return lambda made: unflatten(s, [made[at[i]] if i in at else t for i, t in enumerate(leaves)])
+    if not (at or several):
+        return lambda made: x  # a container that stays the very one that it is
+
+    def leaf(made: Sequence[Tensor], i: int, t: Any) -> Any:
+        return several[i](made) if i in several else made[at[i]] if i in at else t
+
+    return lambda made: unflatten(s, [leaf(made, i, t) for i, t in enumerate(leaves)])
 
 
 class Part:
@@ -102,10 +106,26 @@ class ArrayPart(Part):
 
 
 class Changes(Exception):
-    """Variables, each with the number of the leaf, that seemed to stay the same and do not."""
+    """Variables, each with the number of the leaf, that seemed to stay the same and do not; and what they become."""
 
-    def __init__(self, which: set[tuple[str, int]]) -> None:
-        self.which = which
+    def __init__(self, which: set[tuple[str, int]], found: dict[tuple[str, int], Any] | None = None) -> None:
+        self.which, self.found = which, found or {}
+
+
+class Carried(set[tuple[str, int]]):
+    """What is known to change; and of what is one of a few known values, which these are. Of variables that seemed to
+    have no value, what a step has set them to."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, int], list[Any]] = {}
+        self.set_to: dict[tuple[str, int], Any] = {}
+
+    def learn(self, e: Changes) -> None:
+        self.update(e.which)
+        for k, x in e.found.items():
+            self.set_to[k] = x
+            if chosen.can_be(x):
+                self.found[k] = chosen.union(self.found.get(k, ()), chosen.candidates(x))
 
 
 # --- lists that are piles ---------------------------------------------------------------------------------------------
@@ -178,6 +198,8 @@ class PilePart(Part):
             made = _pile(name, y, p)
             if (made.kinds, made.structure, made.first is None) != (p.kinds, p.structure, p.first is None):
                 raise locate(clash(name, x, y, "before a step of the loop, after it"))
+            if any(tuple(r.shape) != tuple(s.shape) for r, s in zip(made.rows, p.rows, strict=True)):
+                raise growing.refused("a list that the function has not made grows and shrinks in a loop")
             return made.tensors()
 
         super().__init__(p.tensors(), make, take)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tracejit.autograph import growing, reads
-from tracejit.autograph.values import Undefined
+from tracejit.autograph.values import Contents, Undefined, several
 from tracejit.context import context
 
 ALL: Any = object()  # in the place of a key: any item of a container may change
@@ -70,19 +70,23 @@ class Attribute(Place):
 
     def get(self) -> Any:
         own, name = getattr(self.owner, "__dict__", None), self.at
+        if isinstance(self.owner, type):
+            return vars(self.owner).get(name, Undefined(name))
         slot = type(getattr(type(self.owner), name, None)) is types.MemberDescriptorType
         if isinstance(own, dict) and not slot:
             return own.get(name, Undefined(name))
         return getattr(self.owner, name, Undefined(name))
 
     def put(self, value: Any) -> None:
-        # what the user's own `__setattr__` does is heard by itself
-        own = type(getattr(type(self.owner), "__setattr__", None)) is types.FunctionType
+        # what the user's own `__setattr__` and `__delattr__` do is heard by itself
+        cls: Any = type(self.owner)
+        kept = [type(getattr(cls, n, None)) is not types.FunctionType for n in ("__setattr__", "__delattr__")]
+        plain = type if isinstance(self.owner, type) else object
         if type(value) is Undefined:
             if type(self.get()) is not Undefined:
-                (object.__delattr__ if own else delattr)(self.owner, self.at)
+                (delattr if kept[1] else plain.__delattr__)(self.owner, self.at)
         elif self.get() is not value:
-            (object.__setattr__ if own else setattr)(self.owner, self.at, value)
+            (setattr if kept[0] else plain.__setattr__)(self.owner, self.at, value)
 
     def lasting(self) -> Place:
         return LastingAttribute(self) if type(self.owner).__weakrefoffset__ else self
@@ -166,7 +170,7 @@ class Items(Place):
     __slots__ = ()
 
     def __init__(self, owner: Any) -> None:
-        super().__init__("items", f"the {type(owner).__name__} that is changed", owner, None)
+        super().__init__("items", Contents(f"the {type(owner).__name__} that is changed"), owner, None)
         self.key = ("items", id(owner))
 
     def get(self) -> Any:
@@ -211,6 +215,7 @@ class Listener(Protocol):
 class _Logs(threading.local):
     def __init__(self) -> None:
         self.stack: list[Log] = []
+        self.barriers: list[int] = []  # how many logs there were where parts began that carry no state
         self.listener: Any = None
         self.numbers: list[int] = []  # of the logs
         self.born: dict[int, list[int]] = {}  # objects that the function has made, with the logs of that time
@@ -239,11 +244,16 @@ def heard(listener: Listener, log: Log) -> Iterator[None]:
     """Lets a listener hear of all that is written in this block; of logs around it, none does."""
     before = _logs.stack, _logs.numbers, _logs.listener, _logs.born, _logs.scopes
     _logs.stack, _logs.numbers, _logs.listener, _logs.born, _logs.scopes = [log], [next(_count)], listener, {}, {}
+    barriers, _logs.barriers = _logs.barriers, []
     growing.forget()
+    chosen = dict(several.__dict__)
+    several.forget()
     try:
         yield
     finally:
         _logs.stack, _logs.numbers, _logs.listener, _logs.born, _logs.scopes = before
+        several.__dict__.update(chosen)
+        _logs.barriers = barriers
 
 
 def listener() -> Any:
@@ -256,7 +266,7 @@ def logs() -> list[Log]:
 
 def within_log() -> bool:
     """Whether a branch or loop takes note of what is written, and carries it as its state."""
-    return len(_logs.stack) > 1
+    return len(_logs.stack) > (_logs.barriers[-1] if _logs.barriers else 1)
 
 
 @contextmanager
@@ -268,6 +278,36 @@ def attempt() -> Iterator[None]:
         except BaseException:
             restore(log)
             raise
+
+
+class uncarried:
+    """A part of the trace that carries nothing as its state: raises what `refuse` makes if something from around it is
+    another in the end. If it ends with an error, it changes nothing."""
+
+    __slots__ = ("_refuse", "_watched", "_log")
+
+    def __init__(self, refuse: Callable[[str], Exception]) -> None:
+        self._refuse, self._watched = refuse, watched()
+
+    def __enter__(self) -> None:
+        self._log = self._watched.__enter__()
+        _logs.barriers.append(len(_logs.stack))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        _logs.barriers.pop()
+        self._watched.__exit__(None, None, None)
+        other = [p for p, old in self._log.values() if not _is_same(p.get(), old)]
+        if other:
+            restore(self._log)
+            if kind is None:
+                raise self._refuse(other[0].name)
+
+
+def _is_same(x: Any, y: Any) -> bool:
+    if not isinstance(x, _CONTAINERS) or type(x) is not type(y):
+        return x is y or (type(x) is Undefined and type(y) is Undefined)
+    parts = [[*z.items()] if isinstance(z, dict) else [(0, i) for i in z] for z in (x, y)]
+    return len(x) == len(y) and all(a[0] == b[0] and a[1] is b[1] for a, b in zip(*parts, strict=True))
 
 
 def note(place: Place) -> None:
@@ -348,7 +388,7 @@ def remember_items(owner: Any, key: Any = ALL) -> None:
 
 
 def _hashable(key: Any) -> bool:
-    return type(key) in (int, str, bool, float, bytes, tuple, type(None))
+    return type(key) in (int, str, bool, float, bytes, tuple, type(None), weakref.ref)
 
 
 def born(x: Any) -> None:
@@ -368,14 +408,35 @@ def is_new(x: Any) -> bool:
     return len(_logs.born.get(id(x), ())) > len(_logs.stack)
 
 
+def age(x: Any) -> int:
+    """How many branches and loops within one another an object was made in, the function itself being one."""
+    return len(_logs.born.get(id(x), ()))
+
+
+def depth() -> int:
+    """In how many we are."""
+    return len(_logs.stack)
+
+
+def by_identity() -> bool:
+    """Whether containers that branches choose stay the very objects that they are, since one of them is changed."""
+    return getattr(_logs.listener, "by_identity", False)
+
+
 def made(x: Any) -> Any:
     """A container or iterator that was made while the function is traced."""
     if _logs.listener is not None:
         _logs.listener.made[id(x)] = x
         _logs.born[id(x)] = list(_logs.numbers)
-        if isinstance(x, Iterator):
+        if not isinstance(x, _CONTAINERS):
             _logs.scopes[id(x)] = context.trace
     return x
+
+
+def merged(x: Any) -> None:
+    """What a container holds in a branch becomes part of another one."""
+    if _logs.listener is not None and isinstance(x, _CONTAINERS):
+        _logs.listener.merged(x)
 
 
 def stands_for(new: Any, *others: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tracejit.autograph.names import SCOPES
+from tracejit.autograph.raises import handled
 from tracejit.autograph.source import NotConverted
 from tracejit.autograph.syntax import AG, at, name_of, set_
 
@@ -44,7 +45,7 @@ class Plainer:
                 setattr(s, field, self.block(getattr(s, field)))
         for h in getattr(s, "handlers", ()):
             h.body = self.block(h.body)
-        return [*before, s]
+        return [*before, *handled(s, self.fresh)] if type(s) is ast.Try else [*before, s]
 
     def headed(self, s: ast.stmt) -> list[ast.stmt]:
         """What comes before a statement so that its own expression needs it no more."""

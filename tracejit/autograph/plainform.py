@@ -10,12 +10,12 @@ from typing import Any
 from tracejit.autograph import stores
 from tracejit.autograph.convert import Factories, convert
 from tracejit.autograph.expressions import NOT_CALLED
-from tracejit.autograph.names import Liveness, captured, declared, stored, written
+from tracejit.autograph.names import Liveness, captured, declared, params_of, stored, written
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.plainer import ItemsAssigned
 from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, is_library
-from tracejit.autograph.syntax import at, call, name_of, params_of
+from tracejit.autograph.syntax import at, call, name_of
 from tracejit.identity import IdentityMap
 
 _factories: Factories = IdentityMap()

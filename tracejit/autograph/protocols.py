@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, branches, calls, dicts, growing, listops, piles, places, reads, texts
+from tracejit.autograph import arrays, branches, calls, choices, dicts, growing, listops, piles, places, reads, texts
 from tracejit.autograph.calls import callee, own_method, replace
+from tracejit.autograph.choices import each_way
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either
@@ -50,14 +52,17 @@ _METHODS = {
     **{k: (f"__{n}__", f"__r{n}__") for k, n in _NAMES.items()},
     **{k: (f"__{n}__", f"__{_REFLECTED[k]}__") for k, n in _COMPARED.items()},
 }
+SEVERAL = (Either, Chosen)
 _NEW = (list, dict, set)  # which operators make anew
 IN_PLACE = {k: getattr(operator, f"i{n}") for k, n in _NAMES.items()}
 
 
 def binary(op: str, a: Any, b: Any) -> Any:
     """`a op b`; the functions of the user's classes are converted."""
-    if type(a) is Either or type(b) is Either:
-        return branches.each_way(functools.partial(binary, op), (a, b), {})
+    if type(a) in SEVERAL or type(b) in SEVERAL:
+        if op in _COMPARED and Chosen in (type(a), type(b)):
+            return choices.compared(op, a, b)
+        return each_way(functools.partial(binary, op), (a, b), {})
     if op == "%" and type(a) is str and texts.holds(b):
         return texts.filled(a, b)
     if (op == "/" or op in _COMPARED) and (isinstance(a, Dim) or isinstance(b, Dim)):
@@ -121,7 +126,9 @@ def _is_own(f: Any) -> bool:
 
 def in_place(op: str, a: Any, b: Any) -> Any:
     """What `a op= b` gives the target."""
-    if type(a) is Either or type(b) is Either:
+    if type(a) is Chosen:
+        return each_way(lambda v, w: _noted_in_place(op, v, w), (a, b), {})
+    if type(a) is Either or type(b) in SEVERAL:
         return binary(op, a, b)
     if is_users(type(a)) or is_users(type(b)):
         f = own_method(a, f"__i{_NAMES[op]}__")
@@ -145,6 +152,11 @@ def in_place(op: str, a: Any, b: Any) -> Any:
     return made
 
 
+def _noted_in_place(op: str, a: Any, b: Any) -> Any:
+    places.items(a)
+    return in_place(op, a, b)
+
+
 unary = {
     "-": of_user("__neg__", operator.neg),
     "+": of_user("__pos__", operator.pos),
@@ -154,8 +166,8 @@ unary = {
 
 def negative(op: str, x: Any) -> Any:
     """`op x`."""
-    if type(x) is Either:
-        return branches.each_way(functools.partial(negative, op), (x,), {})
+    if type(x) in SEVERAL:
+        return each_way(functools.partial(negative, op), (x,), {})
     return arrays.fresh(unary[op](reads.content(x)))
 
 
@@ -178,6 +190,9 @@ def set_item(x: Any, key: Any, value: Any) -> None:
 
 def delete_item(x: Any, key: Any) -> None:
     """`del x[key]`"""
+    if Chosen in (type(x), type(key)):
+        each_way(_delete_noted, (x, key), {})
+        return
     f = own_method(x, "__delitem__")
     if f is None and growing.is_grown(x):
         listops.delete_item(x, key)
@@ -187,6 +202,11 @@ def delete_item(x: Any, key: Any) -> None:
         del x[key]
     else:
         callee(f)(x, key)
+
+
+def _delete_noted(x: Any, key: Any) -> None:
+    places.items(x, key, True)
+    delete_item(x, key)
 
 
 def truth(x: Any) -> Any:
@@ -215,6 +235,8 @@ branches.asks.update(truth=truth, contains=_contains, compare=_asked, listed=lis
 # --- iterators ------------------------------------------------------------------------------------------------------
 def iterated(x: Any) -> Any:
     """What to go through in the place of an object: its own iterator, with its steps converted."""
+    if type(x) is Chosen:
+        return choices.whole(x)
     if not is_users(type(x)):
         return x
     f = own_method(x, "__iter__")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import growing
+from tracejit.autograph import chosen, growing
 from tracejit.autograph.branches import traced
 from tracejit.autograph.values import forward_operators
-from tracejit.errors import ConversionError, UnsupportedError, locate
+from tracejit.errors import ArgumentError, ConversionError, UnsupportedError, locate
 from tracejit.ir.found import fresh
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
@@ -76,10 +76,18 @@ def range_(*args: Any) -> Any:
     given, args = args, tuple([found.as_open_number(a) for a in args])
     if any(isinstance(a, Operand) and traced(a) for a in args):
         start, stop, step = (0, args[0], 1) if len(args) == 1 else (args[0], args[1], args[2] if len(args) > 2 else 1)
+        _not_zero(step)
         r = TensorRange(start, stop, step, python=True)
         r.given = given
         return r
     return builtins.range(*args)
+
+
+def _not_zero(step: Any) -> None:
+    if isinstance(step, Operand):
+        OPS["check"](OPS["not_equal"](step, 0), error="ArgumentError", message="range() arg 3 must not be zero")
+    elif step == 0:
+        raise locate(ArgumentError("range() arg 3 must not be zero"))
 
 
 def zip_(*parts: Any, strict: bool = False) -> Any:
@@ -181,6 +189,8 @@ def row_of(x: Any, i: Any) -> Any:
         return x.make(*[row_of(p, i) for p in x.parts])
     if isinstance(i, int):
         return x[i]
+    if isinstance(x, (list, tuple, str)) and chosen.can_be_picked(x):
+        return chosen.picked_at(x, i)
     return OPS["gather"](x, i, axis=0)  # a row number of the loop's own is never outside
 
 

@@ -216,6 +216,12 @@ def active() -> bool:
     return _current.reads is not None
 
 
+def label(x: Any) -> str | None:
+    """What a container is called that was reached from outside; None if it was not."""
+    found = None if _current.reads is None else _current.reads.reached(x)
+    return None if found is None else found[1]
+
+
 def is_whole(place: Any) -> bool:
     """Whether all is read of the container, or of the object, that a place is in."""
     r = _current.reads

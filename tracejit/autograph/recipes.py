@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.effects import (
     Fill,
     Path,
     container,
     given,
     known,
+    one_of,
     output,
     own_slots,
     perhaps,
@@ -65,6 +67,8 @@ class Recipes:
                 return spliced(self._output(x.exact_rows(), None), x.kind)
         if kind is Pile:
             return self._pile(x)
+        if kind is Chosen:
+            return one_of(self._output(x.index, int), [self.of(v) for v in x.values])
         if kind is Optional:
             return perhaps(self._output(x.flag, bool), self.of(x.value), x.none)
         if id(x) not in self.outside and id(x) not in self._doing and rebuilt(x) and self._fresh(x):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tracejit.autograph import dicts, effects, growing, listops, places, reads
-from tracejit.autograph.attempts import Ahead, MadeHere, Memory, MovingPlaces, Site
+from tracejit.autograph import effects, growing, places, reads
+from tracejit.autograph.attempts import Ahead, Identities, MadeHere, Memory, MovingPlaces, Site, Unheard, calling
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.effects import Effect, Effects, Moving, Path, Pending, follow
 from tracejit.autograph.holders import Note, Outside, held_elsewhere, parts_of
 from tracejit.autograph.places import ALL, Place
 from tracejit.autograph.recipes import Recipes, refused
 from tracejit.autograph.values import Optional, Undefined
 from tracejit.context import context
-from tracejit.errors import Location, user_frame
+from tracejit.errors import ConversionError, Location, user_frame
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, int64
@@ -29,6 +30,8 @@ NO_RESULT = {
     "extendleft", "rotate", "move_to_end", "subtract", "difference_update", "intersection_update",
     "symmetric_difference_update",
 }  # fmt: skip
+NEVER_SHARED = 3  # the containers of all arguments: both, positional ones, those by name
+_SAFE = {"append", "appendleft", "clear", "reverse", "rotate"}  # of these calls none fails
 TAKING = {"pop", "popleft", "popitem"}
 
 
@@ -66,16 +69,20 @@ class Recorder:
         self.kept_variables: list[Variable] = []  # made in the trace, and outliving it
         self._deferred: list[Target] = []
         self._several: dict[int, tuple[Any, list[Any]]] = {}  # containers that stand for one of several others
+        self._could_be_one = set[int]()  # of these the ones that could be the very containers that they stand for
         self._changed: list[tuple[list[Any], Location | None]] = []  # what those stand for that are changed
         self.given: dict[int, Path] = {}  # containers among the arguments, in the place of which the call has its own
+        self.detached: ConversionError | None = None  # why tapes would not know how values came about
         self._known = set[int]()  # objects among the arguments
         self._copied: dict[int, Any] = {}  # containers of which lists that grow hold copies
         self.asks_identity = False  # whether the function asks if two containers among the arguments are one
+        self.built = set[int]()  # the identities of objects of libraries' classes that the function makes
+        self.draws_arrays = False  # whether arrays of random numbers are tensors in it
         self._on_arguments = set[Path]()
         self._returned: list[Any] = []
         self._look_at(arguments, ())
         for a in memory.ahead.values():
-            a.seen = 0
+            a.begin()
 
     def _look_at(self, x: Any, path: Path) -> None:
         _, structure = flatten(x)
@@ -88,6 +95,8 @@ class Recorder:
 
     def compared(self, a: Any, b: Any) -> None:
         """The function asks whether these are one."""
+        if type(a) is type(b) and a is not b and not self.by_identity and {id(a), id(b)} & self._could_be_one:
+            raise Identities
         self.asks_identity |= id(a) in self.given and id(b) in self.given
 
     # --- inputs -------------------------------------------------------------------------------------------------------
@@ -122,13 +131,20 @@ class Recorder:
 
     # --- hearing ------------------------------------------------------------------------------------------------------
     @property
+    def by_identity(self) -> bool:
+        return self.memory.by_identity
+
+    @property
     def elsewhere(self) -> bool:
         """Whether operations go to a part of the trace: a branch, a step of a loop."""
         return context.trace is not self.trace
 
     def _unheard(self, what: str) -> bool:
         if self.elsewhere and not places.within_log():
-            raise refused(f"{what} in a function that is traced as part of an operation", user_frame(3))
+            said = f"{what} in a function that is traced as part of an operation"
+            error = Unheard(said, remedy="return the value, and do it where the function is called")
+            error.where = [loc] if (loc := user_frame(3)) is not None else []
+            raise error
         return self.elsewhere
 
     def sets(self, place: Place) -> None:
@@ -145,6 +161,13 @@ class Recorder:
     def stands_for(self, new: Any, others: Sequence[Any]) -> None:
         every = [y for x in others for y in self._several.get(id(x), (None, [x]))[1]]
         self._several[id(new)] = new, every
+        if not any(map(places.is_new, others)):
+            self._could_be_one.add(id(new))
+
+    def merged(self, x: Any) -> None:
+        sites = {t.site for t in self._deferred if t.owner is x}
+        if sites:
+            raise MadeHere(sites)  # as part of the branch's state it is known what the container holds
 
     def is_copied(self, x: Any) -> None:
         if id(x) not in self.made:
@@ -155,6 +178,8 @@ class Recorder:
         if id(owner) in self._copied:
             raise refused(f"a {type(owner).__name__} in a list that grows is changed", user_frame(3))
         if id(owner) in self._several:
+            if not self.by_identity and id(owner) in self._could_be_one:
+                raise Identities
             self._changed.append((self._several[id(owner)][1], user_frame(3)))
 
     def changes(self, owner: Any, key: Any, deleted: bool) -> None:
@@ -181,7 +206,9 @@ class Recorder:
         raw, self._open = self._open, None
         if raw is None:
             return
-        if raw.kind == "item":
+        if growing.is_grown(raw.owner):  # whose items stand no longer one by one
+            raw.kind, raw.key, raw.value = "whole", None, raw.owner.copy()
+        elif raw.kind == "item":
             there = raw.key in raw.owner if isinstance(raw.owner, dict) else True
             raw.value = raw.owner[raw.key] if there else Undefined(repr(raw.key))
         elif raw.kind == "diff":
@@ -208,19 +235,28 @@ class Recorder:
         flat, structure = flatten([args, kwargs])
         if any(isinstance(x, Variable) and x in unborn for x in flat):
             raise refused("a Variable made in a branch or loop is kept outside of it", user_frame(2))
-        if any(id(x) in self.made for x in flat if not isinstance(x, Operand)):
+        if growing.has_grown([*args, *kwargs.values()]) or any(
+            id(x) in self.made for x in flat if not isinstance(x, Operand)
+        ):
             raise MadeHere({_site(user_frame(2))})  # an object of this call; the branch's own state can hold it
         taken = [i for i, x in enumerate(flat) if isinstance(x, Operand) and host.is_traced(x)]
         kinds = {i: python_kind(flat[i]) for i in taken}
+        several = [i for i, x in enumerate(flat) if type(x) is Chosen]
         tensors = [convert(flat[i]) if kinds[i] is None else exact(flat[i]) for i in taken]
+        tensors += [flat[i].index for i in several]
         target = Target(owner, _site(user_frame(2)))
+        if any(t.dtype.kind in "fc" for t in tensors):
+            what = f"a tensor is given to a {type(owner).__name__} in a branch or loop"
+            self.detached = refused(f"{what}, and tapes would not know its origin", user_frame(2))
         number, queue, path = len(self._raws), self.pending, self.given.get(id(owner))
         if path is not None:
             self._on_arguments.add(path)
 
         def run(*arrays: Any) -> tuple[()]:
             values = list(flat)
-            for i, a in zip(taken, arrays, strict=True):
+            for i, a in zip(several, arrays[len(taken) :], strict=True):
+                values[i] = flat[i].values[int(a)]
+            for i, a in zip(taken, arrays):
                 python = kinds[i]
                 values[i] = wrap(a.copy()) if python is None else python(a)
             positional, named = unflatten(structure, values)
@@ -228,7 +264,7 @@ class Recorder:
             queue.queue.append((number, step, [*positional, *named.values()]))
             return ()
 
-        OPS["host_call"](*tensors, f=host.Callback(run, name), types=())
+        OPS["host_call"](*tensors, f=(host.Noting if name in _SAFE else host.Callback)(run, name), types=())
         self._deferred.append(target)
         around: Any = context.trace
         while around is not None:
@@ -247,6 +283,7 @@ class Recorder:
         """
         self._returned = returned
         self.settle()
+        self._check_given()
         if not (self._raws or self._deferred or self.trace.made or self.moving or self._changed):
             own = [(p, p.get()) for p, _ in self.log.values() if id(p.owner) in self.made]
             self.restore()
@@ -282,6 +319,28 @@ class Recorder:
         self._raws, self._deferred, self.made, self.log, self._returned = [], [], {}, {}, []  # what only these hold
         self._several, self._changed, self._copied = {}, [], {}
         return (made if there else None), values.results
+
+    def changed(self) -> set[int]:
+        """The identities of containers around the function that it changes, and of arguments that hold such."""
+        every = {_owner(r) for r in self._raws if r is not None and r.kind != "taken"}
+        every = (every | {id(t.owner) for t in self._deferred}) - set(self.made)
+        paths = [self.given[i] for i in every if i in self.given]
+        return every | {i for i, p in self.given.items() if any(q[: len(p)] == p for q in paths)}
+
+    def _check_given(self) -> None:
+        """An argument that is a container, of which the trace has its own, is not changed and reached otherwise."""
+        if calling.arguments is None or len(self.given) <= NEVER_SHARED:
+            return
+        bind, args, kwargs = calling.arguments
+        given, changed = bind.bound(args, kwargs), self.changed()
+        for i, path in self.given.items():
+            try:
+                x = follow(given, path) if len(path) > 1 else None
+            except (LookupError, TypeError, AttributeError):  # it is given otherwise than it is bound
+                continue
+            name = reads.label(x)
+            if name is not None and "defaults__[" not in name and (i in changed or id(x) in changed):
+                raise refused(f"{name} is an argument too, and is changed", None)
 
     def moving_among(self, results: Iterable[Value]) -> list[Moving]:
         """The inputs that the graph takes, which has these results."""
@@ -410,30 +469,3 @@ def _moves(x: Any) -> bool:
 
 def _type_of(m: Moving) -> TensorType:
     return TensorType(as_dtype(m._a.dtype), m._a.shape, m.python is not None)
-
-
-def mutated(
-    recorder: Recorder, x: Any, name: str, unused: bool, args: tuple, kwargs: dict[str, Any],
-    do: Callable[..., Any] | None = None,
-) -> Any:  # fmt: skip
-    """A method of a container that may change what it holds is called; `do` is that of the container's base class."""
-    if name in TAKING:
-        reads.length(x)
-    elif name == "setdefault":
-        reads.item(x, args[0])
-        reads.contains(x, args[0])
-    carried = growing.is_grown(x) and (id(x) in recorder.made or recorder.elsewhere)
-    own = carried and listops.method(x, name, args, kwargs)
-    if growing.is_grown(x) and not own:
-        growing.can_call(x, name)
-    elif growing.is_partial(x):
-        dicts.can_call(name)
-    if recorder.defers(x, name, unused):
-        return recorder.defer(x, name, args, kwargs)
-    places.remember_items(x)
-    recorder.calls(x, name, args, kwargs)
-    value = own(x, *args, **kwargs) if own else (getattr(x, name) if do is None else do)(*args, **kwargs)
-    growing.noted(x)
-    if name in TAKING and not unused and not recorder.elsewhere:
-        recorder.takes(x, value, user_frame(2))
-    return value

@@ -9,12 +9,13 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from tracejit.autograph import places, reads
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.effects import Fill, Path, output
-from tracejit.autograph.growing import Result
 from tracejit.autograph.holders import MANY, held_elsewhere
 from tracejit.autograph.hostcalls import Yields
 from tracejit.autograph.recipes import Recipes, rebuilt, refused
 from tracejit.autograph.recorder import Recorder
+from tracejit.autograph.results import Own, Result
 from tracejit.autograph.values import Either, Optional
 from tracejit.errors import Location
 from tracejit.ir.dim import Dim
@@ -22,6 +23,7 @@ from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ops.host import exact, python_kind
 from tracejit.tensor import Operand, convert
 from tracejit.tracing import Trace
+from tracejit.tree import flatten
 
 _PLAIN = (Operand, Dim, Optional, str, bytes, bool, int, float, complex, type(None), type, types.ModuleType)
 
@@ -42,8 +44,12 @@ def any_holds_traced(leaves: Iterable[Any], given: Container[int]) -> bool:
 def holds_traced(x: Any, given: Container[int]) -> bool:
     """Whether a traced tensor can be reached from an object that is none, through what it or a function of it holds; or
     one of the containers that are `given` as arguments, which each call has of its own."""
+    if type(x) is Optional:
+        return any(type(y) in (Chosen, Own, Result) for y in flatten(x.value)[0])
     if isinstance(x, _PLAIN):
         return False
+    if type(x) is Own:
+        return True
     if type(x) is Yields:  # what it will yield
         return True
     seen: dict[int, Any] = {id(x): x}
@@ -87,10 +93,27 @@ class Returned:
         """How the leaf is made, and the values that it takes."""
         if type(x) is Either:
             x.fail()
-        if type(x) is Result:
+        if type(x) is Chosen:
             r = self._recipes()
-            fill = r.inside(x.list)
-            return Made(fill, len(r.results), list), r.results
+            for v in x.values:
+                self._check(v)
+            fill = r.of(x)
+            return Made(fill, len(r.results), type(x.values[0])), r.results
+        if type(x) in (Own, Result):
+            r = self._recipes()
+            r.loc = self.loc
+            fill = r.inside(x.container) if type(x) is Result else r.of(x.container)
+            return Made(fill, len(r.results), type(x.container)), r.results
+        self._check(x)
+        r = self._recipes()
+        r.loc = self.loc
+        fill = r.of(x)
+        return Made(fill, len(r.results), type(x)), r.results
+
+    def _check(self, x: Any) -> None:
+        """Raises `ConversionError` for an object that holds traced tensors and cannot be made for each call."""
+        if not holds_traced(x, self.given):
+            return
         if type(x) is Yields or id(x) in self.outside or not rebuilt(x) or not _copies(x):
             kind = "generator" if type(x) is Yields else type(x).__name__
             error = refused(f"the function returns a {kind} that holds traced tensors", self.loc)
@@ -100,10 +123,6 @@ class Returned:
                 if type(x) is not Yields or x.started:
                     x.close()
             raise error
-        r = self._recipes()
-        r.loc = self.loc
-        fill = r.of(x)
-        return Made(fill, len(r.results), type(x)), r.results
 
 
 def number(trace: Trace, x: Any) -> tuple[Made, Value] | None:

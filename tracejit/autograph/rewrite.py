@@ -11,7 +11,7 @@ from typing import Any
 from tracejit.autograph.assignments import Assignments
 from tracejit.autograph.exits import VALUE, Exits
 from tracejit.autograph.expressions import Expressions
-from tracejit.autograph.names import Liveness, captured, declared, stored, unset_somewhere, written
+from tracejit.autograph.names import Liveness, captured, declared, params_of, rebound, stored, unset_somewhere, written
 from tracejit.autograph.numberloops import as_written
 from tracejit.autograph.plainer import Plainer
 from tracejit.autograph.syntax import (
@@ -24,7 +24,6 @@ from tracejit.autograph.syntax import (
     item,
     lambda_of,
     name_of,
-    params_of,
     private,
     set_,
     set_target,
@@ -63,7 +62,7 @@ class Converter(Assignments, Expressions):
             body = exits.function(Plainer(node.name).block(body))
         own = written(body) | params
         shared = (stored(body) & self.around) - own - self.globals - self.nonlocals
-        self.nonlocals |= shared
+        self.nonlocals |= shared | (rebound(body) & own - self.globals)
         self.locals = own - self.globals - self.nonlocals
         self.live = Liveness(body, captured(body) | ({VALUE} if not exits.plain else set()))
         self.lines += self.live.lines()
@@ -117,6 +116,7 @@ class Converter(Assignments, Expressions):
             else:
                 body.append(self.visit_ClassDef(s) if isinstance(s, ast.ClassDef) else s)
         node.body = body
+        node.decorator_list.append(at(ast.Attribute(name_of(AG), "made", ast.Load()), node))
         return node
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -201,10 +201,11 @@ class Converter(Assignments, Expressions):
         k, shown = self.count, self._names(state, node.body)
         numbers = self._of_numbers(node, state, made)
         stops = getattr(node, "ag_stop", [])
-        test: ast.expr = self.tested(node.test)
+        check = at(define(f"ag__test{k}", [], [ast.Return(self.tested(node.test))]), node.test)
         if stops:
-            test = call("and_", lambda_of(call("none_of", *[name_of(n) for n in stops])), lambda_of(test))
-        check = at(define(f"ag__test{k}", [], [ast.Return(test)]), node.test)
+            goes_on = ast.Return(call("none_of", *[name_of(n) for n in stops]))
+            made.append(at(define(f"ag__more{k}", [], [goes_on]), node))
+            numbers = [*(numbers or [ast.Constant(None), ast.Constant(None)]), name_of(f"ag__more{k}")]
         body = self._part(f"ag__body{k}", state, node.body, node)
         made_call = call(
             "while_", name_of(check.name), name_of(body.name), name_of(f"ag__get{k}"), name_of(f"ag__set{k}"),
@@ -273,7 +274,7 @@ class Converter(Assignments, Expressions):
 
     def visit_Match(self, node: ast.Match) -> Any:
         """Patterns are no expressions: the names in them stay as they are."""
-        node.subject = self.visit(node.subject)
+        node.subject = at(call("matched", self.visit(node.subject)), node.subject)
         for c in node.cases:
             c.guard = c.guard and self.visit(c.guard)
             c.body = self.block(c.body)
@@ -302,7 +303,7 @@ class Converter(Assignments, Expressions):
         made = self.visit_Try(node)
         made.body[0].items.insert(0, ast.withitem(name_of(name)))
         for h in made.handlers[1:]:
-            h.body = [ast.With([ast.withitem(name_of(name))], h.body)]
+            h.body = [at(ast.With([ast.withitem(name_of(name))], h.body), h)]
         tried = ast.TryStar(made.body, made.handlers[1:], made.orelse, made.finalbody)
         end = ast.Expr(ast.Call(ast.Attribute(name_of(name), "end", ast.Load()), [], []))
         return [at(set_(name, call("passing")), node), at(ast.Try([tried], [], [], [end]), node)]

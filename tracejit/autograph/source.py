@@ -28,7 +28,7 @@ class NotConverted(NoSource):
 def tree_of(f: types.FunctionType) -> ast.FunctionDef | ast.Lambda:
     """The definition of a function as it stands in its file. Raises `NoSource`."""
     code = f.__code__
-    lines = linecache.getlines(code.co_filename, f.__globals__)
+    lines = linecache.getlines(_file(f), f.__globals__)
     anonymous = code.co_filename.startswith("<")
     made = "which was defined by exec or in a shell" if anonymous else code.co_filename
     unavailable = NoSource(f"the source text of {_called(f)} ({made}) is not available")
@@ -50,6 +50,12 @@ def tree_of(f: types.FunctionType) -> ast.FunctionDef | ast.Lambda:
             raise unavailable
         raise NoSource(f"the source text of {_called(f)} is no longer where it was defined")
     return node
+
+
+def _file(f: types.FunctionType) -> str:
+    """The file with the text of a function; parts of Python itself are kept without their files' names."""
+    name = f.__code__.co_filename
+    return str(f.__globals__.get("__file__") or name) if name.startswith("<frozen ") else name
 
 
 def _called(f: types.FunctionType) -> str:
@@ -175,8 +181,20 @@ _LIBRARIES = tuple(
 )
 
 
+_MIXED_IN = {"Mapping", "MutableMapping", "Sequence", "MutableSequence", "KeysView", "ItemsView", "ValuesView"}
+_OPEN = {
+    "collections": {"UserDict", "UserList", "ChainMap", "Counter"}, "weakref": {"WeakKeyDictionary"},
+    "collections.abc": _MIXED_IN, "_collections_abc": _MIXED_IN,
+}  # fmt: skip
+
+
 def is_library(f: types.FunctionType) -> bool:
-    """Whether a function belongs to an installed package, to Python itself or to this package."""
+    """Whether a function belongs to an installed package, to Python itself or to this package.
+
+    Not so methods of Python's containers that are written in Python: what they do is done to what they hold.
+    """
+    if f.__module__ in _OPEN and f.__qualname__.partition(".")[0] in _OPEN[f.__module__]:
+        return False
     return in_library(f.__code__.co_filename)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.autograph import aliases, piles, places, stores
-from tracejit.autograph.branches import Box, Part, State, and_, decided
+from tracejit.autograph.branches import Box, Narrow, Part, State, and_, decided, traced
+from tracejit.autograph.chosen import MOST
 from tracejit.autograph.failures import reaches_end
 from tracejit.autograph.growing import Wanted, refused
+from tracejit.autograph.parts import Carried
 from tracejit.autograph.ranges import row_of, tensors_of, with_rows
 from tracejit.autograph.rooms import LEVELS, Rooms
 from tracejit.autograph.state import Changes, Template, settle
@@ -49,18 +51,22 @@ def staged(test: Part, body: Part, state: State, steps: int | Dim | None = None)
 
 
 def _while(test: Part, body: Part, state: State, after: Any) -> None:
-    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
+    def stage(template: Template, log: places.Log) -> tuple[Sequence[Any], Sequence[Tensor]]:
         def enter(leaves: Sequence[Any]) -> None:
             state.put(template.values(leaves))
 
         def check(*leaves: Any) -> Any:
             enter(leaves)
-            return decided(test())
+            go = decided(test())
+            if not traced(go) and go:
+                raise locate(ConversionError("nothing that is carried from one step to the next ends a loop"))
+            return go
 
         def step(*leaves: Any) -> Any:
             enter(leaves)
             if not reaches_end(body):
                 enter(leaves)
+            state.holds(log)
             new = state.get()
             return [*template.leaves(new), *template.grown(new)]
 
@@ -99,7 +105,7 @@ def scanned(it: Any, n: Any, body: Part, state: State) -> None:
 
 
 def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: Any) -> None:
-    def stage(template: Template) -> tuple[Sequence[Any], Sequence[Tensor]]:
+    def stage(template: Template, log: places.Log) -> tuple[Sequence[Any], Sequence[Tensor]]:
         def step(states: list[Any], xs: list[Any]) -> tuple[Any, ...]:
             start = template.values(states[1:])
             state.put(start)
@@ -107,6 +113,7 @@ def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: 
             row = row_of(it, i) if isinstance(it, builtins.range) else with_rows(it, xs, i)
             if not reaches_end(lambda: body(row)):
                 state.put(start)
+            state.holds(log)
             new = state.get()
             return (OPS["add"](states[0], 1), *template.leaves(new), *template.grown(new))
 
@@ -131,6 +138,10 @@ def _with_lists(state: State, tried: Callable[[State], Any], node: Callable[[Sta
             rooms.count()
             if not isinstance(after, State):
                 node(state, after, rooms)
+    except Narrow as e:
+        places.restore(log)
+        state.put(before)
+        after = e.wider
     except piles.Retyped as e:
         places.restore(log)
         state.put(before)
@@ -164,17 +175,18 @@ def _examples(state: State, before: Sequence[Any], after: Any) -> dict[int, list
 
 def _settled(
     state: State, before: Sequence[Any], after: Sequence[Any],
-    stage: Callable[[Template], tuple[Sequence[Any], Sequence[Tensor]]],
+    stage: Callable[[Template, places.Log], tuple[Sequence[Any], Sequence[Tensor]]],
 ) -> None:  # fmt: skip
     """The node that `stage` makes once it is known which variables the steps change; they get their last values."""
-    carried: set[tuple[str, int]] = set()
-    for _ in builtins.range(8):
+    state.check_births(before, after)
+    carried = Carried()
+    for _ in builtins.range(8 + MOST):
         template = settle(state.names, before, after, user_frame(2), carried)
         try:
             with places.watched() as log:
-                last, made = stage(template)
+                last, made = stage(template, log)
         except Changes as e:
-            carried |= e.which
+            carried.learn(e)
             continue
         except Wanted as e:
             if e.before.of not in template.parts:  # a list of a loop around this one
@@ -209,9 +221,8 @@ def _tried(test: Part, body: Part, state: State) -> Any:
     finally:
         places.restore(log)
         state.put(before)
-    if log and not state.places:
-        return state.wider(log)
-    return region.leaves[0].values
+    wider = state.wider(log)
+    return region.leaves[0].values if wider is None else wider
 
 
 def _again(test: Part, body: Part) -> None:

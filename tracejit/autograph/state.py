@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograph import growing, piles, places
+from tracejit.autograph import chosen, growing, piles, places
 from tracejit.autograph.growing import Before, Pile, Stacked
+from tracejit.autograph.nests import holds_lists, in_place_of, keys_of, like_of, shares
 from tracejit.autograph.parts import (
     ArrayPart,
     Changes,
@@ -20,12 +20,13 @@ from tracejit.autograph.parts import (
     merged_piles,
     zeros_like,
 )
-from tracejit.autograph.values import Optional, Undefined, set_at
+from tracejit.autograph.values import Contents, Optional, Undefined, set_at
 from tracejit.context import context
 from tracejit.errors import ConversionError, Location, locate, user_frame
+from tracejit.ir.op import OPS
 from tracejit.ops.regions import Region, agreed, is_value, same
 from tracejit.tensor import Operand, Tensor, convert
-from tracejit.tree import Structure, flatten, unflatten
+from tracejit.tree import LEAF, Structure, flatten, unflatten
 
 
 def _absent(x: Any) -> bool:
@@ -41,14 +42,18 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
     """How a variable's value after two branches is made from the node's results. Adds to `pairs` what it needs."""
     if same(x, y) or (_absent(x) and _absent(y)):
         return lambda made: x
+    for v in (x, y):
+        places.merged(v)
+    if _as_one(name, x, y) and (made := chosen.merged(a, x, b, y, pairs)) is not None:
+        return made
     if _absent(x) or _absent(y) or type(x) is Optional or type(y) is Optional:
         return _perhaps(name, a, x, b, y, pairs)
     if type(x) is dict and type(y) is dict and list(x) != list(y):
         return _dicts(name, a, x, b, y, pairs)
     if growing.is_pile(x) or growing.is_pile(y):
         return merged_piles(name, a, x, b, y, pairs)
-    if type(x) is list and type(y) is list and (made := _lists(name, a, x, b, y, pairs)) is not None:
-        return made
+    if type(x) is list and type(y) is list and (joined := _lists(name, a, x, b, y, pairs)) is not None:
+        return lambda made: _standing_for(joined(made), x, y)
     if (made := _sharing(name, a, x, b, y, pairs)) is not None:
         return made
     fx, sx = flatten(x)
@@ -56,7 +61,7 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
     if sx != sy:
         if type(x) is dict and type(y) is dict:
             make = _by_key(name, a, x, b, y, pairs)
-            return lambda made: _in_place_of(make(made), x, y)
+            return lambda made: in_place_of(make(made), x, y)
         raise locate(clash(name, x, y, "in one branch, in the other"))
     if hasattr(type(x), "__tree_fields__"):
         fx, fy = (
@@ -64,43 +69,35 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
             [b.call(zeros_like, p) if q is None and isinstance(p, Operand) else q for p, q in zip(fx, fy, strict=True)],
         )
     parts = [_leaf(name, a, p, b, q, pairs) for p, q in zip(fx, fy, strict=True)]
-    return lambda made: _in_place_of(unflatten(sx, [p(made) for p in parts]), x, y)
+    return lambda made: in_place_of(growing.unflattened(sx, [p(made) for p in parts]), x, y)
 
 
-def _in_place_of(new: Any, x: Any, y: Any) -> Any:
-    """Containers that stand for one of two others, each: a change of them could not be made to the right one."""
-    if isinstance(new, (list, dict, tuple)) and x is not y:
-        if not isinstance(new, tuple):
-            places.stands_for(new, x, y)
-        if type(x) is type(y) is type(new) and len(x) == len(y) == len(new):
-            for k in new if isinstance(new, dict) else range(len(new)):
-                _in_place_of(new[k], x[k], y[k])
+def _as_one(name: str, x: Any, y: Any) -> bool:
+    """Whether two values are looked at as a whole, and not part by part."""
+    if type(name) is Contents:
+        return False
+    s = flatten(x)[1]
+    return s == LEAF or s != flatten(y)[1] or places.by_identity()
+
+
+def _standing_for(new: Any, x: Any, y: Any) -> Any:
+    places.stands_for(new, x, y)
     return new
 
 
-def _keys(x: Any) -> Sequence[Any]:
-    return list(x) if type(x) is dict else range(len(x))
-
-
-def _shares(x: Any, y: Any) -> bool:
-    """Whether two lists or dicts hold the same containers, some at least, at the same places."""
-    if type(x) is not type(y) or type(x) not in (list, dict) or _keys(x) != _keys(y):
-        return False
-    return any(x[k] is y[k] and isinstance(x[k], (list, dict, set, deque)) for k in _keys(x))
-
-
 def _sharing(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made | None:
-    """How a list or dict is made that holds some of the same containers in both branches: these stay the objects that
-    they are, and what the branches have put into them is merged at their own places."""
-    return _by_key(name, a, x, b, y, pairs) if _shares(x, y) else None
+    """How a container is made that holds some of the same containers in both branches: these stay the objects that they
+    are, and what the branches have put into them is merged at their own places."""
+    return _by_key(name, a, x, b, y, pairs) if shares(x, y) or holds_lists(x, y) else None
 
 
 def _by_key(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    """How a list or dict is made whose items are merged one by one."""
-    parts = [(k, merge(name, a, x[k], b, y[k], pairs)) for k in _keys(x)]
+    """How a list, tuple or dict is made whose items are merged one by one."""
+    inner = str(name) if type(name) is Contents else name  # of what it holds it counts which containers these are
+    parts = [(k, merge(inner, a, x[k], b, y[k], pairs)) for k in keys_of(x)]
 
     def make(made: Sequence[Tensor]) -> Any:
-        return {k: p(made) for k, p in parts} if type(x) is dict else [p(made) for _, p in parts]
+        return like_of(x, [p(made) for _, p in parts])
 
     return make
 
@@ -116,7 +113,8 @@ def _lists(
     if not all(is_value(v) or (type(v) is Stacked and growing.bounded(v)) for rest in rests for v in rest):
         return merged_piles(name, a, x, b, y, pairs)
     kind = growing.kind_of([*rests[0], *rests[1]])
-    given = [r.call(growing.packed, rest, kind) if rest else None for r, rest in zip((a, b), rests, strict=True)]
+    dtype = None if kind else growing.common([*rests[0], *rests[1]])
+    given = [r.call(growing.packed, rest, kind, dtype) if rest else None for r, rest in zip((a, b), rests, strict=True)]
     most = max(g[0].shape[0] for g in given if g is not None)
     full: list[Any] = [g and r.call(growing.padded, *g, most) for r, g in zip((a, b), given, strict=True)]
     first, second = full
@@ -150,6 +148,8 @@ def _dicts(
 def _leaf(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
     if same(x, y):
         return lambda made: x
+    if (made := chosen.merged(a, x, b, y, pairs)) is not None:
+        return made
     if any(v is None or type(v) is Optional for v in (x, y)):
         return _perhaps(name, a, x, b, y, pairs)
     if not (is_value(x) and is_value(y)):
@@ -182,10 +182,29 @@ def _flag(r: Region, x: Any) -> Tensor:
     return r.call(_bool, not _absent(x))
 
 
+def _is_of_outside(x: Any, r: Region) -> bool:
+    """Whether a list or dict was there before a branch: it is the same one in the other branch."""
+    if type(x) not in (list, dict) or places.is_new(x):
+        return False
+    own = r.trace.builder.scope
+    return not any(isinstance(v, Operand) and getattr(v._a, "scope", None) == own for v in flatten(x)[0])
+
+
 def _zeros(like: Any, of: Region | None = None) -> Any:
-    """Zeros where the other branch has tensors; what is no tensor as it is."""
+    """Zeros where the other branch has tensors; what is no tensor as it is, and containers that have places too."""
+    if of is not None and (id(like) in of.changed or _is_of_outside(like, of)):
+        return like
+    if type(like) is tuple:
+        return tuple([_zeros(v, of) for v in like])
     leaves, s = flatten(like)
-    return unflatten(s, [zeros_like(x) if is_value(x) or type(x) is Pile else x for x in leaves])
+    return unflatten(s, [_no_value(x) for x in leaves])
+
+
+def _no_value(x: Any) -> Any:
+    """What stands for a leaf where it has no value."""
+    if type(x) is Optional:
+        return None
+    return zeros_like(x) if is_value(x) or type(x) is Pile else chosen.any_of(x)
 
 
 # --- loops ------------------------------------------------------------------------------------------------------------
@@ -235,27 +254,31 @@ def settle(
 def _fixed(name: str, x: Any) -> Part:
     def take(y: Any) -> list[Any]:
         if not (same(x, y) or (_absent(x) and _absent(y))):
-            raise Changes({(name, -1)})
+            raise Changes({(name, -1)}, {(name, -1): y})
         return []
 
     return Part([], lambda leaves: x, take)
 
 
 def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> Part:
+    if _absent(x) and _absent(y):
+        y = getattr(changing, "set_to", {}).get((name, -1), y)
     if growing.is_pile(x) and type(y) is list:
         kept = growing.is_pile(y) and x[0] is y[0] and (name, -1) not in changing
         return fixed_pile(name, x) if kept else PilePart(name, x)
     if (same(x, y) or (_absent(x) and _absent(y))) and (name, -1) not in changing:
         return _fixed(name, x)
+    if _as_one(name, x, y) and (pick := _pick((name, -1), x, y, changing)) is not None:
+        return Part([pick.first], lambda leaves: pick.make(leaves[0]), lambda v: [pick.take(v)])
     if same(x, y) and not is_value(x):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
     if _absent(x) or type(x) is Optional or type(y) is Optional or _absent(y):
-        return _optional(name, x, y, set_at(name, loc))
+        return _optional(name, x, y, set_at(name, loc), changing)
     if hasattr(type(y), "grown_since") and type(x) is type(y) and y.grown_since(x):
         return ArrayPart(name, x, y.grown_since(x))
     if type(x) is dict and type(y) is dict and list(x) != list(y):
         return _Dict(name, x, y, loc, changing)
-    if _shares(x, y):
+    if shares(x, y):
         return _Shared(name, x, y, loc, changing)
     fx, sx = flatten(x)
     fy, sy = flatten(y)
@@ -267,7 +290,13 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
     if sx != sy or (type(x) is list and grows_perhaps(x, fx, fy)):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
     part = _nest(name, fx, fy, sx, changing)
-    return Part(part.first, lambda leaves: _in_place_of(part.make(leaves), x, y), part.take)
+    return Part(part.first, lambda leaves: in_place_of(part.make(leaves), x, y), part.take)
+
+
+def _pick(at: tuple[str, int], x: Any, y: Any, changing: Any) -> chosen.Pick | None:
+    """How a leaf is carried that is one of a few values."""
+    found = [v for k in (at, (at[0], -1)) for v in getattr(changing, "found", {}).get(k, ())]
+    return chosen.picked(x, y, found, lambda v: Changes({at}, {at: v}))
 
 
 class _List(Part):
@@ -304,7 +333,10 @@ class _List(Part):
         self.kind = growing.kind_of(added)
         if self.ragged:
             return growing.packed(added, self.kind)
-        return [growing.exactly(v, self.kind) for v in added] if self.kind else added
+        dtype = growing.common(added)
+        if self.kind or dtype is None:
+            return [growing.exactly(v, self.kind) for v in added] if self.kind else added
+        return [OPS["cast"](v, dtype=dtype) for v in added]
 
     def finish(self, x: Any, rows: Stacked) -> Any:
         if not self.ragged:
@@ -342,20 +374,19 @@ class _Dict(Part):
 
 
 class _Shared(Part):
-    """A list or dict that holds the same containers before and after a step: each has a part of its own."""
+    """A container that holds the same containers before and after a step: each has a part of its own."""
 
     def __init__(self, name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> None:
-        parts = [_part(f"{name}[{k!r}]", x[k], y[k], loc, changing) for k in _keys(x)]
+        parts = [_part(f"{name}[{k!r}]", x[k], y[k], loc, changing) for k in keys_of(x)]
 
         def make(leaves: Sequence[Any]) -> Any:
             rest = iter(leaves)
-            made = [p.make([next(rest) for _ in p.first]) for p in parts]
-            return dict(zip(x, made, strict=True)) if type(x) is dict else made
+            return like_of(x, [p.make([next(rest) for _ in p.first]) for p in parts])
 
         def take(value: Any) -> list[Any]:
-            if type(value) is not type(x) or _keys(value) != _keys(x) or any(p.more for p in parts):
+            if type(value) is not type(x) or keys_of(value) != keys_of(x) or any(p.more for p in parts):
                 raise locate(clash(name, x, value, "before a step of the loop, after it"))
-            return [t for k, p in zip(_keys(x), parts, strict=True) for t in p.take(value[k])]
+            return [t for k, p in zip(keys_of(x), parts, strict=True) for t in p.take(value[k])]
 
         super().__init__([t for p in parts for t in p.first], make, take)
 
@@ -367,17 +398,13 @@ def _nest(
     carried = [
         i for i, (p, q) in enumerate(zip(fx, fy, strict=True)) if not same(p, q) or (name, i) in changing or all_of
     ]
-    for i in carried:
-        if not (is_value(fx[i]) and is_value(fy[i])):
-            error = clash(name, fx[i], fy[i], "before a step of the loop, after it")
-            error.of_lists = s.kind is list
-            raise locate(error)
+    parts = {i: _item((name, i), fx[i], fy[i], s, changing) for i in carried}
 
     def make(leaves: Sequence[Any]) -> Any:
-        out = list(fx)
-        for i, t in zip(carried, leaves, strict=True):
-            out[i] = t
-        return unflatten(s, out)
+        out, rest = list(fx), iter(leaves)
+        for i, p in parts.items():
+            out[i] = p.make([next(rest) for _ in p.first])
+        return growing.unflattened(s, out)
 
     def take(value: Any) -> list[Any]:
         found, structure = flatten(value)
@@ -387,26 +414,54 @@ def _nest(
             both = zip(fx, found, strict=True)
             found = [zeros_like(p) if q is None and isinstance(p, Operand) else q for p, q in both]
         pairs = enumerate(zip(fx, found, strict=True))
-        wrong = {(name, i) for i, (p, q) in pairs if i not in carried and not same(p, q)}
+        wrong = {(name, i): q for i, (p, q) in pairs if i not in carried and not same(p, q)}
         if wrong:
-            raise Changes(wrong)
-        return [found[i] for i in carried]
+            raise Changes(set(wrong), wrong)
+        return [t for i, p in parts.items() for t in p.take(found[i])]
 
-    return Part([fx[i] for i in carried], make, take)
+    return Part([t for p in parts.values() for t in p.first], make, take)
 
 
-def _optional(name: str, x: Any, y: Any, loc: Location | None) -> Part:
+def _item(at: tuple[str, int], x: Any, y: Any, s: Structure, changing: set[tuple[str, int]]) -> Part:
+    """A leaf of a nest that steps change."""
+    if (pick := _pick(at, x, y, changing)) is not None:
+        return Part([pick.first], lambda leaves: pick.make(leaves[0]), lambda v: [pick.take(v)])
+    found = getattr(changing, "set_to", {}).get(at, y)
+    if _perhaps_none(x) or _perhaps_none(found):
+        y = found
+        if all(is_value(v) or _perhaps_none(v) for v in (x, y)) and not (_absent(x) and _absent(y)):
+            return _optional(f"{at[0]}[{at[1]}]", x, y, None, changing)
+    if not (is_value(x) and is_value(y)):
+        error = clash(at[0], x, y, "before a step of the loop, after it")
+        error.of_lists = s.kind is list
+        raise locate(error)
+
+    def take(v: Any) -> list[Any]:
+        if _perhaps_none(v):
+            raise Changes({at}, {at: v})
+        return [v]
+
+    return Part([x], lambda leaves: leaves[0], take)
+
+
+def _perhaps_none(x: Any) -> bool:
+    return _absent(x) or type(x) is Optional
+
+
+def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> Part:
     """A variable that gets its value in the loop, or loses it."""
     none = not any(type(v) is Undefined or (type(v) is Optional and not v.none) for v in (x, y))
     vx = x.value if type(x) is Optional else x
     vy = y.value if type(y) is Optional else y
     like = vy if _absent(vx) else vx
+    if growing.has_grown(like):
+        raise locate(clash(name, x, y, "before a step of the loop, after it"))
     start = _like(like) if _absent(vx) else vx
-    value = _nest(name, flatten(start)[0], *_unlike(like))
+    value = _nest(name, flatten(start)[0], *_unlike(like), changing)
     flag = x.flag if type(x) is Optional else _bool(not _absent(x))
 
     def make(leaves: Sequence[Any]) -> Any:
-        return Optional(name, leaves[0], value.make(leaves[1:]), none, loc)
+        return Optional(name, leaves[0], in_place_of(value.make(leaves[1:]), start, like), none, loc)
 
     def take(v: Any) -> list[Any]:
         if type(v) is Optional:
@@ -436,7 +491,7 @@ class _Different(float):
 def _like(x: Any) -> Any:
     """Zeros of the types of a nest that another region made."""
     leaves, s = flatten(x)
-    return unflatten(s, [zeros_like(v) if is_value(v) else v for v in leaves])
+    return unflatten(s, [_no_value(v) for v in leaves])
 
 
 __all__ = ["Template", "context", "merge", "settle"]

@@ -10,9 +10,11 @@ import numpy as np
 
 from tracejit.autograph import aliases, arrays, places
 from tracejit.autograph.calls import load
+from tracejit.autograph.choices import each_way, for_each
+from tracejit.autograph.chosen import Chosen, refused
 from tracejit.autograph.protocols import IN_PLACE, in_place, set_item
 from tracejit.autograph.ranges import known_number
-from tracejit.autograph.values import Optional, Undefined
+from tracejit.autograph.values import Optional, Undefined, several
 from tracejit.context import context
 from tracejit.errors import AliasError, ControlFlowError, UnsupportedError, locate
 from tracejit.ir.dim import Dim
@@ -77,8 +79,18 @@ def store(
     if type(x) is Optional:
         x = x.get()
     owners = [x]
-    for step in path[:-1]:
+    for i, step in enumerate(path[:-1]):
+        if type(owners[-1]) is Chosen:
+            _store_each(owners[-1], path[i:], value, said, pending)
+            return x
         owners.append(_followed(owners[-1], step))
+    if type(owners[-1]) is Chosen:
+        _store_each(owners[-1], path[-1:], value, said, pending)
+        return x
+    if several.there and any(type(k) is Chosen for k in _keys(path)):
+        return each_way(
+            lambda *keys: store(x, _with_keys(path, keys), value, name, said, pending, outer), _keys(path), {}
+        )
     owner, key = owners[-1], path[-1][1]
     if type(value) is Changed and isinstance(value.of, np.ndarray):
         arrays.later(value.of, f"{value.op}=", key, value.value)
@@ -109,6 +121,30 @@ def store(
     if not name:
         raise locate(_nameless(said))
     return value
+
+
+def _store_each(x: Chosen, path: Sequence[Step], value: Any, said: str, pending: Sequence[str]) -> None:
+    """The same for what a tensor chooses: each that it may be."""
+
+    def of_one(v: Any) -> None:
+        if isinstance(v, Operand):
+            raise refused(x, "has tensors among them, an item of which is assigned")
+        store(v, path, value, "", said, pending)
+
+    for_each(x, of_one)
+
+
+def _keys(path: Sequence[Step]) -> list[Any]:
+    """The keys in the brackets of a path, those of tuples one by one."""
+    return [k for dot, key in path if not dot for k in (key if type(key) is tuple else (key,))]
+
+
+def _with_keys(path: Sequence[Step], keys: Sequence[Any]) -> list[Step]:
+    """The path with other keys."""
+    it = iter(keys)
+    return [
+        (dot, key if dot else tuple([next(it) for _ in key]) if type(key) is tuple else next(it)) for dot, key in path
+    ]
 
 
 def _is_place(key: Any) -> bool:

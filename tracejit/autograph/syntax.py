@@ -87,11 +87,6 @@ def define(name: str, args: list[str], body: list[ast.stmt]) -> ast.FunctionDef:
     return f
 
 
-def params_of(a: ast.arguments) -> set[str]:
-    every = [*a.posonlyargs, *a.args, *a.kwonlyargs, *[x for x in (a.vararg, a.kwarg) if x is not None]]
-    return {x.arg for x in every}
-
-
 def is_generator(node: ast.AST) -> bool:
     todo = list(ast.iter_child_nodes(node))
     while todo:

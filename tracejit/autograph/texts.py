@@ -6,10 +6,12 @@ import builtins
 from collections.abc import Callable
 from typing import Any
 
+from tracejit.autograph import growing
 from tracejit.autograph.branches import traced
 from tracejit.autograph.calls import callee, keep, own_method, replace
+from tracejit.autograph.chosen import Chosen, is_constant, mapped
 from tracejit.autograph.reads import content, whole
-from tracejit.autograph.values import Optional
+from tracejit.autograph.values import Optional, several
 from tracejit.ir.dim import Dim
 from tracejit.ops import host
 from tracejit.ops.found import as_open_number, is_open
@@ -20,9 +22,37 @@ from tracejit.tree import flatten, unflatten
 _CHANGES: dict[int, Callable[[Any], str]] = {114: repr, 115: str, 97: ascii}
 
 
+class _Rows:
+    """A list that has grown, in a nest."""
+
+    __slots__ = ("rows", "kind")
+
+    def __init__(self, x: list[Any]) -> None:
+        self.rows, self.kind = growing.exact_rows(x), growing.kind_of(x)
+
+    def items(self, rows: Any) -> list[Any]:
+        each: list[Any] = rows.numpy().tolist() if self.kind is not None else [rows[i] for i in range(rows.shape[0])]
+        return each
+
+
+def _opened(x: Any) -> Any:
+    """A nest with such lists as leaves."""
+    if not growing.has_grown(x):
+        return x
+    if isinstance(x, dict):
+        return {k: _opened(y) for k, y in x.items()}
+    if isinstance(x, tuple):
+        made = [_opened(y) for y in x]
+        return type(x)(*made) if hasattr(type(x), "_fields") else type(x)(made)
+    return [_opened(y) for y in x] if not growing.is_grown(x) or growing.settled(x) else _Rows(x)
+
+
 def holds(x: Any) -> bool:
-    """Whether there are traced tensors, sizes or texts of such in a nest."""
-    return any(isinstance(y, (Text, Dim)) or (isinstance(y, Operand) and traced(y)) for y in flatten(x)[0])
+    """Whether there are traced tensors, sizes, texts of such or values that tensors choose in a nest."""
+    kinds = (Text, Dim, Chosen, _Rows)
+    return growing.has_grown(x) or any(
+        isinstance(y, kinds) or (isinstance(y, Operand) and traced(y)) for y in flatten(x)[0]
+    )
 
 
 def sized(x: Any) -> Any:
@@ -36,16 +66,21 @@ def sized(x: Any) -> Any:
 
 def deferred(x: Any, make: Callable[[Any], str]) -> Any:
     """What `make` will make of a nest; the string if all in it is known."""
-    x = sized(x)
+    x = sized(_opened(x))
     if not holds(x):
         return make(x)
     leaves, structure = flatten(x)
-    counts = [1 if isinstance(y, Operand) else len(y.tensors()) if isinstance(y, Text) else 0 for y in leaves]
+    one = (Operand, Chosen, _Rows)
+    counts = [1 if isinstance(y, one) else len(y.tensors()) if isinstance(y, Text) else 0 for y in leaves]
     kinds = [host.python_kind(y) if isinstance(y, Operand) else None for y in leaves]
     tensors: list[Any] = []
     for y, kind in zip(leaves, kinds, strict=True):
         if isinstance(y, Operand):
             tensors.append(convert(y) if kind is None else host.exact(y))
+        elif type(y) is Chosen:
+            tensors.append(y.index)
+        elif type(y) is _Rows:
+            tensors.append(y.rows)
         elif isinstance(y, Text):
             tensors += y.tensors()
 
@@ -53,6 +88,12 @@ def deferred(x: Any, make: Callable[[Any], str]) -> Any:
         it, out = iter(values), []
         for y, n, kind in zip(leaves, counts, kinds, strict=True):
             own = [next(it) for _ in range(n)]
+            if type(y) is Chosen:
+                out.append(y.values[int(own[0])])
+                continue
+            if type(y) is _Rows:
+                out.append(y.items(own[0]))
+                continue
             value = host.as_printed(y, own[0]) if kind is None and own else kind and kind(own[0])
             out.append(value if isinstance(y, Operand) else y.filled(own) if isinstance(y, Text) else y)
         return make(unflatten(structure, out))
@@ -65,19 +106,46 @@ def formatted(x: Any, conversion: int = -1, spec: str = "") -> Any:
     change = _CHANGES.get(conversion, lambda y: y)
     if isinstance(x, Optional):
         x = x.get()
+    if type(x) is Chosen:
+        return _of_chosen(x, lambda v: formatted(v, conversion, spec))
     if conversion == -1 and (own := own_method(x, "__format__")) is not None:
         return callee(own)(x, spec)
     if (own := own_method(x, "__repr__" if conversion in (114, 97) else "__str__") or own_method(x, "__repr__")) and (
         conversion != -1 or not spec
     ):
         x, change = callee(own)(x), str
-    if isinstance(spec, Text) or holds(x):
+    if isinstance(spec, (Text, Chosen)) or holds(x):
         return deferred([x, spec], lambda both: format(change(both[0]), both[1]))
     return format(change(whole(content(x))), spec)
 
 
+def _of_chosen(x: Chosen, f: Callable[[Any], Any]) -> Any:
+    """The text of one of a few known values, or a text that is one of as many."""
+    texts = [f(v) for v in x.values]
+    if all(map(is_constant, x.values)) and all(type(s) is str for s in texts):
+        return mapped(x, f)
+    tensors = [t for s in texts if isinstance(s, Text) for t in s.tensors()]
+
+    def fill(values: Any) -> str:
+        it = iter(values[1:])
+        filled = [s.filled([next(it) for _ in s.tensors()]) if isinstance(s, Text) else s for s in texts]
+        return filled[int(values[0])]
+
+    return Text([Piece([x.index, *tensors], fill)])
+
+
 def joined(*parts: Any) -> Any:
-    return "".join(parts) if all(isinstance(p, str) for p in parts) else Text(parts)
+    if all(isinstance(p, str) for p in parts):
+        return "".join(parts)
+    several = [i for i, p in enumerate(parts) if type(p) is Chosen]
+    if len(several) == 1 and not any(isinstance(p, Text) for p in parts):
+        (i,) = several
+        return mapped(parts[i], lambda v: "".join([*parts[:i], v, *parts[i + 1 :]]))
+    return Text([_as_text(p) for p in parts])
+
+
+def _as_text(x: Any) -> Any:
+    return Text([Piece([x.index], lambda values: x.values[int(values[0])])]) if type(x) is Chosen else x
 
 
 def text_of(x: Any = "", *args: Any, **kwargs: Any) -> Any:
@@ -103,15 +171,29 @@ def _of_string(f: Any) -> Callable[..., Any] | None:
 
 
 def _joined_by(s: str, parts: list[Any]) -> Any:
+    if any(type(p) is Chosen for p in parts):
+        return joined(*[q for i, p in enumerate(parts) for q in ([s, _letters(p)] if i else [_letters(p)])])
     if not any(isinstance(p, Text) for p in parts):
         return s.join(parts)
     return Text([q for i, p in enumerate(parts) for q in ([s, p] if i else [p])])
 
 
+def _chooses(x: Any) -> bool:
+    return several.there and any(type(y) is Chosen for y in flatten(x)[0])
+
+
+def _letters(x: Any) -> Any:
+    """Part of a text that is joined: a string."""
+    if not (isinstance(x, (str, Text)) or (type(x) is Chosen and all(type(v) is str for v in x.values))):
+        raise TypeError(f"expected str instance, {type(x).__name__} found")
+    return x
+
+
 def _printed(*args: Any, **options: Any) -> None:
     """Python's `print`, of the texts that objects of the user's give of themselves now."""
-    shown = [text_of(x) if own_method(x, "__str__") or own_method(x, "__repr__") else x for x in args]
-    host.print_python(*shown, **options)
+    own = [bool(own_method(x, "__str__") or own_method(x, "__repr__")) or _chooses(x) for x in args]
+    shown = [text_of(x) if mine or growing.has_grown(x) else x for x, mine in zip(args, own, strict=True)]
+    host.print_python(*map(_as_text, shown), **options)
 
 
 keep["string"] = _of_string

@@ -22,6 +22,12 @@ class Name(str):
         return Location(loc.file, self.line, loc.function) if loc is not None and self.line else loc
 
 
+class Contents(str):
+    """What a container is called that branches or loops change: their values are what it holds, and not itself."""
+
+    __slots__ = ()
+
+
 def names(*given: tuple[str, int]) -> tuple[Name, ...]:
     out = []
     for name, line in given:
@@ -98,6 +104,19 @@ class _Uneven(threading.local):
 
 
 uneven = _Uneven()
+
+
+class _Several(threading.local):
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self.there = False  # whether the trace at hand has values of which a tensor chooses one
+        self.facts: dict[Any, tuple[Any, frozenset[int]]] = {}  # tests: which index they ask for, and what is true
+        self.known: dict[Any, frozenset[int]] = {}  # what indices may be in the branch at hand
+
+
+several = _Several()
 
 
 class Either:

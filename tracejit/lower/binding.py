@@ -93,6 +93,7 @@ class Binding:
         self.work = 0
         self.threads = threads.get_threads()
         self.used_pool = False
+        self.tables: list[np.ndarray] = []  # memory outside the arena that slots point to
 
     # --- slots --------------------------------------------------------------------------------------------------------
     def size(self, d: Size) -> int:
@@ -137,6 +138,11 @@ class Binding:
             pointers = self.offsets if inside is None else inside.offsets
             pointers.append((self.places[key], v, n))
         return self.places[key]
+
+    def table(self, a: np.ndarray) -> int:
+        """The slot of a pointer to an array that lives as long as the plan."""
+        self.tables.append(a)
+        return self.slot(a.ctypes.data)
 
     def scratch(self, unit: Unit, name: str, bytes_: int) -> int:
         key = Scratch(unit, name)
@@ -271,8 +277,8 @@ class Binding:
             h.slot = len(self.frame) + scalars + i
         return Plan(
             Tensor, args=args, captures=captures, frame=self.frame, arena_bytes=total, arena=arena, outputs=outputs,
-            steps=steps, returns=returns(self), unshare=unshare, keep=(p, keep), release_gil=self.work >= GIL_WORK,
-            parallel=threads.address() if self.used_pool else 0, held=len(self.held),
+            steps=steps, returns=returns(self), unshare=unshare, keep=(p, keep, self.tables),
+            release_gil=self.work >= GIL_WORK, parallel=threads.address() if self.used_pool else 0, held=len(self.held),
         )  # fmt: skip
 
     def pointers(self, offsets: list[tuple[int, Value, int]]) -> list[StepRecord]:

@@ -11,6 +11,7 @@ from tracejit.lower import compiler
 from tracejit.lower.checkunit import CheckUnit
 from tracejit.lower.fourierunit import FourierUnit
 from tracejit.lower.hostunit import HostUnit
+from tracejit.lower.matrixunits import MATRICES
 from tracejit.lower.routineunits import ROUTINES, RoutineUnit
 from tracejit.lower.units import CopyUnit, LoopUnit, ProductUnit, Unit
 from tracejit.passes.fuse import Fuser
@@ -20,7 +21,7 @@ from tracejit.passes.patches import patches_of
 from tracejit.passes.placing import place_parts
 
 NATIVE: dict[str, type[RoutineUnit]] = {
-    **ROUTINES, **dict.fromkeys(("fft", "rfft", "irfft"), FourierUnit)
+    **ROUTINES, **dict.fromkeys(("fft", "rfft", "irfft"), FourierUnit), **MATRICES
 }  # fmt: skip
 
 
@@ -138,7 +139,7 @@ class Block:
             u = maker[s.write]
             # what may raise comes first, so that a failed call leaves every Variable as it was
             others = [r for r in self.units if r is not u and (r.may_raise() or s.read in r.reads)]
-            fits = isinstance(u, (LoopUnit, ProductUnit, RoutineUnit)) and (
+            fits = isinstance(u, (LoopUnit, ProductUnit, RoutineUnit)) and not u.may_raise() and (
                 u.in_place(s.read, s.write) if s.read in u.reads else True
             )
             if fits and not any(self._before(needs, u.index, r.index) for r in others):

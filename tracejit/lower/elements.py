@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tracejit.intervals import Interval
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.sizes import is_unit
@@ -12,6 +13,7 @@ from tracejit.ir.types import DType, int64
 from tracejit.lower.inplace import PICKS
 from tracejit.lower.llvm import Fn, Val, i64
 from tracejit.lower.scalar import S
+from tracejit.lower.scalarcast import literal
 from tracejit.lower.scalarmath import LLVMScalar
 
 Size = int | Dim
@@ -85,13 +87,13 @@ class Elements:
             out.append(_product(self.f, out[-1], d))
         return out[::-1]
 
-    def pick(self, n: Node, x: Any, rest: Sequence[S]) -> Any:
-        """What a node that picks elements gives: one element, or an array of them."""
+    def pick(self, n: Node, x: Any, rest: Sequence[S], known: Interval) -> Any:
+        """What a node that picks elements gives: one element, or an array of them. `known`: where positions lie."""
         if not isinstance(x, View):
             return x  # a single element under another shape
         name = n.op.name
         if name == "gather":
-            return self.at(x, n.attr("axis"), self._within(rest[0], x.shape[n.attr("axis")]))
+            return self.at(x, n.attr("axis"), self._within(rest[0], x.shape[n.attr("axis")], known))
         if name == "transpose":
             perm = n.attr("perm")
             return View(x.pointer, [x.shape[p] for p in perm], [x.strides[p] for p in perm], x.dtype)
@@ -126,21 +128,27 @@ class Elements:
             strides = self._strides(shape)
         return self._seen(View(x.pointer, shape, strides, x.dtype))
 
-    def _within(self, i: S, size: Val) -> Val:
-        """A position that is data, brought into an axis: a negative one counts from the end."""
-        f = self.f
-        at = self.m.cast(i, int64).v
-        if i.dtype.kind == "i":
+    def _from_the_front(self, i: S, size: Val, known: Interval) -> Val:
+        """A position that is data: a negative one counts from the end."""
+        f, at = self.f, self.m.cast(i, int64).v
+        if i.dtype.kind == "i" and known[0] < 0:
             at = f.select(f.cmp("slt", at, i64(0)), f.add(at, size), at)
+        return at
+
+    def _within(self, i: S, size: Val, known: Interval) -> Val:
+        """The same, brought into the axis."""
+        f, at = self.f, self._from_the_front(i, size, known)
+        if _is_inside(known, size):
+            return at
         return f.intrinsic("smax", f.intrinsic("smin", at, f.add(size, i64(-1))), i64(0))
 
-    def put(self, x: View, i: S, v: S) -> View:
+    def put(self, x: View, i: S, v: S, known: Interval) -> View:
         """Write an element, if there is one at this position."""
-        f = self.f
-        at = self.m.cast(i, int64).v
-        if i.dtype.kind == "i":
-            at = f.select(f.cmp("slt", at, i64(0)), f.add(at, x.shape[0]), at)
-        f.if_(f.cmp("ult", at, x.shape[0]), lambda: self.store(v, x, at))
+        f, at = self.f, self._from_the_front(i, x.shape[0], known)
+        if _is_inside(known, x.shape[0]):
+            self.store(v, x, at)
+        else:
+            f.if_(f.cmp("ult", at, x.shape[0]), lambda: self.store(v, x, at))
         return x
 
     def update(self, x: View, v: Any, start: Sequence[Size]) -> View:
@@ -155,6 +163,12 @@ class Elements:
         """Write element i of an array with one axis."""
         p = self.f.gep(x.pointer, _product(self.f, i, x.strides[0]), self.m.memory(x.dtype))
         self.m.store(v, p, None)
+
+
+def _is_inside(known: Interval, size: Val) -> bool:
+    """Whether positions lie on an axis, those that count from its end included."""
+    n = literal(size)
+    return n is not None and -n <= known[0] and known[1] < n
 
 
 def _product(f: Fn, a: Val, b: Val) -> Val:

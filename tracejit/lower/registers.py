@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ir.text import number, show_node, walk
 from tracejit.ir.types import int64
-from tracejit.lower import periods
+from tracejit.lower import checked, periods
 from tracejit.lower.counted import Counted
 from tracejit.lower.elements import Elements, View, picks, plain
 from tracejit.lower.inplace import PICKS, Written, operand, puts
@@ -134,11 +135,17 @@ def _known(v: Value) -> np.ndarray | None:
     return np.asarray(v.node.attr("value").splat, v.dtype.np)
 
 
-def has_quick_steps(n: Node) -> bool:
-    """Whether there is a loop whose steps take so short that what is around their arithmetic counts."""
+def pipeline_level(n: Node) -> int:
+    """The level of LLVM's pipeline that pays for a function.
+
+    2 where steps of a loop take so short that what is around their arithmetic counts; 1 where loops go over arrays:
+    what a step has stored stays in a register for the next, and steps that do not need each other become vectors.
+    """
     inner = _inside(n)
     loops = [x for x in (n, *inner) if x.op.name in ("while", "scan")]
-    return len(inner) <= LARGE and any(periods.quick(x) for x in loops)
+    if len(inner) > LARGE or not loops:
+        return 0
+    return 2 if any(periods.quick(x) for x in loops) else 1 if any(v.shape for v in (*n.inputs, *n.outs)) else 0
 
 
 def _inside(n: Node) -> list[Node]:
@@ -178,6 +185,7 @@ def emit(module: Module, name: str, node: Node) -> None:
     eight bytes, and the results have no meaning. Arrays that are carried lie in the results already.
     """
     f = module.function(name, [("frame", "ptr"), ("idx", "ptr"), ("lo", "i64"), ("hi", "i64")])
+    f.branchless = True  # data tell what is selected: a branch would often be guessed wrong
     frame, idx = f.args[:2]
     m = LLVMScalar(f, 1)
     slots = 0
@@ -238,15 +246,17 @@ class _Writer:
         outer, self.path = self.path, (*self.path, (owner, name))
         env: dict[Value, Any] = dict(zip(g.params, args, strict=True))
         counted = self.counted if self.counted is not None and self.counted.node is owner and name == "body" else None
-        for n in g.nodes:
+        tested: set[Node] = set()  # checks that the branch of another one before them sees to
+        exact: dict[Value, int] = {}  # floats whose whole parts are integers of so many bits
+        for k, n in enumerate(g.nodes):
             xs = [env[v] for v in n.inputs]
             moves = counted is not None and n.op.name in ("gather", "put") and isinstance(xs[0], View)
             place = counted.place(n.inputs[1], env) if counted is not None and moves else None
             if n.op is constant:
                 env[n.out] = self.m.const(n.attr("value").splat.item(), n.out.dtype)
             elif n.op.name == "check":
-                if self.counted is None or n not in self.counted.spared:
-                    self.check(n, xs)
+                if n not in tested:
+                    tested |= self.checks(checked.run_of(g.nodes, k), env, exact)
             elif place is not None and n.op.name == "gather":
                 env[n.out] = self.elements.at(xs[0], n.attr("axis"), place.v)
             elif place is not None:
@@ -255,13 +265,15 @@ class _Writer:
             elif n.op.name in _LOOPS:
                 env.update(zip(n.outs, self.control(n, xs), strict=True))
             elif n.op.name == "put":
-                env[n.out] = self.elements.put(*xs)
+                env[n.out] = self.elements.put(xs[0], xs[1], xs[2], self.ranges.place(self.path, n))
             elif n.op.name == "update":
                 env[n.out] = self.elements.update(xs[0], xs[1], n.attr("start"))
             elif n.op.name == "copy" and isinstance(xs[0], View):
                 env[n.out] = xs[0]
             elif n.op.name in PICKS:
-                env[n.out] = self.elements.pick(n, xs[0], xs[1:])
+                env[n.out] = self.elements.pick(n, xs[0], xs[1:], self.ranges.place(self.path, n))
+            elif n.op.name == "cast" and n.out.dtype is int64 and exact.get(n.inputs[0]) == 64:
+                env[n.out] = S(self.f.cast("fptosi", xs[0].v, "i64"), int64)
             elif n.op.name == "dim":
                 env[n.out] = self.m.cast(S(self.size(n.attr("size")), int64), n.out.dtype)
             else:
@@ -270,17 +282,41 @@ class _Writer:
         self.path = outer
         return env
 
-    def check(self, n: Node, xs: Sequence[S]) -> None:
+    def checks(self, run: Sequence[Node], env: dict[Value, Any], exact: dict[Value, int]) -> set[Node]:
+        """Leave the function if one of several conditions is false; the first that is says why."""
+        f = self.f
+        wanted = [n for n in run if self.counted is None or n not in self.counted.spared]
+        tests = [checked.test(f, n.inputs[0], env) for n in checked.needed(wanted)]
+        if len(tests) == 1 and len(wanted) == 1:
+            self.check(wanted[0], tests[0], [env[v] for v in wanted[0].inputs[1:]])
+        elif tests:
+            every = functools.reduce(f.and_, tests)
+            on, off = f.fresh("hold"), f.fresh("fail")
+            f.br_if(every, on, off)
+            f.label(off)
+            f.scopes.append({})
+            for n in wanted:
+                self.check(n, env[n.inputs[0]].v, [env[v] for v in n.inputs[1:]])
+            f.scopes.pop()
+            f.br(on)
+            f.label(on)
+        for n in wanted:
+            x = checked.limited_by(n.inputs[0])
+            if x is not None and checked.fits(n.inputs[0], 64):
+                exact[x] = 64
+        return set(run)
+
+    def check(self, n: Node, holds: Val, xs: Sequence[S]) -> None:
         """Leave the function if the condition is false."""
         f = self.f
         assert self.failed is not None and self.why is not None
         on, off = f.fresh("holds"), f.fresh("fails")
-        f.br_if(xs[0].v, on, off)
+        f.br_if(holds, on, off)
         f.label(off)
         f.scopes.append({})
         f.store(const("i8", 1), self.failed)
         f.store(i64(self.numbers[n]), self.why)
-        for i, x in enumerate(xs[1:]):
+        for i, x in enumerate(xs):
             self.m.store(x, f.gep(self.why, 8 * (1 + i)), None)
         f.scopes.pop()
         f.ret_()

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.lower import fourier, intproduct, scan, scatter, search, sort, sortvalues, topk
+from tracejit.lower import (
+    cholesky,
+    eliminate,
+    fourier,
+    fourierlong,
+    intproduct,
+    scan,
+    scatter,
+    search,
+    sort,
+    sortvalues,
+    topk,
+    triangular,
+)
 from tracejit.lower.llvm import Module
 
 EMITTERS: dict[str, Callable[..., None]] = {
@@ -21,6 +34,10 @@ EMITTERS: dict[str, Callable[..., None]] = {
     "top k": topk.emit,
     "product of integers": intproduct.emit,
     "fourier": fourier.emit,
+    "triangular": triangular.emit,
+    "cholesky": cholesky.emit,
+    "eliminate": eliminate.emit,
+    "fourier of long lines": fourierlong.emit,
 }
 
 

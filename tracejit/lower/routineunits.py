@@ -20,7 +20,7 @@ from tracejit.lower.sort import LONG, SORT, SPARE, entry_bytes, in_words
 from tracejit.lower.sortvalues import LINES as SORT_LINES
 from tracejit.lower.sortvalues import MERGE, key_bits, room
 from tracejit.lower.sortvalues import PIECES as SORT_PIECES
-from tracejit.lower.topk import AT_ONCE, LANES, TOP, capacity
+from tracejit.lower.topk import TOP, buffer_bytes, capacity
 from tracejit.lower.units import NodeUnit, batch_stride
 from tracejit.ops.index import COMBINED
 from tracejit.passes.layout import Layout, Layouts, contiguous, even
@@ -367,7 +367,7 @@ class ValuesUnit(RoutineUnit):
 
 
 class TopUnit(RoutineUnit):
-    """top_k of types whose keys have 32 bits."""
+    """top_k."""
 
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
         super().__init__(index, node, layouts)
@@ -380,7 +380,7 @@ class TopUnit(RoutineUnit):
     def fits(n: Node) -> bool:
         x = n.inputs[0]
         size = x.shape[n.attr("axis")]
-        return x.dtype.kind != "c" and x.dtype.bits <= 32 and (type(size) is not int or size < LONG)
+        return x.dtype.kind != "c" and (x.dtype.bits == 64 or type(size) is not int or size < LONG)
 
     def sources(self) -> list[compiler.Source]:
         return [self.source]
@@ -391,7 +391,7 @@ class TopUnit(RoutineUnit):
         if not lines * k:
             return []
         groups, entries = min(lines, 8 * b.threads), capacity(k)
-        bytes_ = groups * 8 * (entries + AT_ONCE * LANES)
+        bytes_ = groups * buffer_bytes(self.node.inputs[0].dtype, k)
         operands = self.operands(
             b, TOP, out=b.slot(self.node.out), x=self.pointer(b, 0), buffer=b.scratch(self, "buffer", bytes_),
             spare=b.scratch(self, "spare", bytes_), size=size, outer_step=self.step(0, 0, self.axis),

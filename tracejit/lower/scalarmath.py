@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from tracejit.lower.celltables import ERF
+from tracejit.lower.celltables import ERF, ERFCX, ERFCX_PLACES
 from tracejit.lower.coefficients import CELLS, FLOAT
 from tracejit.lower.llvm import Val, elem, lanes
 from tracejit.lower.scalarcast import S, literal
@@ -35,6 +35,10 @@ class LLVMScalar(RandomScalar):
         f, fmt, one = self.fn, self._format(x), self.like(x, 1.0)
         a = self._below(self._abs(x), fmt.erfc_zero)
         z = f.mul(a, a)
+        if fmt is FLOAT and self._native(x):
+            g, e = self._erfcx_cells(a), self._exp(f.fneg(f.mul(x, x)))  # the derivative's own, computed once
+            far = f.mul(e, f.fma(g, f.fma(a, f.fneg(a), z), g))
+            return f.select(f.cmp("olt", x, self.like(x, 0.0)), f.sub(self.like(x, 2.0), far), far)
         q, n, t = self._exp_parts(f.fneg(z), f.fma(a, f.fneg(a), z))
         g = self._erfcx(a)
         far = self._scale(f.fma(g, q, g), n, t)
@@ -53,6 +57,16 @@ class LLVMScalar(RandomScalar):
         twice = self.like(a, -2 * fmt.erfcx_center)
         p = self._poly(f.fma(low, twice, f.fma(s, twice, one)), fmt.erfcx)
         return f.fma(s, p, f.mul(low, p))
+
+    def _erfcx_cells(self, a: Val) -> Val:
+        """float: exp(a*a)*erfc(a), a >= 0."""
+        f = self.fn
+        index = f.op("lshr", f.bits(f.add(a, self.like(a, 1.0))), self._int(a, FLOAT.digits - 2))
+        d = f.sub(a, self._lookup("erfcx_places", ERFCX_PLACES, index, a))
+        r = self._lookup("", ERFCX[0], index, a)
+        for row in ERFCX[1:]:
+            r = f.fma(r, d, self._lookup("", row, index, a))
+        return r
 
     # --- powers -----------------------------------------------------------------------------------------------
     def _long_log(self, x: Val) -> tuple[Val, Val]:

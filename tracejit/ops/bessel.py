@@ -149,10 +149,15 @@ def _second_kind(m: Any, x: Any, order: int) -> Any:
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
-def _over(y: Tensor, x: Tensor, at_zero: float) -> Tensor:
-    """y / x, with its limit at 0."""
-    zero = E.equal(x, 0)
-    return E.where(zero, at_zero, y / E.where(zero, 1.0, x))
+def _over(y: Tensor, x: Tensor, sign: float) -> Tensor:
+    """y / x for y = I₁(x) (sign 1) or J₁(x) (−1); near 0, where its derivatives lose their digits, by its series."""
+    near = E.less(E.abs_(x), 1.0)
+    small = E.where(near, x, 0.0)
+    z = small * small * (0.25 * sign)
+    series = E.cast(0.0, dtype=x.dtype)
+    for k in range(10, -1, -1):
+        series = series * z + 0.5 / (math.factorial(k) * math.factorial(k + 1))
+    return E.where(near, series, y / E.where(near, 1.0, x))
 
 
 def _scaled_slope(y: Tensor, x: Tensor) -> Tensor:
@@ -167,7 +172,7 @@ i0: Op = row(
     doc="The modified Bessel function of the first kind, I₀(x).",
 )  # fmt: skip
 i1: Op = row(
-    "bessel_i1", _i1, lambda y, x: (i0(x) - _over(y, x, 0.5),), singular=True,
+    "bessel_i1", _i1, lambda y, x: (i0(x) - _over(y, x, 1.0),), singular=True,
     doc="The modified Bessel function of the first kind, I₁(x).",
 )  # fmt: skip
 i0e: Op = row("bessel_i0e", _i0e, lambda y, x: (i1e(x) - E.sign(x) * y,), doc="e^−|x|·I₀(x).")
@@ -186,7 +191,7 @@ k1e: Op = row(
 )
 j0: Op = row("bessel_j0", _j0, lambda y, x: (-j1(x),), doc="The Bessel function of the first kind, J₀(x).")
 j1: Op = row(
-    "bessel_j1", _j1, lambda y, x: (j0(x) - _over(y, x, 0.5),), doc="The Bessel function of the first kind, J₁(x)."
+    "bessel_j1", _j1, lambda y, x: (j0(x) - _over(y, x, -1.0),), doc="The Bessel function of the first kind, J₁(x)."
 )
 y0: Op = row(
     "bessel_y0", lambda m, x: _second_kind(m, x, 0), lambda y, x: (-y1(x),),

@@ -1,4 +1,4 @@
-"""Sequences read from chances and compared: CTC's decoders and unique labels, the edit distance. Results are dense."""
+"""Sequences read from chances and compared: CTC's decoders and unique labels, the edit distance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tracejit.errors import DTypeError, ShapeError, locate
-from tracejit.ir.sizes import known_equal
+from tracejit.ir.sizes import fit, known_equal
 from tracejit.ir.types import float32, int32, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
@@ -20,6 +20,7 @@ from tracejit.ops.math import logaddexp
 from tracejit.ops.nn import log_softmax
 from tracejit.ops.reductions import argmax, reduce_all, reduce_any, reduce_logsumexp, reduce_max, reduce_min, reduce_sum
 from tracejit.ops.select import gather, take_along_axis, top_k
+from tracejit.ops.sparse import SparseTensor, dense_rows, sparse_rows
 from tracejit.tensor import Operand, Tensor, convert
 
 PADDING = -1  # behind the end of a row of labels
@@ -55,14 +56,13 @@ def _packed(labels: Tensor, new: Tensor) -> Tensor:
 
 def ctc_greedy_decoder(
     inputs: Any, sequence_length: Any, merge_repeated: bool = True, blank_index: Any = None, name: str | None = None
-) -> tuple[list[Tensor], Tensor]:
+) -> tuple[list[SparseTensor], Tensor]:
     """The likeliest class at each time, without repetitions (if `merge_repeated`) and blanks.
 
     inputs           logits [times, batch, classes]
     sequence_length  [batch], integers: how many times count
     blank_index      the last class unless given; negative ones count from the end
-    result           a list of one tensor [batch, times], int64, −1 behind the end of each row (TensorFlow's is sparse:
-                     this is its `tf.sparse.to_dense`, with the width of all times); −Σ of the largest logits [batch, 1]
+    result           a list of one `SparseTensor` [batch, longest row], int64; −Σ of the largest logits [batch, 1]
     """
     x, steps, blank = _inputs(inputs, sequence_length, blank_index)
     times, batch = x.shape[:2]
@@ -73,20 +73,19 @@ def ctc_greedy_decoder(
         before = concat([_filled(blank, int64, batch, 1), cut(best, 1, 0, times - 1)], 1)
         new = E.logical_and(new, E.not_equal(best, before))
     score = reduce_sum(E.where(inside, transpose(reduce_max(x, -1), [1, 0]), 0.0), 1)
-    return [_packed(best, new)], S.reshape(E.neg(score), shape=(batch, 1))
+    return [sparse_rows(_packed(best, new))], S.reshape(E.neg(score), shape=(batch, 1))
 
 
 # --- beams ------------------------------------------------------------------------------------------------------------
 def ctc_beam_search_decoder(
     inputs: Any, sequence_length: Any, beam_width: int = 100, top_paths: int = 1, name: str | None = None
-) -> tuple[list[Tensor], Tensor]:
+) -> tuple[list[SparseTensor], Tensor]:
     """The likeliest sequences of labels that a search with this many beams finds; the last class is the blank.
 
     inputs           logits [times, batch, classes]
     sequence_length  [batch], integers: how many times count
-    result           a list of `top_paths` tensors [batch, times], int64, −1 behind the end of each row (TensorFlow's
-                     are sparse: this is their `tf.sparse.to_dense`, with the width of all times); and the logarithms
-                     of their probabilities [batch, top_paths]
+    result           a list of `top_paths` `SparseTensor`s [batch, longest row], int64; and the logarithms of their
+                     probabilities [batch, top_paths]
 
     The prefix search of Graves 2012, "Supervised sequence labelling with recurrent neural networks": the chances of a
     prefix that ends in a blank and of one that does not are kept apart, and equal prefixes are one. Without gradient.
@@ -112,7 +111,7 @@ def ctc_beam_search_decoder(
     labels, _, silent, spoken = foldl(step, (logs, on), initializer=state)
     score, order = top_k(logaddexp(silent, spoken), paths)
     rows = gather(labels, order, axis=1, batch_dims=1)
-    return [S.reshape(cut(rows, 1, i, 1), shape=(batch, times)) for i in range(paths)], score
+    return [sparse_rows(S.reshape(cut(rows, 1, i, 1), shape=(batch, times))) for i in range(paths)], score
 
 
 def _advanced(state: Any, now: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -196,15 +195,15 @@ def ctc_unique_labels(labels: Any, name: str | None = None) -> tuple[Tensor, Ten
 def edit_distance(hypothesis: Any, truth: Any, normalize: bool = True, name: str = "edit_distance") -> Tensor:
     """How many insertions, deletions and substitutions make `truth` of `hypothesis`, by the length of truth.
 
-    hypothesis, truth   [..., labels], integers; the labels of a row end before its first negative one. TensorFlow's
-                        are sparse: these are their `tf.sparse.to_dense(…, default_value=-1)`
+    hypothesis, truth   [..., labels], integers: `SparseTensor`s, or tensors in which the labels of a row end before
+                        its first negative one
     normalize           divide by the length of truth: ∞ where that is 0 and hypothesis is not empty, else 0
     result              float32, with the leading axes
     """
-    h, t = operand(hypothesis), operand(truth)
+    h, t = dense_rows(hypothesis), dense_rows(truth)
     if h.dtype.kind not in "iu" or t.dtype.kind not in "iu" or not h.ndim or h.ndim != t.ndim:
         raise locate(DTypeError(f"hypothesis {h.type} and truth {t.type} are integers with as many axes, 1 or more"))
-    if not all(map(known_equal, h.shape[:-1], t.shape[:-1])):
+    if not all(map(fit, h.shape[:-1], t.shape[:-1])):
         raise locate(ShapeError(f"hypothesis {h.type} and truth {t.type} differ in their leading axes"))
     lead, n = tuple(t.shape[:-1]), t.shape[-1]
     h, t = E.cast(h, dtype=int64), E.cast(t, dtype=int64)

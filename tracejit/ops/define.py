@@ -79,6 +79,14 @@ def may_blow_up(t: Tensor) -> bool:
     return bool(todo)
 
 
+def _shielded(g: Tensor, p: Tensor) -> Tensor:
+    """A tangent or cotangent whose own derivative is taken: where it is 0 beside an infinite partial, it stays 0."""
+    if p.dtype.kind != "f":
+        return g
+    lost = OPS["logical_and"](OPS["equal"](g, 0), OPS["logical_not"](OPS["isfinite"](p)))
+    return OPS["where"](lost, OPS["cast"](0.0, dtype=g.dtype), g)
+
+
 def elementwise(
     name: str,
     numpy: Callable[..., Any],
@@ -122,8 +130,9 @@ def elementwise(
             return g if p == 1.0 else OPS["neg"](g) if p == -1.0 else OPS["mul"](g, p)
         if p.dtype.kind == "c":
             p = OPS["conj"](p)
-        unsafe = singular or (context.masked and may_blow_up(p))
-        return OPS["multiply_no_nan"](p, g) if unsafe else OPS["mul"](g, p)
+        if not singular and not (context.masked and (context.tapes or may_blow_up(p))):
+            return OPS["mul"](g, p)
+        return OPS["multiply_no_nan"](p, _shielded(g, p) if context.tapes else g)
 
     def pulled(p: Any, g: Tensor, v: Tensor) -> Any:
         if type(p) is FunctionType:
@@ -133,14 +142,17 @@ def elementwise(
     def vjp(g: Tensor, y: Tensor, *x: Tensor, **attrs: Any) -> tuple:
         return tuple([pulled(p, g, v) for p, v in zip(partials(y, *x, **attrs), x, strict=True)])  # type: ignore[misc]
 
+    def pushed(p: Any, t: Tensor) -> Tensor:
+        if type(p) is float:
+            return t if p == 1.0 else OPS["neg"](t) if p == -1.0 else t * p
+        return OPS["multiply_no_nan"](p, _shielded(t, p) if context.tapes else t) if singular else t * p
+
     def jvp(tangents: tuple, y: Tensor, *x: Tensor, **attrs: Any) -> Tensor | None:
         total = None
         for p, t in zip(partials(y, *x, **attrs), tangents, strict=True):  # type: ignore[misc]
             if p is not None and t is not None:
                 p = p() if type(p) is FunctionType else p
-                term = (
-                    t if type(p) is float and p == 1.0 else OPS["neg"](t) if type(p) is float and p == -1.0 else t * p
-                )
+                term = pushed(p, t)
                 total = term if total is None else OPS["add"](total, term)
         return total
 

@@ -53,7 +53,7 @@ def filled(shape: Any, dtype: Any, value: Any = 1) -> np.ndarray:
     kind = type(shape)
     if kind is not tuple and kind is not list and kind is not int:
         raise Refused
-    a = _empty(shape, dtype.np if type(dtype) is DType else dtype)
+    a = _empty(shape, as_dtype(dtype).np)
     a.fill(value)
     return a
 

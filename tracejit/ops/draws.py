@@ -27,6 +27,7 @@ from tracejit.ops.gauss import normal64, quantile64
 from tracejit.ops.philox import philox32, philox64
 from tracejit.ops.quick import NATIVE, exact, planned
 from tracejit.ops.reductions import peak
+from tracejit.ops.searching import search
 from tracejit.tensor import Operand, Tensor, common_dtype, wrap
 
 # A key and the number of the draw, 0-d uint64 tensors; or the state of a generator, which begins with them, and None.
@@ -194,6 +195,9 @@ def classes(source: Source, logits: Any, num_samples: Any, dtype: Any) -> Tensor
     return _classes(*source, logits, num_samples, dtype)
 
 
+_FEW = 16  # samples or classes up to which every sample is compared with every class
+
+
 def _classes(key: Any, number: Any, logits: Any, num_samples: Any, dtype: Any) -> Tensor:
     source, x = (key, number), floating(logits)
     require(x.ndim == 2, f"categorical takes (batch, classes), not {x.type}")
@@ -207,8 +211,11 @@ def _classes(key: Any, number: Any, logits: Any, num_samples: Any, dtype: Any) -
     u = shaped((batch, n, 1), lambda n: unit(source, n, float64))
     last = S.slice_(total, start=(0, count - 1), size=(batch, 1), step=(1, 1))
     level = E.mul(u, S.reshape(last, shape=(batch, 1, 1)))
-    passed = E.less_equal(S.reshape(total, shape=(batch, 1, count)), level)
-    before = R.reduce_sum(E.cast(passed, dtype=int64), axis=(2,))
+    if any(type(size) is int and size < _FEW for size in (n, count)):
+        passed = E.less_equal(S.reshape(total, shape=(batch, 1, count)), level)
+        before = R.reduce_sum(E.cast(passed, dtype=int64), axis=(2,))
+    else:
+        before = search(total, S.reshape(level, shape=(batch, n)), right=True)
     return E.cast(E.minimum(before, count - 1), dtype=d)  # type: ignore[no-any-return]
 
 

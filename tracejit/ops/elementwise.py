@@ -77,7 +77,8 @@ def _multiply_no_nan_jvp(t: tuple, y: Tensor, a: Tensor, b: Tensor) -> Any:
     first = None if t[0] is None else multiply_no_nan(t[0], b)
     if t[1] is None:
         return first
-    return t[1] * a if first is None else first + t[1] * a
+    second = multiply_no_nan(a, t[1])
+    return second if first is None else first + second
 
 
 multiply_no_nan.jvp = _multiply_no_nan_jvp

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph.branches import State, and_
-from tracejit.autograph.calls import callee
+from tracejit.autograph import places
+from tracejit.autograph.attempts import Unheard, unheard
+from tracejit.autograph.branches import State, and_, if_exp
+from tracejit.autograph.calls import callee, keep
 from tracejit.autograph.loops import staged
 from tracejit.autograph.ranges import TensorRange, counted
 from tracejit.context import context, tracing
-from tracejit.errors import ArgumentError, ControlFlowError, ShapeError, locate
+from tracejit.errors import ArgumentError, ControlFlowError, ConversionError, DTypeError, ShapeError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import fit
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import TensorType, int32
 from tracejit.ops.array import cut
 from tracejit.ops.regions import as_test, is_value, stage_cond, stage_scan, stage_while
 from tracejit.ops.tensor_array import TensorArray
@@ -37,7 +40,11 @@ def cond(pred: Any, true_fn: Body | None = None, false_fn: Body | None = None, n
         raise locate(ArgumentError("cond needs true_fn and false_fn"))
     if context.trace is None or not isinstance(pred, (Operand, np.ndarray)):
         return true_fn() if pred else false_fn()
-    leaves, structure = stage_cond(pred, callee(true_fn), callee(false_fn))
+    try:
+        with places.uncarried(unheard):
+            leaves, structure = stage_cond(pred, callee(true_fn), callee(false_fn))
+    except Unheard:  # a statement carries what they do to Python objects
+        return if_exp(pred, callee(true_fn), callee(false_fn))
     return unflatten(structure, leaves)
 
 
@@ -47,12 +54,13 @@ def case(
 ) -> Any:  # fmt: skip
     """The result of the first function whose predicate holds, else that of `default`.
 
-    Without `default` it is a `ControlFlowError` if no predicate holds. `exclusive` is TensorFlow's promise that at most
-    one holds, and is not checked.
+    Without `default` it is a `ControlFlowError` if no predicate holds; with `exclusive` also if more than one does.
     """
     pairs = list(pred_fn_pairs.items() if isinstance(pred_fn_pairs, Mapping) else pred_fn_pairs)
     if not pairs:
         raise locate(ArgumentError("case needs at least one pair of a predicate and a function"))
+    if exclusive:
+        _one_at_most([p for p, _ in pairs])
 
     def rest(i: int) -> Any:
         if i == len(pairs):
@@ -63,6 +71,16 @@ def case(
         return cond(pairs[i][0], pairs[i][1], lambda: rest(i + 1))
 
     return rest(0)
+
+
+def _one_at_most(predicates: Sequence[Any]) -> None:
+    message = "case is exclusive, and more than one of its predicates holds"
+    if context.trace is None or not any(isinstance(p, (Operand, np.ndarray)) for p in predicates):
+        if sum(map(bool, predicates)) > 1:
+            raise locate(ControlFlowError(message))
+        return
+    count = functools.reduce(OPS["add"], [OPS["cast"](as_test(p), dtype=int32) for p in predicates])
+    OPS["check"](OPS["less_equal"](count, 1), error="ControlFlowError", message=message)
 
 
 def _one_must_hold(last: Any) -> None:
@@ -86,6 +104,8 @@ def switch_case(
         raise locate(ArgumentError("switch_case needs at least one function"))
     other = default if default is not None else table[max(table)]
     index = branch_index if isinstance(branch_index, Operand) else convert(branch_index)
+    if index.dtype.kind not in "iu":
+        raise locate(DTypeError(f"branch_index is an integer, not {index.type}"))
     return case([(OPS["equal"](index, int(k)), f) for k, f in sorted(table.items())], default=other)
 
 
@@ -99,9 +119,11 @@ def while_loop(
     ----------
     cond, body : take the loop variables one by one; `body` returns as many, in the same structure
     loop_vars : a list or tuple of tensors, numbers or nests of them; dtypes that change are promoted
-    shape_invariants, parallel_iterations, back_prop, swap_memory : taken for TensorFlow's sake
+    shape_invariants : shapes, in which None is a size that steps may change; a function with a loop that does so runs
+        as plain Python
+    parallel_iterations, back_prop, swap_memory : taken for TensorFlow's sake
 
-    Raises `ShapeError` if a shape changes from one step to the next.
+    Raises `ShapeError` if another shape changes from one step to the next in a trace.
     """
     if not isinstance(loop_vars, (list, tuple)):
         raise locate(ArgumentError(f"loop_vars is a list or a tuple, not {type(loop_vars).__name__}"))
@@ -132,12 +154,40 @@ def while_loop(
 
     state: list[Any] = [*([0] if limited else []), *flat]
     if context.trace is not None:
-        state = list(stage_while(test, step, state))
+        try:
+            with places.uncarried(unheard):
+                state = list(_staged(test, step, state, shape_invariants))
+        except Unheard:  # a statement carries what they do to Python objects
+            state = keep["converted_as"](_steps)(test, step, [convert(x) for x in state])
     else:
         state = [_carried(x) for x in state]
         while bool(test(*state)):
             state = [_carried(x) for x in step(*state)]
     return unpacked(state[1:] if limited else state)
+
+
+def _steps(test: Body, step: Body, state: list[Any]) -> list[Any]:
+    while test(*state):
+        state = step(*state)
+    return state
+
+
+def _staged(test: Body, step: Body, state: list[Any], invariants: Any) -> list[Tensor]:
+    try:
+        return stage_while(test, step, state)
+    except ShapeError as e:
+        if invariants is None or not _is_open(invariants):
+            raise
+        raise locate(ConversionError(f"{e.message}, as shape_invariants allow it to change", e.remedy)) from None
+
+
+def _is_open(x: Any) -> bool:
+    """Whether there is None among shapes: a size that is open."""
+    if isinstance(x, Mapping):
+        return any(map(_is_open, x.values()))
+    if isinstance(x, (list, tuple)):
+        return any(map(_is_open, x))
+    return x is None or (hasattr(x, "shape") and _is_open(x.shape))
 
 
 def _with_arrays(cond: Body, body: Body, loop_vars: Any, most: Any) -> Any:
@@ -204,7 +254,8 @@ def along(
         return (*new, *leaves)
 
     if context.trace is not None:
-        last, stacked = stage_scan(step, first, rows, length, reverse)
+        with places.uncarried(unheard):
+            last, stacked = stage_scan(step, first, rows, length, reverse)
         return unflatten(of_state, last), unflatten(of_made[0], stacked)
     states: list[Any] = [convert(x) for x in first]
     stacked = _stacked(step, states, rows, int(length), reverse)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,15 @@ Axes = tuple[int, ...]
 # By what a transform is divided: nothing ("backward"), its length ("forward"), the root of it ("ortho"); the inverse
 # has the rest. The transpose goes the other way with the other one.
 _OTHER = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
+
+
+LARGE = 1 << 13  # elements from which an eager transform is worth a compiled program
+# What computes a row's function of a large array and attributes natively, or gives None
+NATIVE: list[Callable[[Op, np.ndarray, dict[str, Any]], np.ndarray | None]] = []
+
+
+def _natively(op: Op, x: np.ndarray, out: np.ndarray | None, **attrs: Any) -> np.ndarray | None:
+    return NATIVE[0](op, x, attrs) if x.size >= LARGE and out is None and NATIVE else None
 
 
 def _check_axes(x: TensorType, axes: Axes) -> None:
@@ -50,6 +59,8 @@ def _nothing(shape: tuple[Any, ...], d: DType, out: np.ndarray | None) -> np.nda
 def _fft(x: np.ndarray, *, axes: Axes, inverse: bool, norm: Any, out: np.ndarray | None = None) -> np.ndarray:
     if not x.size:
         return _nothing(x.shape, complex64 if x.dtype == np.complex64 else complex128, out)
+    if (native := _natively(fft, x, out, axes=axes, inverse=inverse, norm=norm)) is not None:
+        return native
     if len(axes) == 1:
         return (np.fft.ifft if inverse else np.fft.fft)(x, axis=axes[0], norm=norm, out=out)
     return (np.fft.ifftn if inverse else np.fft.fftn)(x, axes=axes, norm=norm, out=out)
@@ -78,6 +89,8 @@ def _half(shape: Sequence[Size], axis: int) -> tuple[Size, ...]:
 def _rfft(x: np.ndarray, *, axes: Axes, norm: Any, out: np.ndarray | None = None) -> np.ndarray:
     if not x.size:
         return _nothing(_half(x.shape, axes[-1]), complex64 if x.dtype == np.float32 else complex128, out)
+    if (native := _natively(rfft, x, out, axes=axes, norm=norm)) is not None:
+        return native
     if len(axes) == 1:
         return np.fft.rfft(x, axis=axes[0], norm=norm, out=out)
     return np.fft.rfftn(x, axes=axes, norm=norm, out=out)
@@ -118,6 +131,8 @@ def _long(shape: Sequence[Size], axis: int, n: Size) -> tuple[Size, ...]:
 def _irfft(x: np.ndarray, *, axes: Axes, n: int, norm: Any, out: np.ndarray | None = None) -> np.ndarray:
     if not x.size or not n:
         return _nothing(_long(x.shape, axes[-1], n), float32 if x.dtype == np.complex64 else float64, out)
+    if (native := _natively(irfft, x, out, axes=axes, n=n, norm=norm)) is not None:
+        return native
     if len(axes) == 1:
         return np.fft.irfft(x, n, axis=axes[0], norm=norm, out=out)
     return np.fft.irfftn(x, [*[x.shape[a] for a in axes[:-1]], n], axes=axes, norm=norm, out=out)

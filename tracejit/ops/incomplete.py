@@ -334,8 +334,10 @@ def power(m: Any, x: Any, n: int) -> Any:
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 def _density(a: Tensor, x: Tensor) -> Tensor:
-    """x^(a−1)·e^−x / Γ(a)."""
-    return E.exp(log_power(E.log, x, a, 1.0) - x - lgamma(a))
+    """x^(a−1)·e^−x / Γ(a); below 1 by the power itself, whose derivatives at 0 are right."""
+    small = E.less(x, 1.0)
+    power = E.pow_(E.where(small, x, 1.0), a - 1.0) * E.exp(-x - lgamma(a))
+    return E.where(small, power, E.exp((a - 1.0) * E.log(E.where(small, 1.0, x)) - x - lgamma(a)))
 
 
 def log_power(log: Op, x: Tensor, a: Tensor, unit: float) -> Tensor:

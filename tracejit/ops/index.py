@@ -14,6 +14,7 @@ from tracejit.ir.types import TensorType, int64, show_shape
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
 from tracejit.ops.define import same_shape
+from tracejit.ops.reduce import zeros_besides
 from tracejit.tensor import Tensor
 
 
@@ -168,11 +169,13 @@ def _ones(x: Tensor) -> Tensor:
 
 def _others(x: Tensor, i: Tensor, v: Tensor, axis: int) -> Tensor:
     """For each factor the product of x and the other factors of its place, right also where there are zeros."""
+    def total(t: Tensor) -> Tensor:
+        return gather(scatter_sum(t, i, size=x.shape[axis], axis=axis), i, axis=axis)
+
     zero = E.equal(v, 0)
-    count = gather(scatter_sum(E.cast(zero, dtype=int64), i, size=x.shape[axis], axis=axis), i, axis=axis)
-    rest = gather(mul_at(x, i, E.where(zero, 1, v), axis=axis), i, axis=axis)
-    alone = E.where(E.equal(count, 1), E.where(zero, rest, 0), 0)
-    return E.where(E.equal(count, 0), E.div(rest, E.where(zero, 1, v)), alone)
+    safe = E.where(zero, 1, v)
+    rest = E.div(gather(mul_at(x, i, safe, axis=axis), i, axis=axis), safe)
+    return E.multiply_no_nan(rest, zeros_besides(v, zero, total))
 
 
 def _mul_at_vjp(g: Tensor, y: Tensor, x: Tensor, i: Tensor, v: Tensor, *, axis: int) -> tuple:

@@ -400,20 +400,29 @@ def kron(a: Any, b: Any) -> Tensor:
 
 
 def global_norm(t_list: Any, name: str | None = None) -> Tensor:
-    """√Σ of the squares of all elements of all tensors; None is left out."""
+    """√Σ of the squares of all elements of all tensors; None is left out. Of `IndexedSlices` the rows count, each for
+    itself.
+    """
     if not activity.busy and (quick := planned(global_norm, t_list)) is not None:
         return quick
     return E.sqrt(_sum_of_squares(t_list))
 
 
+def _rows(t: Any) -> Any:
+    return t.values if isinstance(t, IndexedSlices) else t
+
+
 def _sum_of_squares(t_list: Any) -> Tensor:
-    parts = [reduce_sum(E.square(floating(t))) for t in listed(t_list, "t_list") if t is not None]
+    parts = [reduce_sum(E.square(floating(_rows(t)))) for t in listed(t_list, "t_list") if t is not None]
     require(bool(parts), "global_norm needs one tensor or more")
     return functools.reduce(E.add, parts)
 
 
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Tensor:
-    """t scaled down so that its norm over axes is at most `clip_norm`."""
+    """t scaled down so that its norm over axes is at most `clip_norm`. Of `IndexedSlices` the rows are scaled."""
+    if isinstance(t, IndexedSlices):
+        rows = clip_by_norm(t.values, clip_norm, axes)
+        return IndexedSlices(rows, t.indices, t.dense_shape)  # type: ignore[return-value]
     if not activity.busy and (quick := planned(clip_by_norm, t, clip_norm, axes)) is not None:
         return quick
     x = floating(t)
@@ -428,7 +437,7 @@ def clip_by_global_norm(t_list: Any, clip_norm: Any, use_norm: Any = None, name:
     Of `IndexedSlices` the rows count, each for itself, and stay rows.
     """
     given = listed(t_list, "t_list")
-    t_list = [t.values if isinstance(t, IndexedSlices) else t for t in given]
+    t_list = [_rows(t) for t in given]
     total = None if use_norm is not None else _sum_of_squares(t_list)
     size = operand(use_norm) if total is None else E.sqrt(total)
     over = E.logical_not(E.less_equal(size, clip_norm))  # so is what is not a number

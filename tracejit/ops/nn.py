@@ -8,7 +8,7 @@ from typing import Any
 from tracejit.context import activity
 from tracejit.errors import DTypeError, ShapeError, locate
 from tracejit.ir.sizes import fit
-from tracejit.ir.types import float32, float64, int32, int64, show_shape
+from tracejit.ir.types import float32, int32, int64, show_shape
 from tracejit.ops import direct
 from tracejit.ops import elementwise as E
 from tracejit.ops import shape as S
@@ -69,19 +69,14 @@ def selu(features: Any, name: str | None = None) -> Tensor:
 
 
 def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Tensor:
-    """x Φ(x), Φ the normal distribution function; `approximate` uses tanh for it.
-
-    In float64 small values for negative x have all their digits; in narrower types Φ itself is right to the last one.
-    """
+    """x Φ(x), Φ the normal distribution function; `approximate` uses tanh for it."""
     if not activity.busy and (quick := planned(gelu, features, approximate)) is not None:
         return quick
     x = floating(features)
     if approximate:
         inner = E.mul(E.add(x, E.mul(0.044715, E.mul(x, E.square(x)))), math.sqrt(8 / math.pi))
         return E.mul(x, E.sigmoid(inner))  # (1 + tanh t) / 2 = σ(2t), which keeps its digits
-    if x.dtype is float64:
-        return E.mul(E.mul(x, 0.5), E.erfc(E.mul(x, -math.sqrt(0.5))))
-    return E.mul(E.mul(x, 0.5), E.add(E.erf(E.mul(x, math.sqrt(0.5))), 1.0))
+    return E.mul(E.mul(x, 0.5), E.erfc(E.mul(x, -math.sqrt(0.5))))  # 1 + erf loses its digits where it is small
 
 
 def silu(features: Any, beta: Any = 1.0, name: str | None = None) -> Tensor:
@@ -104,10 +99,13 @@ def softsign(features: Any, name: str | None = None) -> Tensor:
 
 
 def _exponentials(logits: Any, axis: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Shifted logits, their exponentials and the sum of these along an axis that is kept."""
+    """Shifted logits, their exponentials and the sum of these along an axis that is kept.
+
+    NaN where a logit is +∞ or all are −∞: a finite shift would let wrong slopes through.
+    """
     x = floating(logits)
     require(x.ndim > 0, "softmax needs one axis or more")
-    shifted = E.sub(x, peak(x, axis))
+    shifted = E.sub(x, peak(x, axis, finite=False))
     e = E.exp(shifted)
     return shifted, e, reduce_sum(e, axis, True)
 
@@ -130,7 +128,10 @@ def log_softmax(logits: Any, axis: Any = -1, name: str | None = None) -> Tensor:
 
 # --- losses -----------------------------------------------------------------------------------------------------------
 def softmax_cross_entropy_with_logits(labels: Any, logits: Any, axis: Any = -1, name: str | None = None) -> Tensor:
-    """−Σ labels · log softmax(logits) along an axis; the labels are probabilities."""
+    """−Σ labels · log softmax(logits) along an axis; the labels are probabilities.
+
+    A class whose logit is −∞ adds nothing where its label is 0.
+    """
     if not activity.busy:
         if (quick := planned(softmax_cross_entropy_with_logits, labels, logits, axis)) is not None:
             return quick
@@ -168,11 +169,22 @@ def _sparse_cross_entropy(c: Operand, logits: Any) -> Tensor:
 
 
 def sigmoid_cross_entropy_with_logits(labels: Any = None, logits: Any = None, name: str | None = None) -> Tensor:
-    """The cross-entropy of independent probabilities σ(logits) and labels, element by element."""
+    """The cross-entropy of independent probabilities σ(logits) and labels, element by element.
+
+    An infinite logit costs nothing where the label agrees with it.
+    """
     if not activity.busy and (quick := planned(sigmoid_cross_entropy_with_logits, labels, logits)) is not None:
         return quick
     x = floating(logits)
-    return E.sub(E.softplus(x), E.mul(x, operand(labels, x.dtype)))
+    z = operand(labels, x.dtype)
+    positive = E.greater(x, 0)
+    slope = E.sub(E.cast(positive, dtype=x.dtype), z)
+    return E.add(E.multiply_no_nan(x, slope), _softplus_below(x, positive))
+
+
+def _softplus_below(x: Operand, positive: Operand) -> Tensor:
+    """softplus(−|x|), whose slope at 0 is that of softplus(x)."""
+    return E.softplus(E.where(positive, E.neg(x), x))
 
 
 def weighted_cross_entropy_with_logits(labels: Any, logits: Any, pos_weight: Any, name: str | None = None) -> Tensor:
@@ -185,7 +197,9 @@ def weighted_cross_entropy_with_logits(labels: Any, logits: Any, pos_weight: Any
     if not isinstance(pos_weight, (int, float)):
         pos_weight = operand(pos_weight)
     weight = E.add(E.mul(z, pos_weight - 1.0), 1.0)
-    return E.add(E.mul(E.sub(1.0, z), x), E.mul(weight, E.softplus(E.neg(x))))
+    positive = E.greater(x, 0)
+    slope = E.where(positive, E.sub(1.0, z), E.neg(E.mul(z, pos_weight)))
+    return E.add(E.multiply_no_nan(x, slope), E.mul(weight, _softplus_below(x, positive)))
 
 
 def log_poisson_loss(

@@ -25,6 +25,8 @@ TRACED: dict[Callable[..., Any], Callable[..., Any]] = {}
 NATIVE: dict[Callable[..., Any], Callable[..., Any]] = {}
 WHEN_FREQUENT: list[Callable[[Callable[..., Any], tuple[Any, ...]], None]] = []
 FREQUENT = 256
+ANY_SIZE: set[Callable[..., Any]] = set()  # forms whose programs are much faster than NumPy, be arrays large or small
+_PIECE = 12  # the logarithm of the bytes that count as a call of these
 _left: dict[Callable[..., Any], int] = {}
 _calls = WARM
 
@@ -45,16 +47,18 @@ def traced(f: Callable[..., Any], *args: Any) -> Any:
     return None
 
 
-def exact(f: Callable[..., Any], form: Callable[..., Any] | None = None) -> None:
+def exact(f: Callable[..., Any], form: Callable[..., Any] | None = None, any_size: bool = False) -> None:
     """Let frequent calls of a function, asked for by its NumPy form or as a plan, be traced programs: every step gives
-    the same bits there."""
+    the same bits there. With `any_size` also those with a large tensor as the first argument."""
     TRACED[form or f] = f
     _left[form or f] = FREQUENT
+    if any_size:
+        ANY_SIZE.add(form or f)
 
 
 def _count(form: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    _left[form] = left = _left[form] - 1
-    if left == 0:
+    _left[form] = left = _left[form] - (1 + (args[0]._a.nbytes >> _PIECE) if form in ANY_SIZE else 1)
+    if left <= 0:
         _left[form] = FREQUENT  # calls that no program takes until the next try, with other arguments
         for begin in WHEN_FREQUENT:
             begin(form, args)

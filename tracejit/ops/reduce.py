@@ -89,15 +89,35 @@ reduce_min: Op = reduction(
 )  # fmt: skip
 
 
+def zeros_besides(x: Tensor, zero: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+    """The product of the zeros among x without the element itself: 1 where there are none, 0 elsewhere.
+
+    `total` gives each element the sum over all that are multiplied with it. Power sums say what the product of up to
+    three is, so that its derivatives up to the third are right, too.
+    """
+    z = where(zero, x, 0)
+    n, one, two, three = (total(t) - t for t in (cast(zero, dtype=x.dtype), z, z * z, z * z * z))
+    pair = (one * one - two) * 0.5
+    triple = (one * one * one - one * two * 3.0 + three * 2.0) * (1 / 6)
+    return where(equal(n, 0), 1, where(equal(n, 1), one, where(equal(n, 2), pair, where(equal(n, 3), triple, 0))))
+
+
 def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
     """For each element the product of the others, right also where there are zeros and infinities."""
+
+    def total(t: Tensor) -> Tensor:
+        return spread(reduce_sum(t, axis=axis), x, axis)
+
+    zero = equal(x, 0.0)
+    zeros = zeros_besides(x, zero, total)
     if x.dtype.kind != "f":
-        return _others_of_finite(x, axis)
-    zero, huge = equal(x, 0.0), isinf(x)
+        safe = where(zero, 1.0, x)
+        return spread(reduce_prod(safe, axis=axis), x, axis) / safe * zeros
+    huge = isinf(x)
     safe = where(zero, 1.0, where(huge, sign(x), x))
     rest = spread(reduce_prod(safe, axis=axis), x, axis) / safe
     none, finite = (_none_besides(hit, x, axis) for hit in (zero, huge))
-    between = cast(where(finite, 0.0, math.nan), dtype=x.dtype)  # 0 · ∞ has no value
+    between = where(finite, multiply_no_nan(rest, zeros), math.nan)  # 0 · ∞ has no value
     return where(none, where(finite, rest, copysign(math.inf, rest)), between)
 
 
@@ -105,15 +125,6 @@ def _none_besides(hit: Tensor, x: Tensor, axis: tuple[int, ...]) -> Tensor:
     """Whether no other element is hit."""
     n = cast(hit, dtype=x.dtype)
     return equal(spread(reduce_sum(n, axis=axis), x, axis), n)
-
-
-def _others_of_finite(x: Tensor, axis: tuple[int, ...]) -> Tensor:
-    zero = equal(x, 0.0)
-    count = spread(reduce_sum(cast(zero, dtype=x.dtype), axis=axis), x, axis)
-    safe = where(zero, 1.0, x)
-    rest = spread(reduce_prod(safe, axis=axis), x, axis)
-    none, single = equal(count, 0.0), equal(count, 1.0)
-    return where(none, rest / safe, where(single, where(zero, rest, 0.0), 0.0))
 
 
 reduce_prod: Op = reduction(
@@ -172,28 +183,37 @@ def _scan(ufunc: np.ufunc, neutral: int) -> Callable[..., np.ndarray]:
     return run
 
 
-def _around_first_zero(x: Tensor, axis: int, exclusive: bool, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Where x is 0, where it is so for the first time, and the running products with a one in that place."""
+def _zeros_so_far(x: Tensor, zero: Tensor, attrs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """The product of the zeros up to each place; that product without one of them, which is its factor for each zero,
+    in two parts: what it is, and what the zero left out is to be multiplied with and taken away.
+
+    They are 0 and 1, with the derivatives of products of up to two.
+    """
+    n = cumsum(cast(zero, dtype=x.dtype), **attrs)
+    s = cumsum(where(zero, x, 0), **attrs)
+    single, double = equal(n, 1), equal(n, 2)
+    return where(equal(n, 0), 1, where(single, s, 0)), where(single, 1, where(double, s, 0)), where(double, 1, s * 0)
+
+
+def _cumprod_vjp(g: Tensor, y: Tensor, x: Tensor, **attrs: Any) -> tuple:
     zero = equal(x, 0)
-    counted = cumsum(cast(zero, dtype=int64), axis=axis, exclusive=False, reverse=reverse)
-    first = where(zero, equal(counted, 1), False)
-    return zero, first, cumprod(where(first, 1, x), axis=axis, exclusive=exclusive, reverse=reverse)
-
-
-def _cumprod_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: int, exclusive: bool, reverse: bool) -> tuple:
-    def after(t: Tensor) -> Tensor:
-        return cumsum(t, axis=axis, exclusive=exclusive, reverse=not reverse)
-
-    # the products after the first zero contain it, so its own derivative takes them without it
-    zero, first, without = _around_first_zero(x, axis, exclusive, reverse)
-    at_first, usual = after(g * conjugate(without)), after(g * conjugate(y)) / conjugate(where(zero, 1, x))
-    return (where(zero, where(first, at_first, 0), usual),)
+    safe = where(zero, 1, x)
+    back = {**attrs, "reverse": not attrs["reverse"]}
+    rest = cumprod(safe, **attrs)
+    usual, first, less = (
+        cumsum(g * conjugate(multiply_no_nan(rest, t)), **back) for t in _zeros_so_far(x, zero, attrs)
+    )
+    return (where(zero, first - conjugate(x) * less, usual / conjugate(safe)),)
 
 
 def _cumprod_jvp(t: tuple, y: Tensor, x: Tensor, **attrs: Any) -> Any:
-    zero, first, without = _around_first_zero(x, **attrs)
-    usual = cumsum(where(zero, 0, t[0]) / where(zero, 1, x), **attrs) * y
-    return usual + cumsum(where(first, t[0], 0), **attrs) * without
+    zero = equal(x, 0)
+    safe = where(zero, 1, x)
+    zeros, first, less = _zeros_so_far(x, zero, attrs)
+    own = where(zero, t[0], 0)
+    factor = zeros * cumsum(where(zero, 0, t[0]) / safe, **attrs)
+    factor = factor + first * cumsum(own, **attrs) - less * cumsum(own * x, **attrs)
+    return multiply_no_nan(cumprod(safe, **attrs), factor)
 
 
 cumsum: Op = Op(

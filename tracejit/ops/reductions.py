@@ -110,6 +110,8 @@ def _extreme(op: Op, of_bools: Op, x: Any, axis: Any, keepdims: bool) -> Tensor:
     x = operand(x)
     if x.dtype.kind == "b":
         return _over(of_bools, x, axis, keepdims)
+    if x.dtype.kind == "c":
+        raise locate(DTypeError(f"dtype {x.dtype.name} has no order"))
     if type(x._a) is Value:
         _some(x, as_axes(axis, x.ndim))
     return _over(op, x, axis, keepdims)
@@ -158,13 +160,17 @@ def count_nonzero(input: Any, axis: Any = None, keepdims: bool = False, dtype: A
     return _over(R.reduce_sum, E.cast(_boolean(input), dtype=as_dtype(dtype)), axis, keepdims)
 
 
-def peak(x: Operand, axis: Any) -> Tensor:
-    """The largest element over axes as a constant that exponents may be shifted by: axes kept, 0 where infinite and
-    of no elements.
+def peak(x: Operand, axis: Any, finite: bool = True) -> Tensor:
+    """The largest element over axes as a constant that exponents may be shifted by: axes kept, 0 of no elements and,
+    if it has to be `finite`, where it is infinite.
     """
-    empty = any(known_equal(x.shape[a], 0) for a in as_axes(axis, x.ndim))
-    m = E.stop_gradient(_over(R.reduce_sum if empty else R.reduce_max, x, axis, True))
-    return E.where(E.isfinite(m), m, 0.0)
+    axes = as_axes(axis, x.ndim)
+    if any(isinstance(x.shape[a], Dim) and x.shape[a].is_found for a in axes):  # to be right where it is 0
+        one_more = tuple([d + 1 if i in axes else d for i, d in enumerate(x.shape)])
+        x = place(x, shape=one_more, start=(0,) * x.ndim, step=(1,) * x.ndim, fill=-math.inf)
+    empty = any(known_equal(x.shape[a], 0) for a in axes)
+    m = E.stop_gradient(_over(R.reduce_sum if empty else R.reduce_max, x, axes, True))
+    return E.where(E.isfinite(m), m, 0.0) if finite else m
 
 
 def reduce_logsumexp(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
@@ -318,12 +324,14 @@ def _steps(x: Any, relation: Op) -> Tensor:
 def moments(
     x: Any, axes: Any = None, shift: Any = None, keepdims: bool = False, name: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The mean and the variance over axes."""
+    """The mean and the variance over axes; of complex numbers the mean of |x − mean|², as a complex number."""
     if not activity.busy and (quick := planned(moments, x, axes, shift, keepdims)) is not None:
         return quick
     x = floating(x)
     mean = reduce_mean(x, axes, True)
-    variance = reduce_mean(E.square(E.sub(x, mean)), axes, keepdims)
+    away = E.sub(x, mean)
+    squares = E.mul(away, E.conj(away)) if x.dtype.kind == "c" else E.square(away)
+    variance = reduce_mean(squares, axes, keepdims)
     if keepdims:
         return mean, variance
     return reshape(mean, shape=tuple(variance.shape)), variance

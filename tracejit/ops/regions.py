@@ -24,6 +24,7 @@ from tracejit.tracing import Trace, run
 from tracejit.tree import Structure, flatten
 
 Body = Callable[..., Any]
+RETURNED = "the value returned"  # what functions return, as converted code names it
 
 
 class Region:
@@ -32,6 +33,8 @@ class Region:
     def __init__(self, f: Body, args: Sequence[TensorType], name: str) -> None:
         outer: Any = context.trace
         self.trace, self.name = Trace(outer), name
+        self.chosen_by: tuple[Any, bool] = None, True  # the test that a branch is of, and what it says there
+        self.changed = frozenset[int]()  # the identities of containers around it that it, or the other branch, changes
         self.trace.heard = bool(context.tapes) or outer.heard
         self.params = [self.trace.param(t) for t in args]
         self.leaves, self.structure = flatten(run(self.trace, f, self.params))
@@ -45,12 +48,12 @@ class Region:
         """Raise `ShapeError` for a result whose size only the region finds out: nothing around it can tell that."""
         if symbols_in(tuple(t.shape)) & {s for n in self.trace.builder.nodes for s in told_by(n)}:
             where = "a step of the loop" if self.name == "body" else "one branch"
-            raise locate(
-                ShapeError(
-                    f"{what} has a shape that depends on values which {where} computes: {show_shape(t.shape)}",
-                    remedy="reduce it there, or keep its shape, say with tj.where(mask, x, 0)",
-                )
+            error = ShapeError(
+                f"{what} has a shape that depends on values which {where} computes: {show_shape(t.shape)}",
+                remedy="reduce it there, or keep its shape, say with tj.where(mask, x, 0)",
             )
+            error.of_return = what.startswith(RETURNED)
+            raise locate(error)
 
     def outside(self) -> dict[int, tuple[Any, Value]]:
         """What the region reads from around it, by identity: the operand out there, and the parameter in here."""
@@ -185,6 +188,8 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
             remedy="let both branches give one shape, with tj.reshape, tj.broadcast_to or tj.pad",
         )
         error.of_branches = True
+        if isinstance(error, ShapeError):
+            error.of_return = name.startswith(RETURNED)
         raise locate(error)
     for r, v in ((a, s), (b, t)):
         r.keep_sizes(_set(name) if name else "the result", v)

@@ -18,7 +18,7 @@ from tracejit.ops import elementwise as E
 from tracejit.ops import index as I
 from tracejit.ops import reduce as R
 from tracejit.ops import shape as S
-from tracejit.ops.args import Size, as_axis, eager_only, open_size, operand, require, waits
+from tracejit.ops.args import Size, as_axis, as_size, eager_only, open_size, operand, require, waits
 from tracejit.ops.array import cut, expand_dims, moveaxis
 from tracejit.ops.check import require_index, require_room
 from tracejit.ops.creation import counter
@@ -72,6 +72,11 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
     return I.gather(flat, hits, axis=at)
 
 
+def _batch_axes(n: Any, rank: int) -> int:
+    b = int(as_size(n, "batch_dims"))
+    return as_axis(b, rank + (b >= 0), "batch_dims")
+
+
 def gather(
     params: Any,
     indices: Any,
@@ -82,14 +87,15 @@ def gather(
 ) -> Tensor:
     """The slices of `params` along an axis at the given positions; negative positions count from the end.
 
-    The first `batch_dims` axes of both are walked through together.
+    The first `batch_dims` axes of both are walked through together; a negative number of them counts from the rank of
+    `indices`.
     """
     if not activity.busy and (quick := at_once(direct.gather, params, indices, axis, batch_dims)) is not None:
         return quick
     x, i = operand(params), operand(indices)
     if i.dtype.kind not in "iu":
         raise locate(DTypeError(f"indices must be integers, not {i.dtype.name}"))
-    b = as_axis(batch_dims, i.ndim + 1, "batch_dims")
+    b = _batch_axes(batch_dims, i.ndim)
     at = as_axis(b if axis is None else axis, x.ndim)
     if not b:
         require_index(i, x.shape[at], at)
@@ -146,7 +152,8 @@ def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: str | None =
         if (quick := at_once(directplaces.gather_nd, params, indices)) is not None:
             return quick
     x, i = operand(params), operand(indices)
-    b = as_axis(batch_dims, min(x.ndim, i.ndim) + 1, "batch_dims")
+    b = int(as_size(batch_dims, "batch_dims"))
+    require(0 <= b <= min(x.ndim, i.ndim), f"batch_dims is 0 … {min(x.ndim, i.ndim)} here, not {b}")
     if b:
         lead = tuple(x.shape[:b])
         own = [S.broadcast_to(counter(lead[k], i.ndim, k, i.dtype), shape=(*i.shape[:-1], 1)) for k in range(b)]
@@ -322,4 +329,6 @@ for _f, _form in (
 ):  # fmt: skip
     exact(_f, _form)
 exact(lambda params, indices, axis, batch_dims: gather(params, indices, None, axis, batch_dims), direct.gather)
+exact(lambda values, axis, direction: argsort(values, axis, direction), direct.argsort, any_size=True)
+exact(lambda input, k, index_type: top_k(input, k, index_type=index_type), direct.top_k, any_size=True)
 exact(sequence_mask)

@@ -174,8 +174,8 @@ def triangular_solve(
 ) -> Tensor:
     """x with T · x = rhs, or Tᴴ · x = rhs, for the lower or upper triangle T of `matrix`; leading axes are broadcast.
 
-    Computed in blocks with LAPACK's general solver, which for triangles does no more than substitute. Raises
-    `ArgumentError` when the diagonal has a zero. 16-bit floats are computed in float32.
+    Eagerly computed in blocks with LAPACK's general solver, which for triangles does no more than substitute; natively
+    where traced. Raises `ArgumentError` when the diagonal has a zero. 16-bit floats are computed in float32.
     """
     if not activity.busy and (quick := at_once(directlinalg.triangular_solve, matrix, rhs, lower, adjoint)) is not None:
         return quick

@@ -222,5 +222,11 @@ spence: Op = row(
 
 
 def _spence_slope(x: Any) -> Any:
-    one = E.equal(x, 1)
-    return E.where(one, -1.0, E.log(x) / E.where(one, 1.0, 1.0 - x))
+    """log x / (1 − x); near 1, where its derivatives lose their digits, by its series."""
+    near = E.less(E.abs_(x - 1.0), 0.1)
+    u = E.where(near, x - 1.0, 0.0)
+    series = E.cast(0.0, dtype=x.dtype)
+    for k in range(17, -1, -1):
+        series = series * u + (-1.0) ** (k + 1) / (k + 1)
+    far = E.where(near, 2.0, x)
+    return E.where(near, series, E.log(far) / (1.0 - far))

@@ -14,7 +14,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.sizes import fit
 from tracejit.ir.types import DType, as_dtype, float32, int64, show_shape
 from tracejit.ops import array, creation
-from tracejit.ops.args import known
+from tracejit.ops.args import as_size, known
 from tracejit.ops.check import require_range
 from tracejit.tensor import Operand, Tensor, convert
 
@@ -26,12 +26,15 @@ class TensorArray:
     ----------
     dtype : of every element
     size : how many there are; a tensor too
-    dynamic_size : whether writing past the end makes it longer. In a loop that is compiled, elements are added to an
-        array that was empty in the order of their numbers, and cannot be read before the loop ends.
+    dynamic_size : whether writing past the end makes it longer. In a loop that is compiled, elements are added in the
+        order of their numbers to an array that was empty, or all of whose elements had been written one after the
+        other, and cannot be read before the loop ends.
     element_shape : their shape; that of the first element written by default
     """
 
     __tree_fields__ = ("_rows", "_size", "_dtype", "_grows", "_shape", "_added", "_scope")
+    _written = 0  # how many elements have been written one after the other, from the first on
+    _before: Tensor | None = None  # the elements from before the loop that adds more
 
     def __init__(
         self, dtype: Any = float32, size: Any = 0, dynamic_size: bool = False, clear_after_read: bool | None = None,
@@ -72,6 +75,8 @@ class TensorArray:
         new._dtype, new._grows, new._shape, new._rows = self._dtype, self._grows, self._shape, rows
         new._size = self._size if size is None else size
         new._added, new._scope = added, self._scope
+        if self._before is not None:
+            new._before = self._before
         return new
 
     # --- in loops that are compiled: how many elements there are is part of the loop's state --------------------------
@@ -85,10 +90,14 @@ class TensorArray:
 
     def in_loop(self, size: Tensor) -> TensorArray:
         """The array at the beginning of any step."""
-        return self._with(None, size)
+        new = self._with(None, size)
+        new._before = self._rows
+        return new
 
     def after_loop(self, rows: Tensor) -> TensorArray:
         """The array with all that the steps have added."""
+        if self._before is not None:
+            rows = array.concat([self._before, rows], 0)
         return self._with(rows, rows.shape[0])
 
     def _like(self, shape: Sequence[Any]) -> TensorArray:
@@ -122,16 +131,19 @@ class TensorArray:
             raise locate(ArgumentError(f"a TensorArray of {self._dtype.name} is given {t.type}"))
         i, fixed = self._index(index)
         new = self
-        if self._grows and (isinstance(self._size, Operand) or (self._is_empty() and self._scope != _scope())):
-            return self._with_next(i, t)
+        if self._grows and (isinstance(self._size, Operand) or (self._is_full() and self._scope != _scope())):
+            if not fixed or i >= self._size:
+                return self._with_next(i, t)
         if fixed and i >= self._size:
             new = self._longer(i + 1, tuple(t.shape))
         new = new._like(tuple(t.shape))
         assert new._rows is not None
-        return new._with(_set_row(new._rows, i, t))
+        new = new._with(_set_row(new._rows, i, t))
+        new._written = self._written + (fixed and i == self._written)
+        return new
 
-    def _is_empty(self) -> bool:
-        return type(self._size) is int and self._size == 0
+    def _is_full(self) -> bool:
+        return type(self._size) is int and self._size == self._written
 
     def _with_next(self, i: Any, t: Tensor) -> TensorArray:
         """With one more element, whose number has to be the next one."""
@@ -187,14 +199,14 @@ class TensorArray:
     def scatter(self, indices: Any, value: Any, name: str | None = None) -> TensorArray:
         """The array with the rows of `value` at these indices."""
         new, rows = self, convert(value)
-        for k, i in enumerate(convert(indices).numpy()):
-            new = new.write(int(i), rows[k])
+        for k, i in enumerate(_numbers(indices)):
+            new = new.write(i, rows[k])
         return new
 
     def split(self, value: Any, lengths: Any, name: str | None = None) -> TensorArray:
         """The array whose elements are parts of these lengths of a tensor's first axis."""
         new = self
-        for k, part in enumerate(array.split(convert(value), [int(n) for n in convert(lengths).numpy()])):
+        for k, part in enumerate(array.split(convert(value), [as_size(n, "a length") for n in _numbers(lengths)])):
             new = new.write(k, part)
         return new
 
@@ -203,6 +215,15 @@ class TensorArray:
 
     def close(self, name: str | None = None) -> None:
         """Nothing: memory is given back when the array is dropped."""
+
+
+def _numbers(x: Any) -> list[Any]:
+    """The items of a list of integers or of a tensor with one axis: numbers where they are known, else tensors."""
+    if isinstance(x, (list, tuple, range)):
+        return list(x)
+    t = convert(x)
+    value = known(t._a) if type(t._a) is Value else t._value("indices")
+    return [t[k] for k in range(int(t.shape[0]))] if value is None else [int(i) for i in value]
 
 
 def _set_row(rows: Tensor, i: Any, value: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ from tracejit.passes.turn import turn
 TINY = 8
 LOOPS = 2  # that a product's batch may take
 _WRITERS = ("put", *COMBINED)
+_SYSTEMS = ("triangular_solve", "solve")
+_ON_MATRICES = ("cholesky", "inv", "det", "slogdet", "lu")
 Pass = tuple[str, Callable[[Graph], Graph]]
 
 
@@ -234,13 +236,15 @@ def runs(n: Node, i: int) -> list[tuple[int, int]] | None:
         return [(0, axis), (axis, axis + 1), (axis + 1, rank)]
     if n.op.name == "search":
         return [(0, rank - 1), (rank - 1, rank)]
+    if n.op.name in _ON_MATRICES:
+        return [(0, rank - 2), (rank - 2, rank - 1), (rank - 1, rank)]
     return None
 
 
 def _even(b: Builder, n: Node, i: int, v: Value) -> Value:
     """A copy of an operand whose elements are not spaced as native code needs them."""
     limits = runs(n, i)
-    if n.op.name == "matmul" and v.dtype.kind in "iu":
+    if (n.op.name == "matmul" and v.dtype.kind in "iu") or (n.op.name in _SYSTEMS and v.dtype.kind == "f"):
         return _even_batch(b, n, v)
     if limits is None:
         return v

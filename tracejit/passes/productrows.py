@@ -15,6 +15,7 @@ from tracejit.passes.scans import renewed
 
 Shape = tuple[Size, ...]
 
+
 def product_rows(graph: Graph) -> Graph:
     """The graph with elementwise operations moved from below a product's reshape to above it."""
     shapes = _matrices(graph)

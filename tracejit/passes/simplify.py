@@ -200,7 +200,6 @@ def rebuild(
     return b.finish(graph.name, [env[r] for r in graph.results])
 
 
-
 def dce(graph: Graph) -> Graph:
     """The graph without the nodes that no result or effect needs; the others stay the same objects."""
     live = {n for n in graph.nodes if not n.pure}

@@ -16,7 +16,7 @@ from typing import Any, Final
 from tracejit.runtime import layout
 from tracejit.runtime.held import MISSING, Held, Parts, is_plain, reference, shown
 
-CONTAINERS: Final = frozenset((list, dict, set, collections.OrderedDict, collections.defaultdict))
+CONTAINERS: Final = frozenset((list, dict, set, collections.OrderedDict, collections.defaultdict, collections.Counter))
 _KEYS: Final = frozenset((int, bool, str, bytes, type(None)))  # looking these up in a dict runs no code of the user's
 
 

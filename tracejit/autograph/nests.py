@@ -1,0 +1,58 @@
+"""Containers that hold containers: which two hold the same ones, and what is made in the place of two."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.autograph import places
+
+
+def in_place_of(new: Any, x: Any, y: Any) -> Any:
+    """Containers that stand for one of two others, each: a change of them could not be made to the right one."""
+    if dataclasses.is_dataclass(new) and x is not y and type(x) is type(y) is type(new):
+        places.stands_for(new, x, y)
+        for k, v in getattr(new, "__dict__", {}).items():
+            in_place_of(v, getattr(x, k, v), getattr(y, k, v))
+    elif isinstance(new, (list, dict, tuple)) and x is not y:
+        if not isinstance(new, tuple):
+            places.stands_for(new, x, y)
+        if type(x) is type(y) is type(new) and len(x) == len(y) == len(new):
+            for k in new if isinstance(new, dict) else range(len(new)):
+                in_place_of(new[k], x[k], y[k])
+    return new
+
+
+def keys_of(x: Any) -> Sequence[Any]:
+    return list(x) if type(x) is dict else range(len(x))
+
+
+def shares(x: Any, y: Any) -> bool:
+    """Whether two containers hold the same containers, some at least, at the same places."""
+    if not _alike(x, y):
+        return False
+    pairs = [(x[k], y[k]) for k in keys_of(x)]
+    return any((p is q and isinstance(p, (list, dict, set, deque))) or shares(p, q) for p, q in pairs)
+
+
+def _alike(x: Any, y: Any) -> bool:
+    if type(x) is not type(y) or not (isinstance(x, tuple) or type(x) in (list, dict)):
+        return False
+    return keys_of(x) == keys_of(y)
+
+
+def holds_lists(x: Any, y: Any) -> bool:
+    """Whether two containers hold lists or dicts at the same places, which may be the same ones."""
+    if not _alike(x, y):
+        return False
+    pairs = [(x[k], y[k]) for k in keys_of(x)]
+    return any((type(p) is type(q) and type(p) in (list, dict)) or holds_lists(p, q) for p, q in pairs)
+
+
+def like_of(x: Any, items: list[Any]) -> Any:
+    """A container like another one, of other items."""
+    if type(x) is dict:
+        return dict(zip(x, items, strict=True))
+    return items if type(x) is list else type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)

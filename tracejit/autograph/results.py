@@ -1,0 +1,62 @@
+"""What a traced function returns: lists of unknown lengths, and containers that are its caller's, as leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+from tracejit.autograph import growing
+from tracejit.autograph.values import Optional
+from tracejit.tree import fields_of, others
+
+
+class Own:
+    """A container that a function changes and returns, and that is its caller's."""
+
+    __slots__ = ("container",)
+
+    def __init__(self, x: Any) -> None:
+        self.container = x
+
+
+class Result:
+    """A list or dict that a function returns, and of which each call finds out how long it is."""
+
+    __slots__ = ("container",)
+
+    def __init__(self, x: Any) -> None:
+        self.container = x
+
+
+def as_leaves(x: Any, own: Container[int] = (), known: dict[int, tuple[Any, Any]] | None = None) -> Any:
+    """What a function returns, with such lists as leaves, and with those that are `own` to its caller."""
+    known = {} if known is None else known  # what stands in several places is one
+    if id(x) not in known:
+        known[id(x)] = x, _result(x, own, known)
+    return known[id(x)][1]
+
+
+def _result(x: Any, own: Container[int], known: dict[int, tuple[Any, Any]]) -> Any:
+    if id(x) in own:
+        return Own(x)
+    if growing.is_grown(x) and not growing.settled(x):
+        return Result(growing.one_by_one(x))
+    if growing.is_partial(x):
+        return Result({k: as_leaves(y, own, known) for k, y in x.items()})
+    if type(x) is Optional:
+        return Optional(x.name, x.flag, as_leaves(x.value, own, known), x.none, x.loc)
+    if type(x) is dict:
+        made = {k: as_leaves(y, own, known) for k, y in x.items()}
+        return made if any(y is not x[k] for k, y in made.items()) else x
+    if type(x) is list or isinstance(x, tuple):
+        items = [as_leaves(y, own, known) for y in x]
+        if all(y is z for y, z in zip(x, items, strict=True)):
+            return x
+        return type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
+    if (fields := fields_of(type(x))) is not None:
+        parts = {k: as_leaves(getattr(x, k), own, known) for k in (*fields, *others(x, fields))}
+        if any(y is not getattr(x, k) for k, y in parts.items()):
+            x = object.__new__(type(x))
+            for k, y in parts.items():
+                object.__setattr__(x, k, y)
+    return x

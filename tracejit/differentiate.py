@@ -18,9 +18,7 @@ from tracejit.concrete import Executable, Parts, array_of, graph_executable, run
 from tracejit.config import config
 from tracejit.context import context
 from tracejit.errors import Faults, NoDerivativeError
-from tracejit.ir.dim import Dim
-from tracejit.ir.found import open_in
-from tracejit.ir.graph import Builder, Graph, Value
+from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import size_at
 from tracejit.ops.controlgrad import quiet
@@ -142,9 +140,7 @@ class Differentiable:
         return self._forward, self._backward
 
     def _split(self, joint: Graph) -> Partition:
-        joint = optimize(joint, self.numerics)
-        n = len(self.graph.params)
-        return _with_sizes(partition(joint, n, len(self.graph.results)), joint.params[:n])
+        return partition(optimize(joint, self.numerics), len(self.graph.params), len(self.graph.results))
 
     def gradient(self, present: tuple[bool, ...]) -> tuple[Differentiable, list[int]]:
         """The gradient as a differentiable graph of its own, and the parameters that it exists for.
@@ -272,33 +268,6 @@ def _refusing(e: NoDerivativeError | None) -> Callable[[], Any] | None:
         raise e
 
     return refuse
-
-
-def _with_sizes(p: Partition, own: Sequence[Value]) -> Partition:
-    """The halves, of which the backward one also takes the parameters that alone tell sizes used in its regions."""
-    backward, missing = p.backward, open_in(p.backward).keys() - _bare(p.backward.params)
-    more = []
-    for i, v in enumerate(own):
-        if told := _bare([v]) & missing:
-            missing -= told
-            more.append(i)
-    if not more:
-        return p
-    b = Builder()
-    for i in more:
-        b.param(own[i].type)
-    env = {v: b.param(v.type) for v in backward.params}
-    for n in backward.nodes:
-        b.loc = n.loc
-        env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), n.attrs), strict=True))
-    whole = b.finish(backward.name, [env[r] for r in backward.results])
-    kept = (*[("param", i) for i in more], *p.kept)
-    return Partition(p.forward, whole, kept)
-
-
-def _bare(values: Sequence[Value]) -> set[str]:
-    """The symbols that the shapes of values give outright."""
-    return {str(d) for v in values for d in v.shape if isinstance(d, Dim) and d.symbols == {str(d)}}
 
 
 def _linked(graph: Graph) -> set[Value]:

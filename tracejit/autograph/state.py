@@ -51,11 +51,13 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
     if type(x) is dict and type(y) is dict and list(x) != list(y):
         return _dicts(name, a, x, b, y, pairs)
     if growing.is_pile(x) or growing.is_pile(y):
-        return merged_piles(name, a, x, b, y, pairs)
+        piled = merged_piles(name, a, x, b, y, pairs)
+        return lambda made: _standing_for(piled(made), x, y)
     if type(x) is list and type(y) is list and (joined := _lists(name, a, x, b, y, pairs)) is not None:
         return lambda made: _standing_for(joined(made), x, y)
     if (made := _sharing(name, a, x, b, y, pairs)) is not None:
-        return made
+        sharing = made
+        return lambda made: _standing_for(sharing(made), x, y)
     fx, sx = flatten(x)
     fy, sy = flatten(y)
     if sx != sy:
@@ -81,7 +83,8 @@ def _as_one(name: str, x: Any, y: Any) -> bool:
 
 
 def _standing_for(new: Any, x: Any, y: Any) -> Any:
-    places.stands_for(new, x, y)
+    if isinstance(new, (list, dict)):
+        places.stands_for(new, x, y)
     return new
 
 
@@ -140,7 +143,7 @@ def _dicts(
     def make(made: Sequence[Tensor]) -> Any:
         new = {k: p(made) for k, p in parts.items()}
         growing.noted(new)
-        return new
+        return _standing_for(new, x, y)
 
     return make
 

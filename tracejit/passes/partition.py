@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracejit.ir.dim import Dim
-from tracejit.ir.found import symbols_in, symbols_of, tellers_of
+from tracejit.ir.found import open_in, symbols_in, symbols_of, tellers_of
 from tracejit.ir.graph import Builder, Graph, Node, Value
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import hint, product
@@ -237,7 +237,8 @@ def _symbols(v: Value) -> set[str]:
     dims = [d for d in v.shape if isinstance(d, Dim)]
     if v.node is not None:
         dims += [d for _, a in v.node.attrs for d in (a if isinstance(a, tuple) else (a,)) if isinstance(d, Dim)]
-    return {s for d in dims for s in d.symbols}
+    inside = set() if v.node is None else set(open_in(v.node))  # what its regions use as well
+    return {s for d in dims for s in d.symbols} | inside
 
 
 def _bare(v: Value) -> set[str]:

@@ -295,3 +295,182 @@ def test_containers_that_one_branch_exchanges_and_the_other_changes():
         x = tj.constant(x)
         assert plain(traced(two, x)) == plain(f(one, x))
         assert plain(two.grid) == plain(one.grid)
+
+
+# --- one of several, and changed later --------------------------------------------------------------------------------
+def chosen_dict_with_other_keys(s, x, n):
+    one, two = s.left.kept, s.right.kept
+    one["z"] = x
+    d = one if x > 0 else two
+    d.update(z=x + 1)
+    return x
+
+
+def objects_exchanged_in_a_branch(s, x, n):
+    a, b = s.left, s.right
+    a.kept["z"] = x
+    if x > 0:
+        x = x + 1
+    else:
+        a, b = b, a
+    if x > -2:
+        a.kept.update(z=x + 1, q=x)
+    return x
+
+
+def returned_early_and_changed_later(s, x, n):
+    i = 0
+    while i < n:
+        i = i + 1
+        if x > 0.6:
+            return x, s.items
+    s.items[1] = x
+    return x, s.items
+
+
+def returned_early_by_a_function(s, x, n):
+    def inner():
+        for _ in tj.range(n):
+            if x > 0:
+                return s.items
+        return s.items
+
+    got = inner()
+    s.items[0] = x
+    return got[0] + s.items[1]
+
+
+def returned_early_within_others(s, x, n):
+    d = {"k": (s.items, 1.0)}
+    while n > 0:
+        n = n - 1
+        if x > 0.6:
+            return d
+    s.items[0] = x * 7
+    d["more"] = x
+    return d
+
+
+def kept_where_a_step_sets_it(s, x, n):
+    q = None
+    for _ in tj.range(n):
+        if x > 0:
+            q = [s.items, {"k": s.items}]
+    s.items[1] = x
+    return q
+
+
+def kept_where_a_branch_sets_it(s, x, n):
+    q = None
+    if x > 0:
+        q = [s.items, {"k": (s.items, x)}]
+    s.items[1] = x
+    return q
+
+
+def lost_where_a_step_takes_it(s, x, n):
+    q = s.items
+    for _ in tj.range(n):
+        if x > 0.6:
+            q = None
+    s.items[0] = x * 7
+    return q
+
+
+def a_list_of_each_step(s, x, n):
+    q = None
+    for _ in tj.range(n):
+        q = [x, x * 2]
+        if x > 0.6:
+            break
+    s.items[0] = x
+    return q
+
+
+def perhaps_the_argument(s, x, n):
+    q = s.items
+    for _ in tj.range(n):
+        q = q + [x]
+    q.append(x)
+    return q
+
+
+def added_to_after_an_early_return(s, x, n):
+    for _ in tj.range(n):
+        if x > 0.6:
+            return x, s.items
+    if s.items[1] > x:
+        s.more.append(x)
+    return x, s.more
+
+
+def kept_is_the_chosen_one(s, x, n):
+    if x > 0.6:
+        s.items = s.more
+    s.items[0] = x
+    return x
+
+
+def attribute_deleted_or_none(s, x, n):
+    if x > 0 and hasattr(s, "none"):
+        del s.none
+    return x
+
+
+def attribute_none_or_not_there(s, x, n):
+    if x > 0:
+        s.new = None
+    return x
+
+
+def attribute_deleted_in_a_loop(s, x, n):
+    while n > 0:
+        n = n - 1
+        if x > 0.6 and hasattr(s, "none"):
+            del s.none
+    return 1.0 if hasattr(s, "none") else 2.0
+
+
+def holder():
+    left, right = Holder(kept={"p": 1.0}), Holder(kept={"p": 2.0})
+    return Holder(left=left, right=right, items=[1.0, 2.0], more=[3.0, 4.0], none=None)
+
+
+def seen(x):
+    if isinstance(x, Holder):
+        return {k: seen(v) for k, v in sorted(vars(x).items())}
+    if isinstance(x, dict):
+        return {k: seen(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [seen(v) for v in x]
+    return None if x is None else round(float(x), 4)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        chosen_dict_with_other_keys, objects_exchanged_in_a_branch, returned_early_and_changed_later,
+        returned_early_by_a_function, returned_early_within_others, kept_where_a_step_sets_it,
+        kept_where_a_branch_sets_it, lost_where_a_step_takes_it, a_list_of_each_step, perhaps_the_argument,
+        added_to_after_an_early_return, kept_is_the_chosen_one,
+        attribute_deleted_or_none, attribute_none_or_not_there, attribute_deleted_in_a_loop,
+    ],
+)  # fmt: skip
+def test_changes_reach_the_container_that_is_meant(f):
+    one, two, traced = holder(), holder(), tj.function(f)
+    fall_back = f in (
+        perhaps_the_argument, attribute_deleted_or_none, attribute_none_or_not_there, attribute_deleted_in_a_loop,
+    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for x, n in ((0.5, 0), (0.5, 2), (-0.5, 2), (-0.5, 0), (0.7, 0), (0.7, 3), (-0.2, 1)):
+            x, n = tj.constant(x), tj.constant(n)
+            assert seen(traced(two, x, n)) == seen(f(one, x, n))
+            assert seen(two) == seen(one)
+    assert len(said) == fall_back
+
+
+def test_a_container_returned_early_is_the_callers():
+    s, traced = holder(), tj.function(returned_early_and_changed_later)
+    for x in (0.7, -1.0, 0.8):
+        assert traced(s, tj.constant(x), tj.constant(2))[1] is s.items

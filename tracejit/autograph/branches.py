@@ -152,6 +152,7 @@ class State:
         todo = list(zip(xs or (), ys or (), self.names)) if changed else []
         while todo:
             x, y, name = todo.pop()
+            x, y = [v.value if type(v) is Optional else v for v in (x, y)]
             if x is y or type(x) is not type(y) or not isinstance(x, (list, dict, tuple)):
                 continue
             if chosen.can_be(x) and chosen.can_be(y):  # each of them stays what it is

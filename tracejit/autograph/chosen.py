@@ -113,10 +113,10 @@ def can_be(x: Any, trace: Any = None, depth: int | None = None) -> bool:
         return False
     if isinstance(x, _CONTAINERS) or flatten(x)[1] is not LEAF:
         return places.by_identity()
-    return not _holds_inner(x, trace or context.trace)
+    return not holds_inner(x, trace or context.trace)
 
 
-def _holds_inner(x: Any, trace: Any) -> bool:
+def holds_inner(x: Any, trace: Any) -> bool:
     """Whether a function, or another value that may just have been made, holds tensors from inside of a trace."""
     seen, todo = {id(x): x}, [x]
     while todo:

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograph import places
+from tracejit.autograph import chosen, growing, places
+from tracejit.context import context
 
 
 def in_place_of(new: Any, x: Any, y: Any) -> Any:
@@ -56,3 +57,53 @@ def like_of(x: Any, items: list[Any]) -> Any:
     if type(x) is dict:
         return dict(zip(x, items, strict=True))
     return items if type(x) is list else type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
+
+
+def _is_new(x: Any) -> bool:
+    """Whether a container was made, also in the place of others, in a branch or loop within the one traced now."""
+    return places.is_new(x) or getattr(places.listener(), "depths", {}).get(id(x), 0) > places.depth()
+
+
+class Whole:
+    """A container that was there before a loop, in the place of what it holds: the very one is meant."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+
+class Wholes:
+    """The containers in a value that were there before a loop, which stay the objects that they are."""
+
+    def __init__(self, x: Any) -> None:
+        self._found: dict[int, Whole] = {}
+        self._find(x)
+
+    def _find(self, x: Any) -> None:
+        if type(x) in (list, dict) and not growing.has_grown(x):
+            if not _is_new(x) and not chosen.holds_inner(x, context.trace):
+                self._found[id(x)] = Whole(x)
+                return
+        if type(x) in (list, dict, tuple):
+            for k in keys_of(x):
+                self._find(x[k])
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def named(self, x: Any) -> Any:
+        """The value with them as one leaf each."""
+        if id(x) in self._found:
+            return self._found[id(x)]
+        if not self or type(x) not in (list, dict, tuple) or growing.has_grown(x):
+            return x
+        return like_of(x, [self.named(x[k]) for k in keys_of(x)])
+
+    def back(self, x: Any) -> Any:
+        """The value with them as they are."""
+        if type(x) is Whole:
+            return x.of
+        if not self or type(x) not in (list, dict, tuple) or growing.has_grown(x):
+            return x
+        return like_of(x, [self.back(x[k]) for k in keys_of(x)])

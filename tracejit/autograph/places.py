@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tracejit.autograph import growing, reads
-from tracejit.autograph.values import Contents, Undefined, several
+from tracejit.autograph.values import Contents, Kept, Undefined, several
 from tracejit.context import context
 
 ALL: Any = object()  # in the place of a key: any item of a container may change
@@ -352,13 +352,13 @@ def restore(log: Log) -> None:
 def attribute(owner: Any, name: str) -> None:
     """`owner.name = …` follows."""
     if _logs.stack:
-        note(Attribute("attribute", f"{type(owner).__name__}.{name}", owner, name))
+        note(Attribute("attribute", Kept(f"{type(owner).__name__}.{name}"), owner, name))
 
 
 def entry(namespace: dict[str, Any], name: str) -> None:
     """A global is about to be assigned."""
     if _logs.stack:
-        note(Entry("global", name, namespace, name))
+        note(Entry("global", Kept(name), namespace, name))
 
 
 def cell(name: str, get: Callable[[], Any]) -> None:
@@ -435,8 +435,11 @@ def made(x: Any) -> Any:
 
 def merged(x: Any) -> None:
     """What a container holds in a branch becomes part of another one."""
-    if _logs.listener is not None and isinstance(x, _CONTAINERS):
-        _logs.listener.merged(x)
+    if _logs.listener is not None and isinstance(x, (tuple, *_CONTAINERS)):
+        if not isinstance(x, tuple):
+            _logs.listener.merged(x)
+        for y in x.values() if isinstance(x, dict) else x:
+            merged(y)
 
 
 def stands_for(new: Any, *others: Any) -> None:

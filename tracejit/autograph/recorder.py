@@ -69,6 +69,7 @@ class Recorder:
         self.kept_variables: list[Variable] = []  # made in the trace, and outliving it
         self._deferred: list[Target] = []
         self._several: dict[int, tuple[Any, list[Any]]] = {}  # containers that stand for one of several others
+        self.depths: dict[int, int] = {}  # how deep in branches and loops these were made
         self._could_be_one = set[int]()  # of these the ones that could be the very containers that they stand for
         self._changed: list[tuple[list[Any], Location | None]] = []  # what those stand for that are changed
         self.given: dict[int, Path] = {}  # containers among the arguments, in the place of which the call has its own
@@ -161,6 +162,7 @@ class Recorder:
     def stands_for(self, new: Any, others: Sequence[Any]) -> None:
         every = [y for x in others for y in self._several.get(id(x), (None, [x]))[1]]
         self._several[id(new)] = new, every
+        self.depths[id(new)] = places.depth()
         if not any(map(places.is_new, others)):
             self._could_be_one.add(id(new))
 
@@ -307,6 +309,7 @@ class Recorder:
             if any(id(x) in outside for x in several):
                 raise refused("a container is changed that is one of several, and which it is a tensor decides", loc)
         self._check_moving(raws)
+        self._check_several(raws, outside)
         self._check_wholes()
         self.kept_variables = self._kept(raws, outside)
         values = Recipes(self.trace, outside, self.given, self._on_arguments)
@@ -380,6 +383,23 @@ class Recorder:
         for r in raws:
             if r is not None and r.kind == "taken":
                 raise refused("a value is taken out of a container that outlives the call", r.loc)
+
+    def _check_several(self, raws: Iterable[Raw | None], outside: Outside) -> None:
+        """What is kept is the very container that a branch has chosen, and no copy of it."""
+        for r in raws if self._several else ():
+            if r is None:
+                continue
+            todo, seen = [r.value], set[int]()
+            while todo:
+                x = todo.pop()
+                if id(x) in seen or id(x) in outside:
+                    continue
+                seen.add(id(x))
+                if len({id(y) for y in self._several.get(id(x), (None, ()))[1] if id(y) in outside}) > 1:
+                    if not self.by_identity:
+                        raise Identities
+                    raise refused("one of several containers is kept, and which it is a tensor decides", r.loc)
+                todo += parts_of(x)
 
     def _check_wholes(self) -> None:
         """Of a container that is read as a whole no item is an input."""

@@ -42,7 +42,7 @@ def _result(x: Any, own: Container[int], known: dict[int, tuple[Any, Any]]) -> A
     if growing.is_grown(x) and not growing.settled(x):
         return Result(growing.one_by_one(x))
     if growing.is_partial(x):
-        return Result({k: as_leaves(y, own, known) for k, y in x.items()})
+        return Result({k: as_leaves(y) for k, y in x.items()})
     if type(x) is Optional:
         return Optional(x.name, x.flag, as_leaves(x.value, own, known), x.none, x.loc)
     if type(x) is dict:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracejit.autograph import chosen, growing, piles, places
 from tracejit.autograph.growing import Before, Pile, Stacked
-from tracejit.autograph.nests import holds_lists, in_place_of, keys_of, like_of, shares
+from tracejit.autograph.nests import Wholes, holds_lists, in_place_of, keys_of, like_of, shares
 from tracejit.autograph.parts import (
     ArrayPart,
     Changes,
@@ -20,7 +20,7 @@ from tracejit.autograph.parts import (
     merged_piles,
     zeros_like,
 )
-from tracejit.autograph.values import Contents, Optional, Undefined, set_at
+from tracejit.autograph.values import Contents, Kept, Optional, Undefined, set_at
 from tracejit.context import context
 from tracejit.errors import ConversionError, Location, locate, user_frame
 from tracejit.ir.op import OPS
@@ -33,6 +33,13 @@ def _absent(x: Any) -> bool:
     return x is None or type(x) is Undefined
 
 
+def _check_none(name: str, *values: Any) -> None:
+    """An attribute is None, or it is not there: what is one or the other here would be either."""
+    none = [v is None or (type(v) is Optional and v.none) for v in values]
+    if type(name) is Kept and any(none) and any(type(v) is Undefined for v in values):
+        raise locate(ConversionError(f"{str(name)!r} is None in one branch or step, and is not there in another"))
+
+
 def _bool(flag: bool) -> Tensor:
     return convert(flag)
 
@@ -40,6 +47,7 @@ def _bool(flag: bool) -> Tensor:
 # --- branches ---------------------------------------------------------------------------------------------------------
 def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
     """How a variable's value after two branches is made from the node's results. Adds to `pairs` what it needs."""
+    _check_none(name, x, y)
     if same(x, y) or (_absent(x) and _absent(y)):
         return lambda made: x
     for v in (x, y):
@@ -82,9 +90,9 @@ def _as_one(name: str, x: Any, y: Any) -> bool:
     return s == LEAF or s != flatten(y)[1] or places.by_identity()
 
 
-def _standing_for(new: Any, x: Any, y: Any) -> Any:
+def _standing_for(new: Any, *others: Any) -> Any:
     if isinstance(new, (list, dict)):
-        places.stands_for(new, x, y)
+        places.stands_for(new, *others)
     return new
 
 
@@ -197,8 +205,8 @@ def _zeros(like: Any, of: Region | None = None) -> Any:
     """Zeros where the other branch has tensors; what is no tensor as it is, and containers that have places too."""
     if of is not None and (id(like) in of.changed or _is_of_outside(like, of)):
         return like
-    if type(like) is tuple:
-        return tuple([_zeros(v, of) for v in like])
+    if type(like) is tuple or (of is not None and type(like) in (list, dict) and not growing.has_grown(like)):
+        return like_of(like, [_zeros(like[k], of) for k in keys_of(like)])
     leaves, s = flatten(like)
     return unflatten(s, [_no_value(x) for x in leaves])
 
@@ -256,6 +264,7 @@ def settle(
 
 def _fixed(name: str, x: Any) -> Part:
     def take(y: Any) -> list[Any]:
+        _check_none(name, x, y)
         if not (same(x, y) or (_absent(x) and _absent(y))):
             raise Changes({(name, -1)}, {(name, -1): y})
         return []
@@ -264,6 +273,7 @@ def _fixed(name: str, x: Any) -> Part:
 
 
 def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> Part:
+    _check_none(name, x, y)
     if _absent(x) and _absent(y):
         y = getattr(changing, "set_to", {}).get((name, -1), y)
     if growing.is_pile(x) and type(y) is list:
@@ -317,7 +327,7 @@ class _List(Part):
         if type(value) is list and value and type(value[0]) is Before and value[0].of is self:
             rest: list[Any] = value[1:]
             if all(is_value(v) or (type(v) is Stacked and self.ragged and growing.bounded(v)) for v in rest):
-                if self.ragged or len(rest) == self.more:
+                if rest if self.ragged else len(rest) == self.more:
                     return rest
         more = "a known number of" if self.ragged else self.more
         raise locate(ConversionError(f"{self.name!r} does not get {more} tensors in each step of the loop"))
@@ -343,9 +353,14 @@ class _List(Part):
 
     def finish(self, x: Any, rows: Stacked) -> Any:
         if not self.ragged:
-            return piles.listed(*self.x, Stacked(rows.parts, None, self.kind))
+            return self._standing(piles.listed(*self.x, Stacked(rows.parts, None, self.kind)))
         every, mask = rows.parts
-        return piles.listed(*self.x, growing.of_steps(every, mask, self.kind))
+        return self._standing(piles.listed(*self.x, growing.of_steps(every, mask, self.kind)))
+
+
+    def _standing(self, new: Any) -> Any:
+        """After no step at all, it is the list of before."""
+        return new if type(self.name) is Contents else _standing_for(new, self.x)
 
 
 class _Dict(Part):
@@ -366,7 +381,7 @@ class _Dict(Part):
                 made[k] = p.make(leaves[i : i + len(p.first)])
                 i += len(p.first)
             growing.noted(made)
-            return made
+            return made if type(name) is Contents else _standing_for(made, x, y)
 
         def take(value: Any) -> list[Any]:
             if type(value) is not dict or set(value) - set(of) or any(p.more for p in parts.values()):
@@ -384,7 +399,8 @@ class _Shared(Part):
 
         def make(leaves: Sequence[Any]) -> Any:
             rest = iter(leaves)
-            return like_of(x, [p.make([next(rest) for _ in p.first]) for p in parts])
+            made = like_of(x, [p.make([next(rest) for _ in p.first]) for p in parts])
+            return made if type(name) is Contents else _standing_for(made, x, y)
 
         def take(value: Any) -> list[Any]:
             if type(value) is not type(x) or keys_of(value) != keys_of(x) or any(p.more for p in parts):
@@ -459,19 +475,28 @@ def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tup
     like = vy if _absent(vx) else vx
     if growing.has_grown(like):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
-    start = _like(like) if _absent(vx) else vx
-    value = _nest(name, flatten(start)[0], *_unlike(like), changing)
+    copied = (f"a copy of {name}", -1)
+    wholes = Wholes(None if copied in changing else like)
+    named = wholes.named(like)
+    start = _like(named) if _absent(vx) else named
+    value = _nest(name, flatten(start)[0], *_unlike(named), changing)
     flag = x.flag if type(x) is Optional else _bool(not _absent(x))
 
     def make(leaves: Sequence[Any]) -> Any:
-        return Optional(name, leaves[0], in_place_of(value.make(leaves[1:]), start, like), none, loc)
+        made = in_place_of(wholes.back(value.make(leaves[1:])), wholes.back(start), like)
+        return Optional(name, leaves[0], made, none, loc)
 
     def take(v: Any) -> list[Any]:
-        if type(v) is Optional:
-            return [v.flag, *value.take(v.value)]
+        _check_none(name, x, y, v)
         if _absent(v):
             return [_bool(False), *value.take(start)]
-        return [_bool(True), *value.take(v)]
+        flag, v = (v.flag, v.value) if type(v) is Optional else (_bool(True), v)
+        try:
+            return [flag, *value.take(wholes.named(v))]
+        except ConversionError:
+            if not wholes:
+                raise
+            raise Changes({copied}) from None  # a container that each step makes
 
     return Part([flag, *value.first], make, take)
 

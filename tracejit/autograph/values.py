@@ -28,6 +28,12 @@ class Contents(str):
     __slots__ = ()
 
 
+class Kept(str):
+    """What an attribute or global is called: that it is None, and that it is not there, are two things."""
+
+    __slots__ = ()
+
+
 def names(*given: tuple[str, int]) -> tuple[Name, ...]:
     out = []
     for name, line in given:

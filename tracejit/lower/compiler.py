@@ -219,7 +219,8 @@ def _parts(sources: list[Source]) -> list[list[Source]]:
     """The sources in as many parts as threads can compile side by side, of about equal work, and those kept apart."""
     apart, sources = [[s] for s in sources if s.apart], [s for s in sources if not s.apart]
     work = [8 + len(s.text) / 80 for s in sources]
-    parts: list[list[int]] = [[] for _ in range(max(1, min(get_threads(), _MOST, int(sum(work) / _ENOUGH))))]
+    # one thread is left for the package's own modules, which are compiled meanwhile
+    parts: list[list[int]] = [[] for _ in range(max(1, min(get_threads() - 1, _MOST, int(sum(work) / _ENOUGH))))]
     for i in sorted(range(len(sources)), key=lambda i: -work[i]):
         min(parts, key=lambda p: sum(work[k] for k in p)).append(i)
     return [*apart, *([sources[i] for i in sorted(p)] for p in parts if p)]

@@ -100,7 +100,8 @@ def _workload(name: str, title: str, loops: Any, by_jax: Any, *given: np.ndarray
 
     makers = {"tracejit": of_tracejit, "jax": of_jax}
     bar = Bar("≤ 1.0x best", 1.0, "best")
-    return Workload(name, title, bar, pick(makers, *given), yardsticks={"numba": of_numba})
+    headline = name == "edit_distance"
+    return Workload(name, title, bar, pick(makers, *given), yardsticks={"numba": of_numba}, headline=headline)
 
 
 def edit() -> Workload:

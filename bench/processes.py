@@ -86,7 +86,7 @@ def _measured(
         chosen = [n for n in names if n in only.split()] if only else names
         return _in_turns(name, task, chosen, 2 if quick else 5, cache, key, unit)
 
-    return Measured(name, title, bar, measure)
+    return Measured(name, title, bar, measure, headline=name != "first_used")
 
 
 _COMPILERS = "tracejit jax tf torch.compile"

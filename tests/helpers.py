@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -205,3 +205,13 @@ def same(f: Callable[..., Any], *values: Any, strict: bool = True) -> None:
     traced = tj.function(f, strict=strict)
     for v in values:
         assert outcome(traced, tj.constant(v)) == outcome(f, tj.constant(v)), v
+
+
+def eager_and_traced() -> Iterator[bool]:
+    """True while decorated functions run as plain Python, then False while they are traced."""
+    for eager in (True, False):
+        tj.config.run_functions_eagerly(eager)
+        try:
+            yield eager
+        finally:
+            tj.config.run_functions_eagerly(False)

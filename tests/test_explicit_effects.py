@@ -3,6 +3,7 @@
 import warnings
 
 import pytest
+from helpers import eager_and_traced
 
 import tracejit as tj
 
@@ -141,14 +142,10 @@ def test_effects_in_explicit_forms(f):
     seen = []
     with warnings.catch_warnings():
         warnings.simplefilter("error" if f in COMPILED else "ignore")
-        for eager in (True, False):
-            tj.config.run_functions_eagerly(eager)
-            try:
-                KEPT.clear()
-                ITEMS.clear()
-                THING.__dict__.clear()
-                g = tj.function(f)
-                seen.append([(str(g(tj.constant(x))), str((KEPT, ITEMS, vars(THING)))) for x in (-1.0, 1.0, 5.0, -2.0)])
-            finally:
-                tj.config.run_functions_eagerly(False)
+        for _ in eager_and_traced():
+            KEPT.clear()
+            ITEMS.clear()
+            THING.__dict__.clear()
+            g = tj.function(f)
+            seen.append([(str(g(tj.constant(x))), str((KEPT, ITEMS, vars(THING)))) for x in (-1.0, 1.0, 5.0, -2.0)])
     assert seen[0] == seen[1]

@@ -5,6 +5,7 @@ import itertools
 import warnings
 
 import pytest
+from helpers import eager_and_traced
 
 import tracejit as tj
 
@@ -29,21 +30,17 @@ def counting():
 )  # fmt: skip
 def test_attempt_at_a_trace_moves_no_iterator_on(make):
     seen = []
-    for eager in (True, False):
-        tj.config.run_functions_eagerly(eager)
-        try:
-            rows, kept = make(), []
+    for _ in eager_and_traced():
+        rows, kept = make(), []
 
-            @tj.function
-            def f(x):
-                i = next(rows)
-                if x > 0:
-                    kept.append(next(rows))
-                return i
+        @tj.function
+        def f(x):
+            i = next(rows)
+            if x > 0:
+                kept.append(next(rows))
+            return i
 
-            seen.append(([f(tj.constant(x)) for x in (1.0, -1.0, 2.0)], kept))
-        finally:
-            tj.config.run_functions_eagerly(False)
+        seen.append(([f(tj.constant(x)) for x in (1.0, -1.0, 2.0)], kept))
     assert seen[0] == seen[1]
 
 
@@ -148,14 +145,10 @@ def test_exit_stacks(f):
     seen = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if f is callback_in_branch else "error")
-        for eager in (True, False):
-            tj.config.run_functions_eagerly(eager)
-            try:
-                KEPT.clear()
-                g = tj.function(f)
-                seen.append([(str(g(tj.constant(x))), str(KEPT)) for x in (2.0, -1.0, 3.0)])
-            finally:
-                tj.config.run_functions_eagerly(False)
+        for _ in eager_and_traced():
+            KEPT.clear()
+            g = tj.function(f)
+            seen.append([(str(g(tj.constant(x))), str(KEPT)) for x in (2.0, -1.0, 3.0)])
     assert seen[0] == seen[1]
     assert g._tracing_count == (f is not callback_in_branch)
 
@@ -237,12 +230,8 @@ def test_what_a_branch_gives_a_list_is_no_error_to_be_caught(f):
     seen = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if f is removed else "error")
-        for eager in (True, False):
-            tj.config.run_functions_eagerly(eager)
-            try:
-                KEPT[:] = ["there"]
-                g = tj.function(f)
-                seen.append([(str(g(tj.constant(x))), str(KEPT)) for x in (-1.0, 1.0, 5.0, -2.0)])
-            finally:
-                tj.config.run_functions_eagerly(False)
+        for _ in eager_and_traced():
+            KEPT[:] = ["there"]
+            g = tj.function(f)
+            seen.append([(str(g(tj.constant(x))), str(KEPT)) for x in (-1.0, 1.0, 5.0, -2.0)])
     assert seen[0] == seen[1]

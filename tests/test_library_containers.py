@@ -10,6 +10,7 @@ import weakref
 
 import numpy as np
 import pytest
+from helpers import eager_and_traced
 
 import tracejit as tj
 
@@ -31,14 +32,10 @@ def shown(x):
 def both_ways(make, body, calls=CALLS):
     """What eager and traced calls return and leave behind, and the traced function."""
     seen = []
-    for eager in (True, False):
-        tj.config.run_functions_eagerly(eager)
-        try:
-            held = make()
-            f = tj.function(functools.partial(body, held))
-            seen.append([(shown(f(tj.constant(x))), shown(held)) for x in calls])
-        finally:
-            tj.config.run_functions_eagerly(False)
+    for _ in eager_and_traced():
+        held = make()
+        f = tj.function(functools.partial(body, held))
+        seen.append([(shown(f(tj.constant(x))), shown(held)) for x in calls])
     assert seen[0] == seen[1]
     return f
 

@@ -122,11 +122,14 @@ def test_random_first_values_are_those_of_eager_code():
         first = f(tj.constant(X))
         return first.numpy(), f(tj.constant(X)).numpy(), layer.w.numpy(), tj.random.normal((2,)).numpy()
 
-    for a, b in zip(run(tj.function), run(lambda f: f), strict=True):
+    traced, eager = run(tj.function), run(lambda f: f)
+    for a, b in zip(traced[2:], eager[2:], strict=True):
         np.testing.assert_array_equal(a, b)
+    for a, b in zip(traced[:2], eager[:2], strict=True):  # products, which have their own order of sums
+        np.testing.assert_allclose(a, b, rtol=1e-6)
     y, again, w, _ = run(tj.function)
     np.testing.assert_array_equal(y, again)
-    np.testing.assert_array_equal(y, X @ w)
+    np.testing.assert_allclose(y, X @ w, rtol=1e-6)
 
 
 def test_local_variables_are_new_in_each_call():

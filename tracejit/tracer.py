@@ -14,6 +14,7 @@ from tracejit import tree
 from tracejit.arguments import TensorSpec
 from tracejit.autodiff.transforms import lost
 from tracejit.autograph import places, reads
+from tracejit.autograph.apart import Apart
 from tracejit.autograph.attempts import Identities, MadeHere, Memory, MovingPlaces
 from tracejit.autograph.effects import Effects, Pending
 from tracejit.autograph.failures import result_of
@@ -113,6 +114,7 @@ class Concrete(NativeCallable, Described):
         self.calls = self.used = 0
         self.reads: Guards | None = None  # what must be as it was outside the arguments
         self.effects: Effects | None = None  # what follows each call
+        self.apart: Apart | None = None  # what it takes its arguments not to be
         self.only_python = False  # whether its key has what native code does not see, such as containers that are one
         self.once = False  # whether it makes Variables that outlive the call, and is for that call alone
         self.forward: Any = None  # how it runs while tapes listen
@@ -160,7 +162,8 @@ class Concrete(NativeCallable, Described):
 
     def still_holds(self) -> bool:
         """Whether what was read outside the arguments is as it was."""
-        return (self.reads is None or self.reads.hold()) and (self.effects is None or self.effects.fit())
+        held = (self.reads is None or self.reads.hold()) and (self.effects is None or self.effects.fit())
+        return held and (self.apart is None or self.apart.holds())
 
     def asked_with(self, owner: tuple[Any, ...], given: dict[int, Any]) -> Concrete:
         """The same as a method of the object, which it holds, as the trace does not; and with the numbers that calls
@@ -278,7 +281,7 @@ def _attempt(
                 tree.flatten_shared(given_back)
             except tree.Circular as e:
                 raise locate(UnsupportedError(f"{function.__name__} returns {e}")) from None
-            given_back = as_leaves(given_back, recorder.changed())
+            given_back = as_leaves(given_back, recorder.keeps(given_back))
             leaves_out, out = tree.flatten_shared(reads.whole(given_back))
             leaves_out = [x.tensor if type(x) is TensorRange and x.tensor is not None else x for x in leaves_out]
             del given_back  # which would be another who holds it
@@ -316,7 +319,8 @@ def _attempt(
     made = Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
     unseen = structure.shared or any(type(k.detail) is StaticArray for k in kinds)
     made.in_backward, made.detached = trace.in_backward, recorder.detached
-    made.taken, made.only_python = fitting, unseen or recorder.asks_identity
+    made.taken, made.apart = fitting, recorder.apart
+    made.only_python = unseen or recorder.asks_identity or recorder.apart is not None
     del args, kwargs  # objects made for this trace: what was read from them is no guard
     made.reads = log.finish([x.value.get for x in infos if x.value is not None and x.value.weak])
     if effects is not None:

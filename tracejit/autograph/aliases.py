@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.growing import Before, Stacked
 from tracejit.autograph.hostcalls import Yields
 from tracejit.autograph.owners import global_names, is_library_module, is_users
@@ -205,6 +206,30 @@ def holder(t: Any, target: Place | None, name: str, pending: Sequence[str] = ())
         if (found := _found(x, target, n, own, seen)) is not None:
             return "the value that is assigned" if assigned else repr(found)
     return None
+
+
+def is_reachable(which: Collection[int], more: Sequence[Any]) -> bool:
+    """Whether the function can still reach an object with one of these identities: by a name that it needs after the
+    statement at hand, or in one of `more`."""
+    frame: Any = sys._getframe(1)
+    todo, held, within = list(more), None, False
+    while frame is not None and not _begins(frame):
+        code = frame.f_code
+        if not is_internal(code.co_filename):
+            held = held if within else _held(code, frame.f_lineno)
+            todo += [x for n, x in list(frame.f_locals.items()) if _is_held(n, held)]
+            within = code in _inner
+        frame = frame.f_back
+    seen = dict[int, Any]()
+    while todo and len(seen) < MOST:
+        x = todo.pop()
+        if type(x) in _ATOMS or isinstance(x, (Operand, np.ndarray)) or id(x) in seen:
+            continue
+        if id(x) in which:
+            return True
+        seen[id(x)] = x
+        todo += x.values if type(x) is Chosen else [y for _, _, y in _parts(x, None)]
+    return len(seen) >= MOST
 
 
 def gone_through(t: Any) -> Iterator[Tensor]:

@@ -104,11 +104,12 @@ def branches(test: Any, then: Part, orelse: Part, state: State, dead: Sequence[s
     if (wider := state.wider(log)) is not None:
         branches(test, then, orelse, wider, dead)
         return
+    test = as_test(test)
     a.chosen_by, b.chosen_by = (test, True), (test, False)
     a.changed = b.changed = state.changed()
     state.check_swaps(a.leaves[0].values, b.leaves[0].values)
     state.check_births(a.leaves[0].values, b.leaves[0].values)
-    _select(as_test(test), a, b, state.names, dead, state.set, state.uneven)
+    _select(test, a, b, state.names, dead, state.set, state.uneven)
 
 
 class Narrow(BaseException):
@@ -143,7 +144,7 @@ class State:
         k = len(self._names)
         self._put(new[:k])
         for p, v in zip(self.places, new[k:], strict=True):
-            places.note(p)
+            places.note(p, True)
             p.put(v)
 
     def check_swaps(self, xs: Sequence[Any] | None, ys: Sequence[Any] | None) -> None:
@@ -241,6 +242,7 @@ def _select(
     if xs is None and ys is None:
         raise Unreachable("all branches end with errors")
     put(tuple([m(made) for m in makers]))
+    a.joined.clear()  # which holds what was made
 
 
 def _merged(

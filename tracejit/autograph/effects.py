@@ -87,11 +87,16 @@ def one_of(number: Fill, values: Sequence[Fill]) -> Fill:
     return lambda outputs, made: values[number(outputs, made)](outputs, made)
 
 
-def container(x: Any, items: Sequence[tuple[Any, Fill]]) -> Fill:
+def either(flag: Fill, one: Fill, two: Fill) -> Fill:
+    return lambda outputs, made: (one if flag(outputs, made) else two)(outputs, made)
+
+
+def container(x: Any, items: Sequence[tuple[Any, Fill]], known_as: Any) -> Fill:
     """A list, tuple, dict, set or plain object made anew for each call; the same one wherever it stands."""
-    key, kind = id(x), type(x)
+    kind = type(x)
 
     def fill(outputs: Sequence[Tensor], made: dict[int, Any]) -> Any:
+        key = id(known_as)
         if key not in made:
             if isinstance(x, tuple):
                 values = [f(outputs, made) for _, f in items]
@@ -184,11 +189,21 @@ class Effect:
         self.do, self.target, self.path, self.values, self.loc, self.empties = do, target, path, values, loc, empties
 
 
+class Late:
+    """Among the values of what a branch or loop does: a container that is made when the call ends."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class Pending(threading.local):
-    """What branches and loops of the running call have done, with the number of the effect that each comes before."""
+    """What branches and loops of the running call have done, with the number of the effect that each comes before, and
+    the arguments."""
 
     def __init__(self) -> None:
-        self.queue: list[tuple[int, Effect, list[Any]]] = []
+        self.queue: list[tuple[int, Effect, Structure, list[Any]]] = []
 
 
 class Effects:
@@ -196,8 +211,9 @@ class Effects:
 
     def __init__(
         self, effects: Sequence[Effect | None], pending: Pending, moving: Sequence[Moving], outputs: int,
-        on_arguments: set[Path],
+        on_arguments: set[Path], late: Sequence[Fill] = (),
     ) -> None:  # fmt: skip
+        self.late = late  # containers that branches and loops put elsewhere
         self.effects, self.pending, self.moving, self.outputs = list(effects), pending, list(moving), outputs
         self.lock: Any = forks.rlock() if moving else nullcontext()  # the arrays of inputs serve one call at a time
         self.on_arguments = on_arguments  # containers that the call gives and that they use
@@ -222,18 +238,23 @@ class Effects:
         found = {path: follow(arguments, path) for path in self.on_arguments}
         made: dict[int, Any] = {GIVEN: found}
         queue, self.pending.queue = self.pending.queue, []
+
+        def apply(_: int, deferred: Effect, structure: Structure, values: list[Any]) -> None:
+            every = [self.late[v.number](outputs, made) if type(v) is Late else v for v in values]
+            positional, named = unflatten(structure, every)
+            _apply(deferred, [*positional, *named.values()], found)
+
         at = 0
         for i, e in enumerate(self.effects):
             while at < len(queue) and queue[at][0] <= i:
-                _, deferred, values = queue[at]
-                _apply(deferred, values, found)
+                apply(*queue[at])
                 at += 1
             if e is not None:
                 values = [f(outputs, made) for f in e.values]
                 if e.empties or not any(v is ABSENT for v in values):
                     _apply(e, values, found)
-        for _, deferred, values in queue[at:]:
-            _apply(deferred, values, found)
+        for step in queue[at:]:
+            apply(*step)
         return made
 
 

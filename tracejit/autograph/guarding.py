@@ -79,6 +79,9 @@ class Reads:
     def reached(self, x: Any) -> tuple[Any, str] | None:
         return self._known.get(id(x))
 
+    def containers(self) -> list[Any]:
+        return [x for x, _ in self._known.values() if isinstance(x, (list, dict))]
+
     def name(self, x: Any) -> str | None:
         """What a container from outside is called; None for the trace's own."""
         if id(x) in self.deferred:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.autograph import dicts, growing, listops, places, reads
+from tracejit.autograph.deferring import NO_RESULT
 from tracejit.autograph.reads import MOST
-from tracejit.autograph.recorder import NO_RESULT, TAKING, Recorder
+from tracejit.autograph.recorder import TAKING, Recorder
 from tracejit.errors import ConversionError, locate, user_frame
 from tracejit.ops.host import is_traced
 from tracejit.tensor import Operand

@@ -59,7 +59,7 @@ def like_of(x: Any, items: list[Any]) -> Any:
     return items if type(x) is list else type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
 
 
-def _is_new(x: Any) -> bool:
+def is_new(x: Any) -> bool:
     """Whether a container was made, also in the place of others, in a branch or loop within the one traced now."""
     return places.is_new(x) or getattr(places.listener(), "depths", {}).get(id(x), 0) > places.depth()
 
@@ -76,13 +76,14 @@ class Whole:
 class Wholes:
     """The containers in a value that were there before a loop, which stay the objects that they are."""
 
-    def __init__(self, x: Any) -> None:
+    def __init__(self, x: Any, inner: bool = False) -> None:
+        """`inner`: of those that the value holds, and not the value itself."""
         self._found: dict[int, Whole] = {}
-        self._find(x)
+        self._find(x, inner)
 
-    def _find(self, x: Any) -> None:
-        if type(x) in (list, dict) and not growing.has_grown(x):
-            if not _is_new(x) and not chosen.holds_inner(x, context.trace):
+    def _find(self, x: Any, inner: bool = False) -> None:
+        if type(x) in (list, dict) and not inner and not growing.has_grown(x):
+            if not is_new(x) and not chosen.holds_inner(x, context.trace):
                 self._found[id(x)] = Whole(x)
                 return
         if type(x) in (list, dict, tuple):

@@ -160,6 +160,8 @@ def merged_piles(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tu
 def _pile(name: str, x: Any, like: Pile) -> Pile:
     """What a step leaves of a list as a pile of these types."""
     made = piles.pile_of(x, like) if type(x) is list else None
+    if made is not None and made.structure is not None and len(made.rows) != len(like.rows):
+        made = None
     made = made and (piles.agreed(made, like) if made.first is None else made)
     if made is None:
         raise locate(clash(name, [like], x, "before a step of the loop, after it"))

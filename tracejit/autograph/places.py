@@ -209,7 +209,7 @@ class Listener(Protocol):
     made: dict[int, Any]
 
     def sets(self, place: Place, /) -> None: ...
-    def changes(self, owner: Any, key: Any, deleted: bool, /) -> None: ...
+    def changes(self, owner: Any, key: Any, deleted: bool, summed: bool = False, /) -> None: ...
 
 
 class _Logs(threading.local):
@@ -310,14 +310,14 @@ def _is_same(x: Any, y: Any) -> bool:
     return len(x) == len(y) and all(a[0] == b[0] and a[1] is b[1] for a, b in zip(*parts, strict=True))
 
 
-def note(place: Place) -> None:
-    """A place is about to be written to."""
+def note(place: Place, summed: bool = False) -> None:
+    """A place is about to be written to; `summed`: with what a branch or loop has done, of which was told then."""
     remember(place)
     if type(place) is not Items:
         reads.written(place.key, place.owner)
     if _logs.listener is not None:
         if type(place) is Items:
-            _logs.listener.changes(place.owner, ALL, False)
+            _logs.listener.changes(place.owner, ALL, False, summed)
         else:
             _logs.listener.sets(place)
 
@@ -446,6 +446,31 @@ def stands_for(new: Any, *others: Any) -> None:
     """A container holds what one of others holds, and it is known only when the program runs which it is."""
     if _logs.listener is not None:
         _logs.listener.stands_for(new, others)
+
+
+def is_one_of_several(x: Any) -> bool:
+    """Whether a container stands in the place of others."""
+    return _logs.listener is not None and _logs.listener.is_one_of_several(x)
+
+
+def filler(x: Any, inner: bool = True) -> Any:
+    """Something that stands where a branch has no value; and what it holds, if that is made for it too."""
+    if _logs.listener is not None:
+        _logs.listener.fillers[id(x)] = x
+        for y in x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ():
+            if inner and isinstance(y, (list, dict, tuple)):
+                filler(y)
+    return x
+
+
+def is_filler(x: Any) -> bool:
+    return _logs.listener is not None and id(x) in _logs.listener.fillers
+
+
+def comes_from(x: Any, origin: Any) -> None:
+    """What tells which container is meant by one that stands in the place of others."""
+    if _logs.listener is not None and origin is not None:
+        _logs.listener.origins[id(x)] = origin
 
 
 def is_copied(x: Any) -> None:

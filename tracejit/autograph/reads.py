@@ -131,9 +131,9 @@ def items_kept(owner: Any, before: Any) -> None:
     if r is None or type(owner) not in CONTAINERS or r.name(owner) is None:
         return
     r.length(owner)
-    now = dict(enumerate(owner)) if type(owner) is list else owner
+    left = set(map(id, owner.values() if isinstance(owner, dict) else owner))  # also at other places
     for k, v in before.items() if isinstance(before, dict) else enumerate(before) if type(before) is list else ():
-        if hashable(k) and k in now and now[k] is v:
+        if hashable(k) and id(v) in left:
             key = ("items", id(owner), k)
             was = r.written.pop(key, None)
             r.record(Item, key, f"item {r.name(owner)}[{k!r}]", owner)
@@ -220,6 +220,11 @@ def label(x: Any) -> str | None:
     """What a container is called that was reached from outside; None if it was not."""
     found = None if _current.reads is None else _current.reads.reached(x)
     return None if found is None else found[1]
+
+
+def containers() -> list[Any]:
+    """The lists and dicts that were reached from outside."""
+    return [] if _current.reads is None else _current.reads.containers()
 
 
 def is_whole(place: Any) -> bool:

@@ -12,6 +12,7 @@ from tracejit.autograph.effects import (
     Fill,
     Path,
     container,
+    either,
     given,
     known,
     one_of,
@@ -24,6 +25,7 @@ from tracejit.autograph.effects import (
 )
 from tracejit.autograph.growing import Pile, Stacked
 from tracejit.autograph.holders import Outside, parts_of
+from tracejit.autograph.origins import Leaf, Origin
 from tracejit.autograph.values import Optional
 from tracejit.context import tracing
 from tracejit.errors import ConversionError, LeakedTensorError, Location
@@ -44,9 +46,13 @@ def refused(why: str, loc: Location | None) -> ConversionError:
 class Recipes:
     """Python values that hold traced tensors, as recipes that make them from a call's outputs."""
 
-    def __init__(self, trace: Trace, outside: Outside, given: dict[int, Path], used: set[Path]) -> None:
+    def __init__(
+        self, trace: Trace, outside: Outside, given: dict[int, Path], used: set[Path],
+        origins: dict[int, Origin],
+    ) -> None:  # fmt: skip
         self.trace, self.outside = trace, outside
         self.given, self.used = given, used  # containers among the arguments, and those of them that recipes take
+        self.origins = origins  # of containers that stand for one of several, which one is meant
         self.results: list[Value] = []
         self.loc: Location | None = None  # the line of the effect at hand
         self._doing: set[int] = set()
@@ -71,6 +77,8 @@ class Recipes:
             return one_of(self._output(x.index, int), [self.of(v) for v in x.values])
         if kind is Optional:
             return perhaps(self._output(x.flag, bool), self.of(x.value), x.none)
+        if id(x) in self.origins:
+            return self._one_of(self.origins[id(x)], x)
         if id(x) not in self.outside and id(x) not in self._doing and rebuilt(x) and self._fresh(x):
             return self.inside(x)
         return known(x)
@@ -81,8 +89,14 @@ class Recipes:
         parts = [spliced(self._output(r, None), k) for r, k in zip(x.rows, x.kinds, strict=True)]
         return piled(self._output(x.count, int), parts, x.structure)
 
-    def inside(self, x: Any) -> Fill:
-        """A container made anew."""
+    def _one_of(self, o: Origin | Leaf, x: Any) -> Fill:
+        """The container that is meant by one that stands in its place."""
+        if isinstance(o, Leaf):
+            return self.inside(x, o.container) if o.fresh else self.of(o.container)
+        return either(self._output(o.flag, bool), self._one_of(o.one, x), self._one_of(o.two, x))
+
+    def inside(self, x: Any, known_as: Any = None) -> Fill:
+        """A container made anew, once in the place of each that is known as this one."""
         self._doing.add(id(x))
         try:
             if isinstance(x, dict):
@@ -91,7 +105,7 @@ class Recipes:
                 items = [(None, self.of(v)) for v in x]
             else:
                 items = [(k, self.of(v)) for k, v in _attributes(x)]
-            return container(x, items)
+            return container(x, items, x if known_as is None else known_as)
         finally:
             self._doing.discard(id(x))
 

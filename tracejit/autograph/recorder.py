@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tracejit.autograph import effects, growing, places, reads
-from tracejit.autograph.attempts import Ahead, Identities, MadeHere, Memory, MovingPlaces, Site, Unheard, calling
-from tracejit.autograph.chosen import Chosen
+from tracejit.autograph.attempts import Ahead, Memory, MovingPlaces, Unheard
+from tracejit.autograph.deferring import Deferring
 from tracejit.autograph.effects import Effect, Effects, Moving, Path, Pending, follow
 from tracejit.autograph.holders import Note, Outside, held_elsewhere, parts_of
 from tracejit.autograph.places import ALL, Place
@@ -18,20 +18,11 @@ from tracejit.errors import ConversionError, Location, user_frame
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, int64
-from tracejit.ops import host
-from tracejit.ops.host import exact, python_kind
 from tracejit.runtime.interrupts import whole_call
-from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
-from tracejit.tracing import NeedStatic, Trace, unborn
-from tracejit.tree import flatten, unflatten
+from tracejit.tensor import Tensor, Variable, wrap
+from tracejit.tracing import NeedStatic, Trace
+from tracejit.tree import flatten
 
-NO_RESULT = {
-    "append", "extend", "insert", "update", "clear", "remove", "reverse", "sort", "add", "discard", "appendleft",
-    "extendleft", "rotate", "move_to_end", "subtract", "difference_update", "intersection_update",
-    "symmetric_difference_update",
-}  # fmt: skip
-NEVER_SHARED = 3  # the containers of all arguments: both, positional ones, those by name
-_SAFE = {"append", "appendleft", "clear", "reverse", "rotate"}  # of these calls none fails
 TAKING = {"pop", "popleft", "popitem"}
 
 
@@ -44,19 +35,11 @@ class Raw(Note):
         self.kind, self.owner, self.key, self.value, self.loc = kind, owner, key, value, loc
 
 
-class Target(Note):
-    """What a call in a branch or loop changes when the program runs, and the line of the call."""
-
-    __slots__ = ("owner", "site")
-
-    def __init__(self, owner: Any, site: Site | None) -> None:
-        self.owner, self.site = owner, site
-
-
-class Recorder:
+class Recorder(Deferring):
     """The listener of one trace."""
 
     def __init__(self, trace: Trace, memory: Memory, arguments: Any) -> None:
+        super().__init__()
         self.trace, self.memory = trace, memory
         self.log: places.Log = {}
         self.made: dict[int, Any] = {}
@@ -67,17 +50,11 @@ class Recorder:
         self._open: Raw | None = None
         self._restored = False
         self.kept_variables: list[Variable] = []  # made in the trace, and outliving it
-        self._deferred: list[Target] = []
-        self._several: dict[int, tuple[Any, list[Any]]] = {}  # containers that stand for one of several others
-        self.depths: dict[int, int] = {}  # how deep in branches and loops these were made
-        self._could_be_one = set[int]()  # of these the ones that could be the very containers that they stand for
-        self._changed: list[tuple[list[Any], Location | None]] = []  # what those stand for that are changed
         self.given: dict[int, Path] = {}  # containers among the arguments, in the place of which the call has its own
         self.detached: ConversionError | None = None  # why tapes would not know how values came about
         self._known = set[int]()  # objects among the arguments
-        self._copied: dict[int, Any] = {}  # containers of which lists that grow hold copies
-        self.asks_identity = False  # whether the function asks if two containers among the arguments are one
         self.built = set[int]()  # the identities of objects of libraries' classes that the function makes
+        self.outside: Outside | None = None  # what others hold, of what effects and results are made of
         self.draws_arrays = False  # whether arrays of random numbers are tensors in it
         self._on_arguments = set[Path]()
         self._returned: list[Any] = []
@@ -93,12 +70,6 @@ class Recorder:
         self.given[id(x)] = path
         for k in structure.keys:
             self._look_at(follow(x, (k,)), (*path, k))
-
-    def compared(self, a: Any, b: Any) -> None:
-        """The function asks whether these are one."""
-        if type(a) is type(b) and a is not b and not self.by_identity and {id(a), id(b)} & self._could_be_one:
-            raise Identities
-        self.asks_identity |= id(a) in self.given and id(b) in self.given
 
     # --- inputs -------------------------------------------------------------------------------------------------------
     def begin(self) -> None:
@@ -132,10 +103,6 @@ class Recorder:
 
     # --- hearing ------------------------------------------------------------------------------------------------------
     @property
-    def by_identity(self) -> bool:
-        return self.memory.by_identity
-
-    @property
     def elsewhere(self) -> bool:
         """Whether operations go to a part of the trace: a branch, a step of a loop."""
         return context.trace is not self.trace
@@ -149,7 +116,7 @@ class Recorder:
         return self.elsewhere
 
     def sets(self, place: Place) -> None:
-        self._changes_several(place.owner)
+        self.changes_several(place.owner)
         if id(place.owner) in self.made or self._unheard(f"{place.name} is set"):
             return
         self.settle()
@@ -159,33 +126,8 @@ class Recorder:
         self._set_at[place.key] = len(self._raws)
         self._raws.append(Raw("set", place, None, None, user_frame(2)))
 
-    def stands_for(self, new: Any, others: Sequence[Any]) -> None:
-        every = [y for x in others for y in self._several.get(id(x), (None, [x]))[1]]
-        self._several[id(new)] = new, every
-        self.depths[id(new)] = places.depth()
-        if not any(map(places.is_new, others)):
-            self._could_be_one.add(id(new))
-
-    def merged(self, x: Any) -> None:
-        sites = {t.site for t in self._deferred if t.owner is x}
-        if sites:
-            raise MadeHere(sites)  # as part of the branch's state it is known what the container holds
-
-    def is_copied(self, x: Any) -> None:
-        if id(x) not in self.made:
-            raise refused(f"a {type(x).__name__} that others may hold is put into a list that grows", user_frame(3))
-        self._copied[id(x)] = x
-
-    def _changes_several(self, owner: Any) -> None:
-        if id(owner) in self._copied:
-            raise refused(f"a {type(owner).__name__} in a list that grows is changed", user_frame(3))
-        if id(owner) in self._several:
-            if not self.by_identity and id(owner) in self._could_be_one:
-                raise Identities
-            self._changed.append((self._several[id(owner)][1], user_frame(3)))
-
-    def changes(self, owner: Any, key: Any, deleted: bool) -> None:
-        self._changes_several(owner)
+    def changes(self, owner: Any, key: Any, deleted: bool, summed: bool = False) -> None:
+        self.changes_several(owner, summed)
         if id(owner) in self.made or self._unheard("an item of a container is set"):
             return  # what the function made itself is seen as it is in the end
         self.settle()
@@ -195,7 +137,7 @@ class Recorder:
         self._open = raw
 
     def calls(self, owner: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
-        self._changes_several(owner)
+        self.changes_several(owner)
         if id(owner) not in self.made and not self._unheard(f"{name}() of a {type(owner).__name__} is called"):
             self.settle()
             self._raws.append(Raw(name, owner, None, (args, kwargs), user_frame(2)))
@@ -224,59 +166,6 @@ class Recorder:
         if any(value is y for y in there) and id(owner) not in self.made:
             self._raws.append(Raw("taken", owner, None, None, loc))
 
-    # --- branches and loops -------------------------------------------------------------------------------------------
-    def defers(self, owner: Any, name: str, unused: bool) -> bool:
-        """Whether a call in a branch or loop is left to the run of the program."""
-        return (
-            self.elsewhere and (unused or name in NO_RESULT) and id(owner) not in self.made
-            and not growing.is_grown(owner) and not growing.is_partial(owner)
-            and _site(user_frame(2)) not in self.memory.local
-        )  # fmt: skip
-
-    def defer(self, owner: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
-        flat, structure = flatten([args, kwargs])
-        if any(isinstance(x, Variable) and x in unborn for x in flat):
-            raise refused("a Variable made in a branch or loop is kept outside of it", user_frame(2))
-        if growing.has_grown([*args, *kwargs.values()]) or any(
-            id(x) in self.made for x in flat if not isinstance(x, Operand)
-        ):
-            raise MadeHere({_site(user_frame(2))})  # an object of this call; the branch's own state can hold it
-        taken = [i for i, x in enumerate(flat) if isinstance(x, Operand) and host.is_traced(x)]
-        kinds = {i: python_kind(flat[i]) for i in taken}
-        several = [i for i, x in enumerate(flat) if type(x) is Chosen]
-        tensors = [convert(flat[i]) if kinds[i] is None else exact(flat[i]) for i in taken]
-        tensors += [flat[i].index for i in several]
-        target = Target(owner, _site(user_frame(2)))
-        if any(t.dtype.kind in "fc" for t in tensors):
-            what = f"a tensor is given to a {type(owner).__name__} in a branch or loop"
-            self.detached = refused(f"{what}, and tapes would not know its origin", user_frame(2))
-        number, queue, path = len(self._raws), self.pending, self.given.get(id(owner))
-        if path is not None:
-            self._on_arguments.add(path)
-
-        def run(*arrays: Any) -> tuple[()]:
-            values = list(flat)
-            for i, a in zip(several, arrays[len(taken) :], strict=True):
-                values[i] = flat[i].values[int(a)]
-            for i, a in zip(taken, arrays):
-                python = kinds[i]
-                values[i] = wrap(a.copy()) if python is None else python(a)
-            positional, named = unflatten(structure, values)
-            step = Effect(effects.call(name, len(positional), list(named)), target.owner, path, (), None)
-            queue.queue.append((number, step, [*positional, *named.values()]))
-            return ()
-
-        OPS["host_call"](*tensors, f=(host.Noting if name in _SAFE else host.Callback)(run, name), types=())
-        self._deferred.append(target)
-        around: Any = context.trace
-        while around is not None:
-            around.defers, around = True, around.parent
-
-        def known_only_later() -> None:
-            raise MadeHere({target.site})  # as part of the state of the branch or loop it can be read
-
-        reads.defer(owner, known_only_later)
-
     # --- the program --------------------------------------------------------------------------------------------------
     def finish(self, returned: list[Any]) -> tuple[Effects | None, list[Value]]:
         """The effects, and the values in the graph that they take; the places hold again what they held before.
@@ -285,42 +174,42 @@ class Recorder:
         """
         self._returned = returned
         self.settle()
-        self._check_given()
-        if not (self._raws or self._deferred or self.trace.made or self.moving or self._changed):
+        self.check_given(self.changed())
+        if not (self._raws or self._deferred or self.trace.made or self.moving or self._changed or self._several):
             own = [(p, p.get()) for p, _ in self.log.values() if id(p.owner) in self.made]
             self.restore()
             for p, value in own:
                 p.put(value)
-            self.made, self._several, self._copied = {}, {}, {}
+            self.made = {}
+            self.forget()
             return None, []
         for r in self._raws:
             if r is not None and r.kind == "set":
                 r.value = r.owner.get()
         finals = [(p, p.get()) for p, _ in self.log.values()]
         self.restore()
-        self._check_deferred(finals)
-        outside = self._outside(finals)
+        if self._deferred:
+            self.check_deferred(self._outside(finals))
+        self.outside = outside = self._outside(finals)
         for p, value in finals:
             if id(p.owner) not in outside:
                 p.put(value)
         raws = [r if r is not None and _owner(r) in outside else None for r in self._raws]
         self._check(raws)
-        for several, loc in self._changed:
-            if any(id(x) in outside for x in several):
-                raise refused("a container is changed that is one of several, and which it is a tensor decides", loc)
         self._check_moving(raws)
-        self._check_several(raws, outside)
+        self.tell_apart(outside)
         self._check_wholes()
         self.kept_variables = self._kept(raws, outside)
-        values = Recipes(self.trace, outside, self.given, self._on_arguments)
+        values = Recipes(self.trace, outside, self.given, self._on_arguments, self.told_apart)
         steps = [None if r is None else self._effect(r, values) for r in raws]
+        late = [values.of(x) for x in self._late]
         self.trace.builder.loc = None
         used = {v for n in self.trace.builder.nodes for v in n.inputs} | set(values.results)
         moving = [m for m, v in self.moving if v in used]
-        made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments)
+        made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments, late)
         there = any(steps) or made.moving or self._deferred or self.kept_variables
-        self._raws, self._deferred, self.made, self.log, self._returned = [], [], {}, {}, []  # what only these hold
-        self._several, self._changed, self._copied = {}, [], {}
+        self._raws, self.made, self.log, self._returned = [], {}, {}, []  # what only these hold
+        self.forget()
         return (made if there else None), values.results
 
     def changed(self) -> set[int]:
@@ -330,20 +219,11 @@ class Recorder:
         paths = [self.given[i] for i in every if i in self.given]
         return every | {i for i, p in self.given.items() if any(q[: len(p)] == p for q in paths)}
 
-    def _check_given(self) -> None:
-        """An argument that is a container, of which the trace has its own, is not changed and reached otherwise."""
-        if calling.arguments is None or len(self.given) <= NEVER_SHARED:
-            return
-        bind, args, kwargs = calling.arguments
-        given, changed = bind.bound(args, kwargs), self.changed()
-        for i, path in self.given.items():
-            try:
-                x = follow(given, path) if len(path) > 1 else None
-            except (LookupError, TypeError, AttributeError):  # it is given otherwise than it is bound
-                continue
-            name = reads.label(x)
-            if name is not None and "defaults__[" not in name and (i in changed or id(x) in changed):
-                raise refused(f"{name} is an argument too, and is changed", None)
+    def keeps(self, returned: Any) -> Callable[[Any], bool]:
+        """What says of a container that is returned whether others hold it when the function has ended."""
+        self.settle()
+        put = [r.owner.get() if r.kind == "set" else r.value for r in self._raws if r is not None]
+        return self.keepers(returned, self.changed(), put)
 
     def moving_among(self, results: Iterable[Value]) -> list[Moving]:
         """The inputs that the graph takes, which has these results."""
@@ -358,7 +238,8 @@ class Recorder:
     def _restore(self) -> None:
         self._restored = True
         places.restore(self.log)
-        self.log = {k: (p, None) for k, (p, _) in self.log.items()}
+        for k, (p, _) in list(self.log.items()):
+            self.log[k] = p, None
 
     @property
     def arguments(self) -> set[int]:
@@ -367,39 +248,13 @@ class Recorder:
 
     def _outside(self, finals: Any) -> Outside:
         known = self.arguments | {id(p.owner) for p, _ in self.log.values() if p.key[0] == "global"}
-        ours = [self._raws, self.log, finals, self.made, self._deferred, self.trace.made, self._returned]
-        ours += [self._several, self._changed, self._copied]
+        ours = [self._raws, self.log, finals, self.made, self.trace.made, self._returned, *self.own()]
         return held_elsewhere(ours, reads.settled(), known)
-
-    def _check_deferred(self, finals: Any) -> None:
-        if not self._deferred:
-            return
-        outside = self._outside(finals)
-        sites = {t.site for t in self._deferred if id(t.owner) not in outside}
-        if sites - self.memory.local:
-            raise MadeHere(sites)
 
     def _check(self, raws: Iterable[Raw | None]) -> None:
         for r in raws:
             if r is not None and r.kind == "taken":
                 raise refused("a value is taken out of a container that outlives the call", r.loc)
-
-    def _check_several(self, raws: Iterable[Raw | None], outside: Outside) -> None:
-        """What is kept is the very container that a branch has chosen, and no copy of it."""
-        for r in raws if self._several else ():
-            if r is None:
-                continue
-            todo, seen = [r.value], set[int]()
-            while todo:
-                x = todo.pop()
-                if id(x) in seen or id(x) in outside:
-                    continue
-                seen.add(id(x))
-                if len({id(y) for y in self._several.get(id(x), (None, ()))[1] if id(y) in outside}) > 1:
-                    if not self.by_identity:
-                        raise Identities
-                    raise refused("one of several containers is kept, and which it is a tensor decides", r.loc)
-                todo += parts_of(x)
 
     def _check_wholes(self) -> None:
         """Of a container that is read as a whole no item is an input."""
@@ -461,10 +316,6 @@ def _owner(r: Raw) -> int:
 
 def _item_place(r: Raw) -> Place | None:
     return places.item_of(r.owner, r.key) if r.kind == "item" else None
-
-
-def _site(loc: Location | None) -> Site | None:
-    return None if loc is None else (loc.file, loc.line)
 
 
 def _difference(owner: Any, before: Any) -> tuple[str, Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import growing
@@ -11,7 +11,7 @@ from tracejit.tree import fields_of, others
 
 
 class Own:
-    """A container that a function changes and returns, and that is its caller's."""
+    """A container that a function returns and that others hold too, its caller perhaps."""
 
     __slots__ = ("container",)
 
@@ -28,33 +28,35 @@ class Result:
         self.container = x
 
 
-def as_leaves(x: Any, own: Container[int] = (), known: dict[int, tuple[Any, Any]] | None = None) -> Any:
-    """What a function returns, with such lists as leaves, and with those that are `own` to its caller."""
+def as_leaves(
+    x: Any, held: Callable[[Any], bool] = lambda x: False, known: dict[int, tuple[Any, Any]] | None = None
+) -> Any:
+    """What a function returns, with such lists as leaves, and with containers that others hold."""
     known = {} if known is None else known  # what stands in several places is one
     if id(x) not in known:
-        known[id(x)] = x, _result(x, own, known)
+        known[id(x)] = x, _result(x, held, known)
     return known[id(x)][1]
 
 
-def _result(x: Any, own: Container[int], known: dict[int, tuple[Any, Any]]) -> Any:
-    if id(x) in own:
+def _result(x: Any, held: Callable[[Any], bool], known: dict[int, tuple[Any, Any]]) -> Any:
+    if isinstance(x, (list, dict)) and held(x):
         return Own(x)
     if growing.is_grown(x) and not growing.settled(x):
         return Result(growing.one_by_one(x))
     if growing.is_partial(x):
         return Result({k: as_leaves(y) for k, y in x.items()})
     if type(x) is Optional:
-        return Optional(x.name, x.flag, as_leaves(x.value, own, known), x.none, x.loc)
+        return Optional(x.name, x.flag, as_leaves(x.value, held, known), x.none, x.loc)
     if type(x) is dict:
-        made = {k: as_leaves(y, own, known) for k, y in x.items()}
+        made = {k: as_leaves(y, held, known) for k, y in x.items()}
         return made if any(y is not x[k] for k, y in made.items()) else x
     if type(x) is list or isinstance(x, tuple):
-        items = [as_leaves(y, own, known) for y in x]
+        items = [as_leaves(y, held, known) for y in x]
         if all(y is z for y, z in zip(x, items, strict=True)):
             return x
         return type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
     if (fields := fields_of(type(x))) is not None:
-        parts = {k: as_leaves(getattr(x, k), own, known) for k in (*fields, *others(x, fields))}
+        parts = {k: as_leaves(getattr(x, k), held, known) for k in (*fields, *others(x, fields))}
         if any(y is not getattr(x, k) for k, y in parts.items()):
             x = object.__new__(type(x))
             for k, y in parts.items():

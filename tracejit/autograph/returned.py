@@ -83,11 +83,15 @@ class Returned:
 
     def __init__(self, trace: Trace, leaves: list[Any], recorder: Recorder, loc: Location | None) -> None:
         self.trace, self.loc = trace, loc
-        self.outside = held_elsewhere([leaves, *places.logs()], reads.settled(), recorder.arguments)
+        outside = recorder.outside  # that of the effects, which now hold what they make
+        if outside is None:
+            outside = held_elsewhere([leaves, *places.logs()], reads.settled(), recorder.arguments)
+        self.outside = outside
+        self.told_apart = recorder.told_apart
         self.given, self.used = recorder.given, set[Path]()  # containers among the arguments, and those that are used
 
     def _recipes(self) -> Recipes:
-        return Recipes(self.trace, self.outside, self.given, self.used)
+        return Recipes(self.trace, self.outside, self.given, self.used, self.told_apart)
 
     def leaf(self, x: Any) -> tuple[Made, list[Value]]:
         """How the leaf is made, and the values that it takes."""

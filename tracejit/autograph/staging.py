@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.autograph import aliases, piles, places, stores
+from tracejit.autograph import aliases, origins, piles, places, stores
 from tracejit.autograph.branches import Box, Narrow, Part, State, and_, decided, traced
 from tracejit.autograph.chosen import MOST
 from tracejit.autograph.failures import reaches_end
@@ -73,7 +73,7 @@ def _while(test: Part, body: Part, state: State, after: Any) -> None:
         more = sum(p.more for p in template.parts)
         return stage_rows(check, step, template.first(), more, template.leaf_names())
 
-    _settled(state, state.get(), after, stage)
+    _settled(state, state.get(), after, stage, lambda: decided(test()))
 
 
 # --- loops over all rows ----------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: 
         )
         return last[1:], made
 
-    _settled(state, state.get(), after, stage)
+    _settled(state, state.get(), after, stage, lambda: OPS["less"](0, n))
 
 
 # --- what is carried --------------------------------------------------------------------------------------------------
@@ -175,10 +175,12 @@ def _examples(state: State, before: Sequence[Any], after: Any) -> dict[int, list
 
 def _settled(
     state: State, before: Sequence[Any], after: Sequence[Any],
-    stage: Callable[[Template, places.Log], tuple[Sequence[Any], Sequence[Tensor]]],
+    stage: Callable[[Template, places.Log], tuple[Sequence[Any], Sequence[Tensor]]], runs: Callable[[], Any],
 ) -> None:  # fmt: skip
-    """The node that `stage` makes once it is known which variables the steps change; they get their last values."""
+    """The node that `stage` makes once it is known which variables the steps change; they get their last values. `runs`
+    says whether there is a step."""
     state.check_births(before, after)
+    ran = as_test(runs()) if origins.are_told_apart(before) else None
     carried = Carried()
     for _ in builtins.range(8 + MOST):
         template = settle(state.names, before, after, user_frame(2), carried)
@@ -196,7 +198,11 @@ def _settled(
         finally:
             places.restore(log)
             state.put(before)
-        state.set(template.values(last, made))
+        values = template.values(last, made)
+        if ran is not None:
+            origins.after_loop(ran, state.names, before, template.last, values)
+        template.forget()
+        state.set(values)
         return
     raise locate(ConversionError("the variables of a loop go on changing their types"))
 

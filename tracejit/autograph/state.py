@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograph import chosen, growing, piles, places
+from tracejit.autograph import chosen, growing, origins, piles, places
 from tracejit.autograph.growing import Before, Pile, Stacked
 from tracejit.autograph.nests import Wholes, holds_lists, in_place_of, keys_of, like_of, shares
 from tracejit.autograph.parts import (
@@ -56,6 +56,29 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
         return made
     if _absent(x) or _absent(y) or type(x) is Optional or type(y) is Optional:
         return _perhaps(name, a, x, b, y, pairs)
+    if type(x) in (list, dict) and type(x) is type(y) and type(name) is not Contents:
+        return _in_place_of_both(name, a, x, b, y, pairs)
+    return _merged(name, a, x, b, y, pairs)
+
+
+def _in_place_of_both(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
+    """How a container is made that is one in one branch and another in the other: a single one wherever these stand."""
+    if (x_y := (id(x), id(y))) in a.joined:
+        return a.joined[x_y][0]  # type: ignore[no-any-return]
+    origin, new, box = origins.at_join(a, x, b, y, pairs), _merged(name, a, x, b, y, pairs), list[Any]()
+
+    def make(made: Sequence[Tensor]) -> Any:
+        if not box:
+            box.append(new(made))
+            places.comes_from(box[0], origin(made))
+        return box[0]
+
+    a.joined[x_y] = make, x, y
+    return make
+
+
+def _merged(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
+    """How a value is made from its parts."""
     if type(x) is dict and type(y) is dict and list(x) != list(y):
         return _dicts(name, a, x, b, y, pairs)
     if growing.is_pile(x) or growing.is_pile(y):
@@ -206,9 +229,10 @@ def _zeros(like: Any, of: Region | None = None) -> Any:
     if of is not None and (id(like) in of.changed or _is_of_outside(like, of)):
         return like
     if type(like) is tuple or (of is not None and type(like) in (list, dict) and not growing.has_grown(like)):
-        return like_of(like, [_zeros(like[k], of) for k in keys_of(like)])
+        made = like_of(like, [_zeros(like[k], of) for k in keys_of(like)])
+        return made if type(made) is tuple else places.filler(made, False)
     leaves, s = flatten(like)
-    return unflatten(s, [_no_value(x) for x in leaves])
+    return places.filler(unflatten(s, [_no_value(x) for x in leaves]))
 
 
 def _no_value(x: Any) -> Any:
@@ -224,6 +248,12 @@ class Template:
 
     def __init__(self, names: Sequence[str], before: Sequence[Any], parts: Sequence[Part]) -> None:
         self.names, self.before, self.parts = names, before, parts
+        self.last: Sequence[Any] = before  # what the latest step has left
+
+    def forget(self) -> None:
+        """The loop is done: lists that its steps have made, which know of its parts, no longer lead to its values."""
+        for p in self.parts:
+            p.make = p.take = _done
 
     def first(self) -> list[Any]:
         return [t for p in self.parts for t in p.first]
@@ -249,7 +279,13 @@ class Template:
         return [t for p, x in zip(self.parts, values, strict=True) if p.more for t in p.grown(x)]
 
     def leaves(self, values: Sequence[Any]) -> list[Any]:
+        """The state after a step, which leaves these values."""
+        self.last = values
         return [t for p, x in zip(self.parts, values, strict=True) for t in p.take(x)]
+
+
+def _done(*_: Any) -> Any:
+    raise AssertionError("a part of a loop that is done")
 
 
 def settle(
@@ -278,7 +314,12 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
         y = getattr(changing, "set_to", {}).get((name, -1), y)
     if growing.is_pile(x) and type(y) is list:
         kept = growing.is_pile(y) and x[0] is y[0] and (name, -1) not in changing
-        return fixed_pile(name, x) if kept else PilePart(name, x)
+        if kept:
+            return fixed_pile(name, x)
+        part = PilePart(name, x)
+        if type(name) is Contents:
+            return part
+        return Part(part.first, lambda leaves: in_place_of(part.make(leaves), x, y), part.take)
     if (same(x, y) or (_absent(x) and _absent(y))) and (name, -1) not in changing:
         return _fixed(name, x)
     if _as_one(name, x, y) and (pick := _pick((name, -1), x, y, changing)) is not None:
@@ -302,8 +343,8 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
         return _List(name, x, y[len(x) :], carried)
     if sx != sy or (type(x) is list and grows_perhaps(x, fx, fy)):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
-    part = _nest(name, fx, fy, sx, changing)
-    return Part(part.first, lambda leaves: in_place_of(part.make(leaves), x, y), part.take)
+    nest = _nest(name, fx, fy, sx, changing)
+    return Part(nest.first, lambda leaves: in_place_of(nest.make(leaves), x, y), nest.take)
 
 
 def _pick(at: tuple[str, int], x: Any, y: Any, changing: Any) -> chosen.Pick | None:
@@ -475,8 +516,9 @@ def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tup
     like = vy if _absent(vx) else vx
     if growing.has_grown(like):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
-    copied = (f"a copy of {name}", -1)
-    wholes = Wholes(None if copied in changing else like)
+    copied = [(f"a copy of {name}", -1), (f"a copy of {name} and what it holds", -1)]
+    left = [c for c in copied if c not in changing]
+    wholes = Wholes(like if left else None, len(left) == 1)
     named = wholes.named(like)
     start = _like(named) if _absent(vx) else named
     value = _nest(name, flatten(start)[0], *_unlike(named), changing)
@@ -496,7 +538,7 @@ def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tup
         except ConversionError:
             if not wholes:
                 raise
-            raise Changes({copied}) from None  # a container that each step makes
+            raise Changes({left[0]}) from None  # a container that each step makes
 
     return Part([flag, *value.first], make, take)
 

@@ -34,6 +34,8 @@ class Region:
         outer: Any = context.trace
         self.trace, self.name = Trace(outer), name
         self.chosen_by: tuple[Any, bool] = None, True  # the test that a branch is of, and what it says there
+        self.joined: dict[tuple[int, int], Any] = {}  # what stands for two containers, one of each of two branches
+        self.marks: dict[int, object] = {}  # of containers that it, or the other branch, has made
         self.changed = frozenset[int]()  # the identities of containers around it that it, or the other branch, changes
         self.trace.heard = bool(context.tapes) or outer.heard
         self.params = [self.trace.param(t) for t in args]

@@ -6,11 +6,13 @@ What a call leaves behind is compared as a picture: the numbers, and which conta
 from __future__ import annotations
 
 import random
+import sys
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,10 @@ CHANGES = (
     "u = {{'v': {l}, 'w': {v}}}", "s.g = [{l}, {l2}]", "s.g.append({l})", "s.g.reverse()", "s.o = o", "o = s.o",
     "o.z = {l}", "o.z.append({v})", "s.o.z = {t}", "u['k'] = {v}", "c = c + 1.0 if {l} is {l2} else c",
     "put({l}, {v})", "{t} = other({l}, {l2}, {v})", "s.add({v})", "c = c + len({l})", "{t} = {l} if {test} else {l2}",
-    "r = [{l}, {l2}]",
+    "r = [{l}, {l2}]", "o = s.o if {test} else o", "o = Other()", "s.o, o = o, s.o", "o.z = o.z + [{v}]",
+    "s.q.append({v})", "s.k.add(len({l}))", "{t} = list(s.q)", "s.q = deque({l})", "e = e._replace(z={l})",
+    "e.z.append({v})", "{t} = e.z", "e = s.e", "s.e = e", "s.f.z = {l}", "f = s.f", "f.z.append({v})",
+    "f = Item({l})",
 )  # fmt: skip
 TESTS = (
     "x > 0.1", "y < 0.2", "x > y", "x + y > 0.3", "c > 1.5", "total({l}) > 0.4", "{l} is {l2}", "len({l}) > 2",
@@ -48,6 +53,17 @@ RESULTS = (
     "(r, b, x)", "p, a", "s.t",
 )  # fmt: skip
 HEAD = """\
+from collections import deque, namedtuple
+from dataclasses import dataclass
+
+Entry = namedtuple("Entry", "z w")
+
+
+@dataclass
+class Item:
+    z: list
+
+
 class Other:
     def __init__(self):
         self.z = []
@@ -57,7 +73,8 @@ class S:
     def __init__(self):
         self.l, self.m, self.n, self.g = [1.0], [2.0, 3.0], 0.5, [[4.0], [5.0]]
         self.d, self.o = {'q': [6.0], 'n': 0.75}, Other()
-        self.t = (self.m, 0.25)
+        self.t, self.q, self.k = (self.m, 0.25), deque([0.5]), {1}
+        self.e, self.f = Entry([9.0], 1.0), Item([10.0])
 
     def add(self, v):
         if v > 0.3:
@@ -94,7 +111,7 @@ def other(z, w, v):
 def step(x, y, n, p):
     global G
     a, b, c, r, o = [x], [y, 0.5], 0.0, [0.0], Other()
-    u = {'v': b}
+    u, e, f = {'v': b}, Entry(a, x), Item(b)
 """
 DRAWS = ("s.l", "s.m", "G", "s.g[0]", "new", "new", "new", "kept")  # what the calls give as `p`
 
@@ -159,7 +176,9 @@ class Program:
         """The names of the program, anew, from a file, so that its text can be found."""
         path = folder / f"containers_{zlib.crc32(self.source.encode()):08x}.py"
         path.write_text(self.source)
-        space: dict[str, Any] = {"tj": tj, "__name__": path.stem}
+        module = sys.modules[path.stem] = ModuleType(path.stem)  # where the dataclass looks for it
+        space = vars(module)
+        space["tj"] = tj
         exec(compile(self.source, str(path), "exec"), space)
         return space
 
@@ -202,18 +221,18 @@ def calls(
 def picture(x: Any, seen: dict[int, int] | None = None) -> Any:
     """The numbers in an object and in what it holds; containers and objects that came before, by their number."""
     seen = {} if seen is None else seen
-    if isinstance(x, (list, dict)) or type(x).__name__ in ("S", "Other"):
+    if isinstance(x, (list, dict, deque)) or type(x).__name__ in ("S", "Other", "Item"):
         if id(x) in seen:
             return f"#{seen[id(x)]}"
         seen[id(x)] = len(seen)
-        if isinstance(x, list):
+        if isinstance(x, (list, deque)):
             return [picture(y, seen) for y in x]
         items = x if isinstance(x, dict) else vars(x)
         return {k: picture(items[k], seen) for k in sorted(items)}
     if isinstance(x, tuple):
         return ("tuple", *[picture(y, seen) for y in x])
-    if isinstance(x, str):
-        return x
+    if isinstance(x, (str, set)):
+        return x if isinstance(x, str) else sorted(x)
     return round(float(np.asarray(x)), 9)
 
 

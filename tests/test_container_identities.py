@@ -2,12 +2,15 @@
 attributes: what is returned, kept and changed afterwards is that of plain Python, as a picture of which are one."""
 
 import warnings
+from collections import namedtuple
 
 import pytest
 from random_containers import picture
 
 import tracejit as tj
 from tracejit.errors import ConversionWarning
+
+Entry = namedtuple("Entry", "items count")
 
 
 class S:
@@ -176,6 +179,16 @@ def a_choice_is_changed_in_a_branch(s, x, n, p):
     if x * x < 0.1:
         k.append(1.0)
     return x
+
+
+def held_by_a_named_tuple(s, x, n, p):
+    a = [x]
+    e = Entry(a, x)
+    s.l = a
+    s.m = e.items
+    if x > 0.3:
+        s.d["items"] = e.items
+    return e.count
 
 
 # --- these run as plain Python, and say so ----------------------------------------------------------------------------

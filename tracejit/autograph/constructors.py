@@ -28,8 +28,8 @@ def _construct(cls: type, /, *args: Any, **kwargs: Any) -> Any:
     new, init = raw(cls, "__new__"), raw(cls, "__init__")
     new = new.__func__ if isinstance(new, staticmethod) else new
     x = callee(new)(cls, *args, **kwargs) if type(new) is types.FunctionType else new(cls, *args, **kwargs)
-    if type(new) is not types.FunctionType:
-        places.born(x)
+    if type(new) is not types.FunctionType or (isinstance(x, tuple) and hasattr(cls, "_fields")):
+        places.born(x)  # a named tuple too, whose `__new__` is not converted
     if isinstance(x, cls):
         init = raw(type(x), "__init__")
         if type(init) is not types.FunctionType:

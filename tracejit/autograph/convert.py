@@ -22,7 +22,7 @@ from tracejit.errors import ControlFlowError, SignatureError, locate
 from tracejit.identity import IdentityMap
 from tracejit.unconverted import note, note_converted
 
-Factories = IdentityMap[types.CodeType | NoSource]
+Factories = IdentityMap[types.CodeType | tuple[type[NoSource], str]]
 _factories: Factories = IdentityMap()
 _FLAGS = [getattr(__future__, n).compiler_flag for n in __future__.all_feature_names]
 _FEATURES = functools.reduce(operator.or_, _FLAGS)
@@ -41,10 +41,11 @@ def convert(
         try:
             made = _compiled(f, kind)
         except NoSource as e:
-            made = e
+            made = type(e), str(e)  # and not what the error holds: the variables of those who asked
         known.set(code, made)
-    if isinstance(made, NoSource):
-        raise made
+    if isinstance(made, tuple):
+        kind_of, text = made
+        raise kind_of(text)
     cells = dict(zip(code.co_freevars, f.__closure__ or (), strict=True))
     own = types.CellType(operators)
     closure = tuple([own if n == AG else cells[n] for n in made.co_freevars])

@@ -191,6 +191,45 @@ def held_by_a_named_tuple(s, x, n, p):
     return e.count
 
 
+def exchanged_by_an_error(s, x, n, p):
+    try:
+        if x > 0:
+            raise ValueError
+        s.l = s.m
+    except ValueError:
+        s.m = s.l
+    return s.l, s.m
+
+
+def unpacked_and_exchanged(s, x, n, p):
+    q = [[x], [x + 1]]
+    for r in q:
+        if x > 0:
+            r.append(5.0)
+    a, b = q
+    if x > 0.4:
+        a, b = b, a
+    s.l = a
+    return q, b
+
+
+def one_list_under_two_keys(s, x, n, p):
+    d = {}
+    for _ in range(3):
+        d.setdefault("k", []).append(x)
+    if x > 0:
+        d["j"] = d["k"]
+    return d
+
+
+def the_greatest_of_several(s, x, n, p):
+    best = None
+    for r in (s.l, s.m, [x]):
+        if best is None or tj.reduce_sum(tj.stack(r)) > tj.reduce_sum(tj.stack(best)):
+            best = r
+    return best
+
+
 # --- these run as plain Python, and say so ----------------------------------------------------------------------------
 def one_in_one_branch_two_in_the_other(s, x, n, p):
     if x > 0:

@@ -274,6 +274,9 @@ def _attempt(
             recorder.begin()
             if isinstance(function.python_function, functools.partial):  # whose arguments are from outside
                 log.found(function.python_function, function.__name__)
+            for x, i in zip(flat, infos, strict=True):
+                if i.kind == "static":  # a container that no tensor is in, such as a set
+                    log.found(x, f"an argument of {function.__name__}")
             if not function.autograph:
                 reads.function(getattr(function.python_function, "__func__", function.python_function))
             given_back = result_of(function.traced_function(), args, kwargs)

@@ -42,9 +42,11 @@ def decided(x: Any) -> Any:
 
 
 def asked(x: Any) -> Any:
-    """A part of a condition: True or False, or a tensor."""
+    """A part of a condition: True or False, or a 0-d tensor."""
     x = decided(x)
-    return x if isinstance(x, (Operand, Optional, Either)) or traced(x) else bool(x)
+    if isinstance(x, (Optional, Either)) or not isinstance(x, Operand):
+        return x if traced(x) else bool(x)
+    return x if not x.shape else as_test(x) if traced(x) else bool(x)
 
 
 def traced(x: Any) -> bool:

@@ -198,10 +198,14 @@ def fact(test: Any, x: Chosen, which: Sequence[int]) -> Any:
     return test
 
 
+_NOTHING: tuple[Any, frozenset[int]] = None, frozenset()
+
+
 @contextmanager
 def where(test: Any, taken: bool) -> Iterator[None]:
     """The branch that a test chooses, or that which it does not choose."""
-    index, which = several.facts.get(getattr(test, "_a", None), (None, frozenset()))
+    asked = getattr(test, "_a", None)  # of a Variable, an array
+    index, which = several.facts.get(asked, _NOTHING) if type(asked) is Value else _NOTHING
     if index is None:
         yield
         return

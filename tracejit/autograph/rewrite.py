@@ -320,7 +320,7 @@ class Converter(Assignments, Expressions):
         text = ast.Constant(getattr(node, "ag_text", "") or ast.unparse(node.test))
         if node.msg is not None:
             text = ast.Constant(str(node.msg.value) if isinstance(node.msg, ast.Constant) else "")
-        return at(ast.Expr(call("assert_", lambda_of(self.visit(node.test)), message, text)), node)
+        return at(ast.Expr(call("assert_", lambda_of(self.tested(node.test)), message, text)), node)
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         node.value.ag_unused = True  # type: ignore[attr-defined]

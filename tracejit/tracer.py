@@ -293,6 +293,7 @@ def _attempt(
             if any_holds_traced(leaves_out, recorder.given):
                 code = getattr(function.python_function, "__code__", None)
                 returned = Returned(trace, leaves_out, recorder, code and definition(code))
+            recorder.check_written(trace.written())
             results, outputs = _results(trace, leaves_out, returned)
             assigned = [trace.value(trace.env[id(v)]) for v in trace.written()]
             used = returned.used if returned is not None else set()

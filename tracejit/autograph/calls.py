@@ -38,11 +38,12 @@ from tracejit.context import context
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops import array, creation, host
+from tracejit.ops.assign import SLICE_METHODS
 from tracejit.ops.found import is_open
 from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
-from tracejit.tensor import Operand, Tensor
+from tracejit.tensor import Operand, Tensor, Variable
 
 
 def own_method(x: Any, name: str) -> types.FunctionType | None:
@@ -106,6 +107,7 @@ def _length(x: Any) -> Any:
     return x.shape[0] if isinstance(x, Operand) and x.shape else len(x)
 
 
+OF_VARIABLES = {*SLICE_METHODS, "ref"} | (set(dir(Variable)) - set(dir(Tensor)))
 # attributes of arrays that do not depend on their numbers
 _OF_TYPE = frozenset(dir(np.ndarray)) & {
     "shape", "ndim", "dtype", "size", "T", "mT", "strides", "nbytes", "itemsize", "flags", "base", "real", "imag",
@@ -119,6 +121,8 @@ def load(x: Any, name: str, *default: Any) -> Any:
         return _method_of(x, name)
     if type(x) is Chosen:
         return choices.load(load, x, name, *default)
+    if name in OF_VARIABLES and isinstance(x, (Operand, Optional)) and not isinstance(x, Variable):
+        places.assigned(x)
     if isinstance(x, Operand):
         found = hostcalls.of_array(x, name)
         return getattr(x, name, *default) if found is None else found
@@ -380,6 +384,7 @@ def _heard(f: Any) -> Any:
         if (made := listops.consumed(f, args, kwargs)) is not listops.OPEN:
             return made
         if ours:
+            places.looked_at(h, args, kwargs)
             if (of_list := listops.of_list(h, args, kwargs)) is not listops.OPEN:
                 return of_list
             args = tuple([_given(g, x) for x in args])

@@ -14,7 +14,7 @@ from tracejit.autograph.branches import Part, decided, if_exp
 from tracejit.autograph.chosen import Chosen, is_among, is_constant, left, refused
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.values import Either, several
-from tracejit.errors import TracejitError, ends_inside
+from tracejit.errors import ShapeError, TracejitError, ends_inside
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.tensor import Operand
@@ -47,7 +47,12 @@ def each_way(f: Part, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def for_each(x: Chosen, f: Part) -> Any:
     """`f` of the value that a tensor chooses: a branch for each that it may be."""
-    return _among(x, left(x), f, [])
+    try:
+        return _among(x, left(x), f, [])
+    except ShapeError as e:
+        if not e.of_branches:
+            raise
+        raise refused(x, f"gives other shapes for each: {e.message}") from None
 
 
 def _among(x: Chosen, which: Sequence[int], f: Part, also: list[places.Place]) -> Any:
@@ -145,6 +150,8 @@ def called(f: Any, g: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         every = [*args, *kwargs.values()]
+        if len(args) == 2 and type(args[1]) is Chosen and _is_gradient(f):
+            return _gradient(g, *args, **kwargs)
         if any(f is k for k in _ASKING) and type(args[0]) is Chosen and not any(type(y) is Chosen for y in args[1:]):
             return hits(f, args)
         if not any(f is k for k in _LOOKING_INTO):
@@ -153,6 +160,17 @@ def called(f: Any, g: Callable[..., Any]) -> Callable[..., Any]:
         return each_way(g, args, kwargs)
 
     return call
+
+
+def _is_gradient(f: Any) -> bool:
+    return str(getattr(f, "__module__", "")) == "tracejit.autodiff.tape" and f.__name__ == "gradient"
+
+
+def _gradient(g: Callable[..., Any], target: Any, source: Chosen, **kwargs: Any) -> Any:
+    """A tape gives one gradient only: those of all that the source may be, of which the one is chosen."""
+    values = chosen.candidates(source)
+    found = g(target, values, **kwargs)
+    return for_each(source, lambda v: found[chosen.place(values, v) or 0])
 
 
 def _takes(f: Any) -> bool:

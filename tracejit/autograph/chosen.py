@@ -21,7 +21,8 @@ from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_, int32
 from tracejit.ops.host import Text
 from tracejit.ops.regions import Region, is_value, same
-from tracejit.tensor import Operand, Tensor, convert
+from tracejit.tensor import Operand, Tensor, Variable, convert
+from tracejit.tracing import unborn
 from tracejit.tree import LEAF, flatten, unflatten
 
 MOST = 16  # values of which one may be chosen
@@ -90,9 +91,19 @@ def _is_other(x: Any) -> bool:
 
 def can_be_picked(x: Sequence[Any]) -> bool:
     """Whether a tensor may say which item of a sequence is meant: a few, none of which is a tensor."""
-    plain = (*_NUMBERS, enum.Enum)
+    if mixed(x) and not places.by_identity():
+        return False
+    plain = (*_NUMBERS, enum.Enum, Variable)
     some = any(type(v) is Chosen or (_is_other(v) and not isinstance(v, plain)) for v in x)
     return len(x) <= MOST and not some and not all(type(v) in _NUMBERS for v in x)
+
+
+def mixed(x: Sequence[Any]) -> bool:
+    """Whether they are Variables. Which one is meant is forgotten where they become a tensor, until one is assigned."""
+    if not any(isinstance(v, Variable) for v in x) or not all(v is None or isinstance(v, Variable) for v in x):
+        return False
+    places.mixed([v for v in x if v is not None])
+    return True
 
 
 def picked_at(x: Sequence[Any], i: Any) -> Any:
@@ -109,6 +120,8 @@ def can_be(x: Any, trace: Any = None, depth: int | None = None) -> bool:
         return all(can_be(y, trace, depth) for y in x)
     if is_constant(x) or isinstance(x, enum.Enum):
         return True
+    if isinstance(x, Variable):
+        return places.by_identity() and x not in unborn
     if _is_other(x) or places.age(x) > (places.depth() if depth is None else depth):
         return False
     if isinstance(x, _CONTAINERS) or flatten(x)[1] is not LEAF:
@@ -286,6 +299,7 @@ def merged(
     a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]
 ) -> Callable[[Sequence[Tensor]], Any] | None:
     """How a value is made that is one in one branch and another in the other; None if it is not for us to say."""
+    mixed([x, y])
     if not (_are_several([x, y]) and all(can_be(v) or _can_leave(v) for v in (x, y))):
         return None
     values = union(_within(a, candidates, x), _within(b, candidates, y))
@@ -379,6 +393,7 @@ class Pick:
 def picked(x: Any, y: Any, more: Sequence[Any], changed: Callable[[Any], Exception]) -> Pick | None:
     """The same for a leaf before and after a step, and what else it is known to be; None if it is none."""
     every = [x, y, *more]
+    mixed(every)
     if not (_are_several(every) and all(map(can_be, every))):
         return None
     values = union(candidates(x), candidates(y), more)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import chosen, growing, reads
+from tracejit.autograph import chosen, growing, places, reads
 from tracejit.autograph.branches import decided, traced
 from tracejit.autograph.calls import LOOKING, replace
 from tracejit.autograph.failures import may_be_known
@@ -71,6 +71,8 @@ def _python_type(x: Any) -> type | None:
 
 def _is_instance(x: Any, kinds: Any) -> bool:
     """Python's isinstance; numbers that are inputs are of Python's types."""
+    if type(x) is Tensor and not isinstance(x, kinds):
+        places.assigned(x)  # which may stand for a Variable
     kind = _python_type(x)
     return isinstance(x, kinds) if kind is None else issubclass(kind, kinds)
 

@@ -442,6 +442,24 @@ def merged(x: Any) -> None:
             merged(y)
 
 
+def mixed(variables: Sequence[Any]) -> None:
+    """Several Variables become one tensor, which is that of one of them."""
+    if _logs.listener is not None:
+        _logs.listener.mixed(variables)
+
+
+def assigned(x: Any) -> None:
+    """A tensor is to be assigned as Variables are."""
+    if _logs.listener is not None:
+        _logs.listener.assigned(x)
+
+
+def looked_at(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """A function of this package's own is called, for which it may count which Variables it is given."""
+    if _logs.listener is not None and _logs.listener.variables:
+        _logs.listener.looked_at(f, args, kwargs)
+
+
 def stands_for(new: Any, *others: Any) -> None:
     """A container holds what one of others holds, and it is known only when the program runs which it is."""
     if _logs.listener is not None:

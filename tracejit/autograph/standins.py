@@ -13,6 +13,8 @@ from tracejit.autograph.holders import MANY, Outside, parts_of
 from tracejit.autograph.origins import Origin
 from tracejit.autograph.recipes import refused
 from tracejit.errors import Location, user_frame
+from tracejit.tensor import Operand, Tensor
+from tracejit.tree import flatten
 
 NEVER_SHARED = 3  # the containers of all arguments: both, positional ones, those by name
 
@@ -39,6 +41,7 @@ class StandIns:
         self._copied: dict[int, Any] = {}  # containers of which lists that grow hold copies
         self._compared = set[int]()  # the arguments of which it asks whether they are containers from outside
         self._reached = set[int]()  # what is reached from results and from what is put elsewhere
+        self.variables: dict[int, Any] = {}  # of which a tensor stands for one
         self._late: list[Any] = []  # containers that calls in branches and loops are given
 
     def own(self) -> list[Any]:
@@ -81,6 +84,9 @@ class StandIns:
 
     def compared(self, a: Any, b: Any) -> None:
         """The function asks whether these are one."""
+        if self.variables and not self.by_identity and any(id(x) in self.variables for x in (a, b)):
+            if isinstance(a, Operand) and isinstance(b, Operand):
+                raise Identities
         if type(a) is type(b) and a is not b and id(b) in self._may_be(a):
             if self.by_identity:
                 raise refused("two containers are compared that are one, or not, as a tensor decides", user_frame(3))
@@ -91,6 +97,27 @@ class StandIns:
                 if given_at(self.given[id(x)]) is y:
                     raise refused(f"{name} is an argument too, and it is asked whether it is", user_frame(3))
                 self._compared.add(id(x))
+
+    def mixed(self, variables: Sequence[Any]) -> None:
+        """Several Variables become one tensor, which is that of one of them."""
+        self.variables.update({id(v): v for v in variables})
+        if not self.by_identity and len({tuple(v.shape) for v in variables}) > 1:
+            raise Identities
+
+    def assigned(self, x: Any) -> None:
+        """A tensor is to be assigned, which may stand for one of several Variables."""
+        if self.variables and not hasattr(x, "_slice_of"):
+            if not self.by_identity:
+                raise Identities
+            raise refused("one of several Variables is assigned, and which it is a tensor decides", user_frame(3))
+
+    def looked_at(self, f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """Tapes and optimizers are given Variables, or what stands for one of several."""
+        module, name = f.__module__, getattr(f, "__name__", "")
+        if not self.by_identity and module.startswith(("tracejit.autodiff", "tracejit.optimizers")):
+            sources = [*(args if name == "watch" else args[1:]), *kwargs.values()]
+            if "optimizers" in module or any(type(x) is Tensor for x in flatten(sources)[0]):
+                raise Identities
 
     def is_copied(self, x: Any) -> None:
         if id(x) not in self.made:
@@ -111,6 +138,11 @@ class StandIns:
             raise refused("a container is changed that others may be, and which ones a tensor decides", user_frame(3))
 
     # --- the end ------------------------------------------------------------------------------------------------------
+    def check_written(self, written: Sequence[Any]) -> None:
+        """A Variable is assigned, which others in the function stand for."""
+        if not self.by_identity and any(id(v) in self.variables for v in written):
+            raise Identities
+
     def check_given(self, changed: set[int]) -> None:
         """An argument that is a container, of which the trace has its own, is not changed and reached otherwise."""
         if calling.arguments is None or len(self.given) <= NEVER_SHARED:

@@ -11,12 +11,15 @@ from tracejit.context import activity, context, reading
 from tracejit.conversion import convert, convert_unharmed
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, TracedValueError, UnsupportedError, locate
 from tracejit.fast import fast
+from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import fit
 from tracejit.ir.types import TensorType, _by_np, canonical, promote, promote_weak
 from tracejit.operand import Operand, Tensor, _no_value, left_to_python
 from tracejit.quiet import aligned, quietly
 from tracejit.slices import IndexedSlices
+from tracejit.spreading import spread_to
 
 
 def _refuse_in_trace() -> None:
@@ -210,6 +213,8 @@ class Variable(Operand):
 
     def _fitting(self, value: Any, broadcast: bool = False) -> Tensor:
         t = self._fitting_dtype(value if isinstance(value, Operand) else convert(value, _by_np[self._a.dtype]))
+        if any(isinstance(d, Dim) and d.is_found for d in t.shape):
+            t = self._fitting_when_run(t, broadcast)
         if t.shape != self._a.shape:
             fits = broadcast and len(t.shape) <= self._a.ndim
             if fits:
@@ -219,6 +224,18 @@ class Variable(Operand):
                     fits = False
             if not fits:
                 raise locate(ShapeError(f"cannot assign {t.type} to {self._label()}: the shapes differ"))
+        return t
+
+    def _fitting_when_run(self, t: Tensor, broadcast: bool) -> Tensor:
+        """The same for sizes that only the program knows, which checks them."""
+        shape = tuple(self._a.shape)
+        if broadcast:
+            t = spread_to(t, shape)
+        if len(t.shape) > len(shape):
+            return t
+        own = shape[len(shape) - len(t.shape) :]
+        if (len(own) == len(shape) or broadcast) and all(map(fit, t.shape, own)):
+            t = OPS["reshape"](t, shape=own)
         return t
 
     def _label(self) -> str:

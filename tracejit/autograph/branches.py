@@ -38,7 +38,17 @@ def decided(x: Any) -> Any:
     """What decides in the place of a condition: for objects of the user's, what they say of their truth."""
     if type(x) is Chosen:
         return asks["chosen"](x)
+    if type(x) is Optional and x.none:
+        return _is_there_and_true(x)
     return asks["truth"](x) if is_users(type(x)) or growing.is_grown(x) or growing.is_partial(x) else x
+
+
+def _is_there_and_true(x: Optional) -> Any:
+    """What decides in the place of what is perhaps None, which is false."""
+    given = decided(x.value)
+    if traced(given):
+        return OPS["logical_and"](x.flag, as_test(given))
+    return x.flag if given else False
 
 
 def asked(x: Any) -> Any:
@@ -350,7 +360,8 @@ def or_(first: Part, *rest: Part) -> Any:
     for i, f in enumerate(rest):
         go = decided(x)
         if traced(go):
-            return if_exp(go, lambda x=x: x, lambda f=f, i=i: or_(f, *rest[i + 1 :]))  # type: ignore[misc]
+            there = x.value if type(x) is Optional and x.none else x
+            return if_exp(go, lambda x=there: x, lambda f=f, i=i: or_(f, *rest[i + 1 :]))  # type: ignore[misc]
         if go:
             return x
         x = f()

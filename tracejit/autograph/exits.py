@@ -26,6 +26,8 @@ class Exits:
         last = body[-1]
         ends = isinstance(last, ast.Return) or not leaves([last], ast.Return)
         self.plain = ends and not leaves(body[:-1], ast.Return)
+        if not self.plain and not _always(body):
+            body = [*body, at(ast.Return(ast.Constant(None)), last)]
         out, _ = self.block(body, None, True)
         if self.plain:
             return out
@@ -85,9 +87,6 @@ class Exits:
         if then_leaves or else_leaves or not rest:
             then, a = self.block(s.body if then_leaves or not rest else [*s.body, *rest], loop, tail)
             orelse, b = self.block(s.orelse if else_leaves or not rest else [*s.orelse, *rest], loop, tail)
-            if tail and not self.plain:
-                then = then if a else [*then, *self._nothing(s)]
-                orelse = orelse if b else [*orelse, *self._nothing(s)]
             new = at(ast.If(s.test, then or [at(ast.Pass(), s)], orelse), s)
             new.ag_uneven = loop is not None
             return [new], a and b
@@ -96,10 +95,6 @@ class Exits:
         orelse, _ = self.block(s.orelse, loop, False)
         new = at(ast.If(s.test, then or [at(ast.Pass(), s)], orelse), s)
         return [new, *self.guarded(names, rest, loop, tail, s)], False
-
-    def _nothing(self, s: ast.stmt) -> list[ast.stmt]:
-        """The end of a function without `return`."""
-        return [at(set_(VALUE, call("ended", name_of(VALUE))), s)]
 
     def guarded(
         self, names: Sequence[str], rest: list[ast.stmt], loop: tuple[str, str] | None, tail: bool, s: ast.stmt
@@ -212,7 +207,20 @@ def _always(body: Sequence[ast.stmt]) -> bool:
             return True
         if isinstance(s, ast.With) and _always(s.body):
             return True
+        if isinstance(s, TRIES) and (_always(s.finalbody) or all(map(_always, (s.body, *[h.body for h in s.handlers])))):
+            return True
+        if isinstance(s, (ast.For, ast.While)) and not leaves(s.body, ast.Break):
+            endless = isinstance(s, ast.While) and isinstance(s.test, ast.Constant) and bool(s.test.value)
+            if endless or _always(s.orelse):
+                return True
+        if isinstance(s, ast.Match) and _is_any(s.cases[-1]) and all(_always(c.body) for c in s.cases):
+            return True
     return False
+
+
+def _is_any(c: ast.match_case) -> bool:
+    """Whether a case takes whatever the ones before it leave."""
+    return c.guard is None and isinstance(c.pattern, ast.MatchAs) and c.pattern.pattern is None
 
 
 def _unless(names: Sequence[str]) -> ast.expr:

@@ -290,6 +290,21 @@ class catching:
                 raise _uncaught("an error that is known only when the program runs", caught)
 
 
+@contextmanager
+def ending(kind: type[Exception]) -> Iterator[None]:
+    """A step of the user's iterator, which such an error ends: one that only the program raises would end none."""
+    trace: Any = context.trace
+    first = len(trace.builder.nodes) if trace is not None else 0
+    _state.catching.append((trace, (kind,), None))
+    try:
+        yield
+    finally:
+        _state.catching.pop()
+    for n in trace.builder.nodes[first:] if trace is not None else ():
+        if n.op.name == "check" and _may_raise(n, (kind,)):
+            raise locate(ConversionError(f"a tensor decides whether {kind.__name__} ends an iterator"))
+
+
 def _flat(kinds: Any) -> tuple[type, ...]:
     return tuple([k for x in kinds for k in _flat(x)]) if isinstance(kinds, tuple) else (kinds,)
 
@@ -309,6 +324,8 @@ def _may_raise(n: Node, kinds: tuple[type, ...]) -> bool:
 def _refuse_caught(e: Exception) -> None:
     for caught in _state.catching:
         if isinstance(e, caught[1]):
+            if caught[2] is None:
+                raise locate(ConversionError(f"a tensor decides whether {type(e).__name__} ends an iterator")) from None
             raise _uncaught(f"the {type(e).__name__} of a branch or loop", caught) from None
 
 

@@ -88,13 +88,6 @@ def returned(x: Any) -> Any:
     return x.get() if type(x) is Optional and not x.none else x
 
 
-def ended(x: Any) -> Any:
-    """What a function returns whose end is reached, where an exit may have come first."""
-    if type(x) is Undefined:
-        return None
-    return Optional(x.name, x.flag, x.value, True, x.loc) if type(x) is Optional else x
-
-
 def item(x: Any, key: Any) -> Any:
     """`x[key]`; the user's own `__getitem__` is converted too."""
     if type(x) in SEVERAL or type(key) in SEVERAL:

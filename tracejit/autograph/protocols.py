@@ -15,6 +15,7 @@ from tracejit.autograph import arrays, branches, calls, choices, dicts, growing,
 from tracejit.autograph.calls import callee, own_method, replace
 from tracejit.autograph.choices import each_way
 from tracejit.autograph.chosen import Chosen
+from tracejit.autograph.failures import ending
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either
@@ -251,7 +252,8 @@ def _by_index(x: Any, get: Callable[..., Any]) -> Iterator[Any]:
     i = 0
     while True:
         try:
-            row = get(x, i)
+            with ending(IndexError):
+                row = get(x, i)
         except IndexError:
             return
         yield row
@@ -261,7 +263,8 @@ def _by_index(x: Any, get: Callable[..., Any]) -> Iterator[Any]:
 def _steps(it: Any, step: Callable[..., Any]) -> Iterator[Any]:
     while True:
         try:
-            row = step(it)
+            with ending(StopIteration):
+                row = step(it)
         except StopIteration:
             return
         yield row

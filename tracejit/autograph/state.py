@@ -20,11 +20,11 @@ from tracejit.autograph.parts import (
     merged_piles,
     zeros_like,
 )
-from tracejit.autograph.values import Contents, Kept, Optional, Undefined, set_at
+from tracejit.autograph.values import Contents, Kept, Optional, Undefined, is_none, no_value_of, set_at
 from tracejit.context import context
 from tracejit.errors import ConversionError, Location, locate, user_frame
 from tracejit.ir.op import OPS
-from tracejit.ops.regions import Region, agreed, is_value, same
+from tracejit.ops.regions import RETURNED, Region, agreed, is_value, same
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tree import LEAF, Structure, flatten, unflatten
 
@@ -48,8 +48,10 @@ def _bool(flag: bool) -> Tensor:
 def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
     """How a variable's value after two branches is made from the node's results. Adds to `pairs` what it needs."""
     _check_none(name, x, y)
-    if same(x, y) or (_absent(x) and _absent(y)):
+    if same(x, y):
         return lambda made: x
+    if _absent(x) and _absent(y):
+        return lambda made: no_value_of(name, x, y)
     for v in (x, y):
         places.merged(v)
     if _as_one(name, x, y) and (made := chosen.merged(a, x, b, y, pairs)) is not None:
@@ -196,7 +198,7 @@ def _leaf(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
 def _perhaps(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
     """One branch sets the variable, or both perhaps."""
     fx, fy = _flag(a, x), _flag(b, y)
-    none = not any(type(v) is Undefined or (type(v) is Optional and not v.none) for v in (x, y))
+    none = is_none(name, x, y)
     vx = x.value if type(x) is Optional else x
     vy = y.value if type(y) is Optional else y
     if _absent(vx):
@@ -301,7 +303,7 @@ def settle(
 def _fixed(name: str, x: Any) -> Part:
     def take(y: Any) -> list[Any]:
         _check_none(name, x, y)
-        if not (same(x, y) or (_absent(x) and _absent(y))):
+        if not (same(x, y) or (_absent(x) and no_value_of(name, x, y) is x and _absent(y))):
             raise Changes({(name, -1)}, {(name, -1): y})
         return []
 
@@ -312,6 +314,10 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
     _check_none(name, x, y)
     if _absent(x) and _absent(y):
         y = getattr(changing, "set_to", {}).get((name, -1), y)
+        if no_value_of(name, x, y) is None:
+            x = None
+            if _absent(y):
+                return _fixed(name, None)
     if growing.is_pile(x) and type(y) is list:
         kept = growing.is_pile(y) and x[0] is y[0] and (name, -1) not in changing
         if kept:
@@ -510,7 +516,8 @@ def _perhaps_none(x: Any) -> bool:
 
 def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> Part:
     """A variable that gets its value in the loop, or loses it."""
-    none = not any(type(v) is Undefined or (type(v) is Optional and not v.none) for v in (x, y))
+    returns_none = (f"{name} is None", -1)
+    none = is_none(name, x, y) or returns_none in changing
     vx = x.value if type(x) is Optional else x
     vy = y.value if type(y) is Optional else y
     like = vy if _absent(vx) else vx
@@ -530,6 +537,8 @@ def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tup
 
     def take(v: Any) -> list[Any]:
         _check_none(name, x, y, v)
+        if name == RETURNED and not none and is_none(name, v):
+            raise Changes({returns_none})
         if _absent(v):
             return [_bool(False), *value.take(start)]
         flag, v = (v.flag, v.value) if type(v) is Optional else (_bool(True), v)

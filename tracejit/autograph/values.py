@@ -9,6 +9,7 @@ from typing import Any
 
 from tracejit.errors import ControlFlowError, Location, locate, user_frame
 from tracejit.ir.op import OPS
+from tracejit.ops.regions import RETURNED
 
 
 class Name(str):
@@ -103,6 +104,18 @@ class Optional:
 
     def __repr__(self) -> str:
         return f"<{self.name}, perhaps without a value>"
+
+
+def is_none(name: str, *values: Any) -> bool:
+    """Whether a variable that has no value is None. What is returned has one wherever the function returns, or is None."""
+    none = [v is None or (type(v) is Optional and v.none) for v in values]
+    unset = any(type(v) is Undefined or (type(v) is Optional and not v.none) for v in values)
+    return any(none) if name == RETURNED else not unset
+
+
+def no_value_of(name: str, x: Any, y: Any) -> Any:
+    """What stands for two values that are both None or unset."""
+    return None if name == RETURNED and is_none(name, x, y) else x
 
 
 class _Uneven(threading.local):

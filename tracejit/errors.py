@@ -119,6 +119,14 @@ class ConversionError(ControlFlowError):
     of_lists = False  # whether it is that a list's items are asked for while it is not known how many there are
 
 
+class UnsetError(ControlFlowError, UnboundLocalError):
+    """A variable is used that a branch or loop has not set: `if x > 0: y = x`, then `y`."""
+
+
+class UnsetAttributeError(ControlFlowError, AttributeError):
+    """The same with an attribute of an object."""
+
+
 class AliasError(ControlFlowError):
     """Items of a tensor are assigned in a traced function while something else holds the tensor: `y = x; x[0] = 1`."""
 

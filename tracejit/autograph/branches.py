@@ -418,6 +418,10 @@ def _in(x: Any, container: Any) -> Any:
         traced(x) or (context.trace is not None and any(isinstance(y, Operand) for y in (x, *container)))
     ):
         found: Any = False
+        if isinstance(container, (set, frozenset)):
+            if _is_hashed_by_itself(x):
+                return x in container
+            container = [y for y in container if not _is_hashed_by_itself(y)]
         for y in container:
             hit = _equal(x, y)
             if isinstance(hit, Operand):
@@ -427,6 +431,11 @@ def _in(x: Any, container: Any) -> Any:
                 return True
         return found
     return (int(x) if isinstance(x, Dim) and not isinstance(container, builtins.range) else x) in container
+
+
+def _is_hashed_by_itself(x: Any) -> bool:
+    """Whether a set asks for the object and not for its value: so it is with tensors that are not Python's numbers."""
+    return isinstance(x, Operand) and python_kind(x) is None
 
 
 def _equal(a: Any, b: Any) -> Any:

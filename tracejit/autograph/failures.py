@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tracejit.autograph.chosen import Chosen, refused
+from tracejit.autograph.chosen import Chosen, mapped, refused
 from tracejit.autograph.values import Optional
 from tracejit.context import context, tracing
 from tracejit.errors import (
@@ -59,14 +59,17 @@ _state = _State()
 
 
 # --- raising ----------------------------------------------------------------------------------------------------------
-def raised(error: Any) -> Any:
-    """What a `raise` statement raises."""
+def raised(error: Any, *cause: Any) -> Any:
+    """What a `raise` statement raises, `from` a cause perhaps."""
     if isinstance(error, type) and issubclass(error, BaseException):
         error = error()
     if type(error) is Chosen:
         raise refused(error, "is raised")
     if isinstance(error, Exception) and context.trace is not None:
         error.__dict__["ag_raised"] = True
+    if isinstance(error, BaseException):
+        for c in cause:
+            error.__cause__ = c() if isinstance(c, type) else c
     return error
 
 
@@ -78,9 +81,7 @@ def here() -> Any:
 def thrown(error: Any, kinds: Callable[[], Sequence[Any]], trace: Any, keeps: bool, *cause: Any) -> Any:
     """What a `raise` in the body of a `try` does: where a tensor decides that it is met, it gives the number of the
     handler, of these kinds, that the program goes on with, and the error if that is wanted. Else it raises it."""
-    error = raised(error)
-    for e in cause:
-        error.__cause__ = raised(e)
+    error = raised(error, *cause)
     if context.trace is trace:
         raise error
     args = list(error.args)
@@ -96,6 +97,9 @@ def thrown(error: Any, kinds: Callable[[], Sequence[Any]], trace: Any, keeps: bo
 
 def caught(error: Any) -> Any:
     """The error in a handler that a tensor has chosen."""
+    if type(error) is Chosen:
+        some = next(v for v in error.values if v is not None)
+        return mapped(error, lambda v: some if v is None else v)
     return error.value if type(error) is Optional else error
 
 

@@ -286,15 +286,15 @@ def eagerly(f: Any) -> Any:
     return stores.asks["eagerly"](f)
 
 
-def raised(error: Any) -> Any:
-    """What a `raise` statement raises."""
-    if type(error) is Chosen:
-        for_each(error, _raise)
-    return failures.raised(error)
+def raised(error: Any, *cause: Any) -> Any:
+    """What a `raise` statement raises, `from` a cause perhaps."""
+    if type(error) is Chosen or any(type(c) is Chosen for c in cause):
+        each_way(_raise, (error, *cause), {})
+    return failures.raised(error, *cause)
 
 
-def _raise(error: Any) -> None:
-    raise failures.raised(error)
+def _raise(error: Any, *cause: Any) -> None:
+    raise failures.raised(error, *cause)
 
 
 # --- statements with effects ------------------------------------------------------------------------------------------

@@ -269,7 +269,9 @@ class Converter(Assignments, Expressions):
     def visit_Raise(self, node: ast.Raise) -> Any:
         self.generic_visit(node)
         if node.exc is not None:
-            node.exc = at(call("raised", node.exc), node.exc)
+            cause = [] if node.cause is None or isinstance(node.cause, ast.Constant) else [node.cause]
+            node.exc = at(call("raised", node.exc, *cause), node.exc)
+            node.cause = None if cause else node.cause
         return node
 
     def visit_Match(self, node: ast.Match) -> Any:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.errors import ControlFlowError, Location, locate, user_frame
+from tracejit.errors import ControlFlowError, Location, UnsetAttributeError, UnsetError, locate, user_frame
 from tracejit.ir.op import OPS
 from tracejit.ops.regions import RETURNED
 
@@ -47,6 +47,11 @@ def set_at(name: str, loc: Location | None) -> Location | None:
     return name.at(loc) if isinstance(name, Name) else loc
 
 
+def unset_kind(name: str) -> type[ControlFlowError]:
+    """The error for a use of what has no value, which is that of plain Python too."""
+    return UnsetAttributeError if type(name) is Kept and "." in name else UnsetError
+
+
 class Undefined:
     """A variable without a value. Any use is an error that names it."""
 
@@ -57,7 +62,7 @@ class Undefined:
 
     def fail(self) -> ControlFlowError:
         where = f" (set only in a branch or loop at {self.loc})" if self.loc is not None else ""
-        return ControlFlowError(f"{self.name!r} is used before it has a value{where}")
+        return unset_kind(self.name)(f"{self.name!r} is used before it has a value{where}")
 
     def __repr__(self) -> str:
         return f"<{self.name} without a value>"
@@ -82,7 +87,7 @@ class Optional:
         where = f"; it is set at {self.loc}" if self.loc is not None else ""
         used = user_frame()
         OPS["check"](
-            self.flag, error="ControlFlowError",
+            self.flag, error="ControlFlowError" if self.none else unset_kind(self.name).__name__,
             message=f"{self.name!r} is used at {used} where it is {absent}{where}".replace("{", "{{")
             .replace("}", "}}"),
         )  # fmt: skip

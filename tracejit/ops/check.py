@@ -15,6 +15,8 @@ from tracejit.errors import (
     DTypeError,
     OutOfRangeError,
     ShapeError,
+    UnsetAttributeError,
+    UnsetError,
     locate,
     public_name,
 )
@@ -31,6 +33,7 @@ ERRORS: dict[str, type[Exception]] = {
     "ArgumentError": ArgumentError, "AssertionError": AssertionError, "ControlFlowError": ControlFlowError,
     "DTypeError": DTypeError, "KeyError": KeyError, "DivisionError": DivisionError, "OutOfRangeError": OutOfRangeError,
     "OverflowError": OverflowError, "ShapeError": ShapeError,
+    "UnsetError": UnsetError, "UnsetAttributeError": UnsetAttributeError,
 }  # fmt: skip
 _VIEWS = {"cast", "identity", "reshape", "transpose", "slice", "broadcast_to", "stop_gradient"}
 _SHOWN = 8  # elements of an array that a message shows

@@ -1,0 +1,115 @@
+"""Errors of traced functions are those that the caller's `except` clauses name for plain Python."""
+
+import pytest
+
+import tracejit as tj
+
+ONE, MINUS_ONE = tj.constant(1.0), tj.constant(-1.0)
+
+
+class Holder:
+    pass
+
+
+def variable(x):
+    if x > 0:
+        y = x * 2.0
+    return y
+
+
+def attribute(x):
+    h = Holder()
+    if x > 0:
+        h.value = x
+    return h.value
+
+
+def loop_variable(x):
+    while x > 0:
+        last = x
+        x = x - 1.0
+    return last
+
+
+def deleted(x):
+    y = x
+    if x < 0:
+        del y
+    return y * 2.0
+
+
+@pytest.mark.parametrize(
+    "f, kind",
+    [(variable, UnboundLocalError), (attribute, AttributeError), (loop_variable, NameError), (deleted, NameError)],
+)
+def test_what_is_not_set_raises_the_error_of_plain_python(f, kind):
+    traced = tj.function(f, strict=True)
+    assert float(traced(ONE)) == float(f(ONE))
+    for g in (f, traced):
+        with pytest.raises(kind):
+            g(MINUS_ONE)
+    with pytest.raises(tj.errors.ControlFlowError, match="without a value"):
+        traced(MINUS_ONE)
+
+
+def test_an_unset_variable_is_caught_in_the_function():
+    def f(x):
+        try:
+            return variable(x)
+        except NameError:
+            return x - 1.0
+
+    with pytest.warns(tj.errors.ConversionWarning):
+        assert float(tj.function(f)(MINUS_ONE)) == -2.0
+
+
+def from_one(x):
+    try:
+        if x < 0:
+            raise ValueError("negative")
+    except ValueError as e:
+        raise RuntimeError("refused") from e
+    return x
+
+
+def from_one_of_two(x):
+    try:
+        if x < -3.0:
+            raise KeyError("far")
+        if x < 0:
+            raise ValueError("negative")
+    except (KeyError, ValueError) as e:
+        why = e
+        raise RuntimeError("refused") from why
+    return x
+
+
+def from_none(x):
+    try:
+        if x < 0:
+            raise ValueError("negative")
+    except ValueError:
+        raise RuntimeError("refused") from None
+    return x
+
+
+@pytest.mark.parametrize("f", [from_one, from_one_of_two, from_none])
+def test_an_error_is_raised_from_the_one_that_is_handled(f):
+    traced = tj.function(f, strict=True)
+    assert float(traced(ONE)) == 1.0
+    for v in (-1.0, -5.0):
+        found = []
+        for g in (f, traced):
+            with pytest.raises(RuntimeError, match="refused") as caught:
+                g(tj.constant(v))
+            found.append((repr(caught.value.__cause__), caught.value.__suppress_context__))
+        assert found[0] == found[1]
+
+
+def test_a_set_asks_for_tensors_as_eagerly():
+    def f(n):
+        own = {n}
+        return n in {1, 2, 3}, n in (1, 2, 3), n not in {1, 2}, n in own, 3 in own, int(n) in {1, 2, 3}
+
+    for n in (tj.constant(3), 3):
+        assert [bool(x) for x in tj.function(f, strict=True)(n)] == [bool(x) for x in f(n)]

@@ -104,7 +104,7 @@ from tracejit.ops.einsum import einsum
 from tracejit.ops.flow import case, cond, foldl, foldr, map_fn, scan, switch_case, while_loop
 from tracejit.ops.getitem import slice_ as slice
 from tracejit.ops.getitem import strided_slice
-from tracejit.ops.host import numpy_function, print, py_function
+from tracejit.ops.host import print
 from tracejit.ops.linalg import clip_by_global_norm, clip_by_norm, matmul, norm, tensordot
 from tracejit.ops.math import (
     abs,
@@ -169,6 +169,7 @@ from tracejit.ops.partition import (
     shape_n,
 )
 from tracejit.ops.pool import batch_to_space, space_to_batch
+from tracejit.ops.pyfunction import numpy_function, py_function
 from tracejit.ops.reductions import (
     argmax,
     argmin,

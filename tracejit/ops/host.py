@@ -12,11 +12,11 @@ import numpy as np
 from tracejit.autodiff.forward import ForwardAccumulator
 from tracejit.autodiff.tape import GradientTape
 from tracejit.context import context, tracing
-from tracejit.errors import ArgumentError, ConversionError, ShapeError, locate
+from tracejit.errors import ArgumentError, ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import DType, TensorType, as_dtype, float64, int64, show_shape
+from tracejit.ir.types import TensorType, as_dtype, float64, int64, show_shape
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, strong, wrap
 from tracejit.tree import flatten, unflatten
 
@@ -38,6 +38,18 @@ class Callback:
         return f"<{self.name}>"
 
 
+class Keeping(Callback):
+    """One that keeps what its derivatives are made from, and is not called again for them."""
+
+    __slots__ = ()
+
+    def vjp(self, g: Any, y: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def jvp(self, ts: Any, y: Any, xs: tuple[Any, ...]) -> Any:
+        raise NotImplementedError
+
+
 class Noting(Callback):
     """One that takes note of what is done after the call, and raises nothing."""
 
@@ -53,7 +65,7 @@ def _run(*arrays: Any, f: Callback, types: tuple[TensorType, ...]) -> Any:
     made = []
     for i, (x, t) in enumerate(zip(out, types, strict=True)):
         a = np.asarray(x._a if isinstance(x, Tensor) else x)
-        _fit(a, t, i, f.name)
+        fit(a, t, i, f.name)
         made.append(a)
     return made[0] if len(made) == 1 else tuple(made)
 
@@ -61,6 +73,8 @@ def _run(*arrays: Any, f: Callback, types: tuple[TensorType, ...]) -> Any:
 def _vjp(g: Any, y: Any, *xs: Tensor, f: Callback, types: tuple[TensorType, ...]) -> tuple[Any, ...]:
     wanted = [i for i, x in enumerate(xs) if x.dtype.is_inexact]
     func = f.of_tensors
+    if isinstance(f, Keeping):
+        return f.vjp(g, y, xs)
     if func is None or not wanted:
         return (None,) * len(xs)
 
@@ -68,7 +82,7 @@ def _vjp(g: Any, y: Any, *xs: Tensor, f: Callback, types: tuple[TensorType, ...]
         own, gs = args[: len(xs)], args[len(xs) :]
         with GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(*[own[i] for i in wanted])
-            ys = _listed(func(*own), types)
+            ys = listed(func(*own), types)
         pairs = [(y, g) for y, g in zip(ys, gs, strict=True) if isinstance(y, Operand)]
         return tape.gradient(  # type: ignore[no-any-return]
             [y for y, _ in pairs], [own[i] for i in wanted], output_gradients=[g for _, g in pairs],
@@ -76,7 +90,7 @@ def _vjp(g: Any, y: Any, *xs: Tensor, f: Callback, types: tuple[TensorType, ...]
         )  # fmt: skip
 
     back = [TensorType(xs[i].dtype, xs[i].type.shape) for i in wanted]
-    made = _called(pull, (*xs, *(g if type(g) is tuple else (g,))), back, f"gradient of {f.name}")
+    made = called(pull, (*xs, *(g if type(g) is tuple else (g,))), back, f"gradient of {f.name}")
     return tuple([made[wanted.index(i)] if i in wanted else None for i in range(len(xs))])
 
 
@@ -85,30 +99,32 @@ def _jvp(ts: Any, y: Any, *xs: Tensor, f: Callback, types: tuple[TensorType, ...
     moved = [i for i, t in enumerate(ts) if t is not None]
     func = f.of_tensors
     made: Sequence[Any] = ()
+    if isinstance(f, Keeping):
+        return f.jvp(ts, y, xs)
     if func is None:
         wanted = []
 
     def push(*args: Tensor) -> Sequence[Any]:
         own = args[: len(xs)]
         with ForwardAccumulator([own[i] for i in moved], list(args[len(xs) :])) as acc:
-            ys = _listed(func(*own), types)  # type: ignore[misc]
+            ys = listed(func(*own), types)  # type: ignore[misc]
         return [acc.jvp(ys[i], "zero") if isinstance(ys[i], Operand) else np.zeros_like(ys[i]) for i in wanted]
 
     if wanted:
         ahead = [types[i] for i in wanted]
-        made = _called(push, (*xs, *[ts[i] for i in moved]), ahead, f"tangent of {f.name}")
+        made = called(push, (*xs, *[ts[i] for i in moved]), ahead, f"tangent of {f.name}")
     out = tuple([made[wanted.index(i)] if i in wanted else None for i in range(len(types))])
     return out[0] if len(out) == 1 else out
 
 
-def _called(
+def called(
     func: Callable[..., Any], xs: Sequence[Any], types: Sequence[TensorType], label: str
 ) -> tuple[Any, ...]:
     """A call of a function of eager tensors, which is differentiated by calling it again."""
 
     def call(*arrays: Any) -> Sequence[Any]:
         with tracing(None):
-            return _listed(func(*[wrap(quietly(np.array, a)) for a in arrays]), types)
+            return listed(func(*[wrap(quietly(np.array, a)) for a in arrays]), types)
 
     made = host_call(*xs, f=Callback(call, label, func), types=tuple(types))
     return made if type(made) is tuple else (made,)
@@ -278,65 +294,8 @@ def print(
     say(write, inputs)
 
 
-# --- functions that stay Python ---------------------------------------------------------------------------------------
-def _result_types(Tout: Any) -> list[TensorType]:
-    types = []
-    for s in Tout if isinstance(Tout, (list, tuple)) else [Tout]:
-        shaped = hasattr(s, "dtype") and hasattr(s, "shape") and not isinstance(s, DType)
-        types.append(TensorType(as_dtype(s.dtype), tuple(s.shape)) if shaped else TensorType(as_dtype(s), ()))
-    return types
-
-
-def _need_sizes(types: Sequence[TensorType], what: str) -> None:
-    if any(d is None for t in types for d in t.shape):
-        said = f"{what} needs the sizes of its results in a trace"
-        raise locate(ShapeError(said, remedy="give them in the TensorSpecs of Tout"))
-
-
-def py_function(func: Callable[..., Any], inp: Sequence[Any], Tout: Any, name: str | None = None) -> Any:
-    """`func(*inp)` as Python, with eager tensors, also inside a traced function.
-
-    Parameters
-    ----------
-    Tout : TensorSpecs of the results, one or a list or tuple of them, which is what comes back; a dtype alone stands
-        for a 0-d tensor, and an empty list for no result. In a trace all sizes have to be given
-
-    Results are brought to the dtypes of `Tout`. It has a gradient where `func` is made of tensor operations. Raises
-    `ArgumentError` if it returns something else, eagerly and traced.
-    """
-    types = _result_types(Tout)
-    label = getattr(func, "__name__", "py_function")
-    if context.trace is None:
-        made = _checked(_listed(func(*[convert(x) for x in inp]), types), types, label)
-    else:
-        _need_sizes(types, "py_function")
-        made = list(_called(func, [convert(x) for x in inp], types, label))
-    return _given_back(made, Tout)
-
-
-def numpy_function(
-    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: bool = True, name: str | None = None
-) -> Any:
-    """`func(*inp)` as Python, with NumPy arrays, also inside a traced function. It has no gradient.
-
-    `Tout` gives the TensorSpecs of the results, one or a list or tuple of them, which is what comes back; a dtype alone
-    stands for a 0-d tensor. In a trace all sizes have to be given. Raises `ArgumentError` for other results.
-    """
-    types = _result_types(Tout)
-    label = getattr(func, "__name__", "numpy_function")
-
-    def call(*arrays: Any) -> Sequence[Any]:
-        with tracing(None):
-            return [np.asarray(y) for y in _listed(func(*[np.array(a) for a in arrays]), types)]
-
-    if context.trace is None:
-        return _given_back(_checked(call(*[convert(x).numpy() for x in inp]), types, label), Tout)
-    _need_sizes(types, "numpy_function")
-    made = host_call(*[convert(x) for x in inp], f=Callback(call, label), types=tuple(types))
-    return _given_back(list(made) if type(made) is tuple else [made], Tout)
-
-
-def _listed(out: Any, types: Sequence[TensorType]) -> list[Any]:
+# --- results ----------------------------------------------------------------------------------------------------------
+def listed(out: Any, types: Sequence[TensorType]) -> list[Any]:
     if not types:
         return []
     values = list(out) if isinstance(out, (list, tuple)) else [out]
@@ -348,24 +307,10 @@ def _listed(out: Any, types: Sequence[TensorType]) -> list[Any]:
     ]
 
 
-def _checked(values: Sequence[Any], types: Sequence[TensorType], label: str) -> list[Tensor]:
-    """The results of an eager call."""
-    made = [convert(v) for v in values]
-    for i, (t, said) in enumerate(zip(made, types, strict=True)):
-        _fit(t._a, said, i, label)
-    return made
-
-
-def _fit(a: Any, t: TensorType, i: int, label: str) -> None:
+def fit(a: Any, t: TensorType, i: int, label: str) -> None:
     """Refuse a result that is not as it was said to be."""
     fits = len(a.shape) == len(t.shape) and all(d in (None, n) for n, d in zip(a.shape, t.shape, strict=True))
     if a.dtype != t.dtype.np or not fits:
         spec = f"tj.TensorSpec({tuple(a.shape)}, tj.{as_dtype(a.dtype).name})"
         said = f"{label} returned {a.dtype.name}{show_shape(a.shape)} as result {i}, it was said to return {t}"
         raise locate(ArgumentError(said, remedy=f"say {spec} in Tout; a dtype alone stands for a 0-d tensor"))
-
-
-def _given_back(made: list[Any], Tout: Any) -> Any:
-    if isinstance(Tout, (list, tuple)):
-        return type(Tout)(made) if made else None
-    return made[0]

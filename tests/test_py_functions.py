@@ -1,0 +1,196 @@
+"""Functions that stay Python in a traced one: the Variables that they see and assign, random numbers, derivatives."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import tracejit as tj
+
+VECTOR = tj.TensorSpec((3,), tj.float32)
+
+
+def _assigned_around(wrap):
+    v = tj.Variable(1.0)
+    seen = []
+
+    def bump(x):
+        seen.append(float(v))
+        v.assign_add(x)
+        return v * 1.0
+
+    @wrap
+    def f(x):
+        v.assign_add(100.0)
+        y = tj.py_function(bump, [x], tj.float32)
+        v.assign_add(1000.0)
+        return v * 1.0, y
+
+    return [[float(q) for q in f(tj.constant(1.0))] + [float(v)] for _ in range(3)], seen
+
+
+def _a_model_is_updated(wrap):
+    class Model(tj.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = tj.Variable([1.0, 2.0, 3.0])
+            self.steps = tj.Variable(0, trainable=False)
+
+        def __call__(self, x):
+            return tj.reduce_sum(self.w * x)
+
+    m, o = Model(), tj.optimizers.SGD(0.1)
+
+    def train(x):
+        with tj.GradientTape() as t:
+            loss = m(x) ** 2
+        o.apply_gradients([(t.gradient(loss, m.w), m.w)])
+        m.steps.assign_add(1)
+        return loss
+
+    @wrap
+    def f(x):
+        before = m(x)
+        loss = tj.py_function(train, [x], tj.float32)
+        return before, loss, m(x)
+
+    return [[float(q) for q in f(tj.ones((3,)))] for _ in range(3)], int(m.steps)
+
+
+def _in_branches_and_loops(wrap):
+    v, log = tj.Variable(1.0), []
+
+    def host(x):
+        log.append(float(v))
+        v.assign(v * 2.0 + x)
+        return tj.identity(v)
+
+    @wrap
+    def f(x, n):
+        y = x
+        for i in tj.range(n):
+            if y > 5.0:
+                v.assign_sub(1.0)
+            else:
+                y = y + tj.py_function(host, [x], tj.float32)
+            v.assign_add(0.5)
+        return y, tj.identity(v)
+
+    return [[float(q) for q in f(tj.constant(1.0), tj.constant(n))] for n in (0, 1, 4)], log
+
+
+def _random_numbers(wrap):
+    tj.random.set_seed(3)
+    g = tj.random.Generator.from_seed(5)
+
+    @wrap
+    def f(x):
+        a = tj.random.normal(())
+        b = tj.py_function(lambda q: q + tj.random.normal(()) + g.normal(()), [x], tj.float32)
+        c = tj.numpy_function(lambda q: np.float32(q + float(tj.random.uniform(()))), [x], tj.float32)
+        return a, b, c, tj.random.normal(()), g.uniform(())
+
+    return [[float(q) for q in f(tj.constant(0.0))] for _ in range(3)]
+
+
+def _a_gradient(wrap):
+    log, v, w = [], tj.Variable(3.0), tj.Variable(2.0)
+
+    def g(x):
+        log.append(float(x))
+        return x * x * len(log) * w
+
+    @wrap
+    def f(x):
+        with tj.GradientTape() as t:
+            y = tj.py_function(g, [v * x], tj.float32)
+        return y, *t.gradient(y, [v, w])
+
+    return [[float(q) for q in f(tj.constant(1.0))] for _ in range(3)], log
+
+
+def _a_gradient_asked_for_outside(wrap):
+    log, w = [], tj.Variable(2.0)
+
+    def g(x):
+        log.append(1)
+        return x * x * len(log) * w
+
+    @wrap
+    def f(x):
+        return tj.py_function(g, [x * 2.0], VECTOR) + x
+
+    out = []
+    for k in range(3):
+        x = tj.constant([1.0, 2.0, 3.0]) + float(k)
+        with tj.GradientTape(persistent=True) as t:
+            t.watch(x)
+            y = f(x)
+        out += [t.gradient(y, [x, w]), t.gradient(y, w)]
+        f(x)
+    return out, log
+
+
+def _tangents(wrap):
+    log = []
+
+    def g(x):
+        log.append(1)
+        return tj.sin(x) * len(log)
+
+    @wrap
+    def f(x):
+        return tj.py_function(g, [x * 2.0], VECTOR)
+
+    @wrap
+    def both(x):
+        return tj.jvp(lambda q: tj.py_function(g, [q], VECTOR), (x,), (x * 2.0,))
+
+    x = tj.constant([1.0, 2.0, 3.0])
+    return tj.jvp(f, (x,), (x,)), both(x), both(x), log
+
+
+def _a_gradient_of_a_loop(wrap):
+    log = []
+
+    def g(x):
+        log.append(float(x))
+        return x * x * (1.0 + 0.1 * len(log))
+
+    @wrap
+    def f(x, n):
+        with tj.GradientTape() as t:
+            t.watch(x)
+            y = x
+            for i in tj.range(n):
+                y = tj.py_function(g, [y], tj.float32) + 0.5
+        return y, t.gradient(y, x)
+
+    return [[float(q) for q in f(tj.constant(0.5), tj.constant(n))] for n in (1, 3)], log
+
+
+def _a_generator_draws(wrap):
+    tj.random.set_seed(1)
+
+    def data():
+        while True:
+            yield tj.random.normal((2,))
+
+    it = data()
+
+    @wrap
+    def f(x):
+        return x * tj.random.uniform(()) + next(it)
+
+    return [f(tj.constant(1.0)) for _ in range(3)]
+
+
+SCENES = [
+    _assigned_around, _a_model_is_updated, _in_branches_and_loops, _random_numbers, _a_gradient,
+    _a_gradient_asked_for_outside, _tangents, _a_gradient_of_a_loop, _a_generator_draws,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_python_called_from_a_program_acts_as_in_python(scene, twins):
+    twins(scene)

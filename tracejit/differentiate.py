@@ -150,7 +150,7 @@ class Differentiable:
         if present not in self._gradients:
             some = [i for i, there in zip(self.targets, present, strict=True) if there]
             j, linked = (self.joint(), self.linked) if all(present) else self._with_gradients(some)
-            g = Graph(f"d_{self.name}", j.params, j.nodes, j.results[len(self.graph.results) :])
+            g = quiet(Graph(f"d_{self.name}", j.params, j.nodes, j.results[len(self.graph.results) :]))
             self._gradients[present] = Differentiable(g, len(g.results), self.numerics, self.faults), linked
         return self._gradients[present]
 

@@ -33,7 +33,7 @@ class Reached:
             while self._todo and len(self._seen) < MOST:
                 self._visit(self._todo.pop())
             found = [y for x in self._objects for y in self._named(x)]
-            found += [g[n] for code, g in self._codes.items() for n in code.co_names if n in g]
+            found += [g[n] for code, g in self._codes.items() for n in _named_by(code) if n in g]
             self._todo = [y for y in found if id(y) not in self._seen and not isinstance(y, _PLAIN)]
             if len(self._seen) >= MOST:
                 break
@@ -83,9 +83,9 @@ class Reached:
 
     def _function(self, f: types.FunctionType) -> None:
         self.ours |= _is_ours(f.__module__)
-        for c in f.__closure__ or ():
+        for name, c in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             try:
-                self._todo.append(c.cell_contents)
+                self._todo += [c.cell_contents] if name != "ag__" else []  # by which converted code knows ours
             except ValueError:  # nothing is in it yet
                 pass
         self._todo += [*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(), getattr(f, "__wrapped__", None)]
@@ -96,12 +96,10 @@ class Reached:
     def _code(self, code: types.CodeType, names: dict[str, Any]) -> None:
         if code not in self._codes:
             self._codes[code] = names
-            self._names.update(code.co_names)
+            self._names.update(_named_by(code))
             for c in code.co_consts:
                 if isinstance(c, types.CodeType):
                     self._code(c, names)
-                elif isinstance(c, str):
-                    self._names.add(c)
 
     def _named(self, x: Any) -> Iterator[Any]:
         """What an object has under names that the code says."""
@@ -136,6 +134,11 @@ class Reached:
             if _is_ours(k.__module__) and any(n in self._names for n in k.__dict__ if n[0] != "_" and n != "name"):
                 return True
         return False
+
+
+def _named_by(code: types.CodeType) -> list[str]:
+    """The names in a function's code, of which converted code has some as strings."""
+    return [*code.co_names, *[c for c in code.co_consts if isinstance(c, str)]]
 
 
 def _is_ours(module: Any) -> bool:

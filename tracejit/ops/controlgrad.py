@@ -108,10 +108,17 @@ def quiet(graph: Graph) -> Graph:
     for n in graph.nodes:
         if n.pure or n.outs:
             b.loc = n.loc
-            attrs = tuple([(k, quiet(v) if type(v) is Graph else v) for k, v in n.attrs])
+            attrs = tuple([(k, _second(v)) for k, v in n.attrs])
             env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), attrs), strict=True))
     b.loc = None
     return b.finish(graph.name, [env[r] for r in graph.results])
+
+
+def _second(x: Any) -> Any:
+    """An attribute of a node, for when the node is taken a second time."""
+    if type(x) is Graph:
+        return quiet(x)
+    return x.again() if hasattr(x, "again") else x
 
 
 def vjp_while(g: Any, y: Any, *xs: Tensor, cond: Graph, body: Graph, n: int) -> tuple[Any, ...]:

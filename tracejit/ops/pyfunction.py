@@ -28,17 +28,22 @@ _lock = forks.rlock()  # Variables hold the values of one running call at a time
 class _Kept:
     """A call that has been made, for its derivatives."""
 
-    __slots__ = ("tape", "sources", "results", "used")
+    __slots__ = ("tape", "sources", "results", "given", "made", "used", "round")
 
-    def __init__(self, tape: GradientTape, sources: list[Operand], results: list[Any]) -> None:
+    def __init__(
+        self, tape: GradientTape, sources: list[Operand], results: list[Any], given: Any = None, round: int = 0
+    ) -> None:
         self.tape, self.sources, self.results, self.used = tape, sources, results, False
+        self.given = given  # what tells such calls by their operands
+        self.round = round  # how often calls have come after derivatives were taken of earlier ones
+        self.made: list[Any] = []  # what the call gave, for when its step is taken again
 
 
 class _Python(Keeping):
     """A function that stays Python. Operands of its node are its arguments and the Variables that it may read; results
     are its own, the number of the call if it has derivatives, and the Variables that it may have assigned."""
 
-    __slots__ = ("func", "types", "count", "variables", "assigned", "moves", "inside", "kept", "numbers")
+    __slots__ = ("func", "types", "count", "variables", "assigned", "moves", "inside", "kept", "numbers", "second", "round", "asked")
 
     def __init__(
         self, func: Callable[..., Any], types: Sequence[TensorType], xs: Sequence[Tensor], state: State, label: str,
@@ -53,13 +58,25 @@ class _Python(Keeping):
         self.inside = False  # whether the program itself takes derivatives of it
         self.kept: dict[int, _Kept] = {}
         self.numbers = itertools.count(1)
+        self.round, self.asked = 0, False
+        self.second: _Again | None = None
 
     def _call(self, *arrays: Any) -> Sequence[Any]:
         heard = self.moves and (self.inside or bool(context.tapes))
         args: list[Operand] = [wrap(quietly(np.array, a)) for a in arrays[: self.count]]
         with tracing(None), self._holding(arrays[self.count :]) as new:
-            number, ys = self._heard(args) if heard else (0, listed(self.func(*args), self.types))
-        return [*ys, *([np.int64(number)] if self.moves else []), *new]
+            number, ys = self._heard(args, arrays) if heard else (0, listed(self.func(*args), self.types))
+        made = [*ys, *([np.int64(number)] if self.moves else []), *new]
+        if heard:
+            self.kept[number].made = made
+        return made
+
+    def again(self) -> _Again:
+        """What stands in its place where a step is taken a second time."""
+        self.inside |= _is_traced_function()
+        if self.second is None:
+            self.second = _Again(self)
+        return self.second
 
     @contextmanager
     def _holding(self, arrays: Sequence[Any]) -> Iterator[list[Any]]:
@@ -87,16 +104,17 @@ class _Python(Keeping):
         said = f"{self.name} assigns {v.name!r}, which cannot be told from its code"
         return locate(ControlFlowError(said, remedy="call assign() of the Variable by its name, or return the value"))
 
-    def _heard(self, args: list[Operand]) -> tuple[int, list[Any]]:
+    def _heard(self, args: list[Operand], arrays: Sequence[Any]) -> tuple[int, list[Any]]:
         sources = self._inexact([*args, *self.variables])
         with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(*sources)
             ys = listed(self.func(*args), self.types)
         number = next(self.numbers)
+        self.round, self.asked = self.round + self.asked, False
         used = [k for k, x in list(self.kept.items()) if x.used]
-        for k in [*used[: len(used) - _USED], *list(self.kept)[: len(self.kept) - _MOST]]:
+        for k in [*used[: max(len(used) - _USED, 0)], *list(self.kept)[: max(len(self.kept) - _MOST, 0)]]:
             self.kept.pop(k, None)
-        self.kept[number] = _Kept(tape, sources, ys)
+        self.kept[number] = _Kept(tape, sources, ys, _bytes(arrays), self.round)
         return number, ys
 
     def _inexact(self, xs: Sequence[Any]) -> list[Any]:
@@ -112,10 +130,7 @@ class _Python(Keeping):
 
     # --- derivatives --------------------------------------------------------------------------------------------------
     def _number(self, y: Any) -> Any:
-        trace: Any = context.trace
-        while trace is not None and trace.parent is not None:
-            trace = trace.parent
-        self.inside |= trace is not None and not trace.alone
+        self.inside |= _is_traced_function()
         return y[len(self.types)]
 
     def vjp(self, g: Any, y: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -125,7 +140,7 @@ class _Python(Keeping):
         wanted = [i for i, x in enumerate(xs) if x.dtype.is_inexact]
 
         def pull(call: _Kept, gs: Sequence[Any]) -> Sequence[Any]:
-            call.used = True
+            call.used = self.asked = True
             pairs = [(y, g) for y, g in zip(call.results, gs, strict=True) if isinstance(y, Operand)]
             found = call.tape._gradient([y for y, _ in pairs], call.sources, [g for _, g in pairs], "zero", True)
             return list(found)
@@ -142,7 +157,7 @@ class _Python(Keeping):
             return (None,) * len(outs) if len(outs) > 1 else None
 
         def push(call: _Kept, given: Sequence[Any]) -> Sequence[Any]:
-            call.used = True
+            call.used = self.asked = True
             ys = [call.results[i] for i in wanted]
             sources = [call.sources[i] for i in moved]
             with GradientTape(watch_accessed_variables=False) as tape:
@@ -183,12 +198,47 @@ class _Python(Keeping):
         return made if type(made) is tuple else (made,)
 
 
-def _may_assign() -> bool:
-    """Whether Variables can be assigned in the trace at hand."""
+class _Again(Keeping):
+    """The same call where a step is taken a second time: it gives what it gave."""
+
+    __slots__ = ("of", "_last")
+
+    def __init__(self, of: _Python) -> None:
+        super().__init__(self._call, of.name)
+        self.of, self._last = of, dict[Any, int]()
+
+    def _call(self, *arrays: Any) -> Sequence[Any]:
+        key = _bytes(arrays)
+        self.of.asked = True
+        known = [(n, x) for n, x in list(self.of.kept.items()) if x.given == key]
+        if not known:
+            return self.of.call(*arrays)
+        found = [n for n, x in known if x.round == known[-1][1].round]
+        later = [n for n in found if n > self._last.get(key, 0)]
+        number = later[0] if later else found[0]
+        self._last = {k: n for k, n in self._last.items() if n in self.of.kept} | {key: number}
+        return self.of.kept[number].made
+
+    def again(self) -> _Again:
+        return self
+
+    def vjp(self, g: Any, y: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return self.of.vjp(g, y, xs)
+
+    def jvp(self, ts: Any, y: Any, xs: tuple[Any, ...]) -> Any:
+        return self.of.jvp(ts, y, xs)
+
+
+def _bytes(arrays: Sequence[Any]) -> Any:
+    return tuple([np.asarray(a).tobytes() for a in arrays])
+
+
+def _is_traced_function() -> bool:
+    """Whether the trace at hand is part of that of a function, and not of a graph of values."""
     trace: Any = context.trace
-    while trace is not None and not trace.alone:
+    while trace is not None and trace.parent is not None and not trace.alone:
         trace = trace.parent
-    return trace is None
+    return trace is not None and not trace.alone
 
 
 def emitted(
@@ -196,7 +246,7 @@ def emitted(
     moves: bool = True,
 ) -> list[Any]:  # fmt: skip
     """The results of a function of eager tensors, which is called when the program runs."""
-    state = state if _may_assign() else ()
+    state = state if _is_traced_function() else ()
     f = _Python(func, types, xs, state, label, moves)
     with reading(None):
         extra = [TensorType(int64, ())] if f.moves else []

@@ -260,8 +260,21 @@ def changed_where_it_was_perhaps_kept(s, x, n, p):
     return x
 
 
+def copied_in_steps_and_returned_early(s, x, n, p):
+    a = [x]
+    for _ in tj.range(n):
+        if not x > 0.4:
+            s.d = dict(s.d)
+            if x < 0:
+                break
+        if x > 5.0:
+            return a, [x, x]
+    return a, [x, x + 1]
+
+
 COMPILED = [f for k, f in list(globals().items()) if getattr(f, "__module__", None) == __name__ and k[0].islower()]
 PLAIN = [one_in_one_branch_two_in_the_other, one_after_a_step_two_without, changed_where_it_was_perhaps_kept]
+PLAIN.append(copied_in_steps_and_returned_early)
 COMPILED = [f for f in COMPILED if f not in PLAIN and f.__code__.co_argcount == 4]
 GIVEN = [(0.5, 2), (-0.5, 0), (0.25, 1), (-0.7, 3), (0.2, 0)]
 

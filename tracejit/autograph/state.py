@@ -528,7 +528,10 @@ def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tup
     wholes = Wholes(like if left else None, len(left) == 1)
     named = wholes.named(like)
     start = _like(named) if _absent(vx) else named
-    value = _nest(name, flatten(start)[0], *_unlike(named), changing)
+    leaves, shape = flatten(start)
+    if shape != flatten(named)[1]:  # one of several containers is among what it may be
+        raise locate(clash(name, x, y, "before a step of the loop, after it"))
+    value = _nest(name, leaves, *_unlike(named), changing)
     flag = x.flag if type(x) is Optional else _bool(not _absent(x))
 
     def make(leaves: Sequence[Any]) -> Any:

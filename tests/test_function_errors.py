@@ -476,3 +476,40 @@ def test_checks_raise_what_compiling_raises(monkeypatch):
     monkeypatch.setattr(compiler, "compile_all", broken)
     with pytest.raises(RuntimeError, match="no compiler today"):
         tj.function(lambda x: x + 1)(X)
+
+
+CALLS = {
+    "fits": ([tj.TensorSpec([None])], lambda f: f([1.0, 2.0])),
+    "dtype": ([tj.TensorSpec([None])], lambda f: f(tj.ones(2) > 0)),
+    "rank": ([tj.TensorSpec([None])], lambda f: f([[1.0]])), "none given": ([tj.TensorSpec()], lambda f: f()),
+    "too many": ([tj.TensorSpec()], lambda f: f(1.0, 2.0, 3.0)),
+    "by name": ([tj.TensorSpec()], lambda f: f(x=2.0, k=3.0)),
+    "an array": ([tj.TensorSpec([2])], lambda f: f(np.ones(2, np.float32))),
+    "a size": ([tj.TensorSpec([2])], lambda f: f(np.ones(3, np.float32))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_signature_holds_in_debug_too(name):
+    specs, call = CALLS[name]
+    f = tj.function(lambda x, k=2.0: x * k, input_signature=specs)
+    seen = []
+    for plain in (False, True):
+        with tj.debug() if plain else nullcontext():
+            try:
+                seen.append(np.asarray(call(f)).tolist())
+            except errors.TracejitError as e:
+                seen.append((type(e), e.message))
+    assert seen[0] == seen[1]
+
+
+def test_the_signature_of_a_method_holds_in_debug_too():
+    class Model:
+        @tj.function(input_signature=[tj.TensorSpec([None])])
+        def double(self, x):
+            return x * 2.0
+
+    with tj.debug():
+        assert Model().double([1.0, 2.0]).numpy().tolist() == [2.0, 4.0]
+        with pytest.raises(errors.ArgumentError, match="the signature wants"):
+            Model.double(Model(), tj.constant([1, 2]))

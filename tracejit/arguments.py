@@ -183,6 +183,16 @@ class Arguments:
         bound.apply_defaults()
         return bound.args, bound.kwargs
 
+    def fitted(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """All arguments, as the signature that was asked for wants them."""
+        if self._matched != self.leading:
+            self._match()
+        try:
+            args, kwargs = self.bound(args, kwargs)
+        except TypeError as e:
+            raise locate(SignatureError(f"{self.name}() {e}")) from None
+        return self._to_signature(args), kwargs
+
     def flatten(self, args: tuple, kwargs: dict, shared: bool = True) -> tuple[list, Any]:
         """The leaves of all arguments, those by default included, and their structure.
 

@@ -176,7 +176,7 @@ class Function(NativeCallable, Traces):
             if context.trace is not None:
                 return self.traced_function()(*args, **kwargs)
             if eagerly():
-                return self._plainly(args, kwargs)
+                return self._eagerly(args, kwargs)
             if context.autocast is not None:
                 return self._cast(args, kwargs)
             if self.input_signature is not None and args and self._is_method_of_class(args[0]):
@@ -326,6 +326,14 @@ class Function(NativeCallable, Traces):
             return self._plainly(kept.values[: len(args)], dict(zip(kwargs, kept.values[len(args) :])))
         finally:
             kept.give_back()
+
+    def _eagerly(self, args: tuple, kwargs: dict) -> Any:
+        """The call as plain Python because users want that; a signature holds all the same."""
+        if self.input_signature is not None:
+            if args and self._is_method_of_class(args[0]):
+                return self.__get__(args[0])(*args[1:], **kwargs)
+            args, kwargs = self._arguments.fitted(args, kwargs)
+        return self._plainly(args, kwargs)
 
     def _plainly(self, args: tuple, kwargs: dict) -> Any:
         """The call as plain Python, in which items of tensors may be assigned as in traced functions."""

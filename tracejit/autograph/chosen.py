@@ -133,7 +133,7 @@ def holds_inner(x: Any, trace: Any) -> bool:
     """Whether a function, or another value that may just have been made, holds tensors from inside of a trace."""
     seen, todo = {id(x): x}, [x]
     while todo:
-        for y in _parts(todo.pop()):
+        for y in parts_called(todo.pop()):
             if isinstance(y, Operand):
                 if type(y._a) is Value and not (y._a.scope == trace.builder.scope or trace.within(y._a.scope)):
                     return True
@@ -145,7 +145,8 @@ def holds_inner(x: Any, trace: Any) -> bool:
     return False
 
 
-def _parts(x: Any) -> Sequence[Any]:
+def parts_called(x: Any) -> Sequence[Any]:
+    """What functions, and values that may just have been made, hold."""
     if isinstance(x, types.FunctionType):
         return [*_contents(x), *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
     if isinstance(x, (types.MethodType, types.BuiltinFunctionType)):

@@ -9,7 +9,7 @@ from tracejit.autograph.attempts import MadeHere, Site
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.effects import Effect, Late, Path, Pending
 from tracejit.autograph.holders import Note, Outside
-from tracejit.autograph.recipes import refused
+from tracejit.autograph.recipes import check_kept, refused
 from tracejit.autograph.results import Own, Result, as_leaves
 from tracejit.autograph.standins import StandIns
 from tracejit.context import context
@@ -80,6 +80,9 @@ class Deferring(StandIns):
             type(x) is Result or id(x) in self.made for x in flat if not isinstance(x, Operand)
         ):
             raise MadeHere({_site(user_frame(2))})  # an object of this call; the branch's own state can hold it
+        for x in flat:
+            if not isinstance(x, Operand) and type(x) not in (Chosen, Own):
+                check_kept(x, (), user_frame(2))
         flat = [self._later(x.container) if type(x) is Own else x for x in flat]
         taken = [i for i, x in enumerate(flat) if isinstance(x, Operand) and host.is_traced(x)]
         kinds = {i: python_kind(flat[i]) for i in taken}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from types import SimpleNamespace
+from collections.abc import Callable, Container, Iterable
+from functools import partial
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-from tracejit.autograph.chosen import Chosen
+from tracejit.autograph.chosen import Chosen, parts_called
 from tracejit.autograph.effects import (
     Fill,
     Path,
@@ -24,8 +25,9 @@ from tracejit.autograph.effects import (
     text,
 )
 from tracejit.autograph.growing import Pile, Stacked
-from tracejit.autograph.holders import Outside, parts_of
+from tracejit.autograph.holders import MANY, Outside, parts_of
 from tracejit.autograph.origins import Leaf, Origin
+from tracejit.autograph.places import age
 from tracejit.autograph.values import Optional
 from tracejit.context import tracing
 from tracejit.errors import ConversionError, LeakedTensorError, Location
@@ -35,6 +37,8 @@ from tracejit.ops import host
 from tracejit.ops.host import exact, python_kind
 from tracejit.tensor import Operand, Variable, convert, strong
 from tracejit.tracing import Trace, unborn
+
+_CALLED = (FunctionType, MethodType, partial)
 
 
 def refused(why: str, loc: Location | None) -> ConversionError:
@@ -81,6 +85,7 @@ class Recipes:
             return self._one_of(self.origins[id(x)], x)
         if id(x) not in self.outside and id(x) not in self._doing and rebuilt(x) and self._fresh(x):
             return self.inside(x)
+        check_kept(x, self.given, self.loc)
         return known(x)
 
     def _pile(self, x: Pile) -> Fill:
@@ -147,6 +152,24 @@ class Recipes:
             raise refused("a tensor of a branch or loop is kept outside of it", self.loc) from None
         self.results.append(v)
         return output(len(self.results) - 1, python)
+
+
+def check_kept(x: Any, given: Container[int], loc: Location | None) -> None:
+    """What is kept as it is, such as a function, holds no tensors of the trace, with which they would end."""
+    if rebuilt(x):
+        return
+    seen, todo = dict[int, Any](), [x]
+    while todo and len(seen) < MANY:
+        if id(y := todo.pop()) in seen:
+            continue
+        seen[id(y)] = y
+        if (isinstance(y, Operand) and host.is_traced(y)) or (y is not x and id(y) in given):
+            text = f"a {type(x).__name__} that holds tensors of the call is kept outside of the function"
+            raise refused(text, loc)
+        if isinstance(y, _CALLED):
+            todo += parts_called(y)
+        elif type(y) is tuple or (id(y) not in given and (y is x or age(y)) and not isinstance(y, Operand)):
+            todo += [*parts_of(y), *(getattr(y, "__dict__", None) or {}).values()]
 
 
 def rebuilt(x: Any) -> bool:

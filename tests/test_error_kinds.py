@@ -113,3 +113,34 @@ def test_a_set_asks_for_tensors_as_eagerly():
 
     for n in (tj.constant(3), 3):
         assert [bool(x) for x in tj.function(f, strict=True)(n)] == [bool(x) for x in f(n)]
+
+
+def counted_in_a_try(x):
+    n = 0
+    while x > 0.2:
+        try:
+            n += 1
+        finally:
+            x = x * 0.5
+    return n
+
+
+def counted_with_a_handler(x):
+    n = 0
+    while x > 0.2:
+        try:
+            n += 1
+            if x > 9.0:
+                raise ValueError("large")
+        except ValueError:
+            n += 10
+            x = x - 1.0
+        x = x * 0.5
+    return n
+
+
+@pytest.mark.parametrize("f", [counted_in_a_try, counted_with_a_handler])
+def test_a_counter_changes_in_a_try(f):
+    traced = tj.function(f, strict=True)
+    for v in (1.0, 0.0, 40.0):
+        assert int(traced(tj.constant(v))) == f(tj.constant(v))

@@ -1,4 +1,6 @@
-"""A function that returns early from a loop, and else None: as in plain Python, on the ways that come to the None too."""
+"""A function that returns early from a loop, and else None: as in plain Python, also where the None is come to."""
+
+# ruff: noqa: RET502, RET503
 
 import pytest
 

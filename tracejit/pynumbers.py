@@ -43,6 +43,11 @@ def arithmetic(op: Op, inputs: tuple, attrs: dict[str, Any]) -> Any:
     return out
 
 
+TOO_LARGE = "of the Python integer {} exceeds int64"
+NO_ROOM = "cannot convert {} to an integer of int64"
+LIMITS = (TOO_LARGE, NO_ROOM)  # what messages end with of errors that plain Python does not have
+
+
 def _of_sizes(name: str, operands: tuple) -> Any:
     """An operator of the language between a symbolic size and a number that is none."""
     return NotImplemented if context.trace is None else arithmetic(OPS[name], operands, {})
@@ -111,7 +116,7 @@ def _has_room(trace: Trace, op: Op, values: tuple, out: Any) -> None:
     elif ok is None:
         size = OPS["abs"](OPS[op.name](*[OPS["cast"](x, dtype=float64) for x in values]))
         ok = OPS["less"](size, 2.0**63 if op.name in ("add", "sub") else _NEAR)
-    trace.require(ok._a, trace.value(values[0]), f"{op.name} of the Python integer {{}} exceeds int64")
+    trace.require(ok._a, trace.value(values[0]), f"{op.name} {TOO_LARGE}")
 
 
 _NEAR = 2.0**63 - 2.0**18  # below which products and powers are, however their factors were rounded
@@ -177,7 +182,7 @@ def as_integer(x: Operand) -> Any:
         for ok, error, message in (
             (OPS["logical_not"](nan), "ArgumentError", "cannot convert float NaN to integer"),
             (OPS["logical_not"](infinite), "OverflowError", "cannot convert float infinity to integer"),
-            (room, "OverflowError", "cannot convert {} to an integer of int64"),
+            (room, "OverflowError", NO_ROOM),
         ):
             OPS["check"](ok, *([wide] if ok is room else []), error=error, message=message)
     return OPS["cast"](x, dtype=int64, weak=True)

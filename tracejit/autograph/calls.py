@@ -31,7 +31,7 @@ from tracejit.autograph import (
 from tracejit.autograph.branches import compared, if_exp, traced
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.owners import is_users
-from tracejit.autograph.ranges import enumerate_, range_, tensor_range, zip_
+from tracejit.autograph.ranges import enumerate_, items_of, range_, tensor_range, zip_
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either, Optional, Undefined, several, uneven
 from tracejit.context import context
@@ -104,6 +104,8 @@ def _length(x: Any) -> Any:
     reads.length(x)
     if (f := own_method(x, "__len__")) is not None:
         return callee(f)(x)
+    if (count := getattr(type(x), "count_of_numbers", None)) is not None:
+        return count(x)
     return x.shape[0] if isinstance(x, Operand) and x.shape else len(x)
 
 
@@ -430,6 +432,8 @@ def _heard(f: Any) -> Any:
 
 def _given(f: Any, x: Any) -> Any:
     """A list that grows as a tensor, which all of this package's own functions take but those that make texts."""
+    if f is zip_ or f is enumerate_:
+        return items_of(x) if growing.is_grown(x) else x
     as_it_is = f is array.stack or getattr(f, "__module__", None) == TEXTS
     return growing.rows_of(x) if growing.is_grown(x) and not as_it_is else x
 

@@ -207,8 +207,9 @@ def _always(body: Sequence[ast.stmt]) -> bool:
             return True
         if isinstance(s, ast.With) and _always(s.body):
             return True
-        if isinstance(s, TRIES) and (_always(s.finalbody) or all(map(_always, (s.body, *[h.body for h in s.handlers])))):
-            return True
+        if isinstance(s, TRIES):
+            if _always(s.finalbody) or all(map(_always, (s.body, *[h.body for h in s.handlers]))):
+                return True
         if isinstance(s, (ast.For, ast.While)) and not leaves(s.body, ast.Break):
             endless = isinstance(s, ast.While) and isinstance(s.test, ast.Constant) and bool(s.test.value)
             if endless or _always(s.orelse):

@@ -33,6 +33,7 @@ from tracejit.ir.graph import Node
 from tracejit.ir.text import walk
 from tracejit.ops.check import ERRORS
 from tracejit.ops.host import Callback, Noting, Text, host_call
+from tracejit.pynumbers import LIMITS
 from tracejit.tensor import Operand, convert, quietly, wrap
 from tracejit.tree import flatten, unflatten
 
@@ -319,6 +320,8 @@ def _regions(n: Node) -> list[Any]:
 
 def _may_raise(n: Node, kinds: tuple[type, ...]) -> bool:
     if n.op.name == "check":
+        if n.attr("message").endswith(LIMITS):  # which plain Python does not have
+            return False
         return issubclass(ERRORS[n.attr("error")], kinds)
     if n.op is not host_call or isinstance(n.attr("f"), Noting):
         return False

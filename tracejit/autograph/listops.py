@@ -9,6 +9,7 @@ from typing import Any
 
 from tracejit.autograph import growing, piles, places
 from tracejit.autograph.growing import Stacked
+from tracejit.autograph.ranges import TensorRange, counted
 from tracejit.context import context
 from tracejit.ir.found import fresh
 from tracejit.ir.op import OPS
@@ -297,6 +298,9 @@ def consumed(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x = args[0]
     if growing.is_grown(x) and not growing.settled(x):
         return _TAKING[f](growing.exact_rows(x), growing.kind_of(x), *args[1:], **kwargs)
+    if isinstance(x, TensorRange):
+        rows = counted(x)
+        return _TAKING[f](_number(rows) if x.python else rows, int if x.python else None, *args[1:], **kwargs)
     if isinstance(x, Operand) and x.shape and is_open(x.shape[0]):
         return _TAKING[f](x, None, *args[1:], **kwargs)
     return OPEN

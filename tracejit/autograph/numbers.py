@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import chosen, growing, places, reads
+from tracejit.autograph import chosen, growing, listops, places, reads
 from tracejit.autograph.branches import decided, traced
 from tracejit.autograph.calls import LOOKING, replace
 from tracejit.autograph.failures import may_be_known
@@ -164,6 +164,19 @@ def picked(x: Any, key: Any) -> Any:
     if not all(isinstance(y, Operand) for y in x) or len(types) > 1 or next(iter(types)).weak:
         return ...
     return stack(list(reads.whole(x)))[key]
+
+
+def sliced(x: Any, key: Any) -> Any:
+    """A slice of a list with traced bounds: of tensors of one type, or of numbers of one. Else `...`."""
+    if type(x) is not list or not x or type(key) is not slice or may_be_known():
+        return ...
+    if not any(isinstance(k, Operand) and traced(k) for k in (key.start, key.stop, key.step)):
+        return ...
+    types = {y.type if isinstance(y, Operand) else None for y in x}
+    if growing.kind_of(x) not in (int, float) and (None in types or len(types) > 1):
+        return ...
+    reads.whole(x)
+    return listops.sliced(x, key)
 
 
 def _one_of(x: Any, key: Any) -> Any:

@@ -46,6 +46,7 @@ from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught,
 from tracejit.autograph.loops import LONG, for_, while_
 from tracejit.autograph.mutations import mutated
 from tracejit.autograph.numbers import picked
+from tracejit.autograph.numbers import sliced as sliced_by
 from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
@@ -104,7 +105,7 @@ def item(x: Any, key: Any) -> Any:
         return dicts.item(x, key)
     if type(key) in (int, str) and (number := reads.given("items", x, key)) is not None:
         return number
-    if (found := picked(x, key)) is not ...:
+    if (found := sliced_by(x, key) if type(key) is slice else picked(x, key)) is not ...:
         return found
     if isinstance(x, dict) and (missing := raw(type(x), "__missing__")) is not MISSING and not _is_key(x, key):
         return _missing(x, key, missing)
@@ -154,7 +155,7 @@ class _Sliced:
 
 def sliced(x: Any) -> Any:
     """`x`, of which a slice is taken."""
-    return _Sliced(x) if isinstance(x, (np.ndarray, *SEVERAL)) or growing.is_grown(x) else whole(x)
+    return _Sliced(x) if type(x) is list or isinstance(x, (np.ndarray, *SEVERAL)) else whole(x)
 
 
 def operand(x: Any) -> Any:

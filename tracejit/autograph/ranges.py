@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import chosen, growing
+from tracejit.autograph import chosen, growing, piles
 from tracejit.autograph.branches import traced
 from tracejit.autograph.values import forward_operators
 from tracejit.errors import ArgumentError, ConversionError, UnsupportedError, locate
@@ -40,6 +40,10 @@ class TensorRange:
     def __len__(self) -> int:
         return len(builtins.range(*map(operator.index, self.given)))
 
+    def count_of_numbers(self) -> Any:
+        """What `len` gives in converted code."""
+        return as_python(length_of(self))
+
     def __tensor__(self) -> Any:
         return counted(self)
 
@@ -49,7 +53,15 @@ class TensorRange:
         return getattr(counted(self), name)
 
     def __getitem__(self, key: Any) -> Any:
-        return counted(self)[key]
+        made = counted(self)[key]
+        if not self.python:
+            return made
+        made = OPS["cast"](made, dtype=int64)
+        return piles.listed(growing.Stacked([made], None, int)) if type(key) is slice else as_python(made)
+
+
+def as_python(x: Operand) -> Tensor:
+    return OPS["cast"](x, dtype=int64, weak=True)  # type: ignore[no-any-return]
 
 
 forward_operators(TensorRange, lambda r: counted(r))
@@ -199,7 +211,7 @@ def _number_of(r: TensorRange, i: Any) -> Any:
     start, i, step = [OPS["cast"](x, dtype=int64) if isinstance(x, Operand) else x for x in (r.start, i, r.step)]
     at = i if isinstance(step, int) and step == 1 else OPS["mul"](i, step)
     at = at if isinstance(start, int) and start == 0 else OPS["add"](start, at)
-    return OPS["cast"](at, dtype=int64, weak=True) if isinstance(at, Operand) else at
+    return as_python(at) if isinstance(at, Operand) else at
 
 
 def tensors_of(it: Any) -> list[Tensor]:

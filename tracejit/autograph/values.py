@@ -112,7 +112,7 @@ class Optional:
 
 
 def is_none(name: str, *values: Any) -> bool:
-    """Whether a variable that has no value is None. What is returned has one wherever the function returns, or is None."""
+    """Whether a variable that has no value is None. What is returned is set wherever a function returns."""
     none = [v is None or (type(v) is Optional and v.none) for v in values]
     unset = any(type(v) is Undefined or (type(v) is Optional and not v.none) for v in values)
     return any(none) if name == RETURNED else not unset

@@ -144,3 +144,45 @@ def test_a_counter_changes_in_a_try(f):
     traced = tj.function(f, strict=True)
     for v in (1.0, 0.0, 40.0):
         assert int(traced(tj.constant(v))) == f(tj.constant(v))
+
+
+def one_rank(x):
+    if x > 0:
+        y = tj.ones([2])
+    else:
+        y = tj.ones([3])
+    return tj.reduce_sum(y)
+
+
+def other_ranks(x):
+    if x > 0:
+        y = tj.ones([2, 2])
+    else:
+        y = tj.ones([3])
+    return tj.reduce_sum(y)
+
+
+def sizes_that_are_found(x):
+    y = tj.stack([x, -x, x])
+    if x > 0:
+        y = y[y > 0]
+    return tj.reduce_sum(y)
+
+
+@pytest.mark.parametrize("f", [one_rank, other_ranks, sizes_that_are_found])
+def test_branches_of_two_shapes_run_as_plain_python(f):
+    traced = tj.function(f)
+    with pytest.warns(tj.errors.ConversionWarning, match="shape"):
+        assert float(traced(ONE)) == float(f(ONE))
+    assert float(traced(MINUS_ONE)) == float(f(MINUS_ONE))
+    with pytest.raises(tj.errors.TracejitError, match="shape"):
+        tj.function(f, strict=True)(ONE)
+
+
+def test_functions_given_for_branches_have_one_shape():
+    @tj.function
+    def f(x):
+        return tj.cond(x > 0, lambda: tj.ones([2]), lambda: tj.ones([3]))
+
+    with pytest.raises(tj.errors.ShapeError, match="the branches give shapes"):
+        f(ONE)

@@ -215,7 +215,7 @@ def test_a_failed_trace_can_be_tried_again():
 @pytest.mark.parametrize(
     "use",
     [lambda t: t.numpy(), lambda t: np.asarray(t), lambda t: b"ab"[tj.cast(t, tj.int32)],
-     lambda t: t.item(), lambda t: list(range(tj.cast(t, tj.int32))), lambda t: t.tolist(),
+     lambda t: t.item(), lambda t: tuple(range(tj.cast(t, tj.int32))), lambda t: t.tolist(),
      lambda t: np.sum(t + 0).item()],
     ids=["numpy", "asarray", "index", "item", "range", "tolist", "np.sum"],
 )  # fmt: skip

@@ -60,7 +60,7 @@ class ShapeError(TracejitError, ValueError):
     """Shapes that do not fit: `tj.ones((2, 3)) @ tj.ones((4, 5))`."""
 
     of_branches = False  # whether two branches give them, both of which are right where there is no trace
-    of_return = False  # and whether it is these that a function returns
+    falls_back = False  # and whether the function that has them runs as plain Python instead
 
 
 class DTypeError(TracejitError, TypeError):

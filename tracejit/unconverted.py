@@ -48,7 +48,7 @@ def may_fall_back(error: TracejitError) -> bool:
     if isinstance(error, ConversionError):
         return True
     if isinstance(error, ShapeError):
-        return error.of_return
+        return error.falls_back
     tb, found = whole_traceback(error), list[bool]()
     while tb is not None:
         reason = _reasons.get(tb.tb_frame.f_code)

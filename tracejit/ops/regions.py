@@ -25,6 +25,7 @@ from tracejit.tree import Structure, flatten
 
 Body = Callable[..., Any]
 RETURNED = "the value returned"  # what functions return, as converted code names it
+_RESULT = "the result"  # and what those give that tj.cond and its like are given
 
 
 class Region:
@@ -54,7 +55,8 @@ class Region:
                 f"{what} has a shape that depends on values which {where} computes: {show_shape(t.shape)}",
                 remedy="reduce it there, or keep its shape, say with tj.where(mask, x, 0)",
             )
-            error.of_return = what.startswith(RETURNED)
+            of_branch = self.name in ("then", "orelse") and what != _RESULT
+            error.falls_back = of_branch or what.startswith(RETURNED)
             raise locate(error)
 
     def outside(self) -> dict[int, tuple[Any, Value]]:
@@ -178,7 +180,7 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
     s, t = a.call(_weakly, x), b.call(_weakly, y)
     xs = [x if _is_plain(x) else s, y if _is_plain(y) else t]
     d, weak = _carried(xs)
-    label = repr(str(name)) if name else "the result"
+    label = repr(str(name)) if name else _RESULT
     context.trace.notes |= _promoted(label, s, t, d, ("in one branch", "in the other"))  # type: ignore[union-attr]
     s, t = a.call(_cast, s, d, weak), b.call(_cast, t, d, weak)
     if not same_shape(tuple(s.shape), tuple(t.shape)):
@@ -191,10 +193,10 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
         )
         error.of_branches = True
         if isinstance(error, ShapeError):
-            error.of_return = name.startswith(RETURNED)
+            error.falls_back = bool(name)
         raise locate(error)
     for r, v in ((a, s), (b, t)):
-        r.keep_sizes(_set(name) if name else "the result", v)
+        r.keep_sizes(_set(name) if name else _RESULT, v)
     return s, b.call(_shaped, t, s)
 
 

@@ -1,5 +1,7 @@
 """Errors of traced functions are those that the caller's `except` clauses name for plain Python."""
 
+import traceback
+
 import pytest
 
 import tracejit as tj
@@ -186,3 +188,33 @@ def test_functions_given_for_branches_have_one_shape():
 
     with pytest.raises(tj.errors.ShapeError, match="the branches give shapes"):
         f(ONE)
+
+
+def one_item(v, i):
+    y = v + 1.0
+    return y[i]
+
+
+def divided(x):
+    n = 0
+    while x > 0:
+        n += 1
+        x = x - 1.0
+    return 6 / n
+
+
+@pytest.mark.parametrize(
+    "f, args, line",
+    [
+        (variable, (MINUS_ONE,), "return y"),
+        (attribute, (MINUS_ONE,), "return h.value"),
+        (divided, (MINUS_ONE,), "return 6 / n"),
+        (one_item, (tj.ones([3]), tj.constant(5)), "return y[i]"),
+    ],
+)
+def test_the_traceback_of_an_error_of_the_program_ends_at_the_users_line(f, args, line):
+    for g in (f, tj.function(f, strict=True)):
+        with pytest.raises(Exception) as caught:
+            g(*args)
+        last = traceback.extract_tb(caught.value.__traceback__)[-1]
+        assert (last.name, last.line) == (f.__name__, line)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tracejit.errors import TracejitError, hide_frames, raise_at
+from tracejit.errors import TracejitError, raise_at
 from tracejit.ir.graph import Node
 from tracejit.lower.binding import Binding
 from tracejit.lower.hostunit import HostUnit
@@ -22,17 +22,16 @@ def failure(
     attrs = at_sizes(n.attrs, dict(sizes))
 
     def fail(frame: int) -> None:
+        lines = [n.loc] if n.loc is not None else []
         failed = None
         try:
             n.op.numpy(*[read(frame) for read in ins], **attrs)
-        except TracejitError as e:
-            e.where = [n.loc] if n.loc is not None else []
-            hide_frames(e)
-            raise
-        except AssertionError as e:
+        except Exception as e:
             failed = e.with_traceback(None)
+        if isinstance(failed, TracejitError):
+            failed.where = lines
         if failed is not None:
-            raise_at([n.loc] if n.loc is not None else [], failed)
+            raise_at(lines, failed)
 
     fail.__qualname__ = f"{attrs['error']}: {attrs['message']}"
     return fail

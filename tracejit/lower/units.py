@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tracejit.errors import OutOfRangeError
+from tracejit.errors import OutOfRangeError, raise_at
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.sizes import is_unit, product
@@ -77,7 +77,7 @@ def _impossible(b: Binding, inst: Instance) -> list[StepRecord]:
     def refuse(frame: int) -> None:
         error = OutOfRangeError("gather from an axis of size 0")
         error.where = [source.loc] if source is not None and source.loc is not None else []
-        raise error
+        raise_at(error.where, error)
 
     return [Host(refuse)]
 

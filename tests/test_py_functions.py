@@ -1,11 +1,12 @@
 """Functions that stay Python in a traced one: the Variables that they see and assign, random numbers, derivatives."""
 
-import threading
+import itertools
 
 import numpy as np
 import pytest
 
 import tracejit as tj
+from tracejit.errors import ConversionWarning
 
 VECTOR = tj.TensorSpec((3,), tj.float32)
 
@@ -185,12 +186,57 @@ def _a_generator_draws(wrap):
     return [f(tj.constant(1.0)) for _ in range(3)]
 
 
+def _a_generator_of_tensors(wrap):
+    def data():
+        for i in range(4):
+            yield tj.constant([float(i)]) * 2.0, tj.constant(i)
+
+    it = data()
+
+    @wrap
+    def f(x):
+        a, b = next(it)
+        return x * a, b
+
+    return [f(tj.constant(1.0)) for _ in range(4)]
+
+
+def _a_cycle(wrap):
+    numbers = itertools.cycle([1.0, 2.0, 3.0])
+
+    @wrap
+    def f(x):
+        return x * next(numbers)
+
+    return [f(tj.constant(1.0)) for _ in range(5)]
+
+
 SCENES = [
     _assigned_around, _a_model_is_updated, _in_branches_and_loops, _random_numbers, _a_gradient,
-    _a_gradient_asked_for_outside, _tangents, _a_gradient_of_a_loop, _a_generator_draws,
+    _a_gradient_asked_for_outside, _tangents, _a_gradient_of_a_loop,
+    _a_generator_of_tensors, _a_cycle,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_python_called_from_a_program_acts_as_in_python(scene, twins):
     twins(scene)
+
+
+@pytest.mark.filterwarnings("ignore::tracejit.errors.ConversionWarning")
+def test_generators_that_draw_numbers_keep_their_place_in_the_stream(twins):
+    twins(_a_generator_draws)
+
+
+def test_a_cycle_of_strings_stays_in_step():
+    letters, out = itertools.cycle("abc"), []
+
+    @tj.function
+    def f(x):
+        out.append(next(letters))
+        return x
+
+    with pytest.warns(ConversionWarning, match="next"):
+        for _ in range(4):
+            f(tj.constant(0.0))
+    assert out == ["a", "b", "c", "a"]

@@ -128,6 +128,12 @@ def copied(iterator: Any) -> Any:
     """An iterator that goes the same way, for tracing to look ahead; None where there is no making one."""
     if type(iterator) in _SIMPLE:
         return copy.copy(iterator)
+    if type(iterator) is itertools.cycle and hasattr(iterator, "__setstate__"):  # newer ones do not tell
+        kind, (own,), (saved, first) = iterator.__reduce__()
+        if (made := copied(own)) is not None:
+            made = kind(made)
+            made.__setstate__((list(saved), first))
+        return made
     if type(iterator) not in (zip, enumerate):
         return None
     kind, args, *_ = iterator.__reduce__()

@@ -16,6 +16,7 @@ import numpy as np
 from tracejit.autograph import places
 from tracejit.autograph.attempts import Ahead
 from tracejit.autograph.branches import traced
+from tracejit.autograph.reachable import state_of
 from tracejit.context import context, tracing
 from tracejit.errors import ArgumentError, ConversionError, locate
 from tracejit.ir.op import OPS
@@ -191,7 +192,11 @@ def following(iterator: Any, *default: Any) -> Any:
 
 
 def _moved_on(name: str, seen: Ahead, step: Callable[[Any], Any]) -> Any:
-    return _emitted(name, seen.look(step), lambda: seen.take(step))
+    if isinstance(seen.iterator, types.GeneratorType) and not seen.values and state_of(seen.iterator):
+        raise locate(ConversionError(f"{name}() of a generator from outside that may use Variables or random numbers"))
+    with tracing(None):  # the code of a generator is no part of the function
+        example = seen.look(step)
+    return _emitted(name, example, lambda: seen.take(step))
 
 
 def _sent(f: Any, *args: Any) -> Any:

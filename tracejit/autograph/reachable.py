@@ -15,11 +15,12 @@ from tracejit.tracing import streams
 MOST = 5000  # objects that are looked at
 _ALL = {"getattr", "vars", "__dict__", "attrgetter", "copy", "deepcopy", "dump", "dumps", "save", "map_structure"}
 _ASSIGNING = ("assign", "scatter", "batch_scatter", "apply", "minimize", "load", "set", "restore", "copy", "reset")
+_DRAWING = ("random", "dropout", "shuffle", "sampler", "noise", "initial")
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), type(...))
 
 
 class Reached:
-    """What functions can get at: `variables`, and whether code of this package is among it, which may draw numbers."""
+    """What functions can get at: `variables`, and whether code of this package is among it."""
 
     def __init__(self, *roots: Any) -> None:
         self.variables: dict[int, Variable] = {}
@@ -57,7 +58,7 @@ class Reached:
         elif isinstance(x, list | tuple | set | frozenset) or type(x).__module__ == "collections":
             self._todo += list(x) if hasattr(type(x), "__iter__") else []
         elif isinstance(x, types.ModuleType):
-            self.ours |= _is_ours(x.__name__)
+            self.ours |= _is_ours(x.__name__) and x.__name__ != "tracejit"
             if not is_library_module(x):
                 self._objects.append(x)
         elif not isinstance(x, Operand):
@@ -124,6 +125,11 @@ class Reached:
                     yield y
 
     @property
+    def draws(self) -> bool:
+        """Whether it may draw random numbers of this package's."""
+        return self.ours or any(word in n for n in self._names for word in _DRAWING)
+
+    @property
     def assigns(self) -> bool:
         """Whether it may assign them."""
         return self._free or any(n.startswith(_ASSIGNING) for n in self._names)
@@ -150,7 +156,7 @@ def state_of(f: Any) -> list[tuple[Variable, bool]]:
     random numbers among them if it may draw from it."""
     reached = Reached(f)
     found = {i: (v, reached.assigns or v in streams) for i, v in reached.variables.items()}
-    if reached.ours and (module := sys.modules.get("tracejit.ops.generator")) is not None:
+    if reached.draws and (module := sys.modules.get("tracejit.ops.generator")) is not None:
         state = module.get_global_generator().state
         found[id(state)] = (state, True)
     return list(found.values())

@@ -129,10 +129,10 @@ def copied(iterator: Any) -> Any:
     if type(iterator) in _SIMPLE:
         return copy.copy(iterator)
     if type(iterator) is itertools.cycle and hasattr(iterator, "__setstate__"):  # newer ones do not tell
-        kind, (own,), (saved, first) = iterator.__reduce__()
-        if (made := copied(own)) is not None:
-            made = kind(made)
-            made.__setstate__((list(saved), first))
+        _, given, state = iterator.__reduce__()  # type: ignore[misc]
+        if (made := copied(given[0])) is not None:
+            made = itertools.cycle(made)
+            made.__setstate__((list(state[0]), state[1]))  # type: ignore[attr-defined,index]
         return made
     if type(iterator) not in (zip, enumerate):
         return None

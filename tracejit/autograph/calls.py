@@ -383,6 +383,7 @@ def _heard(f: Any) -> Any:
     ours, grown = module.startswith("tracejit."), growing.has_grown if module == TEXTS else growing.is_grown
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        hostcalls.check_said(h if h is g else f, args)
         if (made := listops.consumed(f, args, kwargs)) is not listops.OPEN:
             return made
         if ours:

@@ -130,7 +130,8 @@ class Expressions(ast.NodeTransformer):
             owner = self.visit(node.func.value)
             func = at(call("method", owner, ast.Constant(node.func.attr), *unused), node.func)
         else:
-            func = at(call("called", self.visit(node.func)), node.func)
+            way = "effect" if getattr(node, "ag_unused", False) else "called"
+            func = at(call(way, self.visit(node.func)), node.func)
         args = [self.visit(a) for a in node.args]
         words = [ast.keyword(k.arg, self.visit(k.value)) for k in node.keywords]
         for k in words:

@@ -52,7 +52,89 @@ def replacement(f: Any) -> Callable[..., Any] | None:
         return functools.partial(_queued, f)
     if isinstance(owner, io.IOBase) and f.__name__ in ("write", "writelines", "flush"):
         return functools.partial(_said, f)
-    return None
+    if places.listener() is None or context.trace is None:
+        return None
+    if gives_nothing(f):
+        return functools.partial(each_time[-1], f)
+    return functools.partial(_refused, f) if is_outside(f) else None
+
+
+each_time: list[Callable[..., Any]] = []  # how a call of a library's is left to the run of the program
+
+
+# Functions of libraries that ask, or change, what is outside of the process, or that start something beside it: all of
+# a module, or those named.
+_OUTSIDE: dict[str, set[str] | None] = {
+    "_io": {"open", "open_code"}, "io": {"open"}, "glob": None, "shutil": None, "tempfile": None, "subprocess": None,
+    "uuid": {"uuid1", "uuid4"}, "secrets": None, "genericpath": {"exists", "isfile", "isdir", "getsize", "getmtime"},
+    "time": {"localtime", "gmtime", "ctime", "asctime", "strftime", "clock_gettime", "clock_gettime_ns"},
+    "asyncio.runners": {"run"}, "builtins": {"input"}, "urllib.request": {"urlopen"}, "threading": {"start"},
+    "concurrent.futures.thread": {"submit"}, "concurrent.futures.process": {"submit"},
+    "concurrent.futures._base": {"map"}, "multiprocessing.process": {"start"},
+}  # fmt: skip
+_OF_PROCESS = {"getpid", "getppid", "getcwd", "cpu_count", "fspath", "getenv", "uname", "get_terminal_size"}
+_OF_PATHS = {
+    "exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "stat", "lstat", "read_text", "read_bytes", "open",
+    "write_text", "write_bytes", "touch", "mkdir", "unlink", "rmdir", "rename", "replace",
+}  # fmt: skip
+_NOW = {"now", "utcnow", "today"}
+# Methods that change their objects, by the modules of these objects' classes; and functions that give None.
+_CHANGING: dict[str, set[str] | None] = {
+    "_csv": {"writerow", "writerows"}, "sqlite3": None, "_thread": {"acquire", "release"},
+    "threading": {"set", "clear", "acquire", "release", "wait", "notify", "notify_all", "join"}, "unittest.mock": None,
+    "configparser": {"set", "add_section", "remove_option", "remove_section", "read", "read_string", "read_dict"},
+}  # fmt: skip
+_NOTHING = {
+    "warnings": {"warn"}, "_warnings": {"warn"}, "json": {"dump"}, "_pickle": {"dump"}, "pickle": {"dump"},
+    "time": {"sleep"}, "numpy": {"save", "savez", "savez_compressed", "savetxt"},
+}  # fmt: skip
+
+
+def gives_nothing(f: Any) -> bool:
+    """Whether a library's function is called for what it does only."""
+    name, owner = getattr(f, "__name__", None), getattr(f, "__self__", None)
+    if name in ("set", "clear") and type(owner).__module__ == "threading" and not _is_own(owner):
+        return True
+    return type(name) is str and name in _NOTHING.get(str(getattr(f, "__module__", None)), ())
+
+
+def _is_own(x: Any) -> bool:
+    listener = places.listener()
+    return listener is not None and (id(x) in listener.made or id(x) in listener.built)
+
+
+def is_outside(f: Any) -> bool:
+    """Whether a library's function asks for, or does, what is not the same in each run."""
+    name, module = getattr(f, "__name__", None), getattr(f, "__module__", None)
+    if isinstance(f, type):
+        return (module, name) == ("subprocess", "Popen")
+    owner = getattr(f, "__self__", f)
+    changing = _CHANGING.get(type(owner).__module__, ())
+    if (changing is None or name in changing) and not isinstance(owner, types.FunctionType) and not _is_own(owner):
+        return True
+    if type(name) is not str:
+        return False
+    if isinstance(owner, type):
+        return name in _NOW and owner.__module__ == "datetime"
+    if module in ("posix", "nt"):
+        return name not in _OF_PROCESS
+    if name in _OF_PATHS and _is_one(owner, (("pathlib", "Path"),)):
+        return True
+    return module in _OUTSIDE and ((names := _OUTSIDE[module]) is None or name in names)
+
+
+def _refused(f: Any, *args: Any, **kwargs: Any) -> Any:
+    if context.trace is None:
+        return f(*args, **kwargs)
+    said = f"{getattr(f, '__name__', type(f).__name__)}() asks for or changes what is outside of the function"
+    raise locate(ConversionError(said, remedy="call it where the function is called"))
+
+
+def check_said(f: Any, args: Any) -> None:
+    """Refuse to ask an object for what a call that is left to the run of the program has done to it."""
+    said = getattr(places.listener(), "said", None)
+    if said and any(id(x) in said for x in (getattr(f, "__self__", f), *args)):
+        raise locate(ConversionError(f"{getattr(f, '__name__', 'a call')}() asks for what was changed before"))
 
 
 _LEVELS = {"debug", "info", "warning", "warn", "error", "critical", "exception", "log", "fatal"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from tracejit.autograph import growing, piles, places
@@ -293,7 +293,9 @@ def of_list(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def consumed(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """What one of Python's functions makes of a list or tensor of so many rows as only the program knows, or OPEN."""
-    if not args or f not in _TAKING or context.trace is None or set(kwargs) - {"reverse", "start"}:
+    if not args or context.trace is None or set(kwargs) - {"reverse", "start"}:
+        return OPEN
+    if not isinstance(f, Hashable) or f not in _TAKING:
         return OPEN
     x = args[0]
     if growing.is_grown(x) and not growing.settled(x):

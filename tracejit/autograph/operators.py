@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import collections
 import functools
+import os
 import types
 from typing import Any
 
@@ -43,6 +44,7 @@ from tracejit.autograph.choices import each_way, for_each, is_in_key
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.contexts import entered, passing
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, thrown
+from tracejit.autograph.librarycalls import effect
 from tracejit.autograph.loops import LONG, for_, while_
 from tracejit.autograph.mutations import mutated
 from tracejit.autograph.numbers import picked
@@ -249,7 +251,7 @@ def _method(x: Any, name: str, unused: bool) -> Any:
             return lambda *args, **kwargs: mutated(places.listener(), x, name, unused, args, kwargs)
         places.items(x)
         return getattr(x, name)
-    return called(load(x, name))
+    return (effect if unused else called)(load(x, name))
 
 
 def _sort(x: list[Any], *, key: Any = None, reverse: Any = False) -> None:
@@ -270,6 +272,8 @@ def whole_if_grown(x: Any) -> None:
 
 def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     """Items of a container or an array are about to be set."""
+    if x is os.environ and places.listener() is not None:
+        raise locate(ConversionError("the environment is changed"))
     arrays.writes(x, key is not places.ALL)
     if key is places.ALL or isinstance(key, slice):
         whole_if_grown(x)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracejit.autograph.owners import is_library_module
-from tracejit.runtime.guards import MISSING, own_dict, raw
+from tracejit.runtime.guards import own_dict, raw
+from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand, Variable
 from tracejit.tracing import streams
 

@@ -54,6 +54,7 @@ class Recorder(Deferring):
         self.detached: ConversionError | None = None  # why tapes would not know how values came about
         self._known = set[int]()  # objects among the arguments
         self.built = set[int]()  # the identities of objects of libraries' classes that the function makes
+        self.said = set[int]()  # the identities of libraries' objects that the program calls for what they do
         self.outside: Outside | None = None  # what others hold, of what effects and results are made of
         self.draws_arrays = False  # whether arrays of random numbers are tensors in it
         self._on_arguments = set[Path]()

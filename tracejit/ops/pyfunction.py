@@ -43,7 +43,10 @@ class _Python(Keeping):
     """A function that stays Python. Operands of its node are its arguments and the Variables that it may read; results
     are its own, the number of the call if it has derivatives, and the Variables that it may have assigned."""
 
-    __slots__ = ("func", "types", "count", "variables", "assigned", "moves", "inside", "kept", "numbers", "second", "round", "asked")
+    __slots__ = (
+        "func", "types", "count", "variables", "assigned", "moves", "inside", "kept", "numbers", "second", "round",
+        "asked",
+    )  # fmt: skip
 
     def __init__(
         self, func: Callable[..., Any], types: Sequence[TensorType], xs: Sequence[Tensor], state: State, label: str,

@@ -1,0 +1,203 @@
+"""What libraries' code does outside of a traced function is done in each call, in order; where not, it is said."""
+
+import configparser
+import csv
+import datetime
+import io
+import json
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+import threading
+import unittest.mock
+import uuid
+import warnings
+
+import numpy as np
+import pytest
+
+import tracejit as tj
+from tracejit.errors import ConversionWarning
+
+
+def _rows(wrap):
+    out = io.StringIO()
+    rows = csv.writer(out)
+
+    @wrap
+    def f(x):
+        rows.writerow(["a", 1, x])
+        print("between")
+        rows.writerows([[x * 2.0], ["b"]])
+        return x
+
+    for k in range(3):
+        f(tj.constant(float(k)))
+    return out.getvalue().replace("\r", "").replace("tj.Tensor", "")
+
+
+def _dumps(wrap):
+    text, raw, arrays = io.StringIO(), io.BytesIO(), io.BytesIO()
+
+    @wrap
+    def f(x):
+        d = {"a": [1, 2]}
+        json.dump(d, text)
+        own = io.StringIO()
+        json.dump(d, own)
+        pickle.dump((1, 2), raw)
+        np.save(arrays, np.ones(2))
+        return x * len(own.getvalue())
+
+    out = [float(f(tj.constant(float(k)))) for k in range(3)]
+    return out, text.getvalue(), len(raw.getvalue()), len(arrays.getvalue())
+
+
+def _events(wrap):
+    event, mock, db = threading.Event(), unittest.mock.Mock(), sqlite3.connect(":memory:")
+    db.execute("create table t(a)")
+    seen = []
+
+    @wrap
+    def f(x):
+        if x > 1.0:
+            event.set()
+        mock.hook(3)
+        mock(x)
+        db.execute("insert into t values (?)", (1,))
+        return x
+
+    for k in range(3):
+        event.clear()
+        f(tj.constant(float(k)))
+        seen.append(event.is_set())
+    return seen, mock.hook.call_count, mock.call_count, db.execute("select count(*) from t").fetchone()[0]
+
+
+def _warnings(wrap):
+    @wrap
+    def f(x):
+        warnings.warn("careful", UserWarning)
+        return x
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for k in range(3):
+            f(tj.constant(float(k)))
+    return [(str(w.message), w.category.__name__, os.path.basename(w.filename), w.lineno) for w in found]
+
+
+def _checks_of_a_test_case(wrap):
+    case = unittest.TestCase()
+
+    @wrap
+    def f(x):
+        case.assertEqual(tuple(x.shape), (2,))
+        case.assertGreater(float(x[0]), 0.0)
+        return x * 2.0
+
+    return f(tj.ones((2,)))
+
+
+@pytest.mark.parametrize("scene", [_rows, _dumps, _events, _warnings, _checks_of_a_test_case])
+def test_statements_that_call_libraries_are_done_in_each_call(scene, twins):
+    twins(scene)
+
+
+def _three(body):
+    def scene(wrap):
+        log = []
+
+        @wrap
+        def f(x):
+            body(log)
+            return x
+
+        for k in range(3):
+            f(tj.constant(float(k)))
+        return len(log), len(set(map(str, log)))
+
+    return scene
+
+
+def _started(log):
+    t = threading.Thread(target=lambda: log.append(len(log)))
+    t.start()
+    t.join()
+
+
+def _in_a_lambda(log):
+    rows = csv.writer(io.StringIO())
+    (lambda: rows.writerow(["a"]))()
+    log.append(len(log))
+
+
+def _set_and_asked(wrap):
+    event, out = threading.Event(), []
+
+    @wrap
+    def f(x):
+        event.set()
+        out.append(event.is_set())
+        return x * 2.0 if event.is_set() else x
+
+    return [float(f(tj.constant(1.0))) for _ in range(2)], out
+
+
+def _environment(wrap):
+    os.environ["TRACEJIT_TEST"] = ""
+
+    @wrap
+    def f(x):
+        os.environ["TRACEJIT_TEST"] = os.environ["TRACEJIT_TEST"] + "."
+        return x
+
+    for _ in range(3):
+        f(tj.constant(1.0))
+    return os.environ.pop("TRACEJIT_TEST")
+
+
+def _settings(wrap):
+    c = configparser.ConfigParser()
+    c.read_string("[a]\nb=1")
+
+    @wrap
+    def f(x):
+        c.set("a", "b", str(c.getint("a", "b") + 1))
+        return x * c.getfloat("a", "b")
+
+    return [float(f(tj.constant(1.0))) for _ in range(3)]
+
+
+FALLING_BACK = [
+    _three(lambda log: log.append(datetime.datetime.now())), _three(lambda log: log.append(uuid.uuid4())),
+    _three(_started), _three(lambda log: log.append(subprocess.run([sys.executable, "-c", ""]).returncode)),
+    _three(_in_a_lambda), _set_and_asked, _environment, _settings,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", FALLING_BACK)
+@pytest.mark.filterwarnings("ignore::tracejit.errors.ConversionWarning")
+def test_what_is_different_in_each_call_is_never_frozen(scene, twins):
+    twins(scene)
+
+
+def test_a_file_is_written_and_read_in_each_call(tmp_path):
+    path = tmp_path / "a"
+
+    @tj.function
+    def f(x):
+        with open(path, "a") as h:
+            h.write(f"{x:.1f};")
+        return x * len(path.read_text())
+
+    with pytest.warns(ConversionWarning, match="open"):
+        assert [float(f(tj.constant(v))) for v in (1.0, 2.0)] == [4.0, 16.0]
+    assert path.read_text() == "1.0;2.0;"
+
+
+def test_library_objects_without_a_hash_are_called():
+    p, q = np.polynomial.Polynomial([1.0, 2.0]), np.poly1d([1.0, 2.0])
+    assert float(tj.function(lambda x: x * p(2.0) + q(3.0))(tj.constant(1.0))) == 10.0

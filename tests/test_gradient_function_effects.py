@@ -125,3 +125,76 @@ def test_rows_of_a_batch():
     with pytest.warns(RuntimeWarning, match="one by one"):
         made = tj.function(lambda x: tj.vectorized_map(gradient, x))(tj.constant([1.0, 2.0]))
     assert made.numpy().tolist() == [6.0, 9.0] and float(v) == 3.0
+
+
+# --- when it runs -----------------------------------------------------------------------------------------------------
+def _scaled(state, log):
+    @tj.custom_gradient
+    def scale(x):
+        log.append("forward")
+
+        def g(dy):
+            log.append("backward")
+            return dy * state["s"]
+
+        return tj.identity(x), g
+
+    return scale
+
+
+def _state_changes_before_the_gradient(wrap):
+    state, log, v = {"s": 1.0}, [], tj.Variable(2.0)
+    scale = _scaled(state, log)
+
+    @wrap
+    def f(x, k):
+        state["s"] = 1.0
+        with tj.GradientTape() as t:
+            y = scale(v * x)
+        log.append("between")
+        state["s"] = k
+        return t.gradient(y, v)
+
+    return [float(f(tj.constant(1.0), tj.constant(k))) for k in (10.0, 20.0)], log
+
+
+def _state_changes_before_a_vjp(wrap):
+    state, log = {"s": 1.0}, []
+    scale = _scaled(state, log)
+
+    @wrap
+    def f(x, k):
+        state["s"] = 1.0
+        y, back = tj.vjp(lambda q: scale(q) * q, x)
+        state["s"] = 3.0
+        g = back(k)
+        state["s"] = k
+        log.append("between")
+        return y, g, back(k)
+
+    return [f(tj.constant(2.0), tj.constant(k)) for k in (10.0, 20.0)], log
+
+
+def _in_the_steps_of_a_loop(wrap):
+    state, log = {"s": 1.0}, []
+    scale = _scaled(state, log)
+
+    @wrap
+    def f(x):
+        for i in range(3):
+            state["s"] = 1.0
+            with tj.GradientTape() as t:
+                t.watch(x)
+                y = scale(x * x)
+            state["s"] = i + 2.0
+            x = x + t.gradient(y, x)
+        return x
+
+    return [float(f(tj.constant(0.5))) for _ in range(2)], log
+
+
+@pytest.mark.parametrize(
+    "scene", [_state_changes_before_the_gradient, _state_changes_before_a_vjp, _in_the_steps_of_a_loop]
+)
+def test_it_runs_when_the_gradient_is_taken(scene, twins):
+    twins(scene)

@@ -147,16 +147,24 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
         flat, structure = flatten(y)
         ys = [t if type(t) is Tensor else convert(t) for t in flat]
         if context.trace is not None:
-            outs = _emit(f.__name__, back, ys, [*sources, *variables])
+            here = context.tapes  # which call `grad` itself, when they are asked
+            with tracing(context.trace):
+                outs = _emit(f.__name__, back, ys, [*sources, *variables])
         else:
+            here = context.tapes
             outs = tuple([wrap(t._a) for t in ys])  # new tensors, so that tapes know them by this call only
-            keys = (*sources, *variables)
-            values = tuple([k if type(k) is Tensor else wrap(k._a) for k in keys])
-            for tape in context.tapes:
-                tape.record(_Call(f.__name__, back), keys, values, {}, outs)
+        keys = (*sources, *variables)
+        values = tuple([k if type(k) is Tensor else _value(k) for k in keys]) if here else ()
+        for tape in here:
+            tape.record(_Call(f.__name__, back), keys, values, {}, outs)
         return unflatten(structure, outs)
 
     return call
+
+
+def _value(v: Any) -> Tensor:
+    """What a Variable holds."""
+    return wrap(v._a) if context.trace is None else context.trace.read(v)  # type: ignore[no-any-return]
 
 
 def _result(f: Callable[..., Any], out: Any) -> tuple[Any, Callable[..., Any]]:

@@ -129,7 +129,7 @@ def copied(iterator: Any) -> Any:
     if type(iterator) in _SIMPLE:
         return copy.copy(iterator)
     if type(iterator) is itertools.cycle and hasattr(iterator, "__setstate__"):  # newer ones do not tell
-        _, given, state = iterator.__reduce__()  # type: ignore[misc]
+        _, given, state = iterator.__reduce__()  # type: ignore[misc, str-unpack]
         if (made := copied(given[0])) is not None:
             made = itertools.cycle(made)
             made.__setstate__((list(state[0]), state[1]))  # type: ignore[attr-defined,index]

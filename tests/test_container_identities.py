@@ -188,6 +188,8 @@ def held_by_a_named_tuple(s, x, n, p):
     s.m = e.items
     if x > 0.3:
         s.d["items"] = e.items
+    e = e._replace(items=[x])
+    s.m = e.items
     return e.count
 
 

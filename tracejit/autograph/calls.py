@@ -426,6 +426,8 @@ def _heard(f: Any) -> Any:
         arrays.of_method(h, made)
         if type(made) in _MAKERS and (h in _MAKERS if isinstance(h, type) else getattr(h, "__name__", "") == "copy"):
             places.made(made)
+        elif isinstance(made, tuple) and hasattr(type(made), "_fields"):
+            places.born(made)  # nothing of it changes, whoever has it
         return arrays.fresh(made, every) if _is_numpys(h) else made
 
     return call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -126,6 +127,15 @@ _SIMPLE: set[type] = {itertools.count, itertools.repeat, *map(type, map(iter, ([
 
 def copied(iterator: Any) -> Any:
     """An iterator that goes the same way, for tracing to look ahead; None where there is no making one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # those of itertools can be copied until Python 3.14
+        try:
+            return _copied(iterator)
+        except TypeError:
+            return None
+
+
+def _copied(iterator: Any) -> Any:
     if type(iterator) in _SIMPLE:
         return copy.copy(iterator)
     if type(iterator) is itertools.cycle and hasattr(iterator, "__setstate__"):  # newer ones do not tell

@@ -240,3 +240,17 @@ def test_a_cycle_of_strings_stays_in_step():
         for _ in range(4):
             f(tj.constant(0.0))
     assert out == ["a", "b", "c", "a"]
+
+
+def test_effects_of_a_function_happen_once_for_its_hessian(twins):
+    @twins
+    def scene(wrap):
+        log = []
+
+        @wrap
+        def f(x):
+            log.append(1)
+            print("f runs")
+            return tj.sin(x) * x
+
+        return tj.hessian(f)(tj.constant(2.0)), log

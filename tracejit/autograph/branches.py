@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def if_(
     if not traced(test):
         reads.entered(then if test else orelse)()
         return
-    branches(test, then, orelse, State(get, put, names, (), uneven), dead)
+    branches(test, then, orelse, State(get, put, names, places.recalled(then), uneven), dead)
 
 
 def branches(test: Any, then: Part, orelse: Part, state: State, dead: Sequence[str]) -> None:
@@ -116,6 +117,7 @@ def branches(test: Any, then: Part, orelse: Part, state: State, dead: Sequence[s
     if (wider := state.wider(log)) is not None:
         branches(test, then, orelse, wider, dead)
         return
+    state = state.without(log, [a.leaves[0], b.leaves[0]])
     test = as_test(test)
     a.chosen_by, b.chosen_by = (test, True), (test, False)
     a.changed = b.changed = state.changed()
@@ -216,6 +218,26 @@ class State:
             self._also[:], made._also = made.places, self._also
         made._latest = {p.key for p in more}
         return made
+
+    def without(self, log: dict[tuple, tuple[places.Place, Any]], boxes: Sequence[Box]) -> State:
+        """The state without places that were written to when the same was traced before, and this time are not."""
+        if not (self.places and isinstance(self._also, places.Recalled)):
+            return self
+        there = [p.key in log for p in self.places]
+        self._also[:] = itertools.compress(self.places, there)
+        for p in self._also:
+            places.kept(p)
+        if all(there):
+            return self
+        for box in boxes:
+            if box.values is not None:
+                box.values = [*itertools.compress(box.values, [*[True] * len(self._names), *there])]
+        return State(self._get, self._put, self._names, self._also, self.uneven)
+
+    def fewer(self, log: dict[tuple, tuple[places.Place, Any]]) -> State | None:
+        """The same for a step of a loop, which is traced again then; None if there are no such places."""
+        there = self.without(log, ())
+        return None if there is self else State(self._get, self._put, self._names, there.places, self.uneven)
 
     def holds(self, log: dict[tuple, tuple[places.Place, Any]]) -> None:
         """Raises `Narrow` if a step has written to places that the state lacks."""
@@ -338,7 +360,7 @@ def if_exp(test: Any, then: Part, orelse: Part, uneven: bool = False, also: Sequ
     def put(new: Sequence[Any]) -> None:
         box[0] = new[0]
 
-    state = State(lambda: tuple(box), put, ["the expression"], also, uneven)
+    state = State(lambda: tuple(box), put, ["the expression"], places.recalled(then) if also == () else also, uneven)
     branches(test, keep_result(then), keep_result(orelse), state, ())
     return box[0]
 

@@ -215,12 +215,15 @@ def _asked_once(go: Any, test: Part, body: Part, get: Part, put: Part, names: Se
         box[0] = as_test(decided(test()))
 
     box[0] = as_test(go)
-    _loop(lambda: box[0], step, lambda: (box[0], *get()), inner_put, ("the condition", *names))
+    _loop(lambda: box[0], step, lambda: (box[0], *get()), inner_put, ("the condition", *names), own=body)
 
 
-def _loop(test: Part, body: Part, get: Part, put: Part, names: Sequence[str], steps: int | Dim | None = None) -> None:
-    """One node for the steps that are left, `steps` at most."""
-    staged(test, body, State(get, put, names), steps)
+def _loop(
+    test: Part, body: Part, get: Part, put: Part, names: Sequence[str], steps: int | Dim | None = None,
+    own: Part | None = None,
+) -> None:  # fmt: skip
+    """One node for the steps that are left, `steps` at most. `own` is the user's part of the body."""
+    staged(test, body, State(get, put, names, places.recalled(own or body)), steps)
 
 
 def for_(
@@ -278,7 +281,7 @@ def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Pa
     if not traced(go) and not go:
         return
     most = n - first if isinstance(n, (int, Dim)) else None
-    _loop(test, step, inner_get, inner_put, ("the row number", *names), most)
+    _loop(test, step, inner_get, inner_put, ("the row number", *names), most, body)
 
 
 def _as_row(it: Any, i: Tensor) -> Tensor:
@@ -330,7 +333,7 @@ def _rolled(
 
     def node() -> None:
         if more is None:
-            scanned(it, n, body, State(get, put, names))
+            scanned(it, n, body, State(get, put, names, places.recalled(body)))
         else:
             _indexed(it, n, first, body, more, get, put, names)
 
@@ -370,7 +373,7 @@ def _guarded(rows: Sequence[Any], go: Any, body: Part, more: Part, get: Part, pu
             _taking(body, row)
         elif len(rows) - i <= NESTED:
             on = functools.partial(_on, rows[i:], body, more, get, put, names)
-            branches(go, on, lambda: None, State(get, put, names, (), True), ())
+            branches(go, on, lambda: None, State(get, put, names, places.recalled(body), True), ())
             return
         else:
             if_(go, functools.partial(_taking, body, row), lambda: None, get, put, names, ())

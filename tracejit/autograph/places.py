@@ -442,6 +442,15 @@ def merged(x: Any) -> None:
             merged(y)
 
 
+class Recalled(list[Place]):
+    """The places to which a branch has written when it was traced the last time."""
+
+
+def recalled(part: Any) -> Sequence[Place]:
+    code = getattr(part, "__code__", None)
+    return () if _logs.listener is None or code is None else _logs.listener.found_in.setdefault(code, Recalled())
+
+
 def mixed(variables: Sequence[Any]) -> None:
     """Several Variables become one tensor, which is that of one of them."""
     if _logs.listener is not None:

@@ -227,8 +227,8 @@ def _tried(test: Part, body: Part, state: State) -> Any:
     finally:
         places.restore(log)
         state.put(before)
-    wider = state.wider(log)
-    return region.leaves[0].values if wider is None else wider
+    other = state.wider(log) or state.fewer(log)
+    return region.leaves[0].values if other is None else other
 
 
 def _again(test: Part, body: Part) -> None:

@@ -42,14 +42,16 @@ class StandIns:
         self._compared = set[int]()  # the arguments of which it asks whether they are containers from outside
         self._reached = set[int]()  # what is reached from results and from what is put elsewhere
         self.variables: dict[int, Any] = {}  # of which a tensor stands for one
+        self.found_in: dict[Any, places.Recalled] = {}  # the places that branches write to, by their code
         self._late: list[Any] = []  # containers that calls in branches and loops are given
 
     def own(self) -> list[Any]:
         """What holds containers for this only."""
-        return [self._several, self._changed, self._copied, self.origins, self._late, self.fillers]
+        return [self._several, self._changed, self._copied, self.origins, self._late, self.fillers, self.found_in]
 
     def forget(self) -> None:
         self._several, self._changed, self._copied, self.origins, self._late, self.fillers = {}, [], {}, {}, [], {}
+        self.found_in = {}
 
     @property
     def by_identity(self) -> bool:

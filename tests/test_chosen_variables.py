@@ -105,6 +105,23 @@ def test_of_objects(twins):
     _both(twins, make)
 
 
+def test_as_conditions(twins):
+    def make(a, b):
+        def f(x):
+            v = a if x > 0 else b
+            if v:
+                v.assign(x - 2.0)
+            elif not v:
+                b.assign_sub(1.0)
+            while v and b > 3.0:
+                b.assign_sub(1.0)
+            return x if v or b > 10.0 else x + 1.0
+
+        return f
+
+    _both(twins, make)
+
+
 def test_perhaps_none(twins):
     def make(a, b):
         def f(x):

@@ -57,7 +57,7 @@ def asked(x: Any) -> Any:
     x = decided(x)
     if isinstance(x, (Optional, Either)) or not isinstance(x, Operand):
         return x if traced(x) else bool(x)
-    return x if not x.shape else as_test(x) if traced(x) else bool(x)
+    return x if not (x.shape or isinstance(x, Variable)) else as_test(x) if traced(x) else bool(x)
 
 
 def traced(x: Any) -> bool:

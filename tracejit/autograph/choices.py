@@ -18,7 +18,7 @@ from tracejit.errors import ShapeError, TracejitError, ends_inside
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops.regions import as_test
-from tracejit.tensor import Operand
+from tracejit.tensor import Operand, Variable
 from tracejit.tree import flatten
 
 _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -82,7 +82,7 @@ def truth(x: Chosen) -> Any:
 
     def of_one(v: Any) -> Any:
         v = decided(v)
-        return as_test(v) if isinstance(v, Operand) else v if branches.traced(v) else bool(v)
+        return as_test(v) if isinstance(v, Variable) else v if branches.traced(v) else bool(v)
 
     return for_each(x, of_one)
 

@@ -52,7 +52,7 @@ def listed(rows: Any, kind: type | None = None) -> list[Any]:
     return new
 
 
-def _index(key: Any, n: Tensor, error: str) -> Tensor:
+def index(key: Any, n: Tensor, error: str) -> Tensor:
     """A position counted from the start, which is checked to be one of the list's."""
     i = _number(key)
     i = OPS["where"](OPS["less"](i, 0), OPS["add"](i, n), i)
@@ -124,7 +124,7 @@ def set_item(x: list[Any], key: Any, value: Any) -> None:
         return
     rows = growing.exact_rows([*x, value])
     n = OPS["sub"](_count(rows), 1)
-    i = _index(key, n, "list assignment index out of range")
+    i = index(key, n, "list assignment index out of range")
     at = _numbers(n)
     _become(x, _taken(rows, OPS["where"](OPS["equal"](at, i), n, at)), growing.kind_of([*x, value]))
 
@@ -149,7 +149,7 @@ def _pop(x: list[Any], i: Any = None, error: str = "pop index out of range") -> 
         return value
     rows, kind = growing.exact_rows(x), growing.kind_of(x)
     n = _count(rows)
-    at = _index(-1 if i is None else i, n, "pop from empty list" if i is None else error)
+    at = index(-1 if i is None else i, n, "pop from empty list" if i is None else error)
     value = growing.one_of_kind(_taken(rows, at), kind)
     _become(x, _without(rows, at, n), kind)
     return value

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import chosen, growing, listops, places, reads
+from tracejit.autograph import chosen, growing, listops, picking, places, reads
 from tracejit.autograph.branches import decided, traced
 from tracejit.autograph.calls import LOOKING, replace
 from tracejit.autograph.failures import may_be_known
@@ -147,11 +147,9 @@ for _plain, _own in ((builtins.isinstance, _is_instance), (builtins.type, _type)
 
 # --- items ------------------------------------------------------------------------------------------------------------
 def picked(x: Any, key: Any) -> Any:
-    """An item of a list or tuple at a traced position: of tensors of one type, or numbers of one, or a few of what is
-    neither. Else `...`."""
-    if not (isinstance(key, Operand) and type(x) in (list, tuple) and x and traced(key)):
-        return ...
-    if key.shape or key.dtype.kind not in "iu" or may_be_known():
+    """An item of a list, tuple or text at a traced position: tensors, numbers, or a few of what is neither. Else
+    `...`."""
+    if not picking.is_position(x, key):
         return ...
     kinds = {type(y) for y in x}
     if kinds in ({int}, {float}):
@@ -160,9 +158,9 @@ def picked(x: Any, key: Any) -> Any:
         return OPS["cast"](rows[key], dtype=rows.dtype, weak=True)
     if chosen.can_be_picked(x):
         return _one_of(x, key)
-    types = {y.type for y in x if isinstance(y, Operand)}
-    if not all(isinstance(y, Operand) for y in x) or len(types) > 1 or next(iter(types)).weak:
-        return ...
+    types = {y.type if isinstance(y, Operand) else None for y in x}
+    if None in types or len(types) > 1 or next(iter(types)).weak:  # type: ignore[union-attr]
+        return picking.joined(x, key)
     return stack(list(reads.whole(x)))[key]
 
 

@@ -274,8 +274,10 @@ def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     """Items of a container or an array are about to be set."""
     if x is os.environ and places.listener() is not None:
         raise locate(ConversionError("the environment is changed"))
+    of_position = type(x) is list and isinstance(key, Operand)  # any item may be the one
+    key = places.ALL if of_position else key
     arrays.writes(x, key is not places.ALL)
-    if key is places.ALL or isinstance(key, slice):
+    if (key is places.ALL and not of_position) or isinstance(key, slice):
         whole_if_grown(x)
     places.items(x, key, deleted)
 

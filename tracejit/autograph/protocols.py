@@ -11,7 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, branches, calls, choices, dicts, growing, listops, piles, places, reads, texts
+from tracejit.autograph import (
+    arrays,
+    branches,
+    calls,
+    choices,
+    dicts,
+    growing,
+    listops,
+    picking,
+    piles,
+    places,
+    reads,
+    texts,
+)
 from tracejit.autograph.calls import callee, own_method, replace
 from tracejit.autograph.choices import each_way
 from tracejit.autograph.chosen import Chosen
@@ -183,6 +196,8 @@ def set_item(x: Any, key: Any, value: Any) -> None:
             listops.set_item(x, key, value)
         elif growing.is_partial(x):
             dicts.set_item(x, key, value)
+        elif picking.can_be_set(x, key):
+            picking.set_at(x, key, value)
         else:
             x[key] = value
     else:

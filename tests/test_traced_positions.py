@@ -1,5 +1,7 @@
 """Items of lists, tuples and texts at positions that only the running program knows, read and set."""
 
+import collections
+
 import pytest
 
 import tracejit as tj
@@ -87,3 +89,71 @@ def test_an_argument_that_is_a_list_is_set():
         x = tj.constant(5.0)
         assert float(f(lists[0], tj.constant(i), x)) == float(traced(lists[1], tj.constant(i), x))
         assert plain(lists[0]) == plain(lists[1])
+
+
+def pairs(n):
+    match (n, n + 1):
+        case (1, b):
+            r = b * 100
+        case (a, 3):
+            r = a * 1000
+        case (a, b):
+            r = a + b
+    return r
+
+
+def pairs_in_pairs(n):
+    match [n, (n, 3)]:
+        case [1, (b, c)]:
+            r = b * c
+        case (a, (2 | 4 as k, 3)):
+            r = a * 1000 + k
+        case None | "x" | (_, _, _):
+            r = 1
+        case (a, _):
+            r = -a
+    return r
+
+
+def what_is_no_sequence(n):
+    match n:
+        case (1, 2):
+            r = 4
+        case 1:
+            r = 5
+        case _:
+            r = 6
+    match "ab":
+        case ("a", "b"):
+            r = -r
+        case (_,):
+            r = 7
+    return r
+
+
+@pytest.mark.parametrize("f", [pairs, pairs_in_pairs, what_is_no_sequence])
+def test_a_match_takes_tuples_of_tensors_apart(f):
+    traced = tj.function(f, strict=True)
+    for n in range(5):
+        assert int(traced(tj.constant(n))) == int(f(tj.constant(n))), n
+
+
+def test_a_match_takes_known_sequences_apart():
+    Point = collections.namedtuple("Point", "x y")
+
+    def f(x):
+        out = []
+        for subject in (Point(1, 2), range(2), [1], (1, 2), {1: 2}, b"ab", collections.deque([0, 1])):
+            match subject:
+                case (0, k):
+                    out.append(k * x)
+                case (1, k):
+                    out.append(k + x)
+                case (k,):
+                    out.append(k - x)
+                case _:
+                    out.append(x)
+        return out
+
+    x = tj.constant(2.0)
+    assert plain(tj.function(f, strict=True)(x)) == plain(f(x))

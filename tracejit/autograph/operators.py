@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import collections
+import collections.abc
 import functools
 import os
 import types
@@ -422,6 +422,16 @@ def matched(x: Any) -> Any:
     return x
 
 
+def is_sequence(x: Any, n: int) -> bool:
+    """Whether a pattern of so many items takes an object apart."""
+    if type(x) in (Optional, *SEVERAL) or growing.is_grown(x):
+        raise locate(ConversionError("a `match` takes apart what only the running program knows"))
+    if not isinstance(x, collections.abc.Sequence) or isinstance(x, (str, bytes, bytearray)):
+        return False
+    reads.length(x)
+    return len(x) == n
+
+
 def filtered(x: Any) -> Any:
     x = decided(x)
     if traced(x):
@@ -436,7 +446,7 @@ __all__ = [
     "changed", "compare",
     "converted",
     "decided", "delete_attribute", "delete_item",
-    "eagerly", "entered", "for_", "formatted", "here", "if_", "if_exp", "in_place", "joined",
+    "eagerly", "entered", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence", "joined",
     "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "store", "thrown",
     "while_", "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

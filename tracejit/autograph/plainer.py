@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tracejit.autograph.names import SCOPES
 from tracejit.autograph.raises import handled
 from tracejit.autograph.source import NotConverted
-from tracejit.autograph.syntax import AG, at, name_of, set_
+from tracejit.autograph.syntax import AG, at, call, name_of, set_
 
 _SPECIAL = (ast.In, ast.NotIn, ast.Is, ast.IsNot)
 _SIMPLE = (ast.Name, ast.Constant)
@@ -166,7 +167,7 @@ class Plainer:
         before, subject = self.lifted(s.subject)
         before = [at(t, s) for t in before]
         name = self.fresh("subject")
-        found = [_pattern(c.pattern, name) for c in s.cases]
+        found = [_pattern(c.pattern, functools.partial(name_of, name)) for c in s.cases]
         if any(f is None or (c.guard is not None and f[0] is not None and f[1]) for f, c in zip(found, s.cases)):
             if any(c.guard is not None and _needs(c.guard) for c in s.cases):
                 raise self.refused()
@@ -177,7 +178,7 @@ class Plainer:
         for c, f in zip(s.cases, found, strict=True):
             assert f is not None
             test, names = f
-            bind = [at(set_(n, name_of(name)), c.pattern) for n in names]
+            bind = [at(set_(n, value()), c.pattern) for n, value in names]
             if c.guard is not None and test is not None:
                 test = ast.BoolOp(ast.And(), [test, c.guard])
             elif c.guard is not None:
@@ -229,12 +230,15 @@ def _set_item(x: ast.expr) -> ast.stmt | None:
     return ast.Assign([ast.Subscript(x.func.value, key, ast.Store())], value)
 
 
-def _pattern(p: ast.pattern, subject: str) -> tuple[ast.expr | None, list[str]] | None:
-    """What a pattern asks of the subject (None: nothing), and the names it binds; None if it takes it apart."""
+Subject = Callable[[], ast.expr]
+
+
+def _pattern(p: ast.pattern, subject: Subject) -> tuple[ast.expr | None, list[tuple[str, Subject]]] | None:
+    """What a pattern asks of the subject (None: nothing), and the names it binds; None for what stays a `match`."""
     if isinstance(p, ast.MatchValue):
-        return ast.Compare(name_of(subject), [ast.Eq()], [p.value]), []
+        return ast.Compare(subject(), [ast.Eq()], [p.value]), []
     if isinstance(p, ast.MatchSingleton):
-        return ast.Compare(name_of(subject), [ast.Is()], [ast.Constant(p.value)]), []
+        return ast.Compare(subject(), [ast.Is()], [ast.Constant(p.value)]), []
     if isinstance(p, ast.MatchOr):
         found = [_pattern(q, subject) for q in p.patterns]
         if any(f is None or f[1] for f in found):
@@ -243,8 +247,22 @@ def _pattern(p: ast.pattern, subject: str) -> tuple[ast.expr | None, list[str]] 
         return (None if any(t is None for t in tests) else ast.BoolOp(ast.Or(), tests)), []  # type: ignore[arg-type]
     if isinstance(p, ast.MatchAs):
         inner = (None, []) if p.pattern is None else _pattern(p.pattern, subject)
-        return inner if inner is None or p.name is None else (inner[0], [*inner[1], p.name])
-    return None
+        return inner if inner is None or p.name is None else (inner[0], [*inner[1], (p.name, subject)])
+    return _sequence(p, subject) if isinstance(p, ast.MatchSequence) else None
+
+
+def _sequence(p: ast.MatchSequence, subject: Subject) -> tuple[ast.expr, list[tuple[str, Subject]]] | None:
+    found = [_pattern(q, functools.partial(_item_of, subject, i)) for i, q in enumerate(p.patterns)]
+    if any(f is None for f in found):
+        return None
+    every = [f for f in found if f is not None]
+    test = call("is_sequence", subject(), ast.Constant(len(found)))
+    tests = [t for t, _ in every if t is not None]
+    return ast.BoolOp(ast.And(), [test, *tests]) if tests else test, [n for _, names in every for n in names]
+
+
+def _item_of(subject: Subject, i: int) -> ast.expr:
+    return ast.Subscript(subject(), ast.Constant(i), ast.Load())
 
 
 def _own(x: ast.AST) -> Iterator[ast.AST]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import array
 import collections
+import struct
 import types
 from typing import Any, Final
+
+import numpy as np
 
 from tracejit.runtime import layout
 from tracejit.runtime.guards import Check, Guard, Unknown, Words
@@ -57,8 +60,11 @@ class Variable(Guard):
         return self.owner().get(MISSING)
 
 
+PARTS: Final = ("__code__", "__defaults__", "__kwdefaults__", "__name__", "__qualname__", "__doc__")
+
+
 class Defaults(Guard):
-    """The default arguments of a function, `key[2]` being "__defaults__" or "__kwdefaults__"."""
+    """A function's code, its default arguments or what it is called: `key[2]` is one of `PARTS`."""
 
     __slots__ = ()
 
@@ -67,6 +73,40 @@ class Defaults(Guard):
 
     def words(self, w: Words) -> None:
         w.add(Check.POINTER, id(self.owner()) + layout.function_offset(self.key[2]), w.pointer(self.now()))
+
+
+class Kind(Guard):
+    """The class of an object."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return type(self.owner())
+
+    def words(self, w: Words) -> None:
+        w.add(Check.POINTER, id(self.owner()) + layout.TYPE, w.pointer(self.now()))
+
+
+class Form(Guard):
+    """The element type and shape of an array."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        x = self.owner()
+        return (x.dtype.str, x.shape)
+
+    def words(self, w: Words) -> None:
+        x = self.owner()
+        if type(x) is not np.ndarray:
+            raise Unknown
+        w.add(Check.VERSION, id(x) + layout.ARRAY_NDIM, x.ndim)
+        w.add(Check.POINTER, id(x) + layout.ARRAY_DESCR, id(x.dtype))
+        w.keep.append(x.dtype)
+        if x.ndim:
+            start = layout.word(id(x) + layout.ARRAY_DIMS)
+            w.add(Check.NUMBER, id(x) + layout.ARRAY_DIMS, start)
+            w.memory(start, struct.pack(f"<{x.ndim}q", *x.shape))
 
 
 SNAPSHOTS: Final = (

@@ -68,7 +68,9 @@ class Words:
         self.groups.setdefault(tuple(where), []).append((Check.PRESENT, id(key), 0, 0))
 
     def count(self, where: Sequence[int], n: int) -> None:
-        self.groups.setdefault(tuple(where), []).append((Check.COUNT, n, 0, 0))
+        found = self.groups.setdefault(tuple(where), [])
+        if (Check.COUNT, n, 0, 0) not in found:
+            found.append((Check.COUNT, n, 0, 0))
 
     def add(self, kind: Check, a: int, b: int = 0, c: int = 0) -> None:
         self.single[kind, a, b, c] = None
@@ -181,8 +183,10 @@ class Global(Guard):
 
     def words(self, w: Words) -> None:
         d, name = self.owner(), self.key[2]
-        if name in d or not hasattr(builtins, name):  # a name that hides one of Python's is seen at the next slow call
+        if name in d or not hasattr(builtins, name):
             w.entry((Check.NAMESPACE, id(d)), name, d.get(name, MISSING))
+        else:  # a name that comes to hide one of Python's is one more
+            w.count((Check.NAMESPACE, id(d)), len(d))
 
 
 class Cell(Guard):

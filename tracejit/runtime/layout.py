@@ -9,7 +9,7 @@ import importlib
 import inspect
 import sys
 import types
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -113,15 +113,25 @@ def slot_offset(cls: type, name: str) -> int:
     return found.pop()
 
 
-@functools.lru_cache(4)
+def _one() -> None: ...
+
+
+def _other() -> None: ...
+
+
+@functools.lru_cache(8)
 def function_offset(name: str) -> int:
-    """Where a function has its `__defaults__` or `__kwdefaults__`. Raises `TypeError` when that cannot be told."""
+    """Where a function has its `__code__`, `__defaults__`, … Raises `TypeError` when that cannot be told."""
 
     def probe() -> None: ...
 
     found = set(range(SIZE, types.FunctionType.__basicsize__, 8))
-    for value in ((None,), (None, None)):
-        setattr(probe, name, value if name == "__defaults__" else {"a": value})
+    values: dict[str, tuple[Any, Any]] = {
+        "__code__": (_one.__code__, _other.__code__), "__defaults__": ((None,), (None, None)),
+        "__kwdefaults__": ({"a": 1}, {"a": 2}),
+    }  # fmt: skip
+    for value in values.get(name, ("one text", "another text")):
+        setattr(probe, name, value)
         found = {o for o in found if word(id(probe) + o) == id(getattr(probe, name))}
     if len(found) != 1:
         raise TypeError(f"{name} was not found in memory")

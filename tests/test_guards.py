@@ -312,8 +312,8 @@ def test_what_the_trace_makes_is_no_guard():
     for _ in range(3):
         np.testing.assert_allclose(f(X), 3 * X + 3)
     assert traces(f) == 1
-    labels = {g.label for g in f.concrete_functions[0].reads.guards} - {"attribute Point.__init__"}
-    assert {label.split()[0] for label in labels} <= {"global", "closure"}
+    kinds = {type(g).__name__ for g in f.concrete_functions[0].reads.guards}
+    assert kinds <= {"Global", "Cell", "ClassAttribute", "Defaults"}
 
 
 @pytest.mark.parametrize(

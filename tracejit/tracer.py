@@ -302,6 +302,9 @@ def _attempt(
                 effects = Effects([], Pending(), [], 0, set()) if effects is None else effects
                 effects.on_arguments |= used
                 effects.read_too(moving)
+            for owner, _ in trace.captures.values():
+                if type(owner) is np.ndarray:
+                    log.form(owner)
             if sizes_of(patterns, guards, shapes) is None:
                 raise OtherSizes
             if recorder.kept_variables:

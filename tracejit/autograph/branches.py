@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from tracejit.autograph import arrays, chosen, dicts, growing, places, reads
 from tracejit.autograph.attempts import Identities
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.failures import Unreachable, reaches_end
+from tracejit.autograph.insides import HOLDING, ORDER
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.parts import only, zeros_like
 from tracejit.autograph.state import merge
@@ -425,6 +427,9 @@ def _is(a: Any, b: Any) -> Any:
     return a is b
 
 
+_GONE_THROUGH: tuple[type, ...] = (*HOLDING, collections.deque, type({}.keys()), type({}.values()))
+
+
 def _in(x: Any, container: Any) -> Any:
     if is_users(type(container)) and (answer := asks["contains"](container, x)) is not NotImplemented:
         return answer
@@ -452,6 +457,9 @@ def _in(x: Any, container: Any) -> Any:
             elif hit:
                 return True
         return found
+    held: Any = container if isinstance(container, _GONE_THROUGH) else ()
+    if held or is_users(type(x)):
+        reads.state(x, *held, asks=ORDER)
     return (int(x) if isinstance(x, Dim) and not isinstance(container, builtins.range) else x) in container
 
 
@@ -481,6 +489,8 @@ def _compared(op: str, a: Any, b: Any) -> Any:
             return made
     if isinstance(a, Dim) or isinstance(b, Dim):
         a, b = as_number(a), as_number(b)
+    if op[0] in "=!<>" and type(a) in HOLDING and type(b) in HOLDING:
+        reads.state(a, b, asks=ORDER)
     made = _COMPARE[op](a, b)
     if op[:2] != "is" and (isinstance(a, np.ndarray) or isinstance(b, np.ndarray)):
         arrays.used(arrays.among([a, b]), made)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import builtins
 import collections
-import contextlib
 import functools
 import inspect
 import itertools
 import operator
-import os
 import types
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +20,7 @@ from tracejit.autograph import (
     dicts,
     growing,
     hostcalls,
+    insides,
     listops,
     mutations,
     orders,
@@ -35,6 +34,7 @@ from tracejit.autograph.ranges import enumerate_, items_of, range_, tensor_range
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either, Optional, Undefined, several, uneven
 from tracejit.context import context
+from tracejit.errors import is_internal
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops import array, creation, host
@@ -51,7 +51,10 @@ def own_method(x: Any, name: str) -> types.FunctionType | None:
     cls = type(x)
     if not is_users(cls):
         return None
+    reads.special(cls, name)
     f = raw(cls, name)
+    if insides.is_others(f):
+        reads.state(x)
     return f if type(f) is types.FunctionType and not is_library(f) else None
 
 
@@ -70,6 +73,7 @@ def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
             args = tuple(args[0])
         if any(isinstance(a, Optional) or (isinstance(a, Operand) and compared(a)) for a in args):
             return functools.reduce(lambda a, b: OPS[pick](a, b), args)
+        reads.state(*args, asks=insides.ORDER)
         return plain(*args) if len(args) > 1 else args[0]
 
     return best
@@ -78,6 +82,7 @@ def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
 def sorted_(x: Any, /, *, key: Any = None, reverse: Any = False) -> list[Any]:
     """Python's sorted, of tensors too."""
     items = list(keep["iterated"](x))
+    reads.state(*items, asks=insides.ORDER)
     return places.made(orders.in_order(items, None if key is None else callee(key), reverse))  # type: ignore[no-any-return]
 
 
@@ -127,18 +132,26 @@ def load(x: Any, name: str, *default: Any) -> Any:
         places.assigned(x)
     if isinstance(x, Operand):
         found = hostcalls.of_array(x, name)
+        if type(x).__dictoffset__ and (is_users(type(x)) or raw(type(x), name) is MISSING):
+            reads.attribute(x, name)
         return getattr(x, name, *default) if found is None else found
     if growing.is_grown(x) and (own_way := listops.bound(x, name)) is not None:
         return own_way
     if (number := reads.given("attribute", x, name)) is not None:
         return number
-    if type(x) is np.ndarray and name not in _OF_TYPE:
-        reads.content(x)
+    if type(x) is np.ndarray:
+        reads.form(x) if name in _OF_TYPE else reads.content(x)
     reads.attribute(x, name)
+    if name == "__class__":
+        reads.kind(x)
+    elif (get := own_method(x, "__getattribute__")) is not None:
+        return _by_own_way(get, x, name, *default)
     if (perhaps := _set_perhaps(x, name)) is not None and (default or _falls_through(x, name)):
         return _perhaps_set(*perhaps, x, name, *default)
     of_class = raw(type(x), name)
     if type(of_class) is property and of_class.fget is not None:
+        if insides.is_others(of_class.fget):
+            reads.state(x)
         return callee(of_class.fget)(x)
     own = own_dict(x)
     if type(of_class) is functools.cached_property and own is not None and name not in own:
@@ -148,14 +161,29 @@ def load(x: Any, name: str, *default: Any) -> Any:
     elif (get := own_method(of_class, "__get__")) is not None and not isinstance(x, type):
         if hasattr(type(of_class), "__set__") or name not in (own or ()):
             return callee(get)(of_class, x, type(x))
+    if of_class is MISSING:
+        reads.special(type(x), "__getattr__")
     fallback = raw(type(x), "__getattr__") if of_class is MISSING else None
     if type(fallback) is types.FunctionType and name not in (own_dict(x) or ()):
+        if insides.is_others(fallback):
+            reads.state(x)
         try:
             return callee(fallback)(x, name)
         except AttributeError:
             if not default:
                 raise
     return getattr(x, name, *default)
+
+
+def _by_own_way(get: types.FunctionType, x: Any, name: str, *default: Any) -> Any:
+    """An attribute of an object whose class has a `__getattribute__`."""
+    try:
+        return callee(get)(x, name)
+    except AttributeError:
+        fallback = own_method(x, "__getattr__")
+        if fallback is None and not default:
+            raise
+    return default[0] if fallback is None else callee(fallback)(x, name)
 
 
 def _method_of(x: Either, name: str) -> Callable[..., Any]:
@@ -211,6 +239,7 @@ def _has(x: Any, name: str) -> bool:
 
 def assign(x: Any, name: str, value: Any) -> None:
     """What `object.__setattr__` does; setters of the user's are converted."""
+    reads.special(type(x), name)
     of_class = raw(type(x), name)
     setter = raw(type(of_class), "__set__") if of_class is not MISSING else MISSING
     if type(of_class) is property and of_class.fset is not None:
@@ -234,36 +263,13 @@ _replaced: dict[Any, Callable[..., Any]] = {
     builtins.next: hostcalls.following, builtins.sorted: sorted_,
 }  # fmt: skip
 keep: dict[str, Callable[[Any], Any]] = {}
+WRAPPERS: dict[types.CodeType | None, Callable[..., Any]] = {}  # functions of Python's around the user's, by their code
+_SLOTS = (types.WrapperDescriptorType, types.MethodWrapperType)
 
 
 def replace(f: Any, by: Callable[..., Any]) -> None:
     """From now on `by` is called where the user's code calls `f`."""
     _replaced[f] = by
-
-
-def _dispatched(f: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
-    """A generic function of `functools.singledispatch`."""
-    return called(f.dispatch(type(first)))(first, *args, **kwargs)
-
-
-def _dispatched_method(f: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
-    """A method of `functools.singledispatchmethod`."""
-    own = dict(zip(f.__code__.co_freevars, [c.cell_contents for c in f.__closure__], strict=True))
-    method = own["self"].dispatcher.dispatch(type(first))
-    return called(method.__get__(own["obj"], own["cls"]))(first, *args, **kwargs)
-
-
-def _managed(f: Any, *args: Any, **kwargs: Any) -> Any:
-    """What `contextlib.contextmanager` makes of a generator."""
-    return contextlib._GeneratorContextManager(callee(f.__wrapped__), args, kwargs)
-
-
-_of_class = functools.singledispatchmethod(len).__get__(None, object)
-_WRAPPERS: dict[types.CodeType | None, Callable[..., Any]] = {
-    getattr(_of_class, "__code__", None): _dispatched_method,
-    functools.singledispatch(len).__code__: _dispatched,  # type: ignore[attr-defined]
-    contextlib.contextmanager(len).__code__: _managed,  # type: ignore[attr-defined, arg-type]
-}
 
 
 def callee(f: Any) -> Any:
@@ -273,8 +279,8 @@ def callee(f: Any) -> Any:
     if type(f) is types.FunctionType:
         if f in _replaced:
             return _replaced[f]
-        if f.__code__ in _WRAPPERS:
-            return functools.partial(_WRAPPERS[f.__code__], f)
+        if f.__code__ in WRAPPERS:
+            return functools.partial(WRAPPERS[f.__code__], f)
         g = keep["convert"](f) if "convert" in keep else f
         return hostcalls.generator(g) if f.__code__.co_flags & inspect.CO_GENERATOR else g
     if type(f) is types.MethodType and type(f.__func__) is types.FunctionType:
@@ -290,14 +296,11 @@ def callee(f: Any) -> Any:
         if type(f.__self__) is str and (made := keep["string"](f)) is not None:
             return made
         return keep["new"](f) if f.__name__ == "__new__" and isinstance(f.__self__, type) else _replaced.get(f, f)
-    if f is object.__delattr__ or f is type.__delattr__:
-        return functools.partial(_unset, f)
-    if f is object.__setattr__ or f is type.__setattr__:
-        return assign
-    if type(f) is types.MethodWrapperType and f.__name__ == "__setattr__" and f.__objclass__ in (object, type):
-        return functools.partial(assign, f.__self__)
+    if type(f) in _SLOTS and (own := keep["slot"](f)) is not None:
+        return own
     if type(f) is operator.attrgetter or type(f) is operator.methodcaller:
-        return functools.partial(_got_attributes if type(f) is operator.attrgetter else _method_called, f.__reduce__())
+        return keep["getter"](f)
+    reads.special(type(f), "__call__")
     call = inspect.getattr_static(type(f), "__call__", None)
     if type(call) is types.FunctionType and "keep" not in type(f).__dict__:
         g = callee(call)
@@ -305,39 +308,6 @@ def callee(f: Any) -> Any:
     return f
 
 
-def _unset(delete: Callable[..., None], x: Any, name: str) -> None:
-    """What `object.__delattr__` does."""
-    places.attribute(x, name)
-    delete(x, name)
-
-
-def _got_attributes(made: Any, x: Any) -> Any:
-    """What an `operator.attrgetter` gives, which is told by how it is pickled."""
-    found = tuple([functools.reduce(load, path.split("."), x) for path in made[1]])
-    return found if len(found) > 1 else found[0]
-
-
-def _method_called(made: Any, x: Any) -> Any:
-    """The same of an `operator.methodcaller`."""
-    make, args = made
-    given: list[Any] = [*getattr(make, "args", ()), *args]
-    name, more = given[0], given[1:]
-    return called(load(x, name))(*more, **getattr(make, "keywords", {}))
-
-
-def _variables(*x: Any) -> Any:
-    """Python's `vars`."""
-    return load(x[0], "__dict__") if x else vars()
-
-
-def _environment(*args: Any, **kwargs: Any) -> Any:
-    """`os.getenv`."""
-    reads.whole(os.environ)
-    return os.getenv(*args, **kwargs)
-
-
-replace(builtins.vars, _variables)
-replace(os.getenv, _environment)
 _CALLABLE = (types.FunctionType, types.MethodType, functools.partial)
 LOOKING: list[Any] = [_length, load, _has, breakpoint]
 _CONSUMERS = {
@@ -348,6 +318,10 @@ _HIGHER = {
     map, filter, sorted, functools.reduce, itertools.accumulate, itertools.starmap, itertools.takewhile,
     itertools.dropwhile, itertools.filterfalse, itertools.groupby,
 }  # fmt: skip
+_HANDING_ON = (
+    list, tuple, collections.deque, iter, reversed, map, filter, functools.partial, functools.reduce, itertools.chain,
+    itertools.islice, itertools.repeat, itertools.cycle, itertools.starmap, id,
+)  # fmt: skip
 _MAKERS = (list, dict, set, collections.deque, collections.defaultdict, collections.OrderedDict)
 TEXTS = "tracejit.autograph.texts"
 _BY_FRAME = {"inspect", "logging", "pdb", "sys", "traceback", "warnings"}  # what they do depends on who calls
@@ -374,13 +348,18 @@ def _heard(f: Any) -> Any:
     h = h.__func__ if type(h) is types.MethodType else h
     if not reads.active() or hasattr(h, "ag_original") or hasattr(h, "python_function"):
         return g
-    if any(h is x for x in LOOKING) or getattr(h, "__module__", None) in _BY_FRAME:
+    if any(h is x for x in LOOKING):
+        return g
+    if getattr(h, "__module__", None) in _BY_FRAME:
+        if (logger := _of_others(g, h)[0]) is not None:
+            reads.state(logger)
         return g
 
     if (change := mutations.changing(h)) is not None and h is g:
         return change
     module = str(getattr(h, "__module__", None))
     ours, grown = module.startswith("tracejit."), growing.has_grown if module == TEXTS else growing.is_grown
+    owner, whole = (None, False) if ours else _of_others(g, h)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         hostcalls.check_said(h if h is g else f, args)
@@ -391,6 +370,14 @@ def _heard(f: Any) -> Any:
             if (of_list := listops.of_list(h, args, kwargs)) is not listops.OPEN:
                 return of_list
             args = tuple([_given(g, x) for x in args])
+            reads.state(*args, asks=insides.NUMBER)
+        elif insides.reads_objects(h) or whole:
+            reads.state(*args, *kwargs.values())
+        elif not any(h is c for c in _HANDING_ON):
+            of = getattr(h, "__self__", None)
+            reads.state(*args, *kwargs.values(), *([of] if isinstance(of, insides.HOLDING) else ()), asks=insides.ANY)
+        if owner is not None:
+            reads.state(owner)
         given = arrays.among([args, kwargs])
         for x in (*args, *kwargs.values()):
             if not (ours and grown(x)):
@@ -431,6 +418,20 @@ def _heard(f: Any) -> Any:
         return arrays.fresh(made, every) if _is_numpys(h) else made
 
     return call
+
+
+def _of_others(g: Any, h: Any) -> tuple[Any, bool]:
+    """The object whose method is called, if what it holds counts as read; and whether that holds of the arguments."""
+    owner = getattr(g, "__self__", g)
+    if type(h) is not types.FunctionType:
+        return (owner if insides.holds_state(owner) else None), False
+    inner = h.__dict__.get("__wrapped__")
+    if type(inner) is types.FunctionType and is_internal(h.__code__.co_filename):  # not to be converted
+        reads.unconverted(inner)
+        return (owner if owner is not h else None), True
+    if owner is h or not insides.holds_state(owner):
+        owner = None
+    return owner, not is_library(h) and not keep["inside"](h)
 
 
 def _given(f: Any, x: Any) -> Any:

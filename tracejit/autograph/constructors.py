@@ -18,6 +18,7 @@ def constructor(cls: type) -> Callable[..., Any] | None:
     """What to call in the place of a class of the user's; None for all others."""
     if not is_users(cls):
         return None
+    reads.special(type(cls), "__call__")
     call = raw(type(cls), "__call__")
     if type(call) is types.FunctionType:
         return None if is_library(call) else types.MethodType(callee(call), cls)
@@ -25,19 +26,20 @@ def constructor(cls: type) -> Callable[..., Any] | None:
 
 
 def _construct(cls: type, /, *args: Any, **kwargs: Any) -> Any:
-    new, init = raw(cls, "__new__"), raw(cls, "__init__")
+    reads.special(cls, "__new__", "__init__")
+    new = raw(cls, "__new__")
     new = new.__func__ if isinstance(new, staticmethod) else new
     x = callee(new)(cls, *args, **kwargs) if type(new) is types.FunctionType else new(cls, *args, **kwargs)
     if type(new) is not types.FunctionType or (isinstance(x, tuple) and hasattr(cls, "_fields")):
         places.born(x)  # a named tuple too, whose `__new__` is not converted
     if isinstance(x, cls):
+        reads.special(type(x), "__init__")
         init = raw(type(x), "__init__")
         if type(init) is not types.FunctionType:
             type(x).__init__(x, *args, **kwargs)  # type: ignore[misc]
         elif _is_generated(type(x), init):
             _fill(x, init, args, kwargs)
         else:
-            reads.attribute(cls, "__init__")
             if callee(init)(x, *args, **kwargs) is not None:
                 raise TypeError("__init__() should return None")
     return x
@@ -85,8 +87,22 @@ class _Fields:
 
 def _fill(x: Any, init: types.FunctionType, args: tuple, kwargs: dict[str, Any]) -> None:
     stand_in = _Fields(x)
-    init(stand_in, *args, **kwargs)
+    init(stand_in, *args, **kwargs, **_from_factories(type(x), init, args, kwargs))
     _give(stand_in, x)
+
+
+def _from_factories(cls: Any, init: types.FunctionType, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What the fields get that are not given, where a function of the user's makes it."""
+    code, made = init.__code__, {}
+    given = {*code.co_varnames[1 : 1 + len(args)], *kwargs}
+    for field in dataclasses.fields(cls):
+        f = field.default_factory
+        if type(f) is types.FunctionType and not is_library(f) and field.name not in given:
+            if field.init:
+                made[field.name] = callee(f)()
+            else:
+                reads.function(f)
+    return made
 
 
 def _give(stand_in: _Fields, x: Any) -> None:

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import places
+from tracejit.autograph import places, reads
 from tracejit.autograph.calls import called, callee, converted, replace
 from tracejit.autograph.failures import NOT_CAUGHT, catching
 from tracejit.autograph.owners import is_users
@@ -48,6 +48,7 @@ def entered(x: Any) -> Any:
     cls = type(x)
     if context.trace is None or cls.__module__.startswith("tracejit."):
         return x
+    reads.special(cls, "__enter__", "__exit__")
     enter, leave = raw(cls, "__enter__"), raw(cls, "__exit__")
     if not all(isinstance(f, types.FunctionType) for f in (enter, leave)):
         return x

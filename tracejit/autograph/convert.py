@@ -66,12 +66,14 @@ def adapted(f: Callable[..., Any]) -> Callable[..., Any]:
     except NoSource as e:
         falls_back = isinstance(e, NotConverted)
         note(f.__code__, str(e), falls_back, "" if falls_back else "define it in a file")
-        made = f
+        reads.unconverted(f)
+        return f
     reads.function(f, made.__code__)
     return made
 
 
 calls.keep["convert"] = adapted
+calls.keep["inside"] = lambda f: f.__code__ in _inside
 calls.keep["converted_as"] = convert
 
 

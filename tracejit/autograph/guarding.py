@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 import types
@@ -15,7 +14,8 @@ import numpy as np
 
 from tracejit.autograph import dicts, growing, rare
 from tracejit.autograph.owners import global_names, is_library_module, is_users
-from tracejit.runtime.contents import Content
+from tracejit.runtime import layout
+from tracejit.runtime.contents import Content, Form
 from tracejit.runtime.guards import (
     CONTAINERS,
     Attribute,
@@ -52,12 +52,19 @@ class Reads:
         self.inputs: dict[tuple[Any, ...], Any] = {}  # what stands for numbers that are inputs
         self._known: dict[int, tuple[Any, str]] = {}  # containers from outside, each with what it is called
         self._whole: set[int] = set()
+        self._loose: set[tuple[Any, ...]] = set()  # what code that is not converted may have read, or changed
         self._codes: set[tuple[int, int]] = set()
+        self._behind: dict[tuple[Any, ...], tuple[Guard, dict[Any, None]]] = {}  # what classes have for some objects
         self._alive: list[Any] = []  # keys are made of identities
 
     def record(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
         """A place is read; it counts as what it was before the trace."""
-        if key in self.written or key in self.guards:
+        if key in self.written:
+            return
+        if key in self._loose:
+            self._loose.discard(key)
+            del self.guards[key]
+        if key in self.guards:
             return
         self._alive.append(owner)
         if id(owner) not in self.changed:
@@ -65,6 +72,18 @@ class Reads:
             return
         self.guards[key] = guard = make(key, label, self.changed[id(owner)])
         guard.owner = reference(owner)
+
+    def loosely(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
+        """Code that is not converted may read a place. Where it changes it too, of which nothing is told, that is its
+        own doing."""
+        if key not in self.guards and key not in self.written:
+            self.record(make, key, label, owner)
+            self._loose.add(key)
+
+    @staticmethod
+    def is_own(x: Any) -> bool:
+        """Whether the trace has made an object."""
+        return is_own["object"](x)
 
     def found(self, x: Any, name: str) -> None:
         """A value that came from a place: what is in it is from outside too."""
@@ -113,8 +132,10 @@ class Reads:
     def attribute(self, owner: Any, name: str) -> None:
         cls = type(owner)
         if isinstance(owner, type):
-            if is_users(owner):
-                self.record(ClassAttribute, ("attribute", id(owner), name), f"attribute {owner.__name__}.{name}", owner)
+            if owner.__flags__ & layout.CHANGEABLE:
+                self.of_class(owner, name)
+            if is_users(cls):
+                self.of_class(cls, name)
         elif cls is super:
             self._inherited(owner, name)
             return
@@ -129,11 +150,18 @@ class Reads:
             if not told and name not in _ADDING:
                 self.whole(owner)
             return
-        elif is_users(cls):
-            self.record(Attribute, ("attribute", id(owner), name), f"attribute {cls.__name__}.{name}", owner)
-            if dataclasses.is_dataclass(cls) and name not in (own_dict(owner) or ()):
-                self._of_classes(cls.__mro__, name)  # it may be an argument, made anew for the trace
+        elif own_dict(owner) is not None or is_users(cls):
+            of_class = is_users(cls) and name not in (own_dict(owner) or ())
+            if not self.is_own(owner):
+                rare.computed(self, owner, name)
+                self.record(Attribute, ("attribute", id(owner), name), f"attribute {cls.__name__}.{name}", owner)
+            elif of_class:
+                self.of_class(cls, name)
+            if of_class:
+                self._class_behind(cls, ("attribute", id(owner), name))
         else:
+            if not self.is_own(owner):
+                rare.computed(self, owner, name)
             return
         if type(owner) is cls and name == "__dict__":
             self.found(own_dict(owner), f"{cls.__name__}.__dict__")
@@ -153,9 +181,26 @@ class Reads:
         """What the first of the classes has that has it."""
         for cls in mro:
             if is_users(cls):
-                self.record(ClassAttribute, ("attribute", id(cls), name), f"attribute {cls.__name__}.{name}", cls)
+                self.of_class(cls, name)
             if name in cls.__dict__:
                 return
+
+    def of_class(self, cls: type, name: str) -> None:
+        """What a class, or the first above it that has it, has under a name."""
+        if not self.is_own(cls):
+            self.record(ClassAttribute, ("attribute", id(cls), name), f"attribute {cls.__name__}.{name}", cls)
+
+    def _class_behind(self, cls: type, key: tuple[Any, ...]) -> None:
+        """The same, looked for in an object. If the object is gone when the trace ends, as those are that are made for
+        it, the class is there still."""
+        _, _, name = key
+        at = "attribute", id(cls), name
+        if key not in self.guards or at in self.written or at in self.guards:
+            return
+        if at not in self._behind:
+            self._alive.append(cls)
+            self._behind[at] = ClassAttribute(at, f"attribute {cls.__name__}.{name}", cls), {}
+        self._behind[at][1][key] = None
 
     def item(self, x: Any, key: Any) -> None:
         called = self.name(x)
@@ -207,6 +252,11 @@ class Reads:
         if is_view and (guard := self.guards.get(("array", at, key))) is not None:
             guard.owner = lambda: x  # the view may be the trace's own, what it shows is not
 
+    def form(self, x: Any) -> None:
+        """An array whose numbers are an input."""
+        if not is_own["array"](x):
+            self.record(Form, ("array", id(x), "form"), f"element type and shape of an array of shape {x.shape}", x)
+
     def length(self, x: Any) -> None:
         called = self.name(x)
         if called is not None:
@@ -243,7 +293,11 @@ class Reads:
         self._known.clear()
         self.written.clear()
         self.changed.clear()
-        kept = [g for g in self.guards.values() if g.owner() is not None]
+        kept = [g for k, g in self.guards.items() if g.owner() is not None and (k not in self._loose or g.holds())]
+        there = {g.key for g in kept}
+        for at, (guard, objects) in self._behind.items():
+            if at not in there and guard.owner() is not None and not objects.keys() <= there:
+                kept.append(guard)
         return Guards(kept, ends) if kept or ends else None
 
 

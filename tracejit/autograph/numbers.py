@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import chosen, growing, listops, picking, places, reads
-from tracejit.autograph.branches import decided, traced
-from tracejit.autograph.calls import LOOKING, replace
+from tracejit.autograph.branches import asks, decided, traced
+from tracejit.autograph.calls import LOOKING, callee, own_method, replace
 from tracejit.autograph.failures import may_be_known
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import Counter
 from tracejit.autograph.values import Optional
 from tracejit.ir.dim import Dim
@@ -41,14 +42,23 @@ def _required(ok: Tensor, error: str, message: str, *shown: Any) -> None:
     OPS["check"](ok, *shown, error=error, message=message)
 
 
+def _checked(kind: type, made: Any, x: Any) -> Any:
+    """What an object of the user's says that it is as a number."""
+    return made if isinstance(made, (kind, Operand, Optional, Dim)) else kind(x)  # which raises what Python does
+
+
 def _float(*args: Any) -> Any:
     """Python's float."""
+    if len(args) == 1 and (own := own_method(args[0], "__float__")) is not None:
+        args = (_checked(float, callee(own)(args[0]), args[0]),)
     t = _tensor(args[0]) if len(args) == 1 else None
     return float(*args) if t is None else OPS["cast"](t, dtype=float64, weak=True)
 
 
 def _int(*args: Any, **kwargs: Any) -> Any:
     """Python's int."""
+    if len(args) == 1 and (own := own_method(args[0], "__int__") or own_method(args[0], "__index__")) is not None:
+        args = (_checked(int, callee(own)(args[0]), args[0]),)
     t = _tensor(args[0]) if len(args) == 1 and not kwargs else None
     return int(*args, **kwargs) if t is None else as_integer(t)
 
@@ -58,6 +68,8 @@ def _truth(x: Any = False) -> Any:
     x = decided(x) if growing.is_grown(x) or growing.is_partial(x) else x
     if isinstance(x, Optional):
         x = x.get()
+    if is_users(type(x)) and (own := asks["truth"](x)) is not x:
+        return _truth(own)
     if not (isinstance(x, Operand) and traced(x)) or x._several():
         reads.length(reads.content(x))
         return bool(x)
@@ -74,12 +86,15 @@ def _is_instance(x: Any, kinds: Any) -> bool:
     if type(x) is Tensor and not isinstance(x, kinds):
         places.assigned(x)  # which may stand for a Variable
     kind = _python_type(x)
+    reads.kind(x)
     return isinstance(x, kinds) if kind is None else issubclass(kind, kinds)
 
 
 def _type(*args: Any) -> Any:
     """Python's type."""
     kind = _python_type(args[0]) if len(args) == 1 else None
+    if len(args) == 1:
+        reads.kind(args[0])
     return type(*args) if kind is None else kind
 
 

@@ -15,10 +15,12 @@ from tracejit.autograph import (
     arrays,
     choices,
     constructors,  # noqa: F401 - lets calls of classes be known
+    delegates,  # noqa: F401 - and those of getters
     dicts,
     failures,
     growing,
     hostcalls,
+    insides,
     listops,
     orders,
     piles,
@@ -53,7 +55,6 @@ from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
 from tracejit.autograph.places import items as writes_all
-from tracejit.autograph.places import made
 from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, delete_item, in_place, iterated, negative
 from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
 from tracejit.autograph.reads import whole
@@ -71,6 +72,14 @@ from tracejit.tensor import Operand
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
+def made(x: Any) -> Any:
+    """`x`, which stands in the code as a display, a comprehension or a class."""
+    if type(x) is set or type(x) is dict:
+        for key in x:
+            reads.hashed(key)
+    return places.made(x)
+
+
 def undefined(name: str) -> Undefined:
     return Undefined(name)
 
@@ -115,8 +124,11 @@ def item(x: Any, key: Any) -> Any:
     if isinstance(x, np.ndarray) and not isinstance(key, Operand):
         arrays.used(arrays.among([key]), None)
         return arrays.fresh(reads.array_item(x, key, x[key]))
+    reads.special(type(x), "__getitem__")
     get = raw(type(x), "__getitem__") if not isinstance(x, Operand) else None
     if type(get) is types.FunctionType:
+        if insides.is_others(get):
+            reads.state(x, key)
         return callee(get)(x, key)
     made = x[key]
     if type(key) is slice and type(x) is list:
@@ -187,6 +199,7 @@ def set_attribute(x: Any, name: str, value: Any) -> None:
     if type(x) is Chosen:
         for_each(x, lambda v: set_attribute(v, name, value))
         return
+    reads.special(type(x), "__setattr__")
     setter = raw(type(x), "__setattr__")
     if type(setter) is types.FunctionType:
         callee(setter)(x, name, value)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tracejit.autograph import growing, reads
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.values import Contents, Kept, Undefined, several
 from tracejit.context import context
 
@@ -396,6 +397,15 @@ def born(x: Any) -> None:
     if _logs.listener is not None:
         _logs.listener.made[id(x)] = x
         _logs.born[id(x)] = list(_logs.numbers)
+
+
+def is_made(x: Any) -> bool:
+    """Whether an object was made by the function at hand, or is one of a library's that a class has made for it."""
+    listener = _logs.listener
+    return listener is not None and (id(x) in listener.made or (id(x) in listener.built and not is_users(type(x))))
+
+
+reads.is_own["object"] = is_made
 
 
 def is_born(x: Any) -> bool:

@@ -18,6 +18,7 @@ from tracejit.autograph import (
     choices,
     dicts,
     growing,
+    insides,
     listops,
     picking,
     piles,
@@ -79,6 +80,8 @@ def binary(op: str, a: Any, b: Any) -> Any:
         return each_way(functools.partial(binary, op), (a, b), {})
     if op == "%" and type(a) is str and texts.holds(b):
         return texts.filled(a, b)
+    if op == "%" and type(a) is str:
+        reads.state(b, asks=insides.TEXT)
     if (op == "/" or op in _COMPARED) and (isinstance(a, Dim) or isinstance(b, Dim)):
         a, b = as_number(a), as_number(b)
     if growing.is_grown(a) or growing.is_grown(b):
@@ -87,6 +90,8 @@ def binary(op: str, a: Any, b: Any) -> Any:
         for x in (a, b):
             reads.whole(x)
     if not is_users(type(a)) and not is_users(type(b)):
+        if op in _COMPARED and type(a) in insides.HOLDING and type(b) in insides.HOLDING:
+            reads.state(a, b, asks=insides.ORDER)
         made = _FUNCTIONS[op](a, b)
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
             arrays.used(arrays.among([a, b]), made)
@@ -102,8 +107,13 @@ def _asked(op: str, a: Any, b: Any) -> Any:
     name, other = _METHODS[op]
     if op == "!=":
         return _differs(a, b)
+    reads.special(type(a), name)
+    reads.special(type(b), other)
     first, second = raw(type(a), name), raw(type(b), other)
+    if insides.is_others(first) or insides.is_others(second):
+        reads.state(a, b)
     if not (_is_own(first) or _is_own(second)):
+        reads.state(a, b, asks=insides.NUMBER)
         return NotImplemented
     tries = [(first, a, b), (second, b, a)]
     if type(a) is type(b) and op in _NAMES:
@@ -122,6 +132,9 @@ def _asked(op: str, a: Any, b: Any) -> Any:
 def _differs(a: Any, b: Any) -> Any:
     """`a != b`, which is what `__eq__` denies where a class has no `__ne__`."""
     for x, y in ((a, b), (b, a)):
+        reads.special(type(x), "__ne__", "__eq__")
+        if insides.is_others(raw(type(x), "__eq__")):
+            reads.state(x, y)
         if _is_own(raw(type(x), "__ne__")):
             made = callee(raw(type(x), "__ne__"))(x, y)
         elif _is_own(raw(type(x), "__eq__")):
@@ -285,9 +298,15 @@ def _steps(it: Any, step: Callable[..., Any]) -> Iterator[Any]:
         yield row
 
 
+def _hash(x: Any) -> int:
+    reads.hashed(x)
+    return hash(x)
+
+
 for _op, _f in _FUNCTIONS.items():
     replace(_f, functools.partial(binary, _op))
 replace(builtins.abs, of_user("__abs__", builtins.abs))
+replace(builtins.hash, of_user("__hash__", _hash))
 replace(builtins.iter, lambda x, *end: builtins.iter(iterated(x), *end))
 replace(builtins.reversed, of_user("__reversed__", builtins.reversed))
 calls.keep["iterated"] = branches.asks["iterated"] = iterated

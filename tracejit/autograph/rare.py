@@ -9,13 +9,14 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any
 
+from tracejit.autograph.owners import global_names, is_users
 from tracejit.autograph.source import is_library
-from tracejit.runtime.contents import SNAPSHOTS, Defaults, Looked, Snapshot, Variable
+from tracejit.runtime.contents import PARTS, SNAPSHOTS, Defaults, Kind, Looked, Snapshot, Variable
 from tracejit.runtime.guards import CONTAINERS, raw
-from tracejit.runtime.held import MISSING
+from tracejit.runtime.held import MISSING, is_plain, shown
 
 if TYPE_CHECKING:
-    from tracejit.autograph.reads import Reads
+    from tracejit.autograph.guarding import Reads
 
 OWNERS = (contextvars.ContextVar, threading.local, types.FunctionType)
 
@@ -27,14 +28,31 @@ def attribute(reads: Reads, owner: Any, name: str) -> None:
         reads.found(owner.get(None), owner.name)
         return
     if isinstance(owner, types.FunctionType) and (is_library(owner) or raw(type(owner), name) is not MISSING):
+        if name in PARTS and not is_library(owner):
+            reads.record(Defaults, ("defaults", id(owner), name), f"{name} of {owner.__qualname__}", owner)
         return
     called = f"{getattr(owner, '__qualname__', type(owner).__name__)}.{name}"
     reads.record(Looked, ("attribute", id(owner), name), f"attribute {called}", owner)
     reads.found(getattr(owner, name, None), called)
 
 
+def computed(reads: Reads, owner: Any, name: str) -> None:
+    """An attribute that a class of C's gives of what is in the object: a field of a structure, a setting."""
+    of_class = raw(type(owner), name)
+    setter = raw(type(of_class), "__set__")
+    if type(setter) is not types.WrapperDescriptorType or type(of_class) in _KNOWN or name.startswith("__"):
+        return
+    if type(owner).__module__.split(".")[0] not in _UNCHANGING and is_plain(getattr(owner, name, MISSING)):
+        reads.record(Looked, ("attribute", id(owner), name), f"attribute {type(owner).__name__}.{name}", owner)
+
+
+_KNOWN = (property, types.MemberDescriptorType)
+_UNCHANGING = {"builtins", "datetime", "numpy", "tracejit"}  # modules with classes whose objects stay what they are
+
+
 def defaults(reads: Reads, f: types.FunctionType) -> None:
-    """The values of a function's parameters that may be left out."""
+    """A function's code, and the values of its parameters that may be left out."""
+    reads.record(Defaults, ("defaults", id(f), "__code__"), f"__code__ of {f.__qualname__}", f)
     for name in ("__defaults__", "__kwdefaults__"):
         if (value := getattr(f, name)) is not None:
             reads.record(Defaults, ("defaults", id(f), name), f"{name} of {f.__qualname__}", f)
@@ -43,10 +61,31 @@ def defaults(reads: Reads, f: types.FunctionType) -> None:
                 reads.whole(value)
 
 
+def kind(reads: Reads, x: Any) -> None:
+    """The class of an object of the user's, which may be given another."""
+    if type(x).__weakrefoffset__ and not isinstance(x, type) and is_users(type(x)) and not reads.is_own(x):
+        reads.record(Kind, ("class", id(x), ""), f"class of {shown(x)}", x)
+
+
+def unconverted(reads: Reads, f: types.FunctionType) -> list[Any]:
+    """What a function reads from around it that is not converted: globals and closure variables."""
+    found = [c.cell_contents for c in f.__closure__ or () if c != types.CellType()]
+    found += [f.__globals__[n] for n in global_names(f.__code__) if n in f.__globals__]
+    return [x for x in found if reads.reached(x) is not None or is_users(type(x))]
+
+
+def registry(reads: Reads, f: types.FunctionType) -> None:
+    """The functions among which one of `functools.singledispatch` chooses."""
+    dispatch: Any = f.dispatch  # type: ignore[attr-defined]
+    found = dispatch.__closure__[dispatch.__code__.co_freevars.index("registry")].cell_contents
+    reads.found(found, f"functions of {f.__qualname__}")
+    reads.whole(found)
+
+
 def is_container(x: Any) -> bool:
     """Whether it holds things as lists and dicts do, and is none of those of which single items are told apart."""
     return x is os.environ or (
-        type(x) not in CONTAINERS and isinstance(x, (*SNAPSHOTS, collections.ChainMap))
+        type(x) not in CONTAINERS and issubclass(type(x), (*SNAPSHOTS, collections.ChainMap))
     )
 
 

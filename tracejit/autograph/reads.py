@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import rare
+from tracejit.autograph import insides, rare
 from tracejit.autograph.guarding import MOST, Reads, hashable, is_own
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Item, Names
 
@@ -68,6 +69,12 @@ def content(x: Any) -> Any:
         array_read(x)
         _current.reads.content(x)
     return x
+
+
+def form(x: Any) -> None:
+    """The shape of an array is read, or something else that does not depend on its numbers."""
+    if _current.reads is not None:
+        _current.reads.form(x)
 
 
 def array_item(x: Any, key: Any, value: Any) -> Any:
@@ -162,6 +169,38 @@ def attribute(owner: Any, name: str) -> None:
         _current.reads.attribute(owner.__func__ if type(owner) is types.MethodType else owner, name)
 
 
+def special(cls: type, *names: str) -> None:
+    """What Python looks for in the class of an object, and not in the object."""
+    if _current.reads is not None and is_users(cls):
+        for name in names:
+            _current.reads.of_class(cls, name)
+
+
+def kind(x: Any) -> None:
+    """It is asked of which class an object is."""
+    if _current.reads is not None:
+        rare.kind(_current.reads, x)
+
+
+def unconverted(f: types.FunctionType) -> None:
+    """A function of the user's is called as it is."""
+    function(f)
+    if _current.reads is not None:
+        state(*rare.unconverted(_current.reads, f))
+
+
+def registry(f: Any) -> None:
+    """A generic function is called."""
+    if _current.reads is not None:
+        rare.registry(_current.reads, f)
+
+
+def state(*given: Any, asks: tuple[str, ...] = ()) -> None:
+    """Code that is not converted is given these: it may read whatever they hold, those that have such methods."""
+    if _current.reads is not None:
+        insides.state(_current.reads, *given, asks=asks)
+
+
 def names(owner: Any) -> None:
     """All attributes of an object's own are gone through, by those that are read it is told which ones there are."""
     if _current.reads is not None:
@@ -176,7 +215,15 @@ def setting(owner: Any, name: str) -> None:
         _current.reads.record(Attribute, key, label, owner)
 
 
+def hashed(key: Any) -> None:
+    """Python looks a key up: by its hash, and whether it is equal to another."""
+    if _current.reads is not None and (is_users(type(key)) or type(key) is tuple):
+        special(type(key), *insides.KEY)
+        state(key, asks=insides.KEY)
+
+
 def item(x: Any, key: Any) -> None:
+    hashed(key)
     if _current.reads is not None and type(x) in CONTAINERS:
         _current.reads.item(x, key)
     else:
@@ -184,6 +231,7 @@ def item(x: Any, key: Any) -> None:
 
 
 def contains(x: Any, key: Any) -> None:
+    hashed(key)
     if _current.reads is not None and type(x) in CONTAINERS:
         _current.reads.contains(x, key)
     else:

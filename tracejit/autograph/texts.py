@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from tracejit.autograph import growing
 from tracejit.autograph.branches import traced
 from tracejit.autograph.calls import callee, keep, own_method, replace
 from tracejit.autograph.chosen import Chosen, is_constant, mapped
-from tracejit.autograph.reads import content, whole
+from tracejit.autograph.insides import TEXT
+from tracejit.autograph.reads import content, state, whole
 from tracejit.autograph.values import Optional, several
 from tracejit.ir.dim import Dim
 from tracejit.ops import host
@@ -116,6 +118,8 @@ def formatted(x: Any, conversion: int = -1, spec: str = "") -> Any:
         x, change = callee(own)(x), str
     if isinstance(spec, (Text, Chosen)) or holds(x):
         return deferred([x, spec], lambda both: format(change(both[0]), both[1]))
+    if isinstance(x, (list, tuple, dict, set, deque)):
+        state(x, asks=TEXT)
     return format(change(whole(content(x))), spec)
 
 
@@ -162,9 +166,14 @@ def _of_string(f: Any) -> Callable[..., Any] | None:
     """What to call in the place of a method that puts values into a string."""
     name, s = f.__name__, f.__self__
     if name == "format":
-        return lambda *args, **kw: (
-            deferred((args, kw), lambda both: s.format(*both[0], **both[1])) if holds((args, kw)) else f(*args, **kw)
-        )
+
+        def put(*args: Any, **kw: Any) -> Any:
+            if holds((args, kw)):
+                return deferred((args, kw), lambda both: s.format(*both[0], **both[1]))
+            state(*args, *kw.values(), asks=() if "." in s or "[" in s else TEXT)
+            return f(*args, **kw)
+
+        return put
     if name == "join":
         return lambda parts: _joined_by(s, list(keep["iterated"](parts)))
     return None

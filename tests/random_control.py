@@ -65,7 +65,7 @@ def count(p):
     else:
         counted = counted * 0.5
         return p
-    return counted
+    return p * 0.0 + counted
 """
 
 

@@ -58,7 +58,7 @@ def test_a_range_over_an_open_size_is_a_loop_of_the_program(f):
 # --- errors -----------------------------------------------------------------------------------------------------------
 def listed(w, x):
     y = x * w
-    n = len(list(range(x.shape[0])))  # asks
+    n = len(tuple(range(x.shape[0])))  # asks
     return y * n
 
 

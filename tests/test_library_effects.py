@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import unittest.mock
 import uuid
 import warnings
@@ -73,7 +74,9 @@ def _events(wrap):
         event.clear()
         f(tj.constant(float(k)))
         seen.append(event.is_set())
-    return seen, mock.hook.call_count, mock.call_count, db.execute("select count(*) from t").fetchone()[0]
+    count = db.execute("select count(*) from t").fetchone()[0]
+    db.close()
+    return seen, mock.hook.call_count, mock.call_count, count
 
 
 def _warnings(wrap):
@@ -117,6 +120,7 @@ def _three(body):
 
         for k in range(3):
             f(tj.constant(float(k)))
+            time.sleep(0.002)  # more than clocks need to go on
         return len(log), len(set(map(str, log)))
 
     return scene

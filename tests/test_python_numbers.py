@@ -173,7 +173,7 @@ def repeated(x):
 
 
 def letters(x):
-    return "abc"[int(x)]
+    return b"abc"[int(x)]
 
 
 def mixed(x):

@@ -34,7 +34,6 @@ from tracejit.autograph.ranges import enumerate_, items_of, range_, tensor_range
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either, Optional, Undefined, several, uneven
 from tracejit.context import context
-from tracejit.errors import is_internal
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops import array, creation, host
@@ -425,8 +424,8 @@ def _of_others(g: Any, h: Any) -> tuple[Any, bool]:
     owner = getattr(g, "__self__", g)
     if type(h) is not types.FunctionType:
         return (owner if insides.holds_state(owner) else None), False
-    inner = h.__dict__.get("__wrapped__")
-    if type(inner) is types.FunctionType and is_internal(h.__code__.co_filename):  # not to be converted
+    inner = h.__dict__.get("ag_written")
+    if type(inner) is types.FunctionType:  # not to be converted
         reads.unconverted(inner)
         return (owner if owner is not h else None), True
     if owner is h or not insides.holds_state(owner):

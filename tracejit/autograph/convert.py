@@ -195,6 +195,7 @@ def do_not_convert(func: Any = None) -> Any:
     def as_written(*args: Any, **kwargs: Any) -> Any:
         return unconverted(func, "marked with do_not_convert")(*args, **kwargs)
 
+    as_written.ag_written = func  # type: ignore[attr-defined]
     return as_written
 
 

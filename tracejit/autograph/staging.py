@@ -43,7 +43,10 @@ def staged(test: Part, body: Part, state: State, steps: int | Dim | None = None)
         for times in (1, *LEVELS):
             if times > 1:
                 rooms.lengthen_later(decided(test()), times)
-            _while(go_on, body, state, _tried(go_on, body, state))
+            after = _tried(go_on, body, state)
+            if isinstance(after, State):
+                raise Narrow(after)
+            _while(go_on, body, state, after)
         done = OPS["logical_not"](as_test(decided(test())))
         OPS["check"](done, error="OverflowError", message="a list in a loop gets longer than compiled code can hold it")
 

@@ -113,7 +113,6 @@ def _getter(f: Any) -> Callable[..., Any]:
     return functools.partial(_got_attributes if type(f) is operator.attrgetter else _method_called, f.__reduce__())
 
 
-calls.keep.update(slot=_slot, getter=_getter)
 def _members(x: Any, *args: Any) -> Any:
     """`inspect.getmembers`."""
     reads.state(x)
@@ -126,6 +125,7 @@ def _signature(f: Any, **kwargs: Any) -> Any:
     return inspect.signature(f, **kwargs)
 
 
+calls.keep.update(slot=_slot, getter=_getter)
 replace(inspect.getmembers, _members)
 replace(inspect.signature, _signature)
 replace(builtins.callable, _callable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,16 +39,18 @@ class Callback:
         return f"<{self.name}>"
 
 
-class Keeping(Callback):
+class Keeping(Callback, ABC):
     """One that keeps what its derivatives are made from, and is not called again for them."""
 
     __slots__ = ()
 
+    @abstractmethod
     def vjp(self, g: Any, y: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
-        raise NotImplementedError
+        """The cotangents of the operands, None for those that have none."""
 
+    @abstractmethod
     def jvp(self, ts: Any, y: Any, xs: tuple[Any, ...]) -> Any:
-        raise NotImplementedError
+        """The tangents of the results."""
 
 
 class Noting(Callback):

@@ -35,7 +35,8 @@ OPERANDS = (
 STEPS = ("pack_step", "compute", "combine")
 DOTS = (4, 1)  # rows of the kernels for dot products
 FEW_TILES = 4  # most row tiles that read B where it lies
-PANELS = 512 << 10  # most bytes of B packed by a task, for the second-level cache
+PANELS = 256 << 10  # most bytes of B packed by a task at a time: A needs room in the second-level cache too
+NEARBY = 512  # most elements of k in which a task reads A, again for each panel
 BLOCK = 2 << 20  # most bytes of B, packed before, that a task reads again and again
 PATCHES = 256 << 10  # most bytes of patches made by a task at a time
 NEAR = 16 << 10  # most bytes of B packed on the stack
@@ -223,6 +224,7 @@ class _Compute:
         self.pack = self.wants_packing()
         room = fn.select(self.packed_before, i64(BLOCK // self.t.size), i64(PANELS // self.t.size))
         most = o.div(room, fn.mul(p.panel, p.bundle))
+        most = fn.select(self.packed_before, most, o.min(most, i64(NEARBY)))
         most = fn.select(self.by_place, o.min(most, i64(DEPTH[0])), most)
         across = o.min(o.div(i64(PATCHES // self.t.size), height), i64(DEPTH[1]))
         most = fn.select(self.by_element, o.min(most, across), most)

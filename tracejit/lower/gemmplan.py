@@ -15,8 +15,9 @@ GROUP_TILES = 32  # most row tiles of a task
 BUNDLE = 8  # most column panels of a task
 SLAB = 256  # rows of B packed in one task
 BUNDLE_TILES = 16  # most row tiles of a task with several panels
-SPLIT = 1024  # shortest part of a divided k
+SPLIT = 768  # shortest part of a divided k
 WIDE_A = 1 << 17  # elements of A from which tasks take several panels
+DEEP = 512  # most tiles of a result whose products are divided by k first
 PACK_A = 1 << 19  # elements of A from which A and B are packed, once, before everything else
 
 
@@ -121,6 +122,9 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Pl
     elements = o.mul(m, k)
     # Several panels at once read a large A less often and B in longer pieces, if tasks enough are left.
     bundle = o.mul(o.ge(elements, c(WIDE_A)), o.div(o.mul(panels, blocks), c(TASKS * BUNDLE_TILES)))
+    # Where k is long and the result small, tasks share k out rather than columns, so that each reads its part of A once.
+    deep = o.mul(o.mul(o.ge(elements, c(WIDE_A)), o.ge(k, c(2 * SPLIT))), o.ge(c(DEEP), o.mul(panels, blocks)))
+    bundle = o.pick(deep, o.div(o.mul(panels, o.div(k, c(SPLIT))), c(TASKS // 2)), bundle)
     bundle = o.pick(o.ge(seen, one), panels, o.max(bundle, o.div(panels, c(TASKS))))
     bundle = o.max(o.min(bundle, c(BUNDLE)), one)
     bundles = o.ceil(panels, bundle)
@@ -129,7 +133,7 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Pl
     work = o.max(o.mul(o.mul(o.min(m, high), cols), k), one)
     most = o.pick(o.ge(bundle, c(2)), c(BUNDLE_TILES), c(GROUP_TILES))
     group = o.max(o.ceil(blocks, o.ceil(c(TASKS), squares)), o.ceil(c(TASK), work))
-    group = o.pick(along, blocks, group)
+    group = o.pick(o.max(along, deep), blocks, group)
     groups = o.ceil(blocks, o.max(o.min(o.min(group, blocks), most), one))
     group = o.ceil(blocks, o.max(groups, one))
     cells = o.max(o.mul(squares, groups), one)

@@ -206,3 +206,11 @@ def test_writes_to_parts_of_a_buffer():
         return tj.concat(parts, 0), tj.stack([a, b, a]), tj.pad(tj.reshape(b, (1, 1)), [[1, 0], [0, 2]])
 
     kernels(f, f32(3, 4))
+
+
+def test_what_reads_the_same_array_becomes_one_loop_though_nothing_joins_it():
+    def f(x, y):
+        a, b = tj.tanh(x) * y, tj.exp(y)
+        return tj.concat([a, tj.square(b) - a, tj.sin(y) * x], 1)
+
+    assert kernels(f, f32(200, 70), f32(200, 70)) == 2  # with the join of the parts

@@ -23,6 +23,7 @@ SIZES = [  # batch, m, n, k
     (1, 1, 1, 1), (1, 16, 16, 16), (2, 33, 47, 19), (1, 3, 200, 50), (3, 2, 17, 5), (1, 14, 32, 1), (1, 15, 33, 2500),
     (1, 5, 1, 3000), (1, 1, 10, 9000), (1, 64, 70, 3), (4, 1, 70, 100), (1, 100, 10, 37), (1, 2, 2, 40000),
     (1, 300, 300, 1800), (1, 700, 257, 800), (1, 29, 600, 40), (1, 90, 31, 4500), (20, 7, 9, 11),
+    (1, 128, 130, 3300), (2, 20, 30, 4000),
 ]  # fmt: skip
 
 
@@ -40,18 +41,18 @@ class Product:
         self.functions = [self.code.function(s.name, None, *types) for s in self.steps]
 
     def __call__(
-        self, a: np.ndarray, b: np.ndarray, own: list[int], chunk: int = 1 << 40, reverse: bool = False
+        self, a: np.ndarray, b: np.ndarray, own: list[int], chunk: int = 1 << 40, reverse: bool = False, seen: int = 0
     ) -> None:
         (batch, m, k), n = a.shape, b.shape[2]
-        scratch = np.full(matmul.scratch_bytes(self.dtype, m, n, k, batch, self.level) + 64, 0xFF, np.uint8)
+        scratch = np.full(matmul.scratch_bytes(self.dtype, m, n, k, batch, self.level, seen) + 64, 0xFF, np.uint8)
         strides = [s // a.itemsize for x in (a, b) for s in x.strides]
         slots = [a.ctypes.data, b.ctypes.data, m, n, k, batch, *strides]
-        slots += [scratch.ctypes.data + -scratch.ctypes.data % 64, 0, 0]
+        slots += [scratch.ctypes.data + -scratch.ctypes.data % 64, seen, 0]
         frame = np.array([-1] * self.first + slots + own, np.int64)
         idx = np.arange(len(frame), dtype=np.int32)
         for step, function in zip(self.steps, self.functions, strict=True):
-            tasks = step.tasks(m, n, k, batch)
-            assert step.grain(m, n, k, batch) >= 1
+            tasks = step.tasks(m, n, k, batch, seen)
+            assert step.grain(m, n, k, batch, seen) >= 1
             starts = range(0, tasks, chunk)
             for lo in reversed(starts) if reverse else starts:
                 function(frame.ctypes.data, idx.ctypes.data, lo, min(lo + chunk, tasks))
@@ -99,6 +100,22 @@ def test_sizes_and_layouts(dtype: str, size: tuple[int, ...]) -> None:
     for layout in itertools.product("cts", repeat=2):
         a, b = operands(size, dtype, layout)
         assert np.array_equal(multiply(stored(dtype), a, b), exact(a, b)), layout
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_a_thread(dtype: str, level: str) -> None:
+    """Where B lasts over a loop, tasks follow each other by columns, then by rows, one at a time or all at once."""
+    t = tiles(as_dtype(dtype), level)
+    for m, n, k in ((16, 40, 24), (32, 512, 128), (33, 70, 600), (100, 33, 7), (255, 129, 65), (12, 1, 1)):
+        if not gemmplan.kept(t, m, n, k):
+            assert m < 2 * t.rows[1]
+            continue
+        for layout in (("c", "c"), ("t", "c"), ("s", "c")):
+            a, b = operands((1, m, n, k), dtype, layout)
+            for chunk in (1, 1 << 40):
+                how = {"seen": gemmplan.KEPT, "chunk": chunk, "reverse": True}
+                assert np.array_equal(multiply(stored(dtype, level), a, b, **how), exact(a, b)), (m, n, k, layout)
 
 
 @pytest.mark.parametrize("level", LEVELS[1:])
@@ -249,7 +266,7 @@ def test_plan_is_the_same_in_generated_code() -> None:
     rng = np.random.default_rng(0)
     for _ in range(2000):
         m, n, k, batch = (int(x) for x in np.exp(rng.uniform(0, [9, 9, 11, 4])) - 1)
-        seen = int(rng.integers(3))
+        seen = int(rng.integers(4))
         plan = gemmplan.plan(gemmplan.Ints(), t, m, n, k, batch, seen)
         out = np.zeros(len(vars(plan)), np.int64)
         call(m, n, k, batch, seen, out.ctypes.data)

@@ -64,10 +64,11 @@ class Held:
 
 
 class Loop:
-    """A loop whose steps are being made: buffers whose addresses change in it, and pointers into these."""
+    """A loop whose steps are being made: buffers whose addresses change in it, pointers into these, and the buffers
+    that it writes."""
 
-    def __init__(self, moving: set[Any]) -> None:
-        self.moving = moving
+    def __init__(self, moving: set[Any], written: set[Value]) -> None:
+        self.moving, self.written = moving, written
         self.offsets: list[tuple[int, Value, int]] = []
 
 
@@ -123,6 +124,11 @@ class Binding:
         while v in self.alias:
             v = self.alias[v]
         return v
+
+    def lasts(self, v: Value) -> bool:
+        """Whether there is a loop around, in whose steps the buffer of `v` stays as it is."""
+        place = self.place_of(v)
+        return bool(self.loops) and place not in self.loops[-1].moving and place not in self.loops[-1].written
 
     def slot_at(self, base: Value, offset: Size, size: int) -> int:
         """The slot of a pointer into a buffer, behind `offset` elements of `size` bytes."""
@@ -193,8 +199,9 @@ class Binding:
         self.work += work
         address = code.addresses[""]
         if self.threads > 1 and n > 1 and work >= PARALLEL_WORK:
-            parts = min(self.threads * 4, max(self.threads, work // (PARALLEL_WORK // 2)))
-            chunk = 1 if one else max(1, n // parts)
+            each = work // (PARALLEL_WORK // 2) // self.threads
+            parts = self.threads * (4 if each >= 4 else 2 if each >= 2 else 1)
+            chunk = 1 if one else -(-n // parts)  # so threads have the same rows in all kernels of as many
             self.used_pool = True
             return ParallelKernel(address, operands, n, chunk, name)
         return KernelStep(address, operands, n, name)

@@ -13,7 +13,7 @@ import numpy as np
 from tracejit.ir.graph import Graph, Node, Value
 from tracejit.ir.sizes import product
 from tracejit.ir.text import walk
-from tracejit.lower import compiler, lanes, registers
+from tracejit.lower import compiler, lanes, registers, sweeps
 from tracejit.lower.binding import Binding, Held, Loop, Scratch
 from tracejit.lower.block import CONTROL, Block, State
 from tracejit.lower.checkunit import failure
@@ -171,7 +171,7 @@ class LoopControl(ControlUnit):
     def around(self, b: Binding, loop: Loop, first: int) -> None:
         """Buffers from outside, and those that last from step to step, are in use throughout the loop."""
         b.now += 1
-        own = {v for block in self.blocks for g in walk(block.graph) for n in g.nodes for v in n.outs}
+        own = self.own()
         for key, times in b.life.items():
             if isinstance(key, Scratch) or not any(t >= first for t in times):
                 continue
@@ -180,6 +180,13 @@ class LoopControl(ControlUnit):
         for key in loop.moving:
             if key in b.life:
                 b.life[key] += [first, b.now]
+
+    def own(self) -> set[Value]:
+        return {v for block in self.blocks for g in walk(block.graph) for n in g.nodes for v in n.outs}
+
+    def written(self, b: Binding, states: int) -> set[Value]:
+        """Buffers that the steps write."""
+        return {b.place_of(v) for v in (*self.own(), *self.blocks[-1].graph.params[:states])}
 
     def swaps(
         self, b: Binding, block: Block, pairs: Sequence[tuple[Value, Value]]
@@ -215,7 +222,7 @@ class WhileUnit(LoopControl):
         for g in (cond.graph, body.graph):
             b.alias.update(zip(g.params[n:], self.bases[n:], strict=True))
         b.alias.update(zip(cond.graph.params[:n], body.graph.params[:n], strict=True))
-        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | self.rows_of(body))
+        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | self.rows_of(body), self.written(b, n))
         b.loops.append(loop)
         work = b.work
         before, each, after = self.swaps(b, body, pairs)
@@ -305,7 +312,7 @@ class ScanUnit(LoopControl):
         known = None if str(length) in b.dynamic else b.size(length)
         if known == 0:
             return out
-        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | {v for v, _ in rows})
+        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | {v for v, _ in rows}, self.written(b, n))
         b.moving |= {v for v, _ in rows}
         last = b.new_slot()
         begin: list[StepRecord] = [_madd(b, last, b.slot(length), b.slot(-1), b.slot(1))]
@@ -322,6 +329,8 @@ class ScanUnit(LoopControl):
         work = b.work
         before, each, after = self.swaps(b, body, pairs)
         step = b.run(body)
+        passage = None if rows or node.outs[n:] else sweeps.passage(b, body, pairs, step)
+        several = passage.records(b, left, flag) if passage is not None else []
         b.work = work + (b.work - work) * (STEPS if known is None else known)
         b.loops.pop()
         b.scratch(self, "more", 1)
@@ -330,7 +339,7 @@ class ScanUnit(LoopControl):
         end = 2 + len(loop.offsets) + len(step) + len(each) + len(onward) + 1
         inner = _joined(b.pointers(loop.offsets), step, each, onward)
         turn = [*head, JumpIfFalse(flag, end), *moved(inner, 2), Jump(0)]
-        return _joined(out, begin, before, turn, after)
+        return _joined(out, begin, before, several, turn, after)
 
 
     def allocate(self, b: Binding, rows: Sequence[tuple[Value, Value]], length: int) -> list[StepRecord]:

@@ -211,12 +211,15 @@ class _Compute:
 
     def task(self, i: Val) -> None:
         fn, p, v, o = self.fn, self.p, self.v, self.o
-        group, self.bundle_id = fn.op("urem", i, p.groups), o.div(i, p.groups)
+        kept = fn.cmp("ne", p.kept, i64(0))
+        last = fn.select(kept, p.bundles, p.groups)
+        inner, outer = fn.op("urem", i, last), o.div(i, last)
+        group, self.bundle_id = fn.select(kept, outer, inner), fn.select(kept, inner, outer)
         self.part, square = fn.op("urem", self.bundle_id, p.parts), o.div(self.bundle_id, p.parts)
         self.batch = o.div(square, p.bundles)
         self.panel0 = fn.mul(fn.op("urem", square, p.bundles), p.bundle)
         self.panel1 = o.min(p.panels, fn.add(self.panel0, p.bundle))
-        height = fn.mul(p.group, i64(self.t.rows[0]))
+        height = p.height
         self.row0 = fn.mul(group, height)
         self.row1 = o.min(v["m"], fn.add(self.row0, height))
         start = fn.mul(self.part, p.part)
@@ -225,6 +228,7 @@ class _Compute:
         room = fn.select(self.packed_before, i64(BLOCK // self.t.size), i64(PANELS // self.t.size))
         most = o.div(room, fn.mul(p.panel, p.bundle))
         most = fn.select(self.packed_before, most, o.min(most, i64(NEARBY)))
+        most = fn.select(kept, v["k"], most)
         most = fn.select(self.by_place, o.min(most, i64(DEPTH[0])), most)
         across = o.min(o.div(i64(PATCHES // self.t.size), height), i64(DEPTH[1]))
         most = fn.select(self.by_element, o.min(most, across), most)
@@ -339,7 +343,7 @@ class _Compute:
         last = fn.and_(fn.not_(self.split), fn.cmp("eq", j, fn.sub(self.count, i64(1))))
 
         def row_tile(row: Val) -> list[Val]:
-            left = self.o.min(fn.sub(self.row1, row), i64(self.t.rows[0]))
+            left = self.o.min(fn.sub(self.row1, row), self.p.low)
             a = self.a_at(row, k)
             form = fn.select(self.dots, i64(4), self.p.thin)
             height = fn.load("i64", fn.gep(self.heights, fn.add(self.line(form), left), "i64"), 8)

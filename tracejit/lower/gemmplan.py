@@ -18,6 +18,9 @@ BUNDLE_TILES = 16  # most row tiles of a task with several panels
 SPLIT = 768  # shortest part of a divided k
 WIDE_A = 1 << 17  # elements of A from which tasks take several panels
 DEEP = 512  # most tiles of a result whose products are divided by k first
+MOST_GROUPS = 8  # groups of rows aimed at, if B is kept
+MOST_ROWS, KEPT_BYTES = 256, 1 << 20  # of A and B, if B is kept
+KEPT = 3  # `seen`, if B stays the same, and in the caches, over the steps of a loop
 PACK_A = 1 << 19  # elements of A from which A and B are packed, once, before everything else
 
 
@@ -101,6 +104,9 @@ class Plan:
     blocks: Any  # row tiles of full height, the last one perhaps lower
     group: Any  # row tiles of a task
     groups: Any
+    height: Any  # rows of a task
+    low: Any  # rows of a row tile
+    kept: Any  # 1: tasks follow each other by columns, then by rows
     part: Any  # length of a part of k
     parts: Any  # more than one: a second step adds the parts up
     pack: Any  # 1: A and B are packed first
@@ -112,9 +118,11 @@ class Plan:
 
 
 def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Plan:
-    """`seen`: 1 or 2 if A is made of patches of an image as they are needed, so that each should be needed once."""
+    """`seen`: 1 or 2 if A is made of patches of an image as they are needed, so that each should be needed once; or
+    KEPT. Each thread then has its own rows, as in the loops around the product, so that rows stay in its cache."""
     c, one = o.const, o.const(1)
-    along = o.ge(seen, c(2))
+    kept = o.ge(seen, c(KEPT))
+    patched, along = (o.mul(o.ge(seen, c(i)), o.ge(c(2), seen)) for i in (1, 2))
     high = c(t.rows[0])
     thin = o.ge(c(t.thin[0]), m)
     panel = o.pick(thin, c(t.thin_vectors * t.width), c(t.vectors * t.width))
@@ -122,10 +130,13 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Pl
     elements = o.mul(m, k)
     # Several panels at once read a large A less often and B in longer pieces, if tasks enough are left.
     bundle = o.mul(o.ge(elements, c(WIDE_A)), o.div(o.mul(panels, blocks), c(TASKS * BUNDLE_TILES)))
-    # Where k is long and the result small, tasks share k out rather than columns, so that each reads its part of A once.
+    # Where k is long and the result small, tasks divide k rather than columns: each reads its part of A once.
     deep = o.mul(o.mul(o.ge(elements, c(WIDE_A)), o.ge(k, c(2 * SPLIT))), o.ge(c(DEEP), o.mul(panels, blocks)))
     bundle = o.pick(deep, o.div(o.mul(panels, o.div(k, c(SPLIT))), c(TASKS // 2)), bundle)
-    bundle = o.pick(o.ge(seen, one), panels, o.max(bundle, o.div(panels, c(TASKS))))
+    bundle = o.pick(patched, panels, o.max(bundle, o.div(panels, c(TASKS))))
+    low = o.pick(kept, c(t.rows[1]), high)
+    height = o.up(o.ceil(m, c(MOST_GROUPS)), t.rows[1])
+    bundle = o.pick(kept, o.div(o.mul(panels, o.ceil(m, o.max(height, one))), c(TASKS)), bundle)
     bundle = o.max(o.min(bundle, c(BUNDLE)), one)
     bundles = o.ceil(panels, bundle)
     squares = o.max(o.mul(batch, bundles), one)
@@ -136,21 +147,30 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Pl
     group = o.pick(o.max(along, deep), blocks, group)
     groups = o.ceil(blocks, o.max(o.min(o.min(group, blocks), most), one))
     group = o.ceil(blocks, o.max(groups, one))
+    groups = o.pick(kept, o.ceil(m, o.max(height, one)), groups)
+    height = o.pick(kept, height, o.mul(group, high))
     cells = o.max(o.mul(squares, groups), one)
-    area = o.max(o.mul(o.min(m, o.mul(group, high)), cols), one)
+    area = o.max(o.mul(o.min(m, height), cols), one)
     wanted = o.ceil(o.pick(along, c(TASKS), c(TASKS // 2)), cells)
     parts = o.min(o.div(k, o.max(c(SPLIT), o.ceil(c(4 * TASK), area))), wanted)
     part = o.max(o.up(o.ceil(k, o.max(parts, one)), t.width), one)
     parts = o.max(o.ceil(k, part), one)
+    parts, part = o.pick(kept, one, parts), o.pick(kept, k, part)
     large = o.mul(o.ge(elements, c(PACK_A)), o.mul(o.ge(m, c(256)), o.ge(n, c(512))))
-    pack = one if t.converts else o.pick(seen, c(0), large)
+    pack = one if t.converts else o.pick(o.ge(seen, one), c(0), large)
     tasks = o.mul(o.mul(o.mul(batch, bundles), groups), parts)
     grain = o.max(o.ceil(c(GRAIN), o.max(o.mul(area, o.min(part, k)), one)), one)
     slabs, sheaves = o.max(o.ceil(k, c(SLAB)), one), o.ceil(panels, c(BUNDLE))
     return Plan(
-        thin, panel, panels, bundle, bundles, blocks, group, groups, part, parts, pack, slabs, sheaves,
-        o.up(k, t.width), tasks, grain,
+        thin, panel, panels, bundle, bundles, blocks, group, groups, height, low, kept, part, parts, pack,
+        slabs, sheaves, o.up(k, t.width), tasks, grain,
     )  # fmt: skip
+
+
+def kept(t: Tiles, m: int, n: int, k: int) -> int:
+    """KEPT, if rows can be divided among threads and each of them has room for all of B in its cache; else 0."""
+    fits = 2 * t.rows[1] <= m <= MOST_ROWS and k * n * t.size <= KEPT_BYTES and not t.converts
+    return KEPT if fits else 0
 
 
 def packed_bytes(o: Ints, t: Tiles, p: Plan, batch: Any) -> Any:

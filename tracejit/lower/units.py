@@ -261,6 +261,9 @@ class ProductUnit(Unit):
                 m, batch = m * batch, 1  # one right operand for the whole batch: its rows follow each other
         elif self.walk.one:
             m, batch = m * batch, 1
+        t = tiles(self.dtype)
+        if not seen and not nests and batch == b.size(right[3]) == 1 and b.lasts(right[0].base):
+            seen = gemmplan.kept(t, m, n, k)
         code = b.code(self.sources()[0])
         bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch, seen=seen)
         scratch = b.scratch(self, "product", bytes_) if bytes_ else b.slot(0)
@@ -273,7 +276,6 @@ class ProductUnit(Unit):
             seen=b.slot(seen), windows=b.slot(0),
         )  # fmt: skip
         operands = [named[o] for o in OPERANDS]
-        t = tiles(self.dtype)
         tasks = {step: gemmplan.tasks(t, step, m, n, k, batch, seen) for step in compiler.PRODUCT_STEPS}
         if nests:
             a, c = zip(*[(b.size(s), b.size(u)) for _, s, u in self.levels], strict=True)

@@ -304,6 +304,38 @@ class Fuser:
         del self.groups[b.id]
         return True
 
+    def merge_beside(self, a: Group, b: Group) -> bool:
+        """Make two groups one whose loops are the same, and which read the same: that is then read once."""
+        if any(g.anchor or g.inner or g.rows is not None for g in (a, b)) or a.domain != b.domain:
+            return False
+        if not set(a.nodes).isdisjoint(b.nodes) or self.cyclic(a.bits | b.bits, a.near | b.near):
+            return False
+        trial = a.copy()
+        trial.tags.update(b.tags)
+        trial.nodes = [*a.nodes, *b.nodes]
+        trial.bits = a.bits | b.bits
+        if not self._read_in_step(trial) or not self._each_written_once(trial, None):
+            return False
+        a.tags, a.nodes, a.bits = trial.tags, trial.nodes, trial.bits
+        a.near, a.far = a.near | b.near, a.far | b.far
+        for n in b.nodes:
+            self.member[n] = [a.id if i == b.id else i for i in self.member[n]]
+        del self.groups[b.id]
+        return True
+
+    def _merge_readers(self) -> None:
+        """Merge the groups that read the same arrays and that no node has brought together."""
+        readers: dict[Value, list[int]] = {}
+        for g in self.groups.values():
+            inside = {n.out for n in g.nodes}
+            for v in dict.fromkeys(self.base(v) for n in g.nodes for v in n.inputs if strip_units(v.shape) == g.domain):
+                if v not in inside and g.domain:
+                    readers.setdefault(v, []).append(g.id)
+        for ids in readers.values():
+            for i, j in itertools.combinations(ids, 2):
+                if i in self.groups and j in self.groups:
+                    self.merge_beside(self.groups[i], self.groups[j])
+
     def _read_in_step(self, g: Group) -> bool:
         """Whether members read each other only at the element that the loop is at."""
         inside = set(g.nodes)
@@ -355,6 +387,7 @@ class Fuser:
                 self.place(n)
             elif not n.outs or not has_tiles(n.out) or not self.anchor(n):
                 self.single.append(n)
+        self._merge_readers()
         return self.order()
 
     def place(self, n: Node) -> None:

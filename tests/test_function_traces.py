@@ -448,3 +448,15 @@ def test_kernels_are_given_back():
     del g
     gc.collect()
     assert not mine & set(compiler._known)
+
+
+def test_hundreds_of_sizes_are_called_natively():
+    f = tj.function(lambda x: tj.reduce_sum(x * 2.0))
+    xs = [tj.ones((10 + i,)) for i in range(200)]
+    for x in xs:
+        f(x)
+    plans = f.plans
+    for i, x in enumerate(xs):
+        assert float(f(x)) == 2.0 * (10 + i)
+    assert f.plans is plans  # a call that goes through Python puts its plan in front
+    assert f.stats()["traces"] == 2

@@ -35,7 +35,7 @@ from tracejit.runtime.records import Argument, Constant, Host, Returns, ScalarAr
 from tracejit.tensor import Tensor, Variable, wrap
 from tracejit.tracing import Trace, constant, dim
 
-PLANS = 64  # sizes for which a function keeps a plan
+PLANS = 1024  # sizes for which a function keeps a plan
 PLANS_OF_PARTS = 512  # and a part of a program whose sizes it finds out
 
 

@@ -51,7 +51,7 @@ from tracejit.tracer import Concrete
 from tracejit.traces import Traces
 from tracejit.unconverted import may_fall_back
 
-NATIVE_PLANS = 32  # plans that a call tries natively
+NATIVE_PLANS = 256  # plans that a call tries natively
 
 
 class Function(NativeCallable, Traces):
@@ -274,14 +274,16 @@ class Function(NativeCallable, Traces):
         seen = (id(plan), repr(form))
         plans = self.plans
         source, known = self._forms.get(seen, (None, None))
-        if source is plan and any(p is known for p in plans):
+        alive = set(map(id, plans))
+        if source is plan and id(known) in alive:
             return
         plans = tuple([p for p in plans if p.guards is None or not p.guards.ended])
         try:
             ready = (plan if plain else plan.called_as(form)).guarded(concrete.reads)
         except ArgumentError:
             return  # a form that native code does not take: such calls go on through here
-        self._forms = {k: p for k, p in self._forms.items() if any(p[1] is q for q in plans)}
+        alive = set(map(id, plans))
+        self._forms = {k: p for k, p in self._forms.items() if id(p[1]) in alive}
         self._forms[seen] = plan, ready
         self.set_plans((ready, *plans[: NATIVE_PLANS - 1]))
 

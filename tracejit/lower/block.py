@@ -42,10 +42,13 @@ class Block:
 
     aliased   new value of a state → the parameter whose buffer it is written to
     copied    (parameter, new value) of the other states
+    turned    parameters of states that become what other states were, and of these; the latter are not written in place
     """
 
-    def __init__(self, graph: Graph, states: Sequence[State], layouts: Layouts) -> None:
-        self.graph, self.states, self.layouts = graph, list(states), layouts
+    def __init__(
+        self, graph: Graph, states: Sequence[State], layouts: Layouts, turned: Sequence[tuple[Value, Value]] = ()
+    ) -> None:
+        self.graph, self.states, self.layouts, self.turned = graph, list(states), layouts, list(turned)
         self.units = self._units()
         self.aliased: dict[Value, Value] = {}
         self.copied: list[tuple[Value, Value]] = []
@@ -142,6 +145,7 @@ class Block:
             fits = isinstance(u, (LoopUnit, ProductUnit, RoutineUnit)) and not u.may_raise() and (
                 u.in_place(s.read, s.write) if s.read in u.reads else True
             )
+            fits = fits and all(s.read is not old for _, old in self.turned)
             if fits and not any(self._before(needs, u.index, r.index) for r in others):
                 needs[u.index] |= {r.index for r in others}
                 self.aliased[s.write] = s.read

@@ -276,7 +276,8 @@ def loop_code() -> Code:
     count    frame[0] -= 1; the bool at frame[1] says whether frame[0] was positive
     full     the bool at frame[0] says whether frame[1] == frame[2]
     put      the int64 at frame[0] becomes frame[1]
-    settle   if frame[0] is not frame[2]: copy frame[3] bytes from frame[0] to frame[2], and exchange frame[0] and [1]
+    settle   bring frame[1] buffers of frame[2] bytes, frame[3], frame[5], … to where they began, frame[4], frame[6], …;
+             frame[0] is one more, which is free
     """
     with _lock:
         if not _loop:
@@ -305,15 +306,47 @@ def _count(f: Fn, at: list[Val]) -> None:
 
 
 def _settle(f: Fn, at: list[Val]) -> None:
-    now, home = f.load("ptr", at[0]), f.load("ptr", at[2])
+    free, count, nbytes = at[0], f.load("i64", at[1]), f.load("i64", at[2])
+    copy = f.module.declare("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
 
-    def back() -> None:
-        name = f.module.declare("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
-        f.call(name, [home, now, f.load("i64", at[3]), const("i1", 0)])
-        f.store(home, at[0])
-        f.store(now, at[1])
+    def slot(i: Val) -> Val:
+        number = f.load("i32", f.gep(f.gep(f.args[1], 12), i, "i32"))
+        return f.gep(f.args[0], f.cast("zext", number, "i64"), "i64")
 
-    f.if_(f.cmp("ne", now, home), back)
+    def move(k: Val, anywhere: bool) -> Val:
+        """Bring a buffer's contents to where it began, if that is free, or to where is room; whether it was away."""
+        p = slot(f.mul(k, i64(2)))
+        now, home, room = f.load("ptr", p), f.load("ptr", slot(f.add(f.mul(k, i64(2)), i64(1)))), f.load("ptr", free)
+        away = f.cmp("ne", now, home)
+
+        def go() -> None:
+            f.call(copy, [room, now, nbytes, const("i1", 0)])
+            f.store(room, p)
+            f.store(now, free)
+
+        f.if_(away if anywhere else f.and_(away, f.cmp("eq", room, home)), go)
+        return away
+
+    def each(k: Val, left: Val) -> list[Val]:
+        return [f.or_(left, move(k, False))]
+
+    def turn(_: Val) -> list[Val]:
+        def rounds(k: Val) -> None:
+            f.loop(0, count, each, [const("i1", 0)])
+
+        f.loop(0, count, rounds)
+        (left,) = f.loop(0, count, each, [const("i1", 0)])
+
+        def evict(k: Val, moved: Val) -> list[Val]:
+            return [f.if_(moved, lambda: [const("i1", 1)], lambda: [move(k, True)])[0]]
+
+        def circle() -> None:
+            f.loop(0, count, evict, [const("i1", 0)])
+
+        f.if_(left, circle)
+        return [left]
+
+    f.while_([const("i1", 1)], lambda left: left, turn)
 
 
 def _full(f: Fn, at: list[Val]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.graph import Node, Value
 from tracejit.ir.sizes import product
 from tracejit.ir.text import walk
 from tracejit.lower import compiler, lanes, registers, sweeps
@@ -19,6 +19,7 @@ from tracejit.lower.block import CONTROL, Block, State
 from tracejit.lower.checkunit import failure
 from tracejit.lower.found import FoundUnit, hold, words_of
 from tracejit.lower.hostunit import HostUnit, array_at
+from tracejit.lower.rotations import roots, rotations
 from tracejit.lower.units import BasesUnit, CopyUnit, Unit
 from tracejit.passes.layout import Layouts
 from tracejit.runtime.records import Copy, Host, Jump, JumpIfFalse, Kernel, StepRecord, Swap, moved
@@ -152,8 +153,10 @@ class LoopControl(ControlUnit):
         return True  # they see to signals
 
     def body(self, rows: int, states: int) -> Block:
-        g: Graph = self.node.attr("body")
-        return Block(g, [State(None, g.params[i], g.results[i]) for i in range(states)], Layouts())
+        g, turned = rotations(self.node.attr("body"), states)
+        same = {i for i, _ in turned}
+        own = [State(None, g.params[i], None if i in same else g.results[i]) for i in range(states)]
+        return Block(g, own, Layouts(), [(g.params[i], g.params[j]) for i, j in turned])
 
     def begin(self, b: Binding, block: Block, states: int) -> tuple[list[StepRecord], list[tuple[Value, Value]]]:
         """Steps that give the states their first values; the states that change places."""
@@ -195,16 +198,21 @@ class LoopControl(ControlUnit):
         before: list[StepRecord] = []
         each: list[StepRecord] = []
         after: list[StepRecord] = []
+        followers: dict[Value, list[Value]] = {}
+        for x, root in roots(block.turned).items():
+            followers.setdefault(root, []).append(x)
         for u in block.units:
             for inst, way in u.kept.items() if isinstance(u, CopyUnit) else ():
-                if way in pairs:  # what every step would copy is there from the first on
+                if way in pairs and way[0] not in followers:  # what every step would copy is there from the first on
                     before += b.loop(inst, u.describe())
                     b.done.add(inst)
         for p, r in pairs:
-            home = b.new_slot()
-            before.append(_madd(b, home, b.slot(p), b.slot(0), b.slot(0)))
-            each.append(Swap(b.slot(p), b.slot(r)))
-            after.append(_call(b, "settle", b.slot(p), b.slot(r), home, b.slot(_bytes(b, p))))
+            homes = {x: b.new_slot() for x in (p, *followers.get(p, ()))}
+            for x, home in homes.items():
+                before.append(_madd(b, home, b.slot(x), b.slot(0), b.slot(0)))
+                each.append(Swap(b.slot(x), b.slot(r)))
+            ways = [s for x, home in homes.items() for s in (b.slot(x), home)]
+            after.append(_call(b, "settle", b.slot(r), b.slot(len(homes)), b.slot(_bytes(b, p)), *ways))
         return before, each, after
 
 
@@ -222,7 +230,8 @@ class WhileUnit(LoopControl):
         for g in (cond.graph, body.graph):
             b.alias.update(zip(g.params[n:], self.bases[n:], strict=True))
         b.alias.update(zip(cond.graph.params[:n], body.graph.params[:n], strict=True))
-        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | self.rows_of(body), self.written(b, n))
+        moving = {b.place_of(v) for pair in (*pairs, *body.turned) for v in pair}
+        loop = Loop(moving | self.rows_of(body), self.written(b, n))
         b.loops.append(loop)
         work = b.work
         before, each, after = self.swaps(b, body, pairs)
@@ -256,7 +265,7 @@ class SavingUnit(WhileUnit):
         n = self.node.attr("n")
         outs = self.node.outs
         results = self.blocks[1].graph.results
-        self.rows = [(r, outs[n + 1 + i]) for i, r in enumerate(results[n:]) if _bytes(b, r)]
+        self.rows = [(r, outs[n + 1 + i]) for i, r in enumerate(results[n:])]
         first = b.now
         self.count, self.space, self.flag = b.new_slot(), b.new_slot(), b.scratch(self, "full", 1)
         b.dynamic[str(self.node.attr("steps"))] = self.count
@@ -312,7 +321,8 @@ class ScanUnit(LoopControl):
         known = None if str(length) in b.dynamic else b.size(length)
         if known == 0:
             return out
-        loop = Loop({b.place_of(v) for pair in pairs for v in pair} | {v for v, _ in rows}, self.written(b, n))
+        moving = {b.place_of(v) for pair in (*pairs, *body.turned) for v in pair}
+        loop = Loop(moving | {v for v, _ in rows}, self.written(b, n))
         b.moving |= {v for v, _ in rows}
         last = b.new_slot()
         begin: list[StepRecord] = [_madd(b, last, b.slot(length), b.slot(-1), b.slot(1))]
@@ -329,7 +339,7 @@ class ScanUnit(LoopControl):
         work = b.work
         before, each, after = self.swaps(b, body, pairs)
         step = b.run(body)
-        passage = None if rows or node.outs[n:] else sweeps.passage(b, body, pairs, step)
+        passage = None if rows or node.outs[n:] else sweeps.passage(b, body, pairs, step, each)
         several = passage.records(b, left, flag) if passage is not None else []
         b.work = work + (b.work - work) * (STEPS if known is None else known)
         b.loops.pop()

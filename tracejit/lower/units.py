@@ -325,13 +325,15 @@ def batch_stride(strides: tuple[Size, ...], shape: tuple[Size, ...], out: tuple[
 class CopyUnit(Unit):
     """concat, place and update: regions of a buffer, written one after the other, except what is computed there.
 
-    kept   copies of a buffer's elements to the same places of another one: instance → source and destination
+    kept    copies of a buffer's elements to the same places of another one: instance → source and destination
+    filled  what writes the same in each step of a loop: instance → destination
     """
 
     def __init__(self, index: int, node: Node, layouts: Layouts) -> None:
         self.node, self.layouts = node, layouts
         self.whole = layouts.place(node.out)
         self.kept: dict[Instance, tuple[Value, Value]] = {}
+        self.filled: dict[Instance, Value] = {}
         self.instances = list(self._regions())
         self.needed = True
         reads = [v for inst in self.instances for v in inst.reads]
@@ -362,6 +364,7 @@ class CopyUnit(Unit):
         fill = dict(self.node.attrs).get("fill", 0)
         inst = copy_kernel(to.base, size, (to.offset, to.strides), lay, self.node.out.dtype, fill)
         if lay is None:
+            self.filled[inst] = to.base
             return inst
         real = [i for i, d in enumerate(size) if not is_unit(d)]
         if lay.offset == to.offset and all(lay.strides[i] == to.strides[i] for i in real) and lay.part is None:

@@ -265,6 +265,7 @@ def _attempt(
     hooks.decision, hooks.freeze = decided, functools.partial(_frozen, open_by, fitting, kinds, patterns)
     hooks.open = symbols_of(patterns) if open_by else frozenset()
     hooks.sizes = None if hooks.examples else sizes_of(patterns, (), shapes)
+    trace.open |= function.open_numbers(structure)
     recorder = Recorder(trace, memory, (args, kwargs))
     thread = threading.get_ident()
     around, outside = running.get(thread), (context.trace, context.tapes)

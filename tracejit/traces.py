@@ -11,17 +11,25 @@ from tracejit.arguments import TensorSpec
 from tracejit.autograph import places
 from tracejit.autograph.attempts import Memory
 from tracejit.autograph.failures import recursion_explained
-from tracejit.autograph.varying import varying
+from tracejit.autograph.varying import VALUES, varying
 from tracejit.errors import RetracingWarning, user_depth
 from tracejit.fitting import Taken
 from tracejit.inspection import Inspectable
-from tracejit.leaves import kinds_of
+from tracejit.leaves import Kind, kinds_of
 from tracejit.symbols import axes_of, from_specs, guesses, known_small, refreshed, why, widened
 from tracejit.tracer import Concrete, trace_once
 from tracejit.tracing import NeedStatic
 
 TRACES = 64  # traces that a function keeps; those that were used least recently are forgotten
 MANY_TRACES = 24  # traces at which a warning says why there are so many
+
+
+class Numbers:
+    """Of the arguments that are numbers and steer Python: those whose conditions the run decides, those where not."""
+
+    def __init__(self) -> None:
+        self.open: set[int] = set()
+        self.closed: set[int] = set()
 
 
 class Traces(Inspectable):
@@ -37,6 +45,7 @@ class Traces(Inspectable):
 
     def _start_traces(self) -> None:
         self.traces, self.memories, self._static, self._fixed = {}, {}, {}, {}
+        self._numbers: dict[Any, Numbers] = {}
         self._lock, self._clock, self._tracing_count = forks.rlock(), itertools.count(), 0
 
     def _find(
@@ -50,6 +59,8 @@ class Traces(Inspectable):
         while True:
             kinds, shapes, inputs = kinds_of(leaves, self._static.get(structure, ()), told)
             key = (structure, kinds)
+            if key not in self.traces and self._opened(structure, kinds, leaves):
+                continue
             wanted = [specs.get(id(x)) for x in inputs] if specs else None
             with self._lock:
                 for c in self.traces.get(key, ()):
@@ -60,12 +71,46 @@ class Traces(Inspectable):
                 try:
                     c = self._trace(key, leaves, structure, kinds, shapes, wanted)
                 except NeedStatic as need:
+                    self._close(structure, need.params)
                     self._static.setdefault(structure, set()).update(need.params)
                     continue
+                except Exception:
+                    if self.memories[key].close(set(self.memories[key].open)) or self._close(structure, None):
+                        continue  # as constants they may do
+                    raise
                 self._keep(key, c)
                 sizes = c.sizes(shapes)
                 assert sizes is not None
                 return c, inputs, sizes
+
+    def open_numbers(self, structure: Any) -> set[int]:
+        """Arguments that are numbers of which conditions are left to the run of the program."""
+        numbers = self._numbers.get(structure)
+        return set(numbers.open) if numbers is not None else set()
+
+    def _opened(self, structure: Any, kinds: tuple[Kind, ...], leaves: list) -> bool:
+        """Whether a number among the arguments, with a trace for each value so far, is now an input."""
+        static = self._static.get(structure)
+        numbers = self._numbers.setdefault(structure, Numbers()) if static else None
+        for i in static or ():
+            if numbers is None or i in numbers.closed or type(leaves[i]) not in (int, float):
+                continue
+            rest = kinds[:i], kinds[i + 1 :]
+            if sum(s == structure and (k[:i], k[i + 1 :]) == rest for s, k in self.traces) >= VALUES:
+                self._static[structure] -= {i}
+                numbers.open.add(i)
+                return True
+        return False
+
+    def _close(self, structure: Any, params: set[Any] | None) -> bool:
+        """These arguments, or all, are constants after all; whether one of them was none."""
+        numbers = self._numbers.get(structure)
+        found = set() if numbers is None else numbers.open if params is None else numbers.open & params
+        if numbers is not None and found:
+            self._static.setdefault(structure, set()).update(found)
+            numbers.closed |= found
+            numbers.open = numbers.open - found
+        return bool(found)
 
     def _keep(self, key: tuple, c: Concrete) -> None:
         """Add a trace, and forget those whose objects are gone."""
@@ -109,7 +154,9 @@ class Traces(Inspectable):
         if stale:
             stale.sort(key=lambda c: c.used)
             latest = stale[-1]
-            self.memories[key].varying |= varying([c.reads for c in stale if c.reads is not None])
+            found, changing = varying([c.reads for c in stale if c.reads is not None])
+            self.memories[key].varying |= found
+            self.memories[key].unfix(changing)
             changes = latest.reads.changes() if latest.reads is not None else []
             reason = "; ".join(changes[:3]) or "a value that the function changes has another type"
             return refreshed(latest.shapes, shapes, fixed), reason

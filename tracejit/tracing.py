@@ -69,6 +69,7 @@ class Trace:
         self.about: Callable[[], str] | None = parent.about if parent is not None else None  # the function, for errors
         self.heard = False  # whether tapes listen outside, to which a constant in here would be nothing
         self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
+        self.open: set[Any] = set()  # those of which conditions are left to the run, as they are of tensors
         self.notes: dict[str, None] = {}  # what `explain` says of the dtypes of branches and loops
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers
@@ -144,8 +145,11 @@ class Trace:
         attrs: Attrs = (("value", Const(None, x, (), d)),)
         return self.emit(constant, (), (*attrs, ("weak", True)) if weak else attrs)
 
-    def need_value(self, v: Value) -> None:
-        """Python wants a value that follows from Python numbers only: trace again with those as constants."""
+    def need_value(self, v: Value, test: bool = False) -> None:
+        """Python wants a value that follows from Python numbers only: trace again with those as constants.
+
+        `test`: it is for a condition or the like, which can be left to the run of the program too.
+        """
         if self.alone:  # of a graph, not of a function, which nobody traces again; what it is made from has been asked
             return
         found: set[int] = set()
@@ -168,7 +172,7 @@ class Trace:
                 return
             else:
                 stack += x.node.inputs
-        if found or symbols:
+        if (found or symbols) and not (test and not symbols and found <= self.open):
             raise NeedStatic(found, symbols)
 
     def _narrowed(self, v: Value, to: DType) -> None:

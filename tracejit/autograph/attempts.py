@@ -61,6 +61,8 @@ class Memory:
         self.moving: dict[tuple, Place] = {}
         self.varying: dict[tuple, Place] = {}  # places that are only read, whose numbers are inputs too
         self.fixed: set[tuple] = set()  # places whose numbers steer Python control flow
+        self.open: set[tuple] = set()  # places whose numbers did, with a trace for each: conditions are left to the run
+        self.closed: set[tuple] = set()  # where that did not work
         self.ahead: dict[int, Ahead] = {}
         self.births = 0  # traces that made Variables
         self.local: set[Site | None] = set()
@@ -90,9 +92,24 @@ class Memory:
         """Whether tracing has taken something from iterators that cannot be given back."""
         return any(a.values for a in self.ahead.values())
 
+    def unfix(self, places: set[tuple]) -> None:
+        """Traces hold for one number at these places each, and new ones come."""
+        again = (places & self.fixed) - self.closed
+        self.fixed -= again
+        self.open |= again
+
+    def close(self, places: set[tuple]) -> bool:
+        """Numbers at these places, or at all, are constants after all; whether any was none."""
+        found = self.open & places
+        self.open -= found
+        self.closed |= found
+        self.fixed |= found
+        return bool(found)
+
     def fix(self, params: set[Any]) -> bool:
         """Whether Python needs the values at places only, which are constants from now on."""
         places = {p for p in params if p in self.moving or p in self.varying}
+        self.close(places)
         self.fixed |= places
         return len(places) == len(params) > 0
 

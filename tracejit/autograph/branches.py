@@ -76,7 +76,7 @@ def traced(x: Any) -> bool:
     a = x._a
     if type(a) is not Value:
         return False
-    context.trace.need_value(a)
+    context.trace.need_value(a, True)
     return True
 
 

@@ -98,6 +98,8 @@ class Recorder(Deferring):
         self.moving.append((m, t._a))
         if m.python is not None:
             self.trace.scalars[t._a] = key  # type: ignore[assignment]
+            if key in self.memory.open:
+                self.trace.open.add(key)
             if m.python is int:
                 t = self.trace.emit(OPS["cast"], (t._a,), (("dtype", int64), ("weak", True)))
         return t

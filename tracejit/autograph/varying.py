@@ -12,17 +12,23 @@ from tracejit.runtime.guards import Attribute, Guard, Guards, Item, own_dict
 VALUES = 4  # for that many there are traces of their own
 
 
-def varying(earlier: Sequence[Guards]) -> dict[tuple[Any, ...], Place]:
-    """The places at which these traces, none of which holds, have found one number after another."""
+def varying(earlier: Sequence[Guards]) -> tuple[dict[tuple[Any, ...], Place], set[tuple[Any, ...]]]:
+    """Where these traces, none of which holds, have found one number after another: what can be read as an input there,
+    and the keys of all of them, which for what a trace also writes are those of its inputs."""
     found: dict[tuple[Any, ...], Place] = {}
+    keys: set[tuple[Any, ...]] = set()
     for g in earlier[-1].guards if earlier else ():
         now = g.now() if g.owner() is not None else None
-        if type(now) not in (int, float) or g.holds() or (place := _place(g)) is None:
+        if type(now) not in (int, float) or g.holds():
             continue
         values = [h.held.get() for e in earlier for h in e.guards if h.key == g.key]
-        if len({x for x in values if type(x) is type(now)}) >= VALUES:
+        if len({x for x in values if type(x) is type(now)}) < VALUES:
+            continue
+        keys.add(g.key)
+        if (place := _place(g)) is not None:
+            keys.add(place.key)
             found[place.key] = place.lasting()
-    return found
+    return found, keys
 
 
 def _place(g: Guard) -> Place | None:

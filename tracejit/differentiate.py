@@ -11,13 +11,14 @@ import numpy as np
 from tracejit.autodiff.forward import ForwardAccumulator, by_double_vjp
 from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
+from tracejit.autodiff.transforms import beyond, by_operations
 from tracejit.autodiff.why import Unlinked
 from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
 from tracejit.config import config
 from tracejit.context import context
-from tracejit.errors import Faults, NoDerivativeError
+from tracejit.errors import Faults, GradientError, NoDerivativeError, locate
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import size_at
@@ -56,6 +57,8 @@ class Differentiable:
         self._tangents: dict[tuple[bool, ...], tuple[Differentiable, list[int]]] = {}
         self._plain: Executable | None = None
         self.kept: tuple[tuple[str, int], ...] = ()
+        self.acts = False  # whether the backward does more than computing, so that no part of it runs that is not asked
+        self.beyond = beyond(graph)
         self._forward: Graph | None = None
 
     def _trying(self, f: Callable[[], T]) -> T | None:
@@ -75,8 +78,10 @@ class Differentiable:
             self._joint, self.linked = self._with_gradients(self.targets)
         return self._joint
 
-    def _with_gradients(self, targets: list[int]) -> tuple[Graph, list[int]]:
-        """The graph with the gradients of some results, and the parameters that they exist for."""
+    def _with_gradients(self, targets: list[int], effects: bool = True) -> tuple[Graph, list[int]]:
+        """The graph, perhaps without its own effects, with the gradients of some results, and the parameters that they
+        exist for."""
+        graph = self.graph if effects else quiet(self.graph)
         types = [p.type.strong() for p in self.graph.params]
         types += [self.graph.results[i].type.strong() for i in targets]
         n = len(self.graph.params)
@@ -86,7 +91,7 @@ class Differentiable:
         def both(*xs: Tensor) -> tuple[Tensor, ...]:
             with GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(*[xs[i] for i in self.sources])
-                ys = replay(self.graph, xs[:n])
+                ys = replay(graph, xs[:n])
             grads = self._known(tape, [ys[i] for i in targets], xs, list(xs[n:]))
             grads = [zeros_like(xs[i]) if i in flat else g for i, g in zip(self.sources, grads, strict=True)]
             linked.extend([i for i, g in zip(self.sources, grads, strict=True) if g is not None])
@@ -133,7 +138,7 @@ class Differentiable:
             joint = self.joint()  # runs the user's own gradients, whose errors are the user's
             p = self._trying(lambda: self._split(joint))
             if p is not None:
-                self._forward, self.kept = p.forward, p.kept
+                self._forward, self.kept, self.acts = p.forward, p.kept, not p.backward.pure
                 self._backward = graph_executable(p.backward, self.numerics, self.faults, optimized=True)
         if self._forward is None or self._backward is None:
             return None
@@ -149,8 +154,9 @@ class Differentiable:
         """
         if present not in self._gradients:
             some = [i for i, there in zip(self.targets, present, strict=True) if there]
-            j, linked = (self.joint(), self.linked) if all(present) else self._with_gradients(some)
-            g = quiet(Graph(f"d_{self.name}", j.params, j.nodes, j.results[len(self.graph.results) :]))
+            whole = all(present) and self.graph.pure
+            j, linked = (self.joint(), self.linked) if whole else self._with_gradients(some, False)
+            g = Graph(f"d_{self.name}", j.params, j.nodes, j.results[len(self.graph.results) :])
             self._gradients[present] = Differentiable(g, len(g.results), self.numerics, self.faults), linked
         return self._gradients[present]
 
@@ -213,11 +219,12 @@ class Differentiable:
 class _Call:
     """One call as tapes remember it: an op whose vjp runs the compiled backward."""
 
-    __slots__ = ("of", "kept", "results", "name")
+    __slots__ = ("of", "kept", "results", "name", "_then")
     pure = True
 
     def __init__(self, of: Differentiable, kept: list[Tensor], results: tuple[Tensor, ...]) -> None:
         self.of, self.kept, self.results, self.name = of, kept, results, of.name
+        self._then = [(v, v._a) for b in of.beyond for v, _ in b.reads.values()]  # what gradient functions read
 
     def vjp(self, g: Any, y: Any, *values: Tensor) -> tuple:
         return self.pull(g if type(g) is tuple else (g,), values)
@@ -242,10 +249,13 @@ class _Call:
         of = self.of
         present = tuple([g is not None for g in gs])
         linked = of.linked
-        if context.trace is not None or context.tapes:
+        if self._has_other_values():
+            return self._by_operations(gs, values)
+        if context.trace is not None or context.tapes or (of.acts and not all(present)):
             gradient, linked = of.gradient(present)
             given = [*values, *[g for g in gs if g is not None]]
-            grads = replay(gradient.graph, given) if context.trace is not None else gradient(given)
+            trace, tapes = context.trace is not None, context.tapes
+            grads = replay(gradient.graph, given) if trace else gradient(given) if tapes else gradient.run(given)
             by_param = dict(zip(linked, grads, strict=True))
         else:
             halves = of.halves()
@@ -257,6 +267,28 @@ class _Call:
                 hit = of.gradient(present)[1]
                 by_param = {i: g for i, g in by_param.items() if i in hit}
         return tuple([by_param[i] if i in by_param else _refusing(of.refused.get(i)) for i in range(len(values))])
+
+
+    def _has_other_values(self) -> bool:
+        """Whether gradient functions of the user's own read Variables that hold something else than after the call.
+        Raises `GradientError` where they read something else of Python's."""
+        for b in self.of.beyond:
+            if changed := b.change():
+                remedy = "take the gradient before that, or read it where the function is called, outside of `grad`"
+                raise locate(GradientError(f"the gradient function of {b.name} {changed}", remedy=remedy))
+        return any(v._a is not a for v, a in self._then)
+
+    def _by_operations(self, gs: tuple, values: Sequence[Tensor]) -> tuple:
+        """The same by going through the operations again, one by one, which finds what Variables hold now."""
+        of = self.of
+        with GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(*[values[i] for i in of.sources])
+            ys = replay_at(quiet(of.graph), values)
+        pairs = [(ys[i], g) for i, g in zip(of.targets, gs, strict=True) if g is not None]
+        with by_operations():
+            found = tape.gradient([y for y, _ in pairs], [values[i] for i in of.sources], [g for _, g in pairs])
+        grads = dict(zip(of.sources, found, strict=True))
+        return tuple([grads.get(i) for i in range(len(values))])
 
 
 def _refusing(e: NoDerivativeError | None) -> Callable[[], Any] | None:

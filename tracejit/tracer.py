@@ -12,7 +12,7 @@ import numpy as np
 
 from tracejit import tree
 from tracejit.arguments import TensorSpec
-from tracejit.autodiff.transforms import lost
+from tracejit.autodiff.gradientnodes import settle
 from tracejit.autograph import places, reads
 from tracejit.autograph.apart import Apart
 from tracejit.autograph.attempts import Identities, MadeHere, Memory, MovingPlaces
@@ -118,7 +118,8 @@ class Concrete(NativeCallable, Described):
         self.only_python = False  # whether its key has what native code does not see, such as containers that are one
         self.once = False  # whether it makes Variables that outlive the call, and is for that call alone
         self.forward: Any = None  # how it runs while tapes listen
-        self.in_backward = ""  # whose gradient function changes Variables or Python objects, which tapes cannot let it
+        self.in_backward: Any = None  # why a gradient function of the user's own cannot be compiled for tapes
+        self.unasked = False  # whether it was traced without those, as no tape listened
         self.detached: ConversionError | None = None  # that a branch gives Python objects values without their gradient
         self.owner: tuple[Any, ...] = ()  # the object, if it is given out as its method
         self.given: dict[int, Any] = {}
@@ -153,7 +154,7 @@ class Concrete(NativeCallable, Described):
 
     def lost_to_tapes(self) -> ConversionError | None:
         """Why tapes cannot follow a call; None if they can."""
-        return locate(lost(self.in_backward)) if self.in_backward else self.detached  # type: ignore[return-value]
+        return locate(self.in_backward) if self.in_backward else self.detached  # type: ignore[no-any-return]
 
     # --- fitting ------------------------------------------------------------------------------------------------------
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
@@ -252,6 +253,7 @@ def _attempt(
 ) -> Concrete:  # fmt: skip
     t0 = time.perf_counter()
     trace, fitting = Trace(), Taken(function.__name__, function._arguments, structure, kinds, patterns)
+    trace.asked = bool(context.tapes)
     trace.about = functools.partial(defined, function.__name__, getattr(function.python_function, "__code__", None))
     infos, flat = _parameters(trace, leaves, kinds, patterns, fitting)
     args, kwargs = tree.unflatten(structure, flat)
@@ -281,6 +283,7 @@ def _attempt(
             if not function.autograph:
                 reads.function(getattr(function.python_function, "__func__", function.python_function))
             given_back = result_of(function.traced_function(), args, kwargs)
+            settle(trace)
             try:
                 tree.flatten_shared(given_back)
             except tree.Circular as e:
@@ -326,7 +329,7 @@ def _attempt(
     parts = parts_of(trace, infos, trace.builder.finish(function.__name__, [*results, *written]), len(results))
     made = Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
     unseen = structure.shared or any(type(k.detail) is StaticArray for k in kinds)
-    made.in_backward, made.detached = trace.in_backward, recorder.detached
+    made.in_backward, made.unasked, made.detached = trace.in_backward, trace.unasked, recorder.detached
     made.taken, made.apart = fitting, recorder.apart
     made.only_python = unseen or recorder.asks_identity or recorder.apart is not None
     del args, kwargs  # objects made for this trace: what was read from them is no guard

@@ -12,6 +12,7 @@ from tracejit.autograph import places
 from tracejit.autograph.attempts import Memory
 from tracejit.autograph.failures import recursion_explained
 from tracejit.autograph.varying import VALUES, varying
+from tracejit.context import context
 from tracejit.errors import RetracingWarning, user_depth
 from tracejit.fitting import Taken
 from tracejit.inspection import Inspectable
@@ -64,6 +65,8 @@ class Traces(Inspectable):
             wanted = [specs.get(id(x)) for x in inputs] if specs else None
             with self._lock:
                 for c in self.traces.get(key, ()):
+                    if c.unasked and context.tapes:
+                        continue
                     sizes = c.sizes(shapes)
                     if sizes is not None and (wanted is None or c.is_open(wanted)) and c.still_holds():
                         c.used = next(self._clock)
@@ -158,7 +161,8 @@ class Traces(Inspectable):
             self.memories[key].varying |= found
             self.memories[key].unfix(changing)
             changes = latest.reads.changes() if latest.reads is not None else []
-            reason = "; ".join(changes[:3]) or "a value that the function changes has another type"
+            other = "a tape may ask for gradients" if latest.unasked else "a value that the function changes has another type"
+            reason = "; ".join(changes[:3]) or other
             return refreshed(latest.shapes, shapes, fixed), reason
         return widened(earlier[-1].shapes, shapes, fixed)
 

@@ -76,8 +76,12 @@ class Trace:
         self.told: dict[Value, Dim] = {}  # numbers that are sizes of axes, by the sizes that they are
         self.stacked: dict[Value, Tensor] = {}  # what loops have added to lists of which the rows were then taken
         self.alone = False  # whether it makes a graph of values only, in which no Variable can be assigned
-        self.defers = False  # whether Python objects are changed in it when the program runs
-        self.in_backward = ""  # whose gradient function changes Variables or Python objects
+        self.around: Trace | None = None  # the trace during which such a graph is made
+        self.asked = True if parent is None else parent.asked  # whether tapes outside may ask for gradients of its graph
+        self.in_gradient = parent is not None and parent.in_gradient  # whether it is that of a gradient function
+        self.unasked = False  # whether it lacks gradient functions of the user's own, as no tape asks for them
+        self.gradients: list[Any] = []  # what those do that it has, beyond computing
+        self.in_backward: Exception | None = None  # why tapes outside cannot ask for gradients of it
         self.keeping: dict[Any, Any] = {}  # loops that are gone through again for gradients, keeping their states
 
     # --- values -------------------------------------------------------------------------------------------------
@@ -237,12 +241,6 @@ class Trace:
         self.made[id(v)] = (v, first)
         unborn.set(v, None)
 
-    def say_backward_changes(self, name: str) -> None:
-        """A gradient function in this trace changes more than gradients."""
-        t: Trace | None = self
-        while t is not None:
-            t.in_backward, t = name, t.parent
-
     def _refuse_unborn(self, k: int) -> None:
         around = self.parent
         while around is not None:
@@ -279,7 +277,7 @@ def run(trace: Trace, f: Callable[..., Any], args: Sequence[Any], keep_tapes: bo
 def trace_graph(f: Callable[..., Any], types: Sequence[TensorType], name: str = "graph") -> Graph:
     """The graph of a function of tensors that touches no Variables. It returns a tensor or a tuple of tensors."""
     t = Trace()
-    t.alone = True
+    t.alone, t.around = True, context.trace  # type: ignore[assignment]
     args = [t.param(x) for x in types]
     out = run(t, f, args)
     outs = out if isinstance(out, (tuple, list)) else (out,)

@@ -35,6 +35,7 @@ class Row:
         outer: Any = context.trace
         inner = Trace(outer)
         inner.heard = bool(context.tapes) or (outer is not None and outer.heard)
+        inner.asked = bool(context.tapes) or (outer is not None and outer.asked)
         params = [inner.param(t) for t in types]
         leaves, self.structure = flatten(run(inner, f, params))
         with tracing(inner):

@@ -346,9 +346,9 @@ def _uneven_scan(n: Node, xs: list[Any], has: Marks, b: Batch, counts: Any, tota
 # --- gradients of the user's own --------------------------------------------------------------------------------------
 def _custom_vjp(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
     k, grad, wanted = n.attr("n"), n.attr("grad"), n.attr("wanted")
-    changes = dict(n.attrs).get("changes")
-    if changes is not None:
-        raise locate(lost(changes.name))
+    beyond = dict(n.attrs).get("beyond")
+    if beyond is not None and (beyond.writes or beyond.lost):
+        raise locate(beyond.lost or lost(beyond.name))
     end = k + len(wanted)
     if any(has):
         need = [True] * k + list(wanted) + [False] * (len(xs) - end)
@@ -361,7 +361,8 @@ def _custom_vjp(n: Node, xs: list[Any], has: Marks, b: Batch) -> list[Any]:
             return tuple(_aligned(ys, h, [True] * len(ys), inner))
 
         grad = trace_graph(back, types, grad.name)
-    y = n.op(*xs, n=k, grad=grad, wanted=wanted)
+    more = {} if beyond is None else {"beyond": beyond}
+    y = n.op(*xs, n=k, grad=grad, wanted=wanted, **more)
     return list(y) if type(y) is tuple else [y]
 
 

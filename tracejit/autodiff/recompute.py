@@ -210,8 +210,8 @@ def _again(
         with GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(*wanted)
             ys = [x for x in flatten(f(*args, **kwargs))[0] if isinstance(x, Operand)]
-        live = [(y, g) for y, g in zip(ys, gs, strict=True) if y.dtype.is_inexact]
-        found = tape.gradient([y for y, _ in live], wanted, output_gradients=[g for _, g in live])
+    live = [(y, g) for y, g in zip(ys, gs, strict=True) if y.dtype.is_inexact]
+    found = tape.gradient([y for y, _ in live], wanted, output_gradients=[g for _, g in live])
     grads = iter(found)
     return tuple([next(grads) if k.dtype.is_inexact else None for k in keys])
 

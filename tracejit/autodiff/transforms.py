@@ -4,46 +4,124 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tracejit.context import context, listen, tracing, unlisten
 from tracejit.errors import ArgumentError, ConversionError, GradientError, locate
-from tracejit.ir.graph import Graph, Value
+from tracejit.ir.graph import Graph
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import TensorType, canonical
+from tracejit.ir.types import TensorType
 from tracejit.tensor import Operand, Tensor, Variable, convert, wrap
-from tracejit.tracing import Trace, replay, run
+from tracejit.tracing import replay, unborn
 from tracejit.tree import flatten, unflatten
 
 
-class Changes:
-    """The Variables that a gradient function assigns: their new values are the last results of its graph. `reads` are
-    those that it reads, by the operands they are: it finds what they hold when the gradient is taken."""
+class Beyond:
+    """What a gradient function does beyond computing from its operands, which is found out when the gradient is taken.
 
-    __slots__ = ("name", "writes", "reads")
+    `writes` are the Variables that it assigns: their new values are the last results of its graph. `reads` are those
+    that it reads, by the operands that they are, each with what stood for its value in the function that was traced.
+    `found` are the places of Python's that it reads. `lost` says why there is no graph of it.
+    """
 
-    def __init__(self, name: str, writes: Sequence[Variable], reads: dict[int, Variable]) -> None:
-        self.name, self.writes, self.reads = name, tuple(writes), reads
+    __slots__ = ("name", "writes", "reads", "found", "lost")
+
+    def __init__(
+        self, name: str, writes: Sequence[Variable], reads: dict[int, tuple[Variable, Any]], found: Any,
+        lost: ConversionError | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.writes, self.reads, self.found, self.lost = name, tuple(writes), reads, found, lost
 
     def __repr__(self) -> str:
         return "[" + ", ".join([v.name for v in self.writes]) + "]"
 
     def now(self, captured: Sequence[Any]) -> list[Any]:
         """What the gradient function takes from outside, as it is now."""
-        root: Any = context.trace
-        while root is not None and root.parent is not None:
-            root = root.parent
-        if root is not None and root.alone:
+        if self.lost is not None:
+            raise locate(self.lost)
+        if changed := self.change():
+            raise locate(lost(self.name, changed))
+        trace: Any = outermost(context.trace)
+        if trace is None or not trace.alone:
+            return [OPS["identity"](self.reads[i][0]) if i in self.reads else x for i, x in enumerate(captured)]
+        if self.writes:
             raise locate(lost(self.name))
-        return [OPS["identity"](self.reads[i]) if i in self.reads else x for i, x in enumerate(captured)]
+        traced = not outermost(trace, True).alone  # else tapes outside ask, who know what Variables hold now
+        for v, was in self.reads.values():
+            if _again.by_operations or (traced and value_in(trace, v) is not was):
+                raise locate(lost(self.name, f"reads {v.name!r}, which has been assigned since"))
+        return list(captured)
+
+    def change(self) -> str:
+        """What it reads of Python's that is not as it was, in words."""
+        label = "" if self.found is None else self.found.change()
+        return label and f"reads {label}, which has changed since"
+
+    def unsettled(self, trace: Any) -> str:
+        """Why tapes outside the function that is traced would find something else than it does, "" if they would not:
+        what it reads is not as it is when the function ends."""
+        if self.found is not None and (self.found.own or self.found.change()):
+            return "reads what the function changes"
+        other = [v for v, was in self.reads.values() if was is None or value_in(trace, v) is not was]
+        return f"reads {other[0].name!r}, which the function assigns" if other else ""
 
 
-def lost(name: str) -> ConversionError:
-    """The error for what a gradient function changes where only its values would be known."""
-    text = f"the gradient function of {name} assigns Variables or changes Python objects, and runs in compiled code"
+class _Again(threading.local):
+    by_operations = False  # whether a call's operations are gone through again, to find what Variables hold now
+
+
+_again = _Again()
+
+
+@contextmanager
+def by_operations() -> Iterator[None]:
+    """A block in which gradient functions read Variables anew; those in branches and loops cannot."""
+    before, _again.by_operations = _again.by_operations, True
+    try:
+        yield
+    finally:
+        _again.by_operations = before
+
+
+def outermost(trace: Any, through: bool = False) -> Any:
+    """The trace that has none around it; `through` those that make graphs of values, the one that they are made in."""
+    while trace is not None and (around := trace.parent or (trace.around if through else None)) is not None:
+        trace = around
+    return trace
+
+
+def value_in(trace: Any, v: Variable) -> Any:
+    """What stands for a Variable's value in the function that is traced; None where a part of it has another."""
+    while (around := trace.parent or trace.around) is not None:
+        t = trace.env.get(id(v))
+        if t is not None and (id(v) not in trace.reads or trace.reads[id(v)][1] is not t):
+            return None
+        trace = around
+    if id(v) not in trace.env and v not in unborn:
+        trace.read(v)
+    return trace.env.get(id(v))
+
+
+def beyond(graph: Graph) -> list[Beyond]:
+    """What the gradient functions in a graph do beyond it."""
+    found: list[Beyond] = []
+    for n in graph.nodes:
+        for _, x in n.attrs:
+            if isinstance(x, Beyond):
+                found.append(x)
+            elif type(x) is Graph:
+                found += beyond(x)
+    return found
+
+
+def lost(name: str, what: str = "assigns Variables or changes Python objects") -> ConversionError:
+    """The error for what a gradient function changes, or reads, where only its values would be known."""
+    text = f"the gradient function of {name} {what}, and runs in compiled code"
     return ConversionError(
         f"{text} that the traced function is no part of",
         remedy="take the gradient in the traced function, outside of loops, or return what is to be kept",
@@ -51,24 +129,23 @@ def lost(name: str) -> ConversionError:
 
 
 # --- the node that carries a gradient through a graph -----------------------------------------------------------------
-def _infer(*types: TensorType, n: int, grad: Graph, wanted: tuple[bool, ...], changes: Any = None) -> Any:
+def _infer(*types: TensorType, n: int, grad: Graph, wanted: tuple[bool, ...], beyond: Any = None) -> Any:
     return types[0] if n == 1 else types[:n]
 
 
-def _through(*arrays: np.ndarray, n: int, grad: Graph, wanted: tuple[bool, ...], changes: Any = None) -> Any:
+def _through(*arrays: np.ndarray, n: int, grad: Graph, wanted: tuple[bool, ...], beyond: Any = None) -> Any:
     return arrays[0] if n == 1 else arrays[:n]
 
 
 def _vjp(
-    g: Any, y: Any, *inputs: Tensor, n: int, grad: Graph, wanted: tuple[bool, ...], changes: Changes | None = None
+    g: Any, y: Any, *inputs: Tensor, n: int, grad: Graph, wanted: tuple[bool, ...], beyond: Beyond | None = None
 ) -> tuple:  # fmt: skip
     cotangents = (g,) if n == 1 else g
     captured: Sequence[Any] = inputs[n + len(wanted) :]
-    made = iter(replay(grad, [*cotangents, *(captured if changes is None else changes.now(captured))]))
+    made = iter(replay(grad, [*cotangents, *(captured if beyond is None else beyond.now(captured))]))
     given = tuple([next(made) if w else None for w in wanted])
-    if changes is not None:
-        for v in changes.writes:
-            v.assign(next(made))
+    for v in () if beyond is None else beyond.writes:
+        v.assign(next(made))
     return (None,) * n + given + (None,) * (len(inputs) - n - len(wanted))
 
 
@@ -111,6 +188,7 @@ class _Readers:
 
 
 traced_form: list[Callable[[Any], Any]] = [lambda f: f]  # what runs in the place of a function that is traced
+node_form: list[Callable[..., tuple[Tensor, ...]]] = []  # how a call becomes a node of a graph
 
 
 def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,7 +227,7 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
         if context.trace is not None:
             here = context.tapes  # which call `grad` itself, when they are asked
             with tracing(context.trace):
-                outs = _emit(f.__name__, back, ys, [*sources, *variables])
+                outs = node_form[-1](f.__name__, back, ys, [*sources, *variables])
         else:
             here = context.tapes
             outs = tuple([wrap(t._a) for t in ys])  # new tensors, so that tapes know them by this call only
@@ -219,30 +297,3 @@ def _backward(
         return out
 
     return back
-
-
-def _emit(name: str, back: Callable[..., list[Any]], ys: list[Tensor], sources: list[Operand]) -> tuple[Tensor, ...]:
-    """A node with the gradient as a traced region; what the region captures becomes operands of the node."""
-    outer: Any = context.trace
-    inner = Trace(outer)
-    gs = [inner.param(TensorType(t.dtype, tuple(t.shape))) for t in ys]
-    made = run(inner, back, gs)
-    writes = inner.written()
-    with tracing(inner):
-        results = [inner.value(g) for g in (*made, *[inner.env[id(v)] for v in writes]) if g is not None]
-    if writes or inner.defers:
-        outer.say_backward_changes(name)
-    graph = inner.builder.finish(f"grad_{name}", results)
-    outside: dict[Value, Any] = {}
-    for owner, t in inner.captures.values():
-        outside[t._a] = owner if isinstance(owner, Operand) else wrap(canonical(owner))
-    for v, t in inner.reads.values():
-        outside[t._a] = v
-    captured = [outside[p] for p in graph.params[len(gs) :]]
-    wanted = tuple([g is not None for g in made])
-    changes: dict[str, Any] = {}
-    if writes:
-        reads = {i: x for i, x in enumerate(captured) if isinstance(x, Variable)}
-        changes["changes"] = Changes(name, writes, reads)
-    out = custom_vjp(*ys, *sources, *captured, n=len(ys), grad=graph, wanted=wanted, **changes)
-    return out if type(out) is tuple else (out,)

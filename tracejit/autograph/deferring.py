@@ -67,6 +67,7 @@ class Deferring(StandIns):
         """Whether a call in a branch or loop is left to the run of the program."""
         return (
             self.elsewhere and (unused or name in NO_RESULT) and id(owner) not in self.made
+            and not context.trace.in_gradient  # type: ignore[union-attr]
             and not growing.is_grown(owner) and not growing.is_partial(owner)
             and _site(user_frame(2)) not in self.memory.local
         )  # fmt: skip
@@ -111,10 +112,6 @@ class Deferring(StandIns):
 
         OPS["host_call"](*tensors, f=(host.Noting if name in _SAFE else host.Callback)(run, name), types=())
         self._deferred.append(target)
-        around: Any = context.trace
-        while around is not None:
-            around.defers, around = True, around.parent
-
         def known_only_later() -> None:
             raise MadeHere({target.site})  # as part of the state of the branch or loop it can be read
 

@@ -38,6 +38,20 @@ MOST = 1 << 16  # items of a container that are looked at, and containers in con
 is_own: dict[str, Callable[[Any], bool]] = {}  # "array": whether the trace has made it
 
 
+class Found:
+    """The places that a part of a trace reads, each with what is there then."""
+
+    __slots__ = ("guards", "own")
+
+    def __init__(self) -> None:
+        self.guards: dict[tuple[Any, ...], Guard] = {}
+        self.own = False  # whether the trace has written there, or has inputs there
+
+    def change(self) -> str:
+        """What is called the first that is not as it was; "" if there is none."""
+        return next((g.label for g in self.guards.values() if g.owner() is not None and not g.holds()), "")
+
+
 class Reads:
     """The places that one trace reads before it writes to them, and those that it writes to.
 
@@ -56,9 +70,16 @@ class Reads:
         self._codes: set[tuple[int, int]] = set()
         self._behind: dict[tuple[Any, ...], tuple[Guard, dict[Any, None]]] = {}  # what classes have for some objects
         self._alive: list[Any] = []  # keys are made of identities
+        self.listed: Found | None = None  # the part at hand, if it is of interest what it reads
+
+    def _list(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
+        if self.listed is not None and key not in self.listed.guards:
+            self.listed.own |= key in self.written or id(owner) in self.changed
+            self.listed.guards[key] = make(key, label, owner)
 
     def record(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
         """A place is read; it counts as what it was before the trace."""
+        self._list(make, key, label, owner)
         if key in self.written:
             return
         if key in self._loose:
@@ -111,7 +132,7 @@ class Reads:
     def code(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
         """The globals of a function that is called, or of a branch that is taken."""
         at = id(code), id(namespace)
-        if at not in self._codes:
+        if at not in self._codes or self.listed is not None:
             self._codes.add(at)
             self._alive.append(code)
             for name in global_names(code):
@@ -210,6 +231,7 @@ class Reads:
             return
         if (type(x) is list and type(key) is int) or (isinstance(x, dict) and hashable(key)):
             if id(x) in self.changed:
+                self._list(Item, ("items", id(x), key), f"item {called}[{key!r}]", x)
                 self._item_of_changed(x, key)
                 return
             self.record(Item, ("items", id(x), key), f"item {called}[{key!r}]", x)
@@ -269,7 +291,7 @@ class Reads:
             growing.whole(x)
         elif growing.is_partial(x):
             raise dicts.refused("everything in a dict is read")
-        if id(x) in seen or id(x) in self._whole or len(seen) > MOST:
+        if id(x) in seen or (id(x) in self._whole and self.listed is None) or len(seen) > MOST:
             return
         seen.add(id(x))
         called = self.name(x)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.autograph import insides, rare
-from tracejit.autograph.guarding import MOST, Reads, hashable, is_own
+from tracejit.autograph.guarding import MOST, Found, Reads, hashable, is_own
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Item, Names
@@ -35,6 +35,23 @@ def recorded() -> Iterator[Reads]:
         yield _current.reads
     finally:
         _current.reads = before
+
+
+@contextmanager
+def listed() -> Iterator[Found]:
+    """The places that are read in this block, whatever was read or written before."""
+    r, found = _current.reads, Found()
+    before = None
+    if r is not None:
+        before, r.listed = r.listed, found
+    try:
+        yield found
+    finally:
+        if r is not None:
+            r.listed = before
+            if before is not None:
+                before.own |= found.own
+                before.guards |= found.guards
 
 
 def written(key: tuple[Any, ...], owner: Any) -> None:
@@ -106,7 +123,10 @@ def given(kind: str, owner: Any, at: Any) -> Any:
     if _current.reads is None or not _current.reads.inputs:
         return None
     key = (kind, id(owner), at)
-    return None if key in _current.reads.written else _current.reads.inputs.get(key)
+    found = None if key in _current.reads.written else _current.reads.inputs.get(key)
+    if found is not None and _current.reads.listed is not None:
+        _current.reads.listed.own = True
+    return found
 
 
 def defer(owner: Any, refuse: Callable[[], None]) -> None:

@@ -108,7 +108,7 @@ def quiet(graph: Graph) -> Graph:
     for n in graph.nodes:
         if n.pure or n.outs:
             b.loc = n.loc
-            attrs = tuple([(k, _second(v)) for k, v in n.attrs])
+            attrs = n.attrs if n.op.name == "custom_vjp" else tuple([(k, _second(v)) for k, v in n.attrs])
             env.update(zip(n.outs, b.emit(n.op, tuple([env[v] for v in n.inputs]), attrs), strict=True))
     b.loc = None
     return b.finish(graph.name, [env[r] for r in graph.results])

@@ -39,6 +39,7 @@ class Region:
         self.marks: dict[int, object] = {}  # of containers that it, or the other branch, has made
         self.changed = frozenset[int]()  # the identities of containers around it that it, or the other branch, changes
         self.trace.heard = bool(context.tapes) or outer.heard
+        self.trace.asked = bool(context.tapes) or outer.asked
         self.params = [self.trace.param(t) for t in args]
         self.leaves, self.structure = flatten(run(self.trace, f, self.params))
 

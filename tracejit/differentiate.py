@@ -18,7 +18,7 @@ from tracejit.backends import reference
 from tracejit.concrete import Executable, Parts, array_of, graph_executable, run_flat
 from tracejit.config import config
 from tracejit.context import context
-from tracejit.errors import Faults, GradientError, NoDerivativeError, locate
+from tracejit.errors import Faults, NoDerivativeError
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import size_at
@@ -29,6 +29,7 @@ from tracejit.passes.pipeline import optimize
 from tracejit.runtime.interrupts import hold
 from tracejit.runtime.records import Returns
 from tracejit.tensor import Operand, Tensor, Variable, wrap
+from tracejit.then import Then
 from tracejit.tracing import at_sizes, constant, dim, replay, trace_graph
 
 T = TypeVar("T")
@@ -219,12 +220,12 @@ class Differentiable:
 class _Call:
     """One call as tapes remember it: an op whose vjp runs the compiled backward."""
 
-    __slots__ = ("of", "kept", "results", "name", "_then")
+    __slots__ = ("of", "kept", "results", "name", "_found")
     pure = True
 
     def __init__(self, of: Differentiable, kept: list[Tensor], results: tuple[Tensor, ...]) -> None:
         self.of, self.kept, self.results, self.name = of, kept, results, of.name
-        self._then = [(v, v._a) for b in of.beyond for v, _ in b.reads.values()]  # what gradient functions read
+        self._found = Then(of.beyond) if of.beyond else None
 
     def vjp(self, g: Any, y: Any, *values: Tensor) -> tuple:
         return self.pull(g if type(g) is tuple else (g,), values)
@@ -249,7 +250,7 @@ class _Call:
         of = self.of
         present = tuple([g is not None for g in gs])
         linked = of.linked
-        if self._has_other_values():
+        if self._found is not None and self._found.is_other(of.graph):
             return self._by_operations(gs, values)
         if context.trace is not None or context.tapes or (of.acts and not all(present)):
             gradient, linked = of.gradient(present)
@@ -267,16 +268,6 @@ class _Call:
                 hit = of.gradient(present)[1]
                 by_param = {i: g for i, g in by_param.items() if i in hit}
         return tuple([by_param[i] if i in by_param else _refusing(of.refused.get(i)) for i in range(len(values))])
-
-
-    def _has_other_values(self) -> bool:
-        """Whether gradient functions of the user's own read Variables that hold something else than after the call.
-        Raises `GradientError` where they read something else of Python's."""
-        for b in self.of.beyond:
-            if changed := b.change():
-                remedy = "take the gradient before that, or read it where the function is called, outside of `grad`"
-                raise locate(GradientError(f"the gradient function of {b.name} {changed}", remedy=remedy))
-        return any(v._a is not a for v, a in self._then)
 
     def _by_operations(self, gs: tuple, values: Sequence[Tensor]) -> tuple:
         """The same by going through the operations again, one by one, which finds what Variables hold now."""

@@ -154,7 +154,7 @@ class Concrete(NativeCallable, Described):
 
     def lost_to_tapes(self) -> ConversionError | None:
         """Why tapes cannot follow a call; None if they can."""
-        return locate(self.in_backward) if self.in_backward else self.detached  # type: ignore[no-any-return]
+        return locate(self.in_backward) if self.in_backward else self.detached  # type: ignore[return-value]
 
     # --- fitting ------------------------------------------------------------------------------------------------------
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:

@@ -161,8 +161,8 @@ class Traces(Inspectable):
             self.memories[key].varying |= found
             self.memories[key].unfix(changing)
             changes = latest.reads.changes() if latest.reads is not None else []
-            other = "a tape may ask for gradients" if latest.unasked else "a value that the function changes has another type"
-            reason = "; ".join(changes[:3]) or other
+            reason = "; ".join(changes[:3]) or "a value that the function changes has another type"
+            reason = "a tape may ask for gradients" if latest.unasked and not changes else reason
             return refreshed(latest.shapes, shapes, fixed), reason
         return widened(earlier[-1].shapes, shapes, fixed)
 

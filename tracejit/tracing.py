@@ -10,7 +10,7 @@ import numpy as np
 
 from tracejit import context as _context
 from tracejit.context import context
-from tracejit.errors import Abandoned, ControlFlowError, locate
+from tracejit.errors import Abandoned, ControlFlowError, TracejitError, locate
 from tracejit.identity import IdentityMap
 from tracejit.intervals import INT32, Interval, bounds, fits
 from tracejit.ir.dim import Dim
@@ -77,11 +77,11 @@ class Trace:
         self.stacked: dict[Value, Tensor] = {}  # what loops have added to lists of which the rows were then taken
         self.alone = False  # whether it makes a graph of values only, in which no Variable can be assigned
         self.around: Trace | None = None  # the trace during which such a graph is made
-        self.asked = True if parent is None else parent.asked  # whether tapes outside may ask for gradients of its graph
-        self.in_gradient = parent is not None and parent.in_gradient  # whether it is that of a gradient function
+        self.asked: bool = parent is None or parent.asked  # whether tapes may ask for gradients of its graph
+        self.in_gradient: bool = parent is not None and parent.in_gradient  # whether it is that of a gradient function
         self.unasked = False  # whether it lacks gradient functions of the user's own, as no tape asks for them
         self.gradients: list[Any] = []  # what those do that it has, beyond computing
-        self.in_backward: Exception | None = None  # why tapes outside cannot ask for gradients of it
+        self.in_backward: TracejitError | None = None  # why tapes outside cannot ask for gradients of it
         self.keeping: dict[Any, Any] = {}  # loops that are gone through again for gradients, keeping their states
 
     # --- values -------------------------------------------------------------------------------------------------

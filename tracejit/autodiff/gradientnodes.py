@@ -1,8 +1,8 @@
-"""Gradient functions of the user's own as nodes: traced where a tape may ask for the gradient of the graph they are in."""
+"""Gradient functions of the user's own as nodes: traced where a tape may ask for the gradient of their graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from tracejit.autodiff.transforms import Beyond, custom_vjp, lost, node_form, outermost, value_in
@@ -70,7 +70,7 @@ def _node(name: str, back: Back, ys: list[Tensor], sources: list[Operand], root:
     wanted = tuple([g is not None for g in made])
     held = {i: (x, value_in(outer, x)) for i, x in enumerate(captured) if isinstance(x, Variable)}
     attrs: dict[str, Any] = {}
-    if writes or held or found.guards:
+    if writes or held or found.guards or found.inputs:
         attrs["beyond"] = b = Beyond(name, writes, held, found)
         root.gradients.append(b)
     if writes:

@@ -46,6 +46,7 @@ class GradientTape:
         self._recording = False
         self._outside = False  # whether it listens to what is evaluated, not to a trace
         self._used = False
+        self._used_in: Any = None  # the part of a trace, if it was one, which may be traced once more, or not run
         self._notes = Notes()
         self._missed: _Missed | None = None  # what is left of the record if a gradient was None
 
@@ -115,7 +116,7 @@ class GradientTape:
     def reset(self) -> None:
         """Forget everything recorded and watched."""
         self._records, self._watched, self._variables, self._alias, self._used = [], {}, {}, {}, False
-        self._notes, self._missed = Notes(), None
+        self._notes, self._missed, self._used_in = Notes(), None, None
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
@@ -178,13 +179,19 @@ class GradientTape:
             raise locate(GradientError(f"there is no gradient: {text}"))
         if not self.persistent:
             self._missed = self._missed_by(targets, missing, dead) if missing else None
-            self._used = True
-            self._records, self._watched, self._alias, self._notes = [], {}, {}, Notes()
+            if getattr(context.trace, "parent", None) is not None:
+                self._used_in = context.trace
+            else:
+                self._used = True
+                self._records, self._watched, self._alias, self._notes = [], {}, {}, Notes()
         grads = [zeros_like(s) if x is None and mode == "zero" else x for x, s in zip(out, flat, strict=True)]
         return unflatten(structure, grads)
 
     def _unused(self) -> None:
-        if self._used:
+        trace: Any = context.trace
+        while trace is not None and trace is not self._used_in:
+            trace = trace.parent
+        if self._used or trace is not None:
             raise locate(
                 GradientError(
                     "a GradientTape that is not persistent gives one gradient only",

@@ -60,7 +60,14 @@ class Beyond:
     def change(self) -> str:
         """What it reads of Python's that is not as it was, in words."""
         label = "" if self.found is None else self.found.change()
-        return label and f"reads {label}, which has changed since"
+        return label and self.has_changed(label)
+
+    def has_changed(self, label: str) -> str:
+        return f"reads {label}, which has changed since"
+
+    def inputs(self) -> list[Any]:
+        """The places that it reads whose numbers are others in each call."""
+        return [] if self.found is None else list(self.found.inputs.values())
 
     def unsettled(self, trace: Any) -> str:
         """Why tapes outside the function that is traced would find something else than it does, "" if they would not:

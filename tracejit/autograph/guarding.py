@@ -41,11 +41,12 @@ is_own: dict[str, Callable[[Any], bool]] = {}  # "array": whether the trace has 
 class Found:
     """The places that a part of a trace reads, each with what is there then."""
 
-    __slots__ = ("guards", "own")
+    __slots__ = ("guards", "inputs", "own")
 
     def __init__(self) -> None:
         self.guards: dict[tuple[Any, ...], Guard] = {}
-        self.own = False  # whether the trace has written there, or has inputs there
+        self.inputs: dict[tuple[Any, ...], Guard] = {}  # those whose numbers are inputs: others in each call
+        self.own = False  # whether the trace has written there
 
     def change(self) -> str:
         """What is called the first that is not as it was; "" if there is none."""

@@ -52,6 +52,7 @@ def listed() -> Iterator[Found]:
             if before is not None:
                 before.own |= found.own
                 before.guards |= found.guards
+                before.inputs |= found.inputs
 
 
 def written(key: tuple[Any, ...], owner: Any) -> None:
@@ -124,8 +125,10 @@ def given(kind: str, owner: Any, at: Any) -> Any:
         return None
     key = (kind, id(owner), at)
     found = None if key in _current.reads.written else _current.reads.inputs.get(key)
-    if found is not None and _current.reads.listed is not None:
-        _current.reads.listed.own = True
+    if found is not None and (listed := _current.reads.listed) is not None and key not in listed.inputs:
+        of_object = kind == "attribute"
+        label = f"attribute {type(owner).__name__}.{at}" if of_object else f"item {at!r}"
+        listed.inputs[key] = (Attribute if of_object else Item)(key, label, owner)
     return found
 
 

@@ -13,7 +13,14 @@ import pytest
 
 import tracejit as tj
 from tracejit import concrete, differentiate, errors
-from tracejit.errors import CompileWarning, ConversionWarning, DTypeError, LeakedTensorError, ShapeError, TracedValueError
+from tracejit.errors import (
+    CompileWarning,
+    ConversionWarning,
+    DTypeError,
+    LeakedTensorError,
+    ShapeError,
+    TracedValueError,
+)  # fmt: skip
 from tracejit.lower import compiler
 from tracejit.lower.binding import Binding
 from tracejit.lower.kernel import Lowering

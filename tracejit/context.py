@@ -69,6 +69,7 @@ class Context(threading.local):
         self.plain = 0  # blocks around in which functions run as plain Python
         self.refused: Exception | None = None  # what code that is not converted was told when it asked for a value
         self.autocast: Any = None  # the type that floating Variables are read in, if not their own
+        self.told: Any = None  # who is told of Variables that are about to be assigned eagerly
         self.masked = False  # whether the cotangent at hand comes from the branches of a selection
 
 

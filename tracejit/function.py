@@ -43,6 +43,7 @@ from tracejit.given import Kept
 from tracejit.identity import IdentityMap
 from tracejit.inspection import OfObject
 from tracejit.leaves import as_eager, straightened
+from tracejit.ops.unnamed import runs
 from tracejit.passes.match import level
 from tracejit.runtime.entry import NativeCallable
 from tracejit.runtime.executor import prepare
@@ -226,6 +227,8 @@ class Function(NativeCallable, Traces):
         if self._unstaged is not None:
             return self._as_python(args, kwargs, leaves, structure)
         concrete.calls += 1
+        if context.told is not None:
+            runs(concrete.parts)
         if context.tapes and (error := concrete.lost_to_tapes()) is not None:
             self._unheard(error)
             return self._as_python(args, kwargs, leaves, structure)

@@ -1,4 +1,4 @@
-"""What gradient functions of the user's own read, as it was after a call: whether it is so when the gradient is asked."""
+"""What gradient functions of the user's own read, as it was after a call, for when the gradient is asked."""
 
 from __future__ import annotations
 

@@ -298,6 +298,8 @@ def _attempt(
                 code = getattr(function.python_function, "__code__", None)
                 returned = Returned(trace, leaves_out, recorder, code and definition(code))
             recorder.check_written(trace.written())
+            for u in trace.unnamed:
+                u.settle()
             results, outputs = _results(trace, leaves_out, returned)
             assigned = [trace.value(trace.env[id(v)]) for v in trace.written()]
             used = returned.used if returned is not None else set()

@@ -82,6 +82,8 @@ class Trace:
         self.unasked = False  # whether it lacks gradient functions of the user's own, as no tape asks for them
         self.gradients: list[Any] = []  # what those do that it has, beyond computing
         self.in_backward: TracejitError | None = None  # why tapes outside cannot ask for gradients of it
+        self.calls: list[set[int]] = []  # the Variables read after each call of a function that stays Python
+        self.unnamed: list[Any] = []  # what is known of those that such functions do not name
         self.keeping: dict[Any, Any] = {}  # loops that are gone through again for gradients, keeping their states
 
     # --- values -------------------------------------------------------------------------------------------------
@@ -214,6 +216,8 @@ class Trace:
     def read(self, v: Variable) -> Tensor:
         """The Variable's current value in this trace."""
         k = id(v)
+        for after in self.calls:
+            after.add(k)
         if k not in self.env:
             if v in unborn:
                 self._refuse_unborn(k)

@@ -164,6 +164,8 @@ class Variable(Operand):
             context.trace.assign(self, t)
         else:
             a = canonical(t._value("assigning it"))
+            if context.told is not None:
+                context.told(self)
             # a view's memory may be part of something larger, and in-place updates need a plain block
             self._a = a if a.flags.c_contiguous and a.flags.owndata else quietly(np.array, a, order="C", copy=True)
         return self

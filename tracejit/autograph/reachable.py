@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
+import gc
 import sys
+import threading
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +21,8 @@ MOST = 5000  # objects that are looked at
 _ALL = {"getattr", "vars", "__dict__", "attrgetter", "copy", "deepcopy", "dump", "dumps", "save", "map_structure"}
 _ASSIGNING = ("assign", "scatter", "batch_scatter", "apply", "minimize", "load", "set", "restore", "copy", "reset")
 _DRAWING = ("random", "dropout", "shuffle", "sampler", "noise", "initial")
+_HOLDERS = (weakref.ref, contextvars.ContextVar, threading.local)
+_OF_PYTHON = ("itertools", "weakref", "functools", "operator")
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), type(...))
 
 
@@ -58,6 +64,8 @@ class Reached:
             self._todo += [*x.keys(), *x.values()]
         elif isinstance(x, list | tuple | set | frozenset) or type(x).__module__ == "collections":
             self._todo += list(x) if hasattr(type(x), "__iter__") else []
+        elif isinstance(x, _HOLDERS) or (type(x).__module__ in _OF_PYTHON and not isinstance(x, type)):
+            self._todo += _held(x)
         elif isinstance(x, types.ModuleType):
             self.ours |= _is_ours(x.__name__) and x.__name__ != "tracejit"
             if not is_library_module(x):
@@ -141,6 +149,17 @@ class Reached:
             if _is_ours(k.__module__) and any(n in self._names for n in k.__dict__ if n[0] != "_" and n != "name"):
                 return True
         return False
+
+
+def _held(x: Any) -> list[Any]:
+    """What an object of Python's own holds, whatever the code says."""
+    if isinstance(x, weakref.ref):
+        return [x()]
+    if isinstance(x, contextvars.ContextVar):
+        return [x.get(None)]
+    if isinstance(x, threading.local):
+        return list(x.__dict__.values())
+    return list((own_dict(x) or {}).values()) or [y for y in gc.get_referents(x) if not isinstance(y, type)]
 
 
 def _named_by(code: types.CodeType) -> list[str]:

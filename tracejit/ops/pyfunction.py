@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
 from tracejit.autograph.reachable import state_of
 from tracejit.context import context, reading, tracing
-from tracejit.errors import ControlFlowError, ShapeError, locate
+from tracejit.errors import ShapeError, locate
 from tracejit.ir.types import DType, TensorType, as_dtype, int64
 from tracejit.ops.host import Callback, Keeping, fit, host_call, listed
+from tracejit.ops.unnamed import Unnamed, assigning
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 
 State = Sequence[tuple[Variable, bool]]
@@ -45,7 +46,7 @@ class _Python(Keeping):
 
     __slots__ = (
         "func", "types", "count", "variables", "assigned", "moves", "inside", "kept", "numbers", "second", "round",
-        "asked",
+        "asked", "unnamed",
     )  # fmt: skip
 
     def __init__(
@@ -63,11 +64,13 @@ class _Python(Keeping):
         self.numbers = itertools.count(1)
         self.round, self.asked = 0, False
         self.second: _Again | None = None
+        self.unnamed = Unnamed(self.variables) if _is_traced_function() else None
 
     def _call(self, *arrays: Any) -> Sequence[Any]:
         heard = self.moves and (self.inside or bool(context.tapes))
         args: list[Operand] = [wrap(quietly(np.array, a)) for a in arrays[: self.count]]
-        with tracing(None), self._holding(arrays[self.count :]) as new:
+        told = nullcontext() if self.unnamed is None else self.unnamed.watched(self.name)
+        with tracing(None), self._holding(arrays[self.count :]) as new, told:
             number, ys = self._heard(args, arrays) if heard else (0, listed(self.func(*args), self.types))
         made = [*ys, *([np.int64(number)] if self.moves else []), *new]
         if heard:
@@ -97,15 +100,11 @@ class _Python(Keeping):
                 yield new
                 for i, (v, a) in enumerate(zip(self.variables, given, strict=True)):
                     if i not in self.assigned and v._a is not a:
-                        raise self._refused(v)
+                        raise assigning(self.name, v)
                 new += [self.variables[i]._a for i in self.assigned]
             finally:
                 for v, a in zip(self.variables, own, strict=True):
                     v._a = a
-
-    def _refused(self, v: Variable) -> Exception:
-        said = f"{self.name} assigns {v.name!r}, which cannot be told from its code"
-        return locate(ControlFlowError(said, remedy="call assign() of the Variable by its name, or return the value"))
 
     def _heard(self, args: list[Operand], arrays: Sequence[Any]) -> tuple[int, list[Any]]:
         sources = self._inexact([*args, *self.variables])

@@ -33,6 +33,8 @@ _REFERENCES = 3  # to an array that a Variable alone holds: its slot, a local na
 
 def _changed(v: Variable, f: Callable[[np.ndarray], Any]) -> Variable:
     """Eagerly: the value after `f` has written to it, in place where nobody else can see the array."""
+    if context.told is not None:
+        context.told(v)
     a = v._a
     if not (a.flags.owndata and a.flags.writeable and sys.getrefcount(a) == _REFERENCES):
         a = quietly(a.copy)

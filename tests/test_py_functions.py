@@ -1,12 +1,18 @@
 """Functions that stay Python in a traced one: the Variables that they see and assign, random numbers, derivatives."""
 
+import concurrent.futures
+import contextvars
+import functools
+import gc
 import itertools
+import threading
+import weakref
 
 import numpy as np
 import pytest
 
 import tracejit as tj
-from tracejit.errors import ConversionWarning
+from tracejit.errors import ControlFlowError, ConversionWarning
 
 VECTOR = tj.TensorSpec((3,), tj.float32)
 
@@ -254,3 +260,208 @@ def test_effects_of_a_function_happen_once_for_its_hessian(twins):
             return tj.sin(x) * x
 
         return tj.hessian(f)(tj.constant(2.0)), log
+
+
+# --- Variables that the code of such a function does not name ---------------------------------------------------------
+class Holder:
+    def __init__(self, x):
+        self.x = x
+
+
+def _by_weak_reference(v):
+    r = weakref.ref(v)
+    return lambda: r()
+
+
+def _in_a_weak_dictionary(v):
+    d = weakref.WeakValueDictionary({1: v})
+    return lambda: d[1]
+
+
+def _of_a_thread(v):
+    kept = threading.local()
+    kept.hidden = v
+    return lambda: vars(kept)["hid" + "den"]
+
+
+def _in_a_context(v):
+    kept = contextvars.ContextVar("kept", default=v)
+    return lambda: kept.get()
+
+
+def _by_a_cached_function(v):
+    return functools.lru_cache(lambda: v)
+
+
+def _by_an_iterator(v):
+    it = itertools.repeat(v)
+    return lambda: next(it)
+
+
+def _by_a_default(v):
+    return lambda v=v: v
+
+
+def _by_a_name_that_is_computed(v):
+    h = Holder(v)
+    return lambda: getattr(h, "xyz"[:1])
+
+
+FOUND = [
+    _by_weak_reference, _in_a_weak_dictionary, _of_a_thread, _in_a_context, _by_a_cached_function, _by_an_iterator,
+    _by_a_default, _by_a_name_that_is_computed,
+]  # fmt: skip
+
+
+def _hidden(x):
+    """A way that no code tells."""
+    at = id(x)
+    return lambda: next(y for y in gc.get_objects() if id(y) == at)
+
+
+@pytest.mark.parametrize("way", FOUND)
+def test_ways_to_variables_that_are_found(way, twins):
+    @twins
+    def scene(wrap):
+        v, seen = tj.Variable(1.0), []
+        get = way(v)
+
+        def host(x):
+            seen.append(float(get()))
+            get().assign_add(x)
+            return x
+
+        @wrap
+        def f(x):
+            v.assign_add(10.0)
+            y = tj.py_function(host, [x], tj.float32)
+            v.assign_add(100.0)
+            return y + v
+
+        return [float(f(tj.constant(1.0))) for _ in range(2)], seen, float(v)
+
+
+def test_hidden_variables_that_the_program_does_not_go_on_with(twins):
+    @twins
+    def scene(wrap):
+        v, w, seen = tj.Variable(1.0), tj.Variable(2.0), []
+        get, get_w = _hidden(v), _hidden(w)
+
+        def host(x):
+            seen.append((float(get()), get_w().shape.as_list(), get_w().dtype.name))
+            get().assign_add(x)
+            return x
+
+        @wrap
+        def f(x):
+            w.assign_add(x)
+            return tj.py_function(host, [x * v], tj.float32)
+
+        return [float(f(tj.constant(1.0))) for _ in range(3)], seen, float(v), type(w) is tj.Variable
+
+
+def _reads_what_was_assigned(v, host, x):
+    v.assign_add(x)
+    return tj.py_function(host, [x], tj.float32)
+
+
+def _reads_it_in_a_loop(v, host, x):
+    for _ in tj.range(tj.cast(x, tj.int32)):
+        x = tj.py_function(host, [x], tj.float32)
+        v.assign_add(x)
+    return x
+
+
+def _reads_it_in_a_branch(v, host, x):
+    v.assign_add(x)
+    if x > 0.0:
+        x = tj.py_function(host, [x], tj.float32)
+    return x
+
+
+@pytest.mark.parametrize("scene", [_reads_what_was_assigned, _reads_it_in_a_loop, _reads_it_in_a_branch])
+@pytest.mark.parametrize("caught", [False, True])
+def test_hidden_variables_that_hold_something_else_by_then(scene, caught):
+    v = tj.Variable(1.0)
+    get = _hidden(v)
+
+    def host(x):
+        try:
+            return x + get()
+        except ControlFlowError:
+            if caught:
+                return x
+            raise
+
+    f = tj.function(lambda x: scene(v, host, x))
+    for _ in range(2):
+        with pytest.raises(ControlFlowError, match="host reads 'Variable:0', which the traced function has assigned"):
+            f(tj.constant(2.0))
+        assert float(v) == 1.0 and type(v) is tj.Variable
+    named = tj.function(lambda x: scene(v, lambda x, v=v: x + v, x))
+    named(tj.constant(2.0))
+    assert float(v) > 1.0
+
+
+@pytest.mark.parametrize("later", ["reads it", "assigns it"])
+def test_hidden_variables_that_the_program_uses_later(later):
+    v = tj.Variable(1.0)
+    get = _hidden(v)
+
+    def host(x):
+        get().assign(5.0)
+        return x
+
+    @tj.function
+    def f(x):
+        x = tj.py_function(host, [x], tj.float32)
+        if later == "assigns it":
+            v.assign(x)
+        return x * v
+
+    with pytest.raises(ControlFlowError, match="host assigns 'Variable:0', which cannot be told from its code"):
+        f(tj.constant(2.0))
+    assert float(v) == 1.0
+
+
+@pytest.mark.parametrize("what", ["a compiled function", "rows", "a part", "a sum"])
+def test_ways_to_assign_hidden_variables(what):
+    v = tj.Variable([1.0, 2.0])
+    bump = tj.function(lambda: v.assign_add([1.0, 1.0]) + 0.0)
+    get, get_bump = _hidden(v), _hidden(bump)
+    bump()
+
+    def host(x):
+        if what == "a compiled function":
+            get_bump()()
+        elif what == "rows":
+            get().scatter_nd_add([[0]], [1.0])
+        elif what == "a part":
+            get()[0].assign(9.0)
+        else:
+            get().assign_add([1.0, 1.0])
+        return x
+
+    @tj.function
+    def f(x):
+        return tj.py_function(host, [x], tj.float32) * v
+
+    with pytest.raises(ControlFlowError, match="host assigns 'Variable:0', which cannot be told"):
+        f(tj.constant(1.0))
+    assert v.numpy().tolist() == [2.0, 3.0]
+
+
+def test_other_threads_may_read_them_meanwhile():
+    v = tj.Variable(1.0)
+    get = _hidden(v)
+
+    def host(x):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return x + pool.submit(lambda: get().numpy() * 0.0).result()
+
+    @tj.function
+    def f(x):
+        v.assign_add(x)
+        return tj.py_function(host, [x], tj.float32)
+
+    assert float(f(tj.constant(2.0))) == 2.0 and float(v) == 3.0

@@ -156,7 +156,10 @@ def _held(x: Any) -> list[Any]:
     if isinstance(x, weakref.ref):
         return [x()]
     if isinstance(x, contextvars.ContextVar):
-        return [x.get(None)]
+        try:
+            return [x.get()]
+        except LookupError:
+            return []
     if isinstance(x, threading.local):
         return list(x.__dict__.values())
     return list((own_dict(x) or {}).values()) or [y for y in gc.get_referents(x) if not isinstance(y, type)]

@@ -55,7 +55,7 @@ class Unnamed:
 
     @contextmanager
     def watched(self, name: str) -> Iterator[None]:
-        """Raises `ControlFlowError` where a call reads Variables assigned before it, or assigns such as are used later."""
+        """Raises `ControlFlowError` where a call reads Variables assigned before it, or assigns those used after it."""
         if not self.kept and not self.assigned:
             yield
             return

@@ -165,3 +165,41 @@ def test_specs_of_tensors():
     assert not open_spec.is_compatible_with(tj.ones((7, 3), tj.float64))
     with pytest.raises(tj.errors.ArgumentError, match="from 0 on"):
         tj.TensorSpec((-2,))
+
+
+# --- signatures of functions that traced ones call -------------------------------------------------------------------------
+def _signed():
+    @tj.function(input_signature=[tj.TensorSpec((None, 2), tj.float32), tj.TensorSpec((), tj.int32)])
+    def g(x, n=3):
+        return tj.reduce_sum(x) * tj.cast(n, tj.float32)
+
+    return g
+
+
+@pytest.mark.parametrize("n", [2, np.int32(2), tj.constant(2)])
+def test_signatures_fit_arguments_in_traced_functions_too(n):
+    g = _signed()
+    want = float(g([[1.0, 2.0]], n))
+    assert want == 6.0
+    assert float(tj.function(lambda: g([[1.0, 2.0]], n))()) == want
+    assert float(tj.function(lambda k: g(n=k, x=[[1.0, 2.0]]))(n)) == want
+    assert float(tj.function(lambda x: g(x[:, :2], n))(tj.ones((1, 3)) * 1.5)) == want
+    assert [float(g(tj.ones((k, 2)))) for k in (1, 2, 3, 2)] == [6.0, 12.0, 18.0, 12.0]
+    assert float(tj.function(lambda x: g(x))(tj.ones((1, 2)))) == 6.0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (tj.ones((3, 3)), 2), (tj.ones((3,)), 2), (tj.ones((3, 2), tj.float64), 2), (tj.ones((3, 2)), 2.5),
+        (tj.ones((3, 2)), 2, 1), (None, 2), ("text", 2), (tj.ones((3, 2)), [1, 2]),
+    ],
+)  # fmt: skip
+def test_signatures_are_checked_in_traced_functions_too(args):
+    g = _signed()
+    errors = []
+    for call in (lambda: g(*args), tj.function(lambda: g(*args)), lambda: tj.function(lambda *a: g(*a))(*args)):
+        with pytest.raises((ArgumentError, SignatureError)) as e:
+            call()
+        errors.append((e.type, str(e.value).split("\n")[0].split(": cannot")[0]))
+    assert errors[0] == errors[1] and errors[0][0] is errors[2][0]

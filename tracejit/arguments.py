@@ -14,7 +14,9 @@ import numpy as np
 from tracejit import tree
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, SignatureError, TracejitError, locate
-from tracejit.ir.types import as_dtype, float32
+from tracejit.ir.graph import Value
+from tracejit.ir.op import OPS
+from tracejit.ir.types import DType, as_dtype, float32, promote_weak
 from tracejit.leaves import Default
 from tracejit.runtime import layout
 from tracejit.runtime.records import Fields, Form
@@ -72,6 +74,17 @@ class TensorSpec:
 
     def __hash__(self) -> int:
         return hash((self.shape, self.dtype))
+
+
+def _is_number(x: Any) -> bool:
+    """Whether a tensor stands for a Python number in the function that is traced."""
+    return isinstance(x, Operand) and type(x._a) is Value and x._a.type.weak
+
+
+def _number(x: Operand, d: DType) -> Tensor:
+    if promote_weak(d, x.dtype.kind) is not d:
+        raise DTypeError(f"cannot make {d.name} from a Python {'float' if x.dtype.kind == 'f' else 'number'}")
+    return OPS["cast"](x, dtype=d)  # type: ignore[no-any-return]
 
 
 def number_leaves(x: Any, counter: Iterator[int]) -> Any:
@@ -267,6 +280,8 @@ class Arguments:
 
     def _fitted(self, x: Any, specs: Any, label: str, names: dict[str, tuple[int, str]]) -> Any:
         """An argument as tensors that fulfil its specs; where one spec stands, nested lists are one tensor."""
+        if type(x) is Default:
+            return Default(self._fitted(x.value, specs, label, names))
         if isinstance(specs, TensorSpec):
             return self._fit(x, specs, label, names)
         flat_specs, s = tree.flatten(specs)
@@ -293,7 +308,7 @@ class Arguments:
     def _fit(self, x: Any, spec: TensorSpec, name: str, names: dict[str, tuple[int, str]]) -> Tensor:
         try:
             known = isinstance(x, (Operand, np.ndarray, np.generic))
-            t = convert(x) if known else convert(x, spec.dtype)
+            t = _number(x, spec.dtype) if _is_number(x) else convert(x) if known else convert(x, spec.dtype)
         except (DTypeError, ShapeError) as e:
             text = f"argument {name} of {self.name} cannot become what the signature wants, {spec}: {e.message}"
             raise locate(ArgumentError(text, remedy=e.remedy)) from None
@@ -301,7 +316,7 @@ class Arguments:
         if ok and spec.shape is not None:
             for d, want in zip(t.shape, spec.shape, strict=True):
                 if isinstance(want, str):
-                    seen = names.setdefault(want, (int(d), name))
+                    seen = names.setdefault(want, (d, name))
                     if seen[0] != d:
                         text = f"argument {name} of {self.name}: dimension '{want}' is {d}, but {seen[1]} has {seen[0]}"
                         raise locate(ShapeError(text))

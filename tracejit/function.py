@@ -175,6 +175,8 @@ class Function(NativeCallable, Traces):
         """A call that no native plan takes: keywords, nests, new kinds of arguments, tapes, traces around."""
         try:
             if context.trace is not None:
+                if self.input_signature is not None:
+                    return self._fitting(self.traced_function(), args, kwargs)
                 return self.traced_function()(*args, **kwargs)
             if eagerly():
                 return self._eagerly(args, kwargs)
@@ -335,10 +337,15 @@ class Function(NativeCallable, Traces):
     def _eagerly(self, args: tuple, kwargs: dict) -> Any:
         """The call as plain Python because users want that; a signature holds all the same."""
         if self.input_signature is not None:
-            if args and self._is_method_of_class(args[0]):
-                return self.__get__(args[0])(*args[1:], **kwargs)
-            args, kwargs = self._arguments.fitted(args, kwargs)
+            return self._fitting(lambda *a, **k: self._plainly(a, k), args, kwargs)
         return self._plainly(args, kwargs)
+
+    def _fitting(self, f: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """A call of `f` with arguments that fulfil the signature."""
+        if args and self._is_method_of_class(args[0]):
+            return self.__get__(args[0])(*args[1:], **kwargs)
+        args, kwargs = self._arguments.fitted(args, kwargs)
+        return f(*args, **kwargs)
 
     def _plainly(self, args: tuple, kwargs: dict) -> Any:
         """The call as plain Python, in which items of tensors may be assigned as in traced functions."""

@@ -167,7 +167,7 @@ def test_specs_of_tensors():
         tj.TensorSpec((-2,))
 
 
-# --- signatures of functions that traced ones call ---------------------------------------------------------------------
+# --- signatures of functions that traced ones call --------------------------------------------------------------------
 def _signed():
     @tj.function(input_signature=[tj.TensorSpec((None, 2), tj.float32), tj.TensorSpec((), tj.int32)])
     def g(x, n=3):

@@ -262,6 +262,70 @@ def test_effects_of_a_function_happen_once_for_its_hessian(twins):
         return tj.hessian(f)(tj.constant(2.0)), log
 
 
+# --- derivatives of derivatives ---------------------------------------------------------------------------------------
+def _counting():
+    log = []
+
+    def fourth(x):
+        log.append(float(x))
+        return x * x * x * x * float(len(log))
+
+    return log, lambda x: tj.py_function(fourth, [x], tj.float32) * 1.0
+
+
+def _gradient(f, x):
+    with tj.GradientTape() as t:
+        t.watch(x)
+        y = f(x)
+    return t.gradient(y, x)
+
+
+def _second(f, x):
+    return _gradient(f, x), _gradient(lambda q: _gradient(f, q), x)
+
+
+def _third(f, x):
+    return _gradient(lambda q: _gradient(lambda r: _gradient(f, r), q), x)
+
+
+def _forward(f, x):
+    return tj.jvp(f, (x,), (x * 0.5,))
+
+
+def _forward_twice(f, x):
+    return tj.jvp(lambda q: tj.jvp(f, (q,), (x,))[1], (x,), (x * 0.5,))
+
+
+def _forward_over_reverse(f, x):
+    return tj.jvp(lambda q: _gradient(f, q), (x,), (x * 0.5,))
+
+
+def _reverse_over_forward(f, x):
+    return _gradient(lambda q: tj.jvp(f, (q,), (x,))[1], x)
+
+
+def _hessian(f, x):
+    return tj.hvp(f, (x,), (x,)), tj.hessian(f)(x)
+
+
+HIGHER = [_second, _third, _forward, _forward_twice, _forward_over_reverse, _reverse_over_forward, _hessian]
+
+
+@pytest.mark.parametrize("derive", HIGHER)
+@pytest.mark.parametrize("where", ["outside", "inside", "between"])
+def test_higher_derivatives_call_the_function_as_often_as_in_python(derive, where, twins):
+    @twins
+    def scene(wrap):
+        log, f = _counting()
+        if where == "outside":
+            f = wrap(f)
+        elif where == "between":
+            inner = f
+            f = wrap(lambda x: _gradient(inner, x))
+        g = wrap(lambda x: derive(f, x)) if where == "inside" else lambda x: derive(f, x)
+        return [g(tj.constant(k)) for k in (2.0, 3.0)], log
+
+
 # --- Variables that the code of such a function does not name ---------------------------------------------------------
 class Holder:
     def __init__(self, x):

@@ -131,6 +131,12 @@ class GradientTape:
             self._recording = True
             listen(self)
 
+    def continued(self) -> GradientTape:
+        """A persistent tape that has heard what this one has, and goes on listening."""
+        made = GradientTape(persistent=True, watch_accessed_variables=False)
+        made._records, made._watched, made._alias = list(self._records), dict(self._watched), dict(self._alias)
+        return made
+
     # --- differentiating ----------------------------------------------------------------------------------------
     def gradient(
         self,

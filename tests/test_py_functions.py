@@ -5,6 +5,7 @@ import contextvars
 import functools
 import gc
 import itertools
+import pickle
 import threading
 import weakref
 
@@ -515,17 +516,32 @@ def test_ways_to_assign_hidden_variables(what):
     assert v.numpy().tolist() == [2.0, 3.0]
 
 
-def test_other_threads_may_read_them_meanwhile():
-    v = tj.Variable(1.0)
-    get = _hidden(v)
+def test_other_threads_use_them_meanwhile():
+    v = tj.Variable(np.ones(64, np.float32))
+    known, made = tj.function(lambda x: tj.reduce_sum(v) * x), []
+    known(tj.constant(1.0))
+
+    def others():
+        made.append(float(known(tj.constant(2.0))))
+        made.append(float(tj.function(lambda x: tj.reduce_sum(v * x))(tj.constant(2.0))))
+        with tj.GradientTape() as t:
+            y = tj.reduce_sum(v * v)
+        made.append(float(tj.reduce_sum(t.gradient(y, v))))
+        made.append(float(tj.reduce_sum(pickle.loads(pickle.dumps(v)))))
+        made.append(repr(v)[:12])
 
     def host(x):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            return x + pool.submit(lambda: get().numpy() * 0.0).result()
+            pool.submit(others).result()
+        return x
+
+    hidden = _hidden(host)
 
     @tj.function
     def f(x):
-        v.assign_add(x)
-        return tj.py_function(host, [x], tj.float32)
+        v.assign_add(tj.ones((64,)) * x)
+        return tj.py_function(lambda x: hidden()(x), [x], tj.float32)
 
-    assert float(f(tj.constant(2.0))) == 2.0 and float(v) == 3.0
+    assert float(f(tj.constant(2.0))) == 2.0
+    assert made == [128.0, 128.0, 128.0, 64.0, "<tj.Variable"]
+    assert v.numpy().tolist() == [3.0] * 64 and type(v) is tj.Variable

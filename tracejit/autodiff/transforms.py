@@ -204,9 +204,12 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     `f(*args)` returns its result and a function `grad(*upstream)` that returns one gradient for each tensor among the
     arguments, in their order. If `f` reads Variables, `grad` is called with `variables=[…]` too and returns a pair:
     the gradients of the arguments and those of the Variables. What `grad` computes is differentiated for gradients of
-    higher order. It holds eagerly, in traced functions, and for a traced function under a tape.
+    higher order. It holds eagerly, in traced functions, and for a traced function under a tape. `grad` runs when the
+    gradient is taken; a traced function whose gradient functions do more than computing runs as plain Python under a
+    tape, with one warning.
 
-    Raises `GradientError` if `grad` returns another number of gradients.
+    Raises `GradientError` if `grad` returns another number of gradients, or if what it reads of Python's has changed
+    since the call of a traced function.
     """
 
     if not callable(f):

@@ -14,6 +14,7 @@ from tracejit.tensor import Operand, Variable, wrap
 from tracejit.tracing import Trace
 
 _SLOT: Any = Operand.__dict__["_a"]  # where a Variable's array lies
+_CLASS: Any = object.__dict__["__class__"]
 _lock = forks.lock()
 _classes: dict[type, type] = {}
 _calls: dict[int, list[Call]] = {}  # that are under way, by the identities of Variables that may not be read in them
@@ -121,19 +122,27 @@ def _of_form(name: str) -> property:
     return property(lambda v: getattr(wrap(_SLOT.__get__(v)), name))
 
 
-_FORM = {name: _of_form(name) for name in ("type", "dtype", "shape", "ndim")}  # which stay what they are
+def _reduced(v: Variable, protocol: Any) -> Any:
+    """As the class above has it, which is the Variable's own."""
+    cls = type(v)
+    made = super(cls, v).__reduce_ex__(protocol)
+    return (made[0], tuple([cls.__mro__[1] if x is cls else x for x in made[1]]), *made[2:])
+
+
+_FORM: dict[str, Any] = {name: _of_form(name) for name in ("type", "dtype", "shape", "ndim")}  # as they are
+_FORM |= {"__reduce_ex__": _reduced, "__class__": property(lambda v: type(v).__mro__[1])}
 
 
 def _hide(v: Variable, call: Call) -> None:
     """Reading the Variable is an error from now on, in this thread."""
     with _lock:
-        cls = type(v)
-        if cls not in _classes:
-            names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-            _classes[cls] = type(cls.__name__, (cls,), {**names, **_FORM, "_a": property(_read, _SLOT.__set__)})
         calls = _calls.setdefault(id(v), [])
         if not calls:
-            v.__class__ = _classes[cls]
+            cls = type(v)
+            if cls not in _classes:
+                names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+                _classes[cls] = type(cls.__name__, (cls,), {**names, **_FORM, "_a": property(_read, _SLOT.__set__)})
+            _CLASS.__set__(v, _classes[cls])
         calls.append(call)
 
 
@@ -143,7 +152,7 @@ def _show(v: Variable, call: Call) -> None:
         calls.remove(call)
         if not calls:
             del _calls[id(v)]
-            v.__class__ = type(v).__mro__[1]
+            _CLASS.__set__(v, type(v).__mro__[1])
 
 
 def runs(parts: Any) -> None:

@@ -50,7 +50,8 @@ _NUMBERS = {float: Arg.FLOAT, int: Arg.INT, bool: Arg.BOOL}
 @functools.lru_cache(64)
 def payload_offset(cls: type) -> int:
     """Where the instances of a class keep their array."""
-    return layout.slot_offset(cls, "_a")
+    hidden = isinstance(cls.__dict__.get("_a"), property)  # in front of what the class above it has (`ops/unnamed.py`)
+    return layout.slot_offset(cls.__mro__[1] if hidden else cls, "_a")
 
 
 def encode(plan: Plan) -> bytes:

@@ -580,3 +580,30 @@ def test_variables_that_have_changed_since_where_python_is_called():
     change(7.0)
     with pytest.raises(GradientError, match="scale reads 'Variable:0', which has changed since"):
         t.gradient(y, x)
+
+
+@pytest.mark.filterwarnings("ignore::tracejit.errors.ConversionWarning")
+@pytest.mark.parametrize("asked", [False, True])
+def test_checks_of_what_the_forward_part_knows(asked, twins):
+    @twins
+    def scene(wrap):
+        @tj.custom_gradient
+        def square(x):
+            def grad(u):
+                tj.debugging.assert_less(x, 1.5)
+                return u * 2.0
+
+            return x * x, grad
+
+        f, out = wrap(lambda x: square(x * 1.0)), []
+        for k in (1.0, 2.0):
+            x = C(k)
+            with tj.GradientTape() as t:
+                t.watch(x)
+                y = f(x)
+            out.append(y)
+            try:
+                out.append(t.gradient(y, x) if asked else None)
+            except tj.errors.ArgumentError:
+                out.append("too large")
+        return out

@@ -149,7 +149,11 @@ def _vjp(
 ) -> tuple:  # fmt: skip
     cotangents = (g,) if n == 1 else g
     captured: Sequence[Any] = inputs[n + len(wanted) :]
-    made = iter(replay(grad, [*cotangents, *(captured if beyond is None else beyond.now(captured))]))
+    captured = captured if beyond is None else beyond.now(captured)
+    if not grad.pure and captured and context.trace is not None:  # checks are for when there are cotangents
+        waiting = OPS["barrier"](*captured, *cotangents, n=len(captured))
+        captured = waiting if type(waiting) is tuple else (waiting,)
+    made = iter(replay(grad, [*cotangents, *captured]))
     given = tuple([next(made) if w else None for w in wanted])
     for v in () if beyond is None else beyond.writes:
         v.assign(next(made))

@@ -74,13 +74,15 @@ class Reads:
         self.listed: Found | None = None  # the part at hand, if it is of interest what it reads
 
     def _list(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
+        """It is noted that the part at hand reads a place, whatever the trace has read or written before."""
         if self.listed is not None and key not in self.listed.guards:
             self.listed.own |= key in self.written or id(owner) in self.changed
             self.listed.guards[key] = make(key, label, owner)
 
     def record(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
         """A place is read; it counts as what it was before the trace."""
-        self._list(make, key, label, owner)
+        if self.listed is not None:
+            self._list(make, key, label, owner)
         if key in self.written:
             return
         if key in self._loose:

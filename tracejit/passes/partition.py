@@ -45,7 +45,7 @@ def partition(joint: Graph, params: int, results: int) -> Partition:
     own, cotangents = joint.params[:params], joint.params[params:]
     late = _reached_from(joint, cotangents)
     kept = _residuals(joint, params, results, late)
-    kept += _size_givers(joint, kept, own, cotangents, results)
+    kept += _size_givers(joint, kept, own, cotangents, _asked_late(joint, results, late))
     order = {v: i for i, v in enumerate([*own, *[v for n in joint.nodes for v in n.outs]])}
     kept = sorted(set(kept), key=order.__getitem__)
     ahead = list(joint.results[:results])
@@ -112,7 +112,7 @@ def _reads(v: Value, tellers: dict[str, Value]) -> list[Value]:
 def _residuals(joint: Graph, params: int, results: int, late: set[Value]) -> list[Value]:
     """The values that the forward half hands over: the cheapest cut between what it must compute and what is read."""
     tellers = _tellers(joint, joint.params[params:])
-    behind = _needed(joint.results[results:], set(), tellers)
+    behind = _needed(_asked_late(joint, results, late), set(), tellers)
     read = {x for n in joint.nodes if not late.isdisjoint(n.inputs) and not behind.isdisjoint(n.outs) for x in n.inputs}
     read |= {x for n in joint.nodes if not n.pure and not late.isdisjoint(n.inputs) for x in n.inputs}
     read |= set(joint.results[results:])
@@ -131,6 +131,12 @@ def _residuals(joint: Graph, params: int, results: int, late: set[Value]) -> lis
             flow.edge((v, 1), "backward", FULL)
     side = flow.cut("forward", "backward")
     return [v for v in _needed(read, set(), tellers) if (v, 0) in side and (v, 1) not in side]
+
+
+def _asked_late(joint: Graph, results: int, late: set[Value]) -> list[Value]:
+    """What the backward half is for: the gradients, and what its effects take."""
+    effects = [n for n in joint.nodes if not n.pure and not late.isdisjoint(n.inputs)]
+    return [*joint.results[results:], *[x for n in effects for x in n.inputs]]
 
 
 def _effect_inputs(joint: Graph, late: set[Value]) -> list[Value]:
@@ -208,13 +214,13 @@ class Flow:
 
 # --- symbols ------------------------------------------------------------------------------------------------------
 def _size_givers(
-    joint: Graph, kept: list[Value], own: tuple[Value, ...], cotangents: tuple[Value, ...], results: int
+    joint: Graph, kept: list[Value], own: tuple[Value, ...], cotangents: tuple[Value, ...], asked: list[Value]
 ) -> list[Value]:
     """What the backward half must also take to know the sizes of its symbols: parameters, and what tells found ones."""
     tellers = _tellers(joint, [*kept, *cotangents])
-    inside = _needed(joint.results[results:], set(kept), tellers)
+    inside = _needed(asked, set(kept), tellers)
     out = [v for v in tellers.values() if v in inside and _out_of_reach(v, set(kept), cotangents, tellers)]
-    inside = _needed(joint.results[results:], {*kept, *out}, _tellers(joint, [*kept, *out, *cotangents]))
+    inside = _needed(asked, {*kept, *out}, _tellers(joint, [*kept, *out, *cotangents]))
     used = {s for v in inside for s in _symbols(v)}
     known = {s for v in [*kept, *out, *cotangents] for s in _bare(v)}
     for v in own:

@@ -5,6 +5,7 @@ import textwrap
 import numpy as np
 import pytest
 
+import tracejit as tj
 from tracejit.autodiff.graph import vjp_graph
 from tracejit.backends.reference import run
 from tracejit.errors import GraphError
@@ -239,6 +240,20 @@ def test_a_pass_keeps_parameters_results_and_effects():
             verify(Graph("h", h.params, h.nodes[:1], h.nodes[0].outs), h)
     finally:
         del OPS["tested_effect"]
+
+
+def test_effects_that_never_happen_may_be_left_out(monkeypatch):
+    monkeypatch.setattr(tj.config, "check", True)
+
+    @tj.function
+    def f(x, n):
+        for _ in tj.range(n):
+            if tj.ones_like(x) > 1.5:
+                raise ValueError("x")
+            x = x + 1.0
+        return x
+
+    assert float(f(tj.constant(1.0), tj.constant(3))) == 4.0
 
 
 def test_dim_is_a_value():

@@ -142,6 +142,8 @@ def merged_piles(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tu
     for one, other, given in ((p, q, x), (q, p, y)):
         if other.room is not None and not growing.is_pile(given):
             piles.joins(one, other.room, len(given))
+    if p.room is not q.room:
+        piles.mixes(p.room, q.room)
     n, m = p.room_for(), q.room_for()
     if n != m:
         if not (isinstance(n, int) and isinstance(m, int)):
@@ -165,7 +167,9 @@ def _pile(name: str, x: Any, like: Pile) -> Pile:
     made = made and (piles.agreed(made, like) if made.first is None else made)
     if made is None:
         raise locate(clash(name, [like], x, "before a step of the loop, after it"))
-    if not growing.is_pile(x) and like.room is not None:
+    if growing.is_pile(x) and made.room is not like.room:
+        piles.mixes(like.room)
+    elif not growing.is_pile(x) and like.room is not None:
         piles.joins(made, like.room, len(x))
         missing = like.room_for() - made.room_for()
         made = made if isinstance(missing, int) and missing <= 0 else piles.longer(made, missing)

@@ -27,13 +27,15 @@ class Retyped(Abandoned):
 class Room:
     """What the steps of one loop add to one list: `pushes` is how many items a step adds at most.
 
-    `around` is the room of the same list in the loop around this one.
+    `around` is the room of the same list in the loop around this one. `mixed` says that the list has been given items
+    of a list of another room, so that the steps before do not tell how many it has.
     """
 
     def __init__(self, around: Room | None) -> None:
         self.around = around
         self.pushes: int | Dim = 0
         self.most: int | Dim = 0
+        self.mixed = False
 
     def outermost(self) -> Room:
         return self if self.around is None else self.around.outermost()
@@ -177,6 +179,13 @@ def longer(p: Pile, more: Any) -> Pile:
 def joins(p: Pile, room: Room, n: int) -> None:
     """A new pile of n items takes the place of another in a step of a loop."""
     p.room, room.pushes = room, room.pushes + n
+
+
+def mixes(*rooms: Room | None) -> None:
+    """Lists of these rooms are given items of each other, or of other piles."""
+    for r in rooms:
+        while r is not None:
+            r.mixed, r = True, r.around
 
 
 def common(p: Pile, q: Pile) -> Pile | None:

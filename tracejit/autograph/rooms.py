@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tracejit.autograph import places
-from tracejit.autograph.growing import Pile, is_pile
+from tracejit.autograph.growing import Pile, is_pile, refused
 from tracejit.autograph.piles import Retyped, Room, agreed, change, longer
-from tracejit.errors import ConversionError, locate
+from tracejit.errors import Abandoned, ConversionError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import product
@@ -24,13 +24,28 @@ LEVELS = (1 << 10, 1 << 9)  # how many times as long it gets each time that this
 def _number(x: Any) -> Any:
     return OPS["cast"](convert(x), dtype=int64)
 
-class Rooms:
-    """The lists among a loop's variables that are piles, while its steps are traced, with what these add to them."""
 
-    def __init__(self, lists: Callable[[], list[list[Any]]]) -> None:
-        self._lists = lists
-        self._piles: list[Pile] = list({id(x[0]): x[0] for x in self.lists()}.values())
+class Short(Abandoned):
+    """A step adds more to lists than the one that was traced for nothing, in which Python knew more: how much, by the
+    identities of the lists."""
+
+    def __init__(self, most: Mapping[int, int | Dim]) -> None:
+        self.most = most
+
+
+class Rooms:
+    """The lists among a loop's variables that are piles, while its steps are traced, with what these add to them.
+
+    `known` says of some lists how much a step adds, by their identities.
+    """
+
+    def __init__(self, lists: Callable[[], list[list[Any]]], known: Mapping[int, int | Dim]) -> None:
+        self._lists, self._known = lists, known
+        self._at_first = {id(x[0]): x for x in self.lists()}
+        self._piles: list[Pile] = [x[0] for x in self._at_first.values()]
         self.own = [Room(p.room) for p in self._piles]
+        self._asked = False  # whether each step asks if there is room
+        self._given = [(r.around, r.around.pushes) for r in self.own if r.around is not None]
         for p, room in zip(self._piles, self.own, strict=True):
             p.room = room
 
@@ -44,9 +59,32 @@ class Rooms:
                 p.room = p.room.around
 
     def count(self) -> None:
-        """A step has been traced."""
+        """A step has been traced for nothing."""
+        for x, r in zip(self._at_first.values(), self.own, strict=True):
+            known = self._known.get(id(x), 0)
+            r.most = known if _exceeds(known, r.pushes) else r.pushes
+
+    def begin(self) -> None:
+        """A step of the node is going to be traced."""
         for r in self.own:
-            r.most = r.pushes
+            r.pushes = 0
+
+    def end(self) -> None:
+        """It has been traced: raises `Short` where it adds more than there is room for.
+
+        What has come from another list is known only where each step asks whether there is room.
+        """
+        both = zip(self._at_first.values(), self.own, strict=True)
+        more = {id(x): r.pushes for x, r in both if _exceeds(r.pushes, r.most)}
+        if more:
+            raise Short({**self._known, **more})
+        if not self._asked and any(r.mixed and not _is_zero(r.most) for r in self.own):
+            raise refused("steps add to a list that has got its items from another one")
+
+    def take_back(self) -> None:
+        """The loop is traced again: forget what it has added to lists of the loop around it."""
+        for room, pushes in self._given:
+            room.pushes = pushes
 
     def retyped(self, e: Retyped) -> bool:
         """Let a list have items of another type, if it is for this loop to say."""
@@ -64,6 +102,7 @@ class Rooms:
 
     def lengthen(self, steps: int | Dim | None) -> bool:
         """Give the lists room for what so many steps add; whether it is known how much that is."""
+        self._asked = steps is None
         for x in self._growing():
             room = x[0].room
             if room.around is not None and steps is None:
@@ -93,6 +132,12 @@ class Rooms:
             left = OPS["less_equal"](OPS["add"](p.count, _number(p.room.most)), _number(p.room_for()))
             ok = left if ok is True else OPS["logical_and"](ok, left)
         return ok
+
+
+def _exceeds(n: int | Dim, most: int | Dim) -> bool:
+    """Whether n may be above another number."""
+    more = n - most
+    return more.compare(0, "<=") is not True if isinstance(more, Dim) else more > 0
 
 
 def _is_zero(n: int | Dim) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from tracejit.autograph import aliases, origins, piles, places, stores
@@ -13,7 +14,7 @@ from tracejit.autograph.failures import reaches_end
 from tracejit.autograph.growing import Wanted, refused
 from tracejit.autograph.parts import Carried
 from tracejit.autograph.ranges import row_of, tensors_of, with_rows
-from tracejit.autograph.rooms import LEVELS, Rooms
+from tracejit.autograph.rooms import LEVELS, Rooms, Short
 from tracejit.autograph.state import Changes, Template, settle
 from tracejit.context import context
 from tracejit.errors import AliasError, ConversionError, locate, user_frame
@@ -33,7 +34,7 @@ def staged(test: Part, body: Part, state: State, steps: int | Dim | None = None)
 
     def node(state: State, after: Any, rooms: Rooms) -> None:
         if rooms.lengthen(steps):
-            _while(test, body, state, after)
+            _while(test, body, state, after, rooms)
             return
 
         def go_on() -> Any:
@@ -46,14 +47,14 @@ def staged(test: Part, body: Part, state: State, steps: int | Dim | None = None)
             after = _tried(go_on, body, state)
             if isinstance(after, State):
                 raise Narrow(after)
-            _while(go_on, body, state, after)
+            _while(go_on, body, state, after, rooms)
         done = OPS["logical_not"](as_test(decided(test())))
         OPS["check"](done, error="OverflowError", message="a list in a loop gets longer than compiled code can hold it")
 
     _with_lists(state, tried, node)
 
 
-def _while(test: Part, body: Part, state: State, after: Any) -> None:
+def _while(test: Part, body: Part, state: State, after: Any, rooms: Rooms) -> None:
     def stage(template: Template, log: places.Log) -> tuple[Sequence[Any], Sequence[Tensor]]:
         def enter(leaves: Sequence[Any]) -> None:
             state.put(template.values(leaves))
@@ -66,12 +67,15 @@ def _while(test: Part, body: Part, state: State, after: Any) -> None:
             return go
 
         def step(*leaves: Any) -> Any:
+            rooms.begin()
             enter(leaves)
             if not reaches_end(body):
                 enter(leaves)
             state.holds(log)
             new = state.get()
-            return [*template.leaves(new), *template.grown(new)]
+            left = [*template.leaves(new), *template.grown(new)]
+            rooms.end()
+            return left
 
         more = sum(p.more for p in template.parts)
         return stage_rows(check, step, template.first(), more, template.leaf_names())
@@ -102,14 +106,15 @@ def scanned(it: Any, n: Any, body: Part, state: State) -> None:
 
     def node(state: State, after: Any, rooms: Rooms) -> None:
         rooms.lengthen(n)
-        _scan(it, rows, n, body, state, after)
+        _scan(it, rows, n, body, state, after, rooms)
 
     _with_lists(state, tried, node)
 
 
-def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: Any) -> None:
+def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: Any, rooms: Rooms) -> None:
     def stage(template: Template, log: places.Log) -> tuple[Sequence[Any], Sequence[Tensor]]:
         def step(states: list[Any], xs: list[Any]) -> tuple[Any, ...]:
+            rooms.begin()
             start = template.values(states[1:])
             state.put(start)
             i = as_number(states[0])
@@ -118,7 +123,9 @@ def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: 
                 state.put(start)
             state.holds(log)
             new = state.get()
-            return (OPS["add"](states[0], 1), *template.leaves(new), *template.grown(new))
+            left = (OPS["add"](states[0], 1), *template.leaves(new), *template.grown(new))
+            rooms.end()
+            return left
 
         last, made = stage_scan(
             step, [counter(0), *template.first()], rows, n, False, ["", *template.leaf_names()]
@@ -129,12 +136,16 @@ def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: 
 
 
 # --- what is carried --------------------------------------------------------------------------------------------------
-def _with_lists(state: State, tried: Callable[[State], Any], node: Callable[[State, Any, Rooms], None]) -> None:
-    """Trace a step for nothing, then make the node. Lists of which more is asked than that become piles."""
+def _with_lists(
+    state: State, tried: Callable[[State], Any], node: Callable[[State, Any, Rooms], None],
+    known: Mapping[int, int | Dim] = MappingProxyType({}), tries: int = 4,
+) -> None:  # fmt: skip
+    """Trace a step for nothing, then make the node. Lists of which more is asked than that become piles, to which a
+    step adds what is `known`, or what the step that was traced for nothing adds."""
     before, told = state.get(), context.refused
     after: Any = None
     log: places.Log = {}
-    rooms = Rooms(state.lists)
+    rooms = Rooms(state.lists, known)
     try:
         with places.watched(log):
             after = tried(state)
@@ -145,6 +156,12 @@ def _with_lists(state: State, tried: Callable[[State], Any], node: Callable[[Sta
         places.restore(log)
         state.put(before)
         after = e.wider
+    except Short as e:
+        places.restore(log)
+        state.put(before)
+        if not tries:
+            raise refused("the steps of a loop add ever more to a list") from None
+        after, known, tries = state, e.most, tries - 1
     except piles.Retyped as e:
         places.restore(log)
         state.put(before)
@@ -166,7 +183,8 @@ def _with_lists(state: State, tried: Callable[[State], Any], node: Callable[[Sta
         rooms.leave(state.lists(log))
     if isinstance(after, State):
         context.refused = told
-        _with_lists(after, tried, node)
+        rooms.take_back()
+        _with_lists(after, tried, node, known, tries)
 
 
 def _examples(state: State, before: Sequence[Any], after: Any) -> dict[int, list[Any]]:

@@ -277,11 +277,16 @@ def _is_small(n: Node) -> bool:
 
 def _all_of(v: Value) -> Iterator[Value]:
     """The conditions that all have to hold."""
-    if v.node is not None and v.node.op.name == "logical_and":
-        for x in v.node.inputs:
-            yield from _all_of(x)
-    else:
-        yield v
+    todo, seen = [v], set[Value]()
+    while todo:
+        v = todo.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if v.node is not None and v.node.op.name == "logical_and":
+            todo += v.node.inputs[::-1]
+        else:
+            yield v
 
 
 def _widened(v: Value) -> Value:

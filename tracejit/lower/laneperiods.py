@@ -63,7 +63,7 @@ def of(n: Node, mask: int) -> Periods | None:
             bounds.append(b)
     read = union(reads[v] for v in new.values()) | tested | {b.state for b in bounds}
     own = [i for i in new if i in read]
-    gains = {i: g for i in own if (g := _gain(body.params[i], new[i], i, reads)) is not None}
+    gains = {i: g for i in own if (g := _Gain(body.params[i], i, reads).of(new[i])) is not None}
     if any(body.params[i].dtype.kind not in "iu" for i in gains):
         return None
     mapped = {i for i in own if i not in gains}
@@ -100,21 +100,27 @@ def _bound(v: Value, body: Graph, reads: dict[Value, States], steps: dict[int, i
     return None
 
 
-def _gain(p: Value, v: Value, i: int, reads: dict[Value, States]) -> States | None:
-    """The states that say how much a step adds to state i; None if it does anything else with it."""
-    if v is p:
-        return NO_STATES
-    n = v.node
-    if n is None or i not in reads[v]:
+class _Gain:
+    """The states that say how much a step adds to state i, which is p; None if it does anything else with it."""
+
+    def __init__(self, p: Value, i: int, reads: dict[Value, States]) -> None:
+        self.i, self.reads = i, reads
+        self.known: dict[Value, States | None] = {p: NO_STATES}
+
+    def of(self, v: Value) -> States | None:
+        if v not in self.known:
+            self.known[v] = None if v.node is None or self.i not in self.reads[v] else self._find(v.node)
+        return self.known[v]
+
+    def _find(self, n: Node) -> States | None:
+        name, xs, reads = n.op.name, n.inputs, self.reads
+        if name == "where" and self.i not in reads[xs[0]]:
+            return both(self.of(xs[1]), self.of(xs[2]), reads[xs[0]])
+        if name in ("add", "sub") and self.i not in reads[xs[1]]:
+            return both(self.of(xs[0]), reads[xs[1]])
+        if name == "add" and self.i not in reads[xs[0]]:
+            return both(self.of(xs[1]), reads[xs[0]])
         return None
-    name, xs = n.op.name, n.inputs
-    if name == "where" and i not in reads[xs[0]]:
-        return both(_gain(p, xs[1], i, reads), _gain(p, xs[2], i, reads), reads[xs[0]])
-    if name in ("add", "sub") and i not in reads[xs[1]]:
-        return both(_gain(p, xs[0], i, reads), reads[xs[1]])
-    if name == "add" and i not in reads[xs[0]]:
-        return both(_gain(p, xs[1], i, reads), reads[xs[0]])
-    return None
 
 
 def _few(n: Node, b: Bound) -> bool:

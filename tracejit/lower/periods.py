@@ -206,12 +206,20 @@ def widened(v: Value) -> Value:
 
 def conjuncts(v: Value) -> list[Value]:
     """Bools of which all are true where v is."""
-    n = v.node
-    if n is not None and n.op.name == "logical_and":
-        return [y for x in n.inputs for y in conjuncts(x)]
-    if n is not None and n.op.name == "where" and n.inputs[2] is n.inputs[0]:
-        return [y for x in n.inputs[:2] for y in conjuncts(x)]
-    return [v]
+    found, todo, seen = list[Value](), [v], set[Value]()
+    while todo:
+        v = todo.pop()
+        n = v.node
+        if v in seen:
+            continue
+        seen.add(v)
+        if n is not None and n.op.name == "logical_and":
+            todo += n.inputs[::-1]
+        elif n is not None and n.op.name == "where" and n.inputs[2] is n.inputs[0]:
+            todo += n.inputs[1::-1]
+        else:
+            found.append(v)
+    return found
 
 
 def _reads(g: Graph, count: int) -> dict[Value, States]:

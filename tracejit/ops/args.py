@@ -28,8 +28,15 @@ _KNOWN = {
 }  # fmt: skip
 
 
-def known(v: Value) -> np.ndarray | None:
+def known(v: Value, done: dict[Value, np.ndarray | None] | None = None) -> np.ndarray | None:
     """The value of a traced integer tensor as an array of ints and Dims, None where it depends on the arguments."""
+    done = {} if done is None else done
+    if v not in done:
+        done[v] = _known(v, done)
+    return done[v]
+
+
+def _known(v: Value, done: dict[Value, np.ndarray | None]) -> np.ndarray | None:
     n = v.node
     if n is None or v.dtype.kind not in "iu" or any(isinstance(d, Dim) for d in v.shape):
         return None
@@ -42,13 +49,16 @@ def known(v: Value) -> np.ndarray | None:
         return _boxed(attrs["size"])
     if n.op.name not in _KNOWN:
         return None
-    inputs = [known(i) for i in n.inputs]
-    if any(i is None for i in inputs):
-        return None
+    inputs: list[np.ndarray] = []
+    for i in n.inputs:
+        a = known(i, done)
+        if a is None:
+            return None
+        inputs.append(a)
     if n.op.name in ("cast", "identity", "stop_gradient"):
         return inputs[0]
     if n.op.name == "gather":
-        inputs[1] = inputs[1].astype(np.int64)  # type: ignore[union-attr]
+        inputs[1] = inputs[1].astype(np.int64)
     if n.op.name in ("floordiv", "floormod"):
         f = np.frompyfunc(operator.floordiv if n.op.name == "floordiv" else operator.mod, 2, 1)
         return np.asarray(f(*inputs), object)

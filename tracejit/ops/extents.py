@@ -178,26 +178,37 @@ def _left(total: Size, rest: Size) -> Size:
     return told(E.floordiv(convert(all_, int64), E.maximum(others, 1)))
 
 
-def counts(v: Value) -> bool:
+def counts(v: Value, done: dict[Value, bool] | None = None) -> bool:
     """Whether the operations that made an integer keep it from being negative."""
-    n = v.node
-    if n is None:
-        return v.dtype.kind in "bu"
+    done = {} if done is None else done
+    if v not in done:
+        done[v] = v.dtype.kind in "bu" if v.node is None else _counts(v.node, done)
+    return done[v]
+
+
+def _counts(n: Node, done: dict[Value, bool]) -> bool:
     name = n.op.name
     if name == "constant":
         return bool(np.all(n.attr("value").numpy() >= 0))
     if name in _VIEWS or name in ("reshape", "slice", "add", "mul", "minimum", "floordiv", "reduce_sum", "reduce_max"):
-        return n.inputs[0].dtype.kind != "f" and all(map(counts, n.inputs))
+        return n.inputs[0].dtype.kind != "f" and all(counts(x, done) for x in n.inputs)
     if name == "maximum":
-        return any(map(counts, n.inputs))
+        return any(counts(x, done) for x in n.inputs)
     if name == "dim":
         return least_of(n.attr("size"), -1) >= 0
-    return name in ("argmax", "argmin") or v.dtype.kind in "bu"
+    return name in ("argmax", "argmin") or n.out.dtype.kind in "bu"
 
 
 # --- what is known of the elements of a shape that the program computes -----------------------------------------------
-def elements(v: Value) -> list[Element]:
+def elements(v: Value, done: dict[Value, list[Element]] | None = None) -> list[Element]:
     """The elements of an integer value with no axis or one, as far as they are known."""
+    done = {} if done is None else done
+    if v not in done:
+        done[v] = _elements(v, done)
+    return done[v]
+
+
+def _elements(v: Value, done: dict[Value, list[Element]]) -> list[Element]:
     a = known(v)
     if a is not None:
         return [d if isinstance(d, Dim) else int(d) for d in a.reshape(-1).tolist()]
@@ -209,35 +220,35 @@ def elements(v: Value) -> list[Element]:
         return [trace.told[v]]
     if n is None or any(len(i.shape) > 1 or isinstance(d, Dim) for i in n.inputs for d in i.shape):
         return own
-    found = _told_by(n, own)
+    found = _told_by(n, own, done)
     return own if found is None or found == [None] else found
 
 
-def _told_by(n: Node, own: list[Element]) -> list[Element] | None:
+def _told_by(n: Node, own: list[Element], done: dict[Value, list[Element]]) -> list[Element] | None:
     name = n.op.name
     if name in _VIEWS:
-        return elements(n.inputs[0]) if n.inputs[0].dtype.kind in "iu" and n.out.dtype.bits >= 32 else None
+        return elements(n.inputs[0], done) if n.inputs[0].dtype.kind in "iu" and n.out.dtype.bits >= 32 else None
     if name == "reshape":
-        return elements(n.inputs[0])
+        return elements(n.inputs[0], done)
     if name == "concat":
-        return [e for i in n.inputs for e in elements(i)]
+        return [e for i in n.inputs for e in elements(i, done)]
     if name == "slice" and n.inputs[0].shape:
         (start,), (size,), (step,) = n.attr("start"), n.attr("size"), n.attr("step")
-        inside = elements(n.inputs[0])
+        inside = elements(n.inputs[0], done)
         return [inside[start + k * step] for k in range(size)]
     if name == "broadcast_to" and all(is_unit(d) for d in n.inputs[0].shape):
-        return elements(n.inputs[0]) * len(own)
+        return elements(n.inputs[0], done) * len(own)
     if name == "gather" and (at := known(n.inputs[1])) is not None:
-        inside = elements(n.inputs[0])
+        inside = elements(n.inputs[0], done)
         return [inside[int(k)] for k in at.reshape(-1).tolist()]
     if name in _RESULTS:
-        a, b = (elements(i) * (len(own) if all(map(is_unit, i.shape)) else 1) for i in n.inputs)
+        a, b = (elements(i, done) * (len(own) if all(map(is_unit, i.shape)) else 1) for i in n.inputs)
         both = [(x, y) for x, y in zip(a, b, strict=True)]
         return [
             _RESULTS[name](x, y) if isinstance(x, (int, Dim)) and isinstance(y, (int, Dim)) else z
             for (x, y), z in zip(both, own, strict=True)
         ]
     if name == "reduce_prod" and n.inputs[0].shape:
-        inside = elements(n.inputs[0])
+        inside = elements(n.inputs[0], done)
         return [product(tuple(inside))] if all(isinstance(e, (int, Dim)) for e in inside) else None  # type: ignore[arg-type]
     return None

@@ -54,6 +54,7 @@ class _Gains:
     def __init__(self, p: Value, known: Known) -> None:
         self.p, self.known = p, known
         self.found: dict[Value, Interval | None] = {p: (0, 0)}
+        self.small: dict[Value, Interval | None] = {}
 
     def of(self, v: Value) -> Interval | None:
         if v not in self.found:
@@ -76,7 +77,7 @@ class _Gains:
         return None
 
     def _number(self, v: Value) -> Interval | None:
-        return _small(v) or self.known(v)
+        return _small(v, self.small) or self.known(v)
 
     def _through(self, n: Node, branch: str, i: int) -> Interval | None:
         """The same in a branch that p is handed to."""
@@ -85,20 +86,23 @@ class _Gains:
         return _Gains(inside[0], nothing_known).of(g.results[i]) if inside else None
 
 
-def _small(v: Value) -> Interval | None:
+def _small(v: Value, done: dict[Value, Interval | None]) -> Interval | None:
     """The bounds of what is known without the loop: constants, one of two of them, bools as integers."""
-    n = v.node
-    if n is None:
-        return None
+    if v not in done:
+        done[v] = None if v.node is None else _by_itself(v, v.node, done)
+    return done[v]
+
+
+def _by_itself(v: Value, n: Node, done: dict[Value, Interval | None]) -> Interval | None:
     if n.op is constant:
         c = n.attr("value")
         return (int(c.splat), int(c.splat)) if c.array is None and v.dtype.kind in "iu" else None
     if n.op.name == "where":
-        return _joined([_small(x) for x in n.inputs[1:]])
+        return _joined([_small(x, done) for x in n.inputs[1:]])
     if n.op.name == "cast" and v.dtype.kind in "iu":
         if n.inputs[0].dtype.kind == "b":
             return 0, 1
-        found = _small(n.inputs[0])
+        found = _small(n.inputs[0], done)
         return found if found is not None and fits(found, all_of(v.dtype)) else None
     return None
 

@@ -15,6 +15,10 @@ Path = tuple[tuple[Node, str], ...]  # from the outermost graph to a region: nod
 _SAME = {"copy", "reshape", "broadcast_to", "transpose", "slice", "stop_gradient"}
 _OPPOSITE = {"less": "greater_equal", "less_equal": "greater", "greater": "less_equal", "greater_equal": "less",
              "equal": "not_equal", "not_equal": "equal"}  # fmt: skip
+_JOINING = ("logical_and", "logical_or")
+SPLITS, PARTS = 4, 8  # bools with `or` for which it is asked whether one of their parts, at most so many, always holds
+DEEP = 100  # steps from one bool to another that it is made of
+NEAR = 64  # values that are looked at to answer that
 _SWAPPED = {"greater": "less", "greater_equal": "less_equal"}
 
 
@@ -93,24 +97,31 @@ class Facts:
 
     def assume(self, v: Value, holds: bool) -> None:
         """A bool is known: so are bounds of what was compared."""
+        todo, seen = [(v, holds)], set[tuple[Value, bool]]()
+        while todo:
+            if (first := todo.pop()) not in seen:
+                seen.add(first)
+                todo += self._assumed(*first)[::-1]
+
+    def _assumed(self, v: Value, holds: bool) -> list[tuple[Value, bool]]:
+        """Which other bools are known with one."""
         if holds:
             for x, a in self.implied.get(v, ()):
                 if x.shape == v.shape or not x.shape:
                     self._narrow(x, a)
         n = v.node
         if n is None:
-            return
+            return []
         name = n.op.name
         if name == "logical_not":
-            self.assume(n.inputs[0], not holds)
-        elif name == ("logical_and" if holds else "logical_or"):
-            for x in n.inputs:
-                self.assume(x, holds)
-        elif name == "where" and holds and (n.inputs[2] is n.inputs[0] or _is_false(n.inputs[2])):
-            self.assume(n.inputs[0], True)
-            self.assume(n.inputs[1], True)
-        elif name in _OPPOSITE and all(i.dtype.kind in "iu" for i in n.inputs):
+            return [(n.inputs[0], not holds)]
+        if name == ("logical_and" if holds else "logical_or"):
+            return [(x, holds) for x in n.inputs]
+        if name == "where" and holds and (n.inputs[2] is n.inputs[0] or _is_false(n.inputs[2])):
+            return [(n.inputs[0], True), (n.inputs[1], True)]
+        if name in _OPPOSITE and all(i.dtype.kind in "iu" for i in n.inputs):
             self._compared(name if holds else _OPPOSITE[name], *n.inputs)
+        return []
 
     def _compared(self, name: str, x: Value, y: Value) -> None:
         if name in _SWAPPED:
@@ -128,21 +139,23 @@ class Facts:
         """A value lies between these bounds too; so does, moved along, what it was made of."""
         a = self.of(v)
         low, high = max(a[0], to[0]), min(a[1], to[1])
-        if low > high or (low, high) == a:  # what cannot be is not run
-            return
-        self.known[v] = low, high
-        n = v.node
-        if n is None:
-            return
-        if n.op.name in ("cast", "copy") and n.inputs[0].dtype.kind in "iu":
-            if fits(self.of(n.inputs[0]), all_of(v.dtype)):
-                self._narrow(n.inputs[0], (low, high))
-        elif n.op.name in ("add", "sub"):
-            x, (least, most) = n.inputs[0], self.of(n.inputs[1])
-            whole = outcome(n.op.name, [self.of(x), (least, most)])
-            if least == most and whole is not None and fits(whole, all_of(v.dtype)):
+        while low <= high and (low, high) != a:  # what cannot be is not run
+            self.known[v] = low, high
+            n = v.node
+            if n is not None and n.op.name in ("cast", "copy") and n.inputs[0].dtype.kind in "iu":
+                if not fits(self.of(n.inputs[0]), all_of(v.dtype)):
+                    return
+            elif n is not None and n.op.name in ("add", "sub"):
+                x, (least, most) = n.inputs[0], self.of(n.inputs[1])
+                whole = outcome(n.op.name, [self.of(x), (least, most)])
+                if least != most or whole is None or not fits(whole, all_of(v.dtype)):
+                    return
                 by = -least if n.op.name == "add" else least
-                self._narrow(x, (low + by, high + by))
+                low, high = low + by, high + by
+            else:
+                return
+            v, a = n.inputs[0], self.of(n.inputs[0])
+            low, high = max(a[0], low), min(a[1], high)
 
     def fail(self, v: Value) -> bool:
         """Whether a bool is known to be false: that of a comparison of integers."""
@@ -151,21 +164,27 @@ class Facts:
             return False
         return self._ordered(_OPPOSITE[n.op.name], *n.inputs)
 
-    def hold(self, v: Value) -> bool:
-        """Whether a bool is known to be true."""
-        n = v.node
-        if n is None:
-            return False
+    def hold(self, v: Value, known: Answers | None = None) -> bool:
+        """Whether a bool is known to be true. `known`: what has been found of others, for the same facts."""
+        known = Answers() if known is None else known
+        if v not in known:
+            known.depth += 1
+            known[v] = v.node is not None and known.depth < DEEP and self._holds(v.node, known)
+            known.depth -= 1
+        return known[v]
+
+    def _holds(self, n: Node, known: Answers) -> bool:
         name = n.op.name
+        if name in _JOINING:
+            parts = _parts(n.out, name)
+            if name == "logical_and":
+                return all(self.hold(x, known) for x in parts)
+            return any(self.hold(x, known) for x in parts) or self._one_of(parts, known)
         if n.op is constant:
             c = n.attr("value")
             return c.array is None and bool(c.splat)
-        if name == "logical_and":
-            return all(self.hold(x) for x in n.inputs)
-        if name == "logical_or":
-            return any(self.hold(x) for x in n.inputs) or self._either(*n.inputs) or self._either(*n.inputs[::-1])
         if name == "reduce_all":
-            return self.hold(n.inputs[0])
+            return self.hold(n.inputs[0], known)
         if name == "less" and n.inputs[0].dtype.kind == "f":
             return self._in_range(*n.inputs)
         if name not in _OPPOSITE or not all(i.dtype.kind in "iu" for i in n.inputs):
@@ -198,28 +217,75 @@ class Facts:
         most = 0 if found is None else max(found[1], -found[0] if sized else 0)
         return found is not None and most * (1 + 2.0**-50) < c.attr("value").splat
 
-    def _either(self, x: Value, y: Value) -> bool:
-        """Whether x holds wherever y does not."""
-        here = self.copy()
-        here.assume(y, False)
-        if x.shape != y.shape:
-            return False
-        here.renew(x)
-        return here.hold(x)
+    def _one_of(self, parts: Sequence[Value], known: Answers) -> bool:
+        """Whether one of several bools holds wherever the others do not."""
+        known.splits -= 1
+        return known.splits >= 0 and len(parts) <= PARTS and any(self._unless(parts, x) for x in parts)
 
-    def renew(self, v: Value) -> None:
-        """Bounds of what a value is made of, once more of what is known now."""
-        n = v.node
-        if n is None or n.op.family != "elementwise":
-            return
-        for x in n.inputs:
-            if x.shape == v.shape:
-                self.renew(x)
-        if v.dtype.kind in "iu":
-            before = self.of(v)
-            self.note(n)
-            now = self.of(v)
-            self.known[v] = max(before[0], now[0]), min(before[1], now[1])
+    def _unless(self, parts: Sequence[Value], x: Value) -> bool:
+        here = self.copy()
+        for y in parts:
+            if y is not x and y.shape == x.shape:
+                here.assume(y, False)
+        here.renew([x], NEAR)
+        return here.hold(x, Answers(splits=0))
+
+    def renew(self, values: Sequence[Value], most: int | None = None) -> None:
+        """Bounds of what values are made of, once more of what is known now; of so many of these at most."""
+        for v in _made_of(values, most):
+            if v.dtype.kind in "iu":
+                before = self.of(v)
+                assert v.node is not None
+                self.note(v.node)
+                now = self.of(v)
+                self.known[v] = max(before[0], now[0]), min(before[1], now[1])
+
+
+class Answers(dict[Value, bool]):
+    """Which bools hold, for one state of what is known. Of so many more it is asked whether one of their parts does."""
+
+    def __init__(self, splits: int = SPLITS) -> None:
+        self.splits, self.depth = splits, 0
+
+
+def _parts(v: Value, name: str) -> list[Value]:
+    """What this operation joins, itself included where it is among the operands."""
+    found, todo, seen = list[Value](), [v], {v}
+    while todo:
+        x = todo.pop()
+        n = x.node
+        if n is None or n.op.name != name:
+            found.append(x)
+            continue
+        more = [y for y in dict.fromkeys(n.inputs[::-1]) if y not in seen]
+        seen.update(more)
+        todo += more
+    return found
+
+
+def _made_of(values: Sequence[Value], most: int | None) -> list[Value]:
+    """Values and what they are computed from element by element, each once and after its operands."""
+    near, seen = [v for v in dict.fromkeys(values) if _by_element(v)], set[Value]()
+    for v in near:  # which gets longer
+        if most is not None and len(seen) >= most:
+            break
+        if v not in seen:
+            seen.add(v)
+            near += [x for x in v.node.inputs if x.shape == v.shape and _by_element(x)]  # type: ignore[union-attr]
+    found, todo = list[Value](), [(v, False) for v in values[::-1]]
+    while todo:
+        v, ready = todo.pop()
+        if ready:
+            found.append(v)
+        elif v in seen:
+            seen.remove(v)
+            todo.append((v, True))
+            todo += [(x, False) for x in v.node.inputs[::-1]]  # type: ignore[union-attr]
+    return found
+
+
+def _by_element(v: Value) -> bool:
+    return v.node is not None and v.node.op.family == "elementwise"
 
 
 class Proofs:
@@ -341,8 +407,7 @@ class Proofs:
         """Bounds of the next states, where that of number i is true."""
         at = facts.copy()
         at.assume(body.results[i], True)
-        for r in body.results:
-            at.renew(r)
+        at.renew(body.results)
         at.assume(body.results[i], True)
         return [at.of(r) for r in body.results]
 

@@ -3,6 +3,7 @@
 import asyncio
 import bisect
 import collections
+import ctypes
 import functools
 import heapq
 import operator
@@ -240,11 +241,15 @@ def test_attributes_set_by_a_call():
 
 
 # --- what is used too late ------------------------------------------------------------------------------------------
-class Unheard(ValueError):
-    """An error, whose state can be set by a way of Python's that nobody hears of."""
+UPDATE = ctypes.PyDLL(None).PyDict_Update
+UPDATE.argtypes = [ctypes.py_object, ctypes.py_object]
+
+
+class Unheard:
+    """An object whose attributes can be set by a way of C's that nobody hears of."""
 
     def __init__(self):
-        self.keep = functools.partial(ValueError.__setstate__, self)
+        self.keep = functools.partial(UPDATE, ctypes.py_object(vars(self)))
 
 
 KEPT = Unheard()

@@ -127,13 +127,34 @@ def put(x: Any, key: Any, value: Any) -> None:
     x[key] = value
 
 
-def copies(given: Iterable[Any]) -> list[tuple[Any, Any]]:
+_IN_PLACE = {"sort", "fill", "partition", "put", "itemset", "setfield", "byteswap", "resize", "setflags"}
+_WRITING = {
+    "copyto", "put", "place", "putmask", "fill_diagonal", "put_along_axis", "nan_to_num", "at", "shuffle", "readinto",
+}  # fmt: skip
+_MOST = 1 << 26  # bytes of an array that other code than NumPy's is given
+
+
+def copies(given: Iterable[Any], named: dict[str, Any]) -> list[tuple[Any, Any]]:
     """The arrays among what code that is not converted is given, which may write to them, with what they hold."""
     if places.listener() is None:
         return []
-    every = [y for x in given for y in (x, getattr(x, "__self__", None)) if isinstance(y, np.ndarray)]
-    small = [x for x in every if x.nbytes <= LARGEST and x.flags.writeable]
-    return [(x, x.copy()) for x in small if not places.is_born(root(x))]
+    f, *rest = given
+    owner, name = getattr(f, "__self__", None), getattr(f, "__name__", None)
+    if isinstance(owner, np.ndarray) and name in ("resize", "setflags") and from_outside(owner):
+        raise _refused()
+    every = [x for x in (f, owner, *rest) if isinstance(x, np.ndarray)]
+    every += [x for y in rest if type(y) in (tuple, list) and len(y) < 8 for x in y if isinstance(x, np.ndarray)]
+    some = [x for x in every if x.nbytes <= _most(f, name, owner, rest, named) and x.flags.writeable]
+    return [(x, x.copy()) for x in some if not places.is_born(root(x))]
+
+
+def _most(f: Any, name: Any, owner: Any, given: list[Any], named: dict[str, Any]) -> int:
+    """How large an array may be of which it is told whether a function writes to it."""
+    if isinstance(owner, np.ndarray):
+        return _MOST if name in _IN_PLACE or "out" in named else LARGEST
+    numpys = isinstance(f, np.ufunc) or str(getattr(f, "__module__", None)).partition(".")[0] == "numpy"
+    writes = "out" in named or name in _WRITING or (isinstance(f, np.ufunc) and len(given) > f.nin)
+    return _MOST if writes or not numpys else LARGEST
 
 
 def unchanged(before: list[tuple[Any, Any]]) -> None:

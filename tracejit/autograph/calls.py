@@ -26,6 +26,7 @@ from tracejit.autograph import (
     orders,
     places,
     reads,
+    watching,
 )
 from tracejit.autograph.branches import compared, if_exp, traced
 from tracejit.autograph.chosen import Chosen
@@ -63,7 +64,7 @@ def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         key = kwargs.pop("key", None)
         if key is not None and args:
             every = args if len(args) > 1 else args[0]
-            return orders.at_end(list(keep["iterated"](every)), callee(key), plain, kwargs)
+            return orders.at_end(list(keep["iterated"](every)), _handed(key), plain, kwargs)
         if kwargs or not args:
             return plain(*args, **kwargs)
         if len(args) == 1:
@@ -82,7 +83,7 @@ def sorted_(x: Any, /, *, key: Any = None, reverse: Any = False) -> list[Any]:
     """Python's sorted, of tensors too."""
     items = list(keep["iterated"](x))
     reads.state(*items, asks=insides.ORDER)
-    return places.made(orders.in_order(items, None if key is None else callee(key), reverse))  # type: ignore[no-any-return]
+    return places.made(orders.in_order(items, None if key is None else _handed(key), reverse))  # type: ignore[no-any-return]
 
 
 def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,6 +107,7 @@ def _length(x: Any) -> Any:
     if growing.is_partial(x):
         return dicts.length(x)
     reads.length(x)
+    hostcalls.check_asked(x)
     if (f := own_method(x, "__len__")) is not None:
         return callee(f)(x)
     if (count := getattr(type(x), "count_of_numbers", None)) is not None:
@@ -149,8 +151,10 @@ def load(x: Any, name: str, *default: Any) -> Any:
         return _perhaps_set(*perhaps, x, name, *default)
     of_class = raw(type(x), name)
     if type(of_class) is property and of_class.fget is not None:
+        hostcalls.check_asked(x)
         if insides.is_others(of_class.fget):
             reads.state(x)
+            return watching.asked(of_class.fget, x)
         return callee(of_class.fget)(x)
     own = own_dict(x)
     if type(of_class) is functools.cached_property and own is not None and name not in own:
@@ -164,14 +168,18 @@ def load(x: Any, name: str, *default: Any) -> Any:
         reads.special(type(x), "__getattr__")
     fallback = raw(type(x), "__getattr__") if of_class is MISSING else None
     if type(fallback) is types.FunctionType and name not in (own_dict(x) or ()):
-        if insides.is_others(fallback):
+        others = insides.is_others(fallback)
+        if others:
             reads.state(x)
         try:
-            return callee(fallback)(x, name)
+            return watching.asked(fallback, x, name) if others else callee(fallback)(x, name)
         except AttributeError:
             if not default:
                 raise
-    return getattr(x, name, *default)
+    value = getattr(x, name, *default)
+    if not callable(value):
+        hostcalls.check_asked(x)
+    return value
 
 
 def _by_own_way(get: types.FunctionType, x: Any, name: str, *default: Any) -> Any:
@@ -242,7 +250,8 @@ def assign(x: Any, name: str, value: Any) -> None:
     of_class = raw(type(x), name)
     setter = raw(type(of_class), "__set__") if of_class is not MISSING else MISSING
     if type(of_class) is property and of_class.fset is not None:
-        callee(of_class.fset)(x, value)
+        f = of_class.fset
+        watching.asked(f, x, value) if insides.is_others(f) else callee(f)(x, value)
     elif type(setter) is types.FunctionType:
         callee(setter)(of_class, x, value)
     elif isinstance(x, type):
@@ -382,12 +391,14 @@ def _heard(f: Any) -> Any:
             if not (ours and grown(x)):
                 reads.whole(x)
         if any(g is c for c in _HIGHER):
-            args = tuple([callee(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
-            kwargs = {k: callee(x) if isinstance(x, _CALLABLE) else x for k, x in kwargs.items()}
+            args = tuple([_handed(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
+            kwargs = {k: _handed(x) if isinstance(x, _CALLABLE) else x for k, x in kwargs.items()}
         if any(g is c for c in _CONSUMERS):
             args = tuple([keep["iterated"](x) for x in args])
             for x in args:
                 hostcalls.check_iterator(x)
+        elif not ours:
+            hostcalls.check_given(h, [*args, *kwargs.values()])
         if ours:
             made = hostcalls.result(g(*args, **kwargs), args)
             arrays.used(given, made, True)
@@ -397,13 +408,19 @@ def _heard(f: Any) -> Any:
                 if isinstance(x, host.Text):
                     str(x)  # which says that it is not known yet
         every = (h, *args, *kwargs.values())
-        before, told = arrays.copies(every), context.refused
+        before, told = arrays.copies(every, kwargs), context.refused
+        watch = watching.watched(g, args, kwargs)
         try:
             with mutations.noticed(every), mutations.keeping(g, every[1:]):
                 made = hostcalls.result(g(*args, **kwargs), args)
         except Exception:
+            if watch is not None:
+                watch.fail()
             arrays.used(given, None)
             raise
+        if watch is not None:
+            watch.end(made, lambda: g(*args, **kwargs))
+        watching.given_alone(made)
         mutations.built(h, made)
         if context.refused is not told and context.refused is not None:  # and it went on without the value
             raise context.refused
@@ -417,6 +434,12 @@ def _heard(f: Any) -> Any:
         return arrays.fresh(made, every) if _is_numpys(h) else made
 
     return call
+
+
+def _handed(f: Any) -> Any:
+    """`callee`, for a function that another calls."""
+    g = callee(f)
+    return called(f) if g is f and isinstance(f, _CALLABLE) and insides.is_others(getattr(f, "__func__", f)) else g
 
 
 def _of_others(g: Any, h: Any) -> tuple[Any, bool]:

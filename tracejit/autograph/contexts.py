@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import places, reads
+from tracejit.autograph import places, reads, watching
 from tracejit.autograph.calls import called, callee, converted, replace
 from tracejit.autograph.failures import NOT_CAUGHT, catching
 from tracejit.autograph.owners import is_users
@@ -21,10 +21,13 @@ from tracejit.runtime.guards import raw
 class _Entered:
     """A context manager. It sees the end of a trace that is given up, but cannot keep it from ending."""
 
-    __slots__ = ("_of", "_enter", "_leave", "_tried")
+    __slots__ = ("_of", "_enter", "_leave", "_tried", "_watches")
 
-    def __init__(self, of: Any, enter: Callable[..., Any], leave: Callable[..., Any], tried: catching | None) -> None:
-        self._of, self._enter, self._leave, self._tried = of, enter, leave, tried
+    def __init__(
+        self, of: Any, enter: Callable[..., Any], leave: Callable[..., Any], tried: catching | None,
+        watches: list[watching.Watch],
+    ) -> None:  # fmt: skip
+        self._of, self._enter, self._leave, self._tried, self._watches = of, enter, leave, tried, watches
 
     def __enter__(self) -> Any:
         value = self._enter(self._of)
@@ -40,6 +43,8 @@ class _Entered:
                 self._leave(self._of, type(e), e, None)
                 raise
         left = self._leave(self._of, kind, *error)
+        for w in self._watches:
+            w.fail(kind is not None and issubclass(kind, NOT_CAUGHT))
         return False if kind is not None and issubclass(kind, NOT_CAUGHT) else left
 
 
@@ -50,15 +55,26 @@ def entered(x: Any) -> Any:
         return x
     reads.special(cls, "__enter__", "__exit__")
     enter, leave = raw(cls, "__enter__"), raw(cls, "__exit__")
-    if not all(isinstance(f, types.FunctionType) for f in (enter, leave)):
+    if _is_for_others(x) or not all(isinstance(f, types.FunctionType) for f in (enter, leave)):
+        if not (watching.is_own(x) or cls.__module__ in _OWN):
+            raise locate(ConversionError(f"a {cls.__name__} from outside is entered, which is for all of the call"))
         return x
     if isinstance(x, contextlib.ExitStack):
         places.made(x)
+    watches = [] if is_users(cls) else watching.entered(x, enter, leave)
     kinds: tuple[type, ...] = getattr(x, "_exceptions", ()) if isinstance(x, contextlib.suppress) else ()
     if is_users(cls):
         kinds = (Exception,) if _swallows(leave.__code__) else ()
         enter, leave = callee(enter), callee(leave)
-    return _Entered(x, enter, leave, catching(lambda: kinds) if kinds else None)
+    return _Entered(x, enter, leave, catching(lambda: kinds) if kinds else None, watches)
+
+
+def _is_for_others(x: Any) -> bool:
+    """Whether something is held that others wait for, who would see what Python objects are before the call ends."""
+    return type(x).__module__ in ("threading", "multiprocessing.synchronize", "_thread")
+
+
+_OWN = {"numpy", "numpy.core", "_decimal", "builtins"}  # which give back what they have changed
 
 
 # --- contextlib.ExitStack ---------------------------------------------------------------------------------------------

@@ -59,7 +59,17 @@ def _slot(f: Any) -> Callable[..., Any] | None:
             return functools.partial(assign, f.__self__)
         if f.__name__ == "__getattribute__" and f.__objclass__ is object:
             return functools.partial(_generic, f.__self__)
+    if type(getattr(f, "__self__", None)) is types.MemberDescriptorType and f.__name__ == "__set__":
+        return functools.partial(_set_slot, f.__self__)
     return None
+
+
+def _set_slot(slot: types.MemberDescriptorType, x: Any, value: Any) -> None:
+    """What the `__set__` of a slot does."""
+    if raw(type(x), slot.__name__) is slot:
+        assign(x, slot.__name__, value)
+    else:
+        slot.__set__(x, value)
 
 
 def _generic(x: Any, name: str) -> Any:

@@ -310,6 +310,11 @@ def ending(kind: type[Exception]) -> Iterator[None]:
             raise locate(ConversionError(f"a tensor decides whether {kind.__name__} ends an iterator"))
 
 
+def may_catch() -> bool:
+    """Whether an error of a call would meet a handler."""
+    return any(kind is not BaseException for _, kinds, _ in _state.catching for kind in kinds)
+
+
 def _flat(kinds: Any) -> tuple[type, ...]:
     return tuple([k for x in kinds for k in _flat(x)]) if isinstance(kinds, tuple) else (kinds,)
 

@@ -104,6 +104,11 @@ class Reads:
             self.record(make, key, label, owner)
             self._loose.add(key)
 
+    def forget(self, key: tuple[Any, ...]) -> None:
+        """What was at a place does not matter."""
+        self._loose.discard(key)
+        self.guards.pop(key, None)
+
     @staticmethod
     def is_own(x: Any) -> bool:
         """Whether the trace has made an object."""

@@ -8,14 +8,15 @@ import io
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import places
+from tracejit.autograph import places, watching
 from tracejit.autograph.attempts import Ahead
 from tracejit.autograph.branches import traced
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.reachable import state_of
 from tracejit.context import context, tracing
 from tracejit.errors import ArgumentError, ConversionError, locate
@@ -51,7 +52,9 @@ def replacement(f: Any) -> Callable[..., Any] | None:
     if _is_one(owner, _QUEUES) and f.__name__ in ("put", "put_nowait", "get", "get_nowait"):
         return functools.partial(_queued, f)
     if isinstance(owner, io.IOBase) and f.__name__ in ("write", "writelines", "flush"):
-        return functools.partial(_said, f)
+        return functools.partial(_written, f)
+    if getattr(f, "__name__", "") == "__next__" and isinstance(owner, Iterator) and type(f) in _SLOTS:
+        return functools.partial(following, owner)
     if places.listener() is None or context.trace is None:
         return None
     if gives_nothing(f):
@@ -59,6 +62,7 @@ def replacement(f: Any) -> Callable[..., Any] | None:
     return functools.partial(_refused, f) if is_outside(f) else None
 
 
+_SLOTS = (types.MethodWrapperType, types.BuiltinMethodType)
 each_time: list[Callable[..., Any]] = []  # how a call of a library's is left to the run of the program
 
 
@@ -70,7 +74,10 @@ _OUTSIDE: dict[str, set[str] | None] = {
     "time": {"localtime", "gmtime", "ctime", "asctime", "strftime", "clock_gettime", "clock_gettime_ns"},
     "asyncio.runners": {"run"}, "builtins": {"input"}, "urllib.request": {"urlopen"}, "threading": {"start"},
     "concurrent.futures.thread": {"submit"}, "concurrent.futures.process": {"submit"},
-    "concurrent.futures._base": {"map"}, "multiprocessing.process": {"start"},
+    "concurrent.futures._base": {"map"}, "multiprocessing.process": {"start"}, "locale": {"setlocale"},
+    "signal": {"signal", "alarm", "setitimer"}, "gc": {"enable", "disable", "set_threshold", "freeze", "unfreeze"},
+    "sys": {"setrecursionlimit", "setswitchinterval", "settrace", "setprofile", "set_int_max_str_digits"},
+    "decimal": {"setcontext"}, "numpy": {"seterr", "seterrcall", "setbufsize", "set_printoptions"},
 }  # fmt: skip
 _OF_PROCESS = {"getpid", "getppid", "getcwd", "cpu_count", "fspath", "getenv", "uname", "get_terminal_size"}
 _OF_PATHS = {
@@ -83,6 +90,11 @@ _CHANGING: dict[str, set[str] | None] = {
     "_csv": {"writerow", "writerows"}, "sqlite3": None, "_thread": {"acquire", "release"},
     "threading": {"set", "clear", "acquire", "release", "wait", "notify", "notify_all", "join"}, "unittest.mock": None,
     "configparser": {"set", "add_section", "remove_option", "remove_section", "read", "read_string", "read_dict"},
+    "_io": {"read", "read1", "readinto", "readinto1", "readline", "readlines", "readall", "peek", "seek", "tell",
+            "truncate", "getvalue", "getbuffer", "detach"},
+    "zlib": {"compress", "decompress", "flush", "copy"}, "_bz2": {"compress", "decompress", "flush"},
+    "_lzma": {"compress", "decompress", "flush"}, "_hashlib": {"digest", "hexdigest"}, "_socket": None, "mmap": None,
+    "pyexpat": None, "select": None, "multiprocessing.connection": None, "multiprocessing.queues": None,
 }  # fmt: skip
 _NOTHING = {
     "warnings": {"warn"}, "_warnings": {"warn"}, "json": {"dump"}, "_pickle": {"dump"}, "pickle": {"dump"},
@@ -99,8 +111,7 @@ def gives_nothing(f: Any) -> bool:
 
 
 def _is_own(x: Any) -> bool:
-    listener = places.listener()
-    return listener is not None and (id(x) in listener.made or id(x) in listener.built)
+    return places.listener() is not None and watching.is_own(x)
 
 
 def is_outside(f: Any) -> bool:
@@ -135,6 +146,13 @@ def check_said(f: Any, args: Any) -> None:
     said = getattr(places.listener(), "said", None)
     if said and any(id(x) in said for x in (getattr(f, "__self__", f), *args)):
         raise locate(ConversionError(f"{getattr(f, '__name__', 'a call')}() asks for what was changed before"))
+
+
+def check_asked(x: Any) -> None:
+    """The same where something is read of the object itself."""
+    said = getattr(places.listener(), "said", None)
+    if said and id(x) in said:
+        raise locate(ConversionError(f"a {type(x).__name__} is asked for what was changed before"))
 
 
 _LEVELS = {"debug", "info", "warning", "warn", "error", "critical", "exception", "log", "fatal"}
@@ -247,6 +265,17 @@ def check_iterator(x: Any) -> None:
     check_scope(x)
 
 
+def check_given(f: Any, args: Iterable[Any]) -> None:
+    """The same where code that is not converted is given an iterator."""
+    for x in args:
+        if isinstance(x, Iterator) and not isinstance(x, io.IOBase) and not is_users(type(x)):
+            if not any(f is g for g in _NOT_GOING):
+                check_iterator(x)
+
+
+_NOT_GOING = {iter, isinstance, issubclass, type, id, callable, repr, str, hasattr, getattr, hash, bool}
+
+
 def check_scope(x: Any) -> None:
     """Refuse to move an iterator on in a branch or step of a loop, which is traced once, if it was made before that."""
     if places.is_of_steps_around(x):
@@ -257,6 +286,12 @@ def check_scope(x: Any) -> None:
 
 def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs])
+
+
+def _written(f: Callable[..., Any], *args: Any) -> Any:
+    """A file is written to; how much, is known before."""
+    _said(f, *args)
+    return len(args[0]) if f.__name__ == "write" and args and isinstance(args[0], (str, bytes)) else None
 
 
 def following(iterator: Any, *default: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import hostcalls, mutations, places
+from tracejit.autograph import failures, hostcalls, mutations, places, watching
 from tracejit.autograph.calls import LOOKING, called, callee
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.owners import is_users
@@ -86,8 +86,7 @@ def _is_at_once(module: str) -> bool:
 
 def _is_own(x: Any) -> bool:
     """Whether the function has made an object, which no call before it can have known."""
-    listener = places.listener()
-    return not isinstance(x, PurePath) and (id(x) in listener.made or id(x) in listener.built)
+    return not isinstance(x, PurePath) and watching.is_own(x)
 
 
 def _each_time(f: Any, *args: Any, **kwargs: Any) -> None:
@@ -105,6 +104,8 @@ def _each_time(f: Any, *args: Any, **kwargs: Any) -> None:
     if looks and any(_is_own(x) and not isinstance(x, np.ndarray) for x in others):
         f(*args, **kwargs)
         return
+    if failures.may_catch():
+        raise locate(ConversionError(f"{name}() of a library is called in a `try` that would catch its errors"))
     if owner is os.environ or (others and not looks):
         raise locate(ConversionError(f"{name}() of a library is called, which may change what it is given"))
     args, kwargs = map_structure(lambda x: x.copy() if isinstance(x, np.ndarray) else x, (args, kwargs))

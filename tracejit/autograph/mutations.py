@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import dicts, growing, listops, places, reads
+from tracejit.autograph import dicts, growing, hostcalls, listops, places, reads
 from tracejit.autograph.deferring import NO_RESULT
 from tracejit.autograph.reads import MOST
 from tracejit.autograph.recorder import TAKING, Recorder
@@ -37,6 +37,7 @@ def mutated(
     elif name == "setdefault":
         reads.item(x, args[0])
         reads.contains(x, args[0])
+    hostcalls.check_given(None, args)
     carried = growing.is_grown(x) and (id(x) in recorder.made or recorder.elsewhere)
     own = carried and listops.method(x, name, args, kwargs)
     if growing.is_grown(x) and not own:

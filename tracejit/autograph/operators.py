@@ -27,6 +27,7 @@ from tracejit.autograph import (
     places,
     reads,
     stores,
+    watching,
 )
 from tracejit.autograph.branches import (
     Part,
@@ -129,7 +130,10 @@ def item(x: Any, key: Any) -> Any:
     if type(get) is types.FunctionType:
         if insides.is_others(get):
             reads.state(x, key)
+            hostcalls.check_asked(x)
+            return watching.asked(get, x, key)
         return callee(get)(x, key)
+    hostcalls.check_asked(x)
     made = x[key]
     if type(key) is slice and type(x) is list:
         return places.made(made)
@@ -201,7 +205,9 @@ def set_attribute(x: Any, name: str, value: Any) -> None:
         return
     reads.special(type(x), "__setattr__")
     setter = raw(type(x), "__setattr__")
-    if type(setter) is types.FunctionType:
+    if insides.is_others(setter):
+        watching.asked(setter, x, name, value)
+    elif type(setter) is types.FunctionType:
         callee(setter)(x, name, value)
     elif setter is object.__setattr__ or isinstance(x, type):
         assign(x, name, value)
@@ -287,6 +293,7 @@ def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     """Items of a container or an array are about to be set."""
     if x is os.environ and places.listener() is not None:
         raise locate(ConversionError("the environment is changed"))
+    watching.check_items(x)
     of_position = type(x) is list and isinstance(key, Operand)  # any item may be the one
     key = places.ALL if of_position else key
     arrays.writes(x, key is not places.ALL)

@@ -25,6 +25,7 @@ from tracejit.autograph import (
     places,
     reads,
     texts,
+    watching,
 )
 from tracejit.autograph.calls import callee, own_method, replace
 from tracejit.autograph.choices import each_way
@@ -169,6 +170,8 @@ def in_place(op: str, a: Any, b: Any) -> Any:
             arrays.later(a, f"__i{_NAMES[op]}__", b)
             return a
         arrays.writes(a)
+    if insides.is_others(f := raw(type(a), f"__i{_NAMES[op]}__")):
+        return watching.asked(f, a, b)
     if op == "+" and growing.is_pile(a):
         piles.extend(a, b)
         return a

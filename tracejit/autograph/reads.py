@@ -231,6 +231,14 @@ def names(owner: Any) -> None:
         _current.reads.record(Names, key, label, owner)
 
 
+def became(make: Any, key: tuple[Any, ...], label: str, owner: Any) -> None:
+    """Code that is not converted has put something at a place, and would find it there the next time."""
+    r = _current.reads
+    if r is not None and key not in r.written and id(owner) not in r.changed:
+        r.forget(key)
+        r.record(make, key, label, owner)
+
+
 def setting(owner: Any, name: str) -> None:
     """An attribute of one of this package's own objects, which users may set, is read."""
     if _current.reads is not None:

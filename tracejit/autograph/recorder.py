@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from tracejit.errors import ConversionError, Location, user_frame
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, int64
+from tracejit.runtime.guards import raw
 from tracejit.runtime.interrupts import whole_call
 from tracejit.tensor import Tensor, Variable, wrap
 from tracejit.tracing import NeedStatic, Trace
@@ -54,6 +56,8 @@ class Recorder(Deferring):
         self.detached: ConversionError | None = None  # why tapes would not know how values came about
         self._known = set[int]()  # objects among the arguments
         self.built = set[int]()  # the identities of objects of libraries' classes that the function makes
+        self.handed: dict[int, Any] = {}  # what libraries' objects are given that the function makes
+        self.alone: dict[int, Any] = {}  # by identity, what only the function holds of what libraries' code has given
         self.said = set[int]()  # the identities of libraries' objects that the program calls for what they do
         self.outside: Outside | None = None  # what others hold, of what effects and results are made of
         self.draws_arrays = False  # whether arrays of random numbers are tensors in it
@@ -284,7 +288,7 @@ class Recorder(Deferring):
         told = {*[m.place.key for m, _ in self.moving], *self.memory.moving, *self.memory.fixed}
         for r in raws:
             place = None if r is None else r.owner if r.kind == "set" else _item_place(r)
-            if place is not None and place.key not in told and _moves(place.get()):
+            if place is not None and place.key not in told and _moves(place.get()) and not _is_computed(place):
                 found[place.key] = place
         if found:
             raise MovingPlaces(list(found.values()))
@@ -332,6 +336,12 @@ def _difference(owner: Any, before: Any) -> tuple[str, Any, Any]:
         changed = {k: v for k, v in owner.items() if k not in before or before[k] is not v}
         return "update", None, ((changed,), {})
     return "whole", None, owner.copy()
+
+
+def _is_computed(place: Place) -> bool:
+    """Whether a class of C's takes what is put there, which has to be a number."""
+    name, cls = place.key[-1], type(place.owner)
+    return place.key[0] == "attribute" and type(raw(cls, name)) is types.GetSetDescriptorType
 
 
 def _moves(x: Any) -> bool:

@@ -11,6 +11,7 @@ from tracejit.autograph import growing
 from tracejit.autograph.branches import traced
 from tracejit.autograph.calls import callee, keep, own_method, replace
 from tracejit.autograph.chosen import Chosen, is_constant, mapped
+from tracejit.autograph.hostcalls import check_iterator
 from tracejit.autograph.insides import TEXT
 from tracejit.autograph.reads import content, state, whole
 from tracejit.autograph.values import Optional, several
@@ -175,8 +176,13 @@ def _of_string(f: Any) -> Callable[..., Any] | None:
 
         return put
     if name == "join":
-        return lambda parts: _joined_by(s, list(keep["iterated"](parts)))
+        return lambda parts: _joined_by(s, _every(parts))
     return None
+
+
+def _every(parts: Any) -> list[Any]:
+    check_iterator(parts)
+    return list(keep["iterated"](parts))
 
 
 def _joined_by(s: str, parts: list[Any]) -> Any:

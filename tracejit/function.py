@@ -305,6 +305,7 @@ class Function(NativeCallable, Traces):
         except ConversionWarning:
             self._unstaged = None
             raise error from None
+        error.with_traceback(None).__context__ = None  # which hold what the trace has read
 
     def _unheard(self, error: ConversionError) -> None:
         """Run as plain Python while tapes listen, which is said once."""

@@ -176,6 +176,9 @@ def load(x: Any, name: str, *default: Any) -> Any:
         except AttributeError:
             if not default:
                 raise
+    get = raw(type(of_class), "__get__")
+    if insides.is_others(get) and (hasattr(type(of_class), "__set__") or name not in (own or ())):
+        return watching.asked(get, of_class, x, type(x))
     value = getattr(x, name, *default)
     if not callable(value):
         hostcalls.check_asked(x)
@@ -409,7 +412,7 @@ def _heard(f: Any) -> Any:
                     str(x)  # which says that it is not known yet
         every = (h, *args, *kwargs.values())
         before, told = arrays.copies(every, kwargs), context.refused
-        watch = watching.watched(g, args, kwargs)
+        watch = watching.watched(g, args, kwargs, True)
         try:
             with mutations.noticed(every), mutations.keeping(g, every[1:]):
                 made = hostcalls.result(g(*args, **kwargs), args)
@@ -420,8 +423,7 @@ def _heard(f: Any) -> Any:
             raise
         if watch is not None:
             watch.end(made, lambda: g(*args, **kwargs))
-        watching.given_alone(made)
-        mutations.built(h, made)
+        watching.given_alone(h, made)
         if context.refused is not told and context.refused is not None:  # and it went on without the value
             raise context.refused
         arrays.unchanged(before)

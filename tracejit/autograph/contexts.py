@@ -12,6 +12,7 @@ from typing import Any
 from tracejit.autograph import places, reads, watching
 from tracejit.autograph.calls import called, callee, converted, replace
 from tracejit.autograph.failures import NOT_CAUGHT, catching
+from tracejit.autograph.hostcalls import Yields
 from tracejit.autograph.owners import is_users
 from tracejit.context import context
 from tracejit.errors import Abandoned, ConversionError, locate
@@ -61,6 +62,8 @@ def entered(x: Any) -> Any:
         return x
     if isinstance(x, contextlib.ExitStack):
         places.made(x)
+    if type(gen := getattr(x, "gen", None)) is Yields:
+        gen.managed = True
     watches = [] if is_users(cls) else watching.entered(x, enter, leave)
     kinds: tuple[type, ...] = getattr(x, "_exceptions", ()) if isinstance(x, contextlib.suppress) else ()
     if is_users(cls):

@@ -207,11 +207,12 @@ def _left() -> Iterator[Any]:
 class Yields:
     """What a call of a generator gives: an iterator, which begins when it is first asked."""
 
-    __slots__ = ("function", "args", "kwargs", "started", "_rows")
+    __slots__ = ("function", "args", "kwargs", "started", "managed", "_rows")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self.started = False
+        self.managed = False  # whether it is a context manager's, of which only the end counts
         self._rows: Any = None
 
     def ends(self, known: bool) -> None:
@@ -228,7 +229,8 @@ class Yields:
         return self
 
     def __next__(self) -> Any:
-        return next(self._begun())
+        rows = self._begun()
+        return next(rows) if self.managed else watching.step(self.function, self.args, self.kwargs, rows)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

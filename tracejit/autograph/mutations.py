@@ -121,12 +121,6 @@ _NOT_KEEPING = (*_CONTAINERS, types.ModuleType, np.ndarray, Operand, BaseExcepti
 _LARGEST = 2000  # objects that are looked at
 
 
-def built(cls: Any, x: Any) -> None:
-    """An object of a library's class was made by a call."""
-    if isinstance(cls, type) and (listener := places.listener()) is not None:
-        listener.built.add(id(x))
-
-
 def _is_ours(x: Any) -> bool:
     listener = places.listener()
     own = str(type(x).__module__).startswith("tracejit.")

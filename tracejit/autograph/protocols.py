@@ -270,7 +270,7 @@ def iterated(x: Any) -> Any:
     if type(x) is Chosen:
         return choices.whole(x)
     if not is_users(type(x)):
-        return x
+        return watching.steps_of(x)
     f = own_method(x, "__iter__")
     it = x if f is None else callee(f)(x)
     if f is None and raw(type(x), "__iter__") is MISSING and (get := own_method(x, "__getitem__")) is not None:

@@ -32,6 +32,8 @@ class Named:
         self.names: set[str] = set()
         self.cells: list[types.CellType] = []
         self.says = ""  # what it does outside of the process
+        self.defaults: list[Any] = []  # of parameters, those that may change
+        self.classes: list[type] = []
         self.places: dict[int, tuple[dict[str, Any], dict[str, None]]] = {}
         self._seen: set[int] = set()
         todo: list[tuple[Any, type | None]] = [(f, cls)]
@@ -48,6 +50,8 @@ class Named:
                 yield from _function_of(c.cell_contents, None)
             except ValueError:  # nothing is in it yet
                 pass
+        every = [*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()]
+        self.defaults += [x for x in every if type(x) not in _CONSTANT]
         names = dict.fromkeys(n for code in _codes(f.__code__) for n in code.co_names)
         self.names |= names.keys()
         stored = _stores(f.__code__)
@@ -74,10 +78,8 @@ class Named:
         if is_python(namespace.get("__name__")):
             return
         if isinstance(x, type):
-            if not is_python(x.__module__):
-                for n in names:
-                    yield from _function_of(raw(x, n), x)
-                self._note(namespace, name)
+            yield from self._class(x, names)
+            self._note(namespace, name)
             return
         yield from _function_of(x, None)
         if stored or (type(x) not in _CONSTANT and not isinstance(x, _FUNCTIONS)):
@@ -85,6 +87,18 @@ class Named:
             if not is_python(type(x).__module__):
                 for n in names:
                     yield from _function_of(raw(type(x), n), type(x))
+
+    def _class(self, cls: type, names: dict[str, None]) -> Iterator[tuple[Any, type | None]]:
+        if is_python(cls.__module__) or id(cls) in self._seen:
+            return
+        self._seen.add(id(cls))
+        self.classes.append(cls)
+        for n in names:
+            x = raw(cls, n)
+            if isinstance(x, type):
+                yield from self._class(x, names)
+            else:
+                yield from _function_of(x, cls)
 
     def _note(self, namespace: dict[str, Any], name: str) -> None:
         self.places.setdefault(id(namespace), (namespace, {}))[1][name] = None

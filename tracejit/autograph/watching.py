@@ -52,15 +52,16 @@ _LEAVES = (Operand, Text, np.generic, np.dtype, np.ufunc, type, types.BuiltinFun
 _NOT_CHANGING = (*CONTAINERS, str, bytes, tuple, frozenset, np.ndarray, np.generic, np.ufunc, types.ModuleType, type)
 
 
-def watched(f: Any, args: tuple, kwargs: dict[str, Any]) -> Watch | None:
-    """What a call of code that is not converted may change; None where there is nothing that it could."""
+def watched(f: Any, args: tuple, kwargs: dict[str, Any], told: bool = False) -> Watch | None:
+    """What a call of code that is not converted may change; None where there is nothing that it could. `told`: what it
+    does to containers and arrays that are its operands is told elsewhere."""
     if places.listener() is None or context.trace is None:
         return None
     while isinstance(f, functools.partial):
         args, kwargs, f = (*f.args, *args), {**f.keywords, **kwargs}, f.func
     if _looks(f):
         return None
-    made = Watch(f, args, kwargs)
+    made = Watch(f, args, kwargs, told)
     return made if made.parts else None
 
 
@@ -78,7 +79,7 @@ def _looks(f: Any) -> bool:
 class Watch:
     """What a call may change, as it was before."""
 
-    def __init__(self, f: Any, args: Iterable[Any], kwargs: dict[str, Any]) -> None:
+    def __init__(self, f: Any, args: Iterable[Any], kwargs: dict[str, Any], told: bool) -> None:
         self.parts: list[Part] = []
         self.name = getattr(f, "__name__", None) or type(f).__name__
         self._listener = places.listener()
@@ -90,7 +91,7 @@ class Watch:
         given = [*args, *kwargs.values()]
         is_numpys = str(getattr(f, "__module__", None)).partition(".")[0] == "numpy"
         owner = getattr(f, "__self__", None if isinstance(f, types.FunctionType) else f)
-        self._roots = {id(x) for x in (owner, *given) if isinstance(x, (*CONTAINERS, np.ndarray))}
+        self._told = {id(x) for x in (owner, *given) if told and isinstance(x, (*CONTAINERS, np.ndarray))}
         self._code(f, owner)
         for x in given:
             if not is_numpys or isinstance(x, (tuple, list, types.FunctionType, types.MethodType)):
@@ -135,6 +136,9 @@ class Watch:
                 self._seen.add(id(cell))
                 self.parts.append(Cell(cell, True))
                 self._todo.append((self.parts[-1].old, True))
+        for c in found.classes:
+            self._classes(c)
+        self._todo.extend((x, True) for x in found.defaults)
         for namespace, names in found.places.values():
             self.parts.append(part := Globals(namespace, iter(names)))
             self._todo.extend((x, True) for x in part.old.values())
@@ -174,13 +178,13 @@ class Watch:
         elif isinstance(x, tuple):
             self._todo.extend((y, private) for y in x)
         elif isinstance(x, CONTAINERS):
-            if not own and id(x) not in self._roots:
+            if not own and id(x) not in self._told:
                 self.parts.append(Container(x, private))
             if len(x) < MOST:
                 self._todo.extend((y, private) for y in (dict.values(x) if isinstance(x, dict) else list(x)))
             self._attributes(x, private, own)
         elif isinstance(x, np.ndarray):
-            if id(x) not in self._roots and x.flags.writeable and not arrays.is_own(x):
+            if id(x) not in self._told and x.flags.writeable and not arrays.is_own(x):
                 self._bytes += x.nbytes
                 if self._bytes <= LARGEST:
                     self.parts.append(Numbers(x, private))
@@ -216,6 +220,8 @@ class Watch:
             self._todo.append((owner, False))
         if isinstance(f, types.FunctionType) and not is_python(f.__module__):
             f = getattr(f, "ag_original", f)
+            if not is_library_code(f.__code__):
+                reads.unconverted(f)
             if own_dict(f) is not None:
                 self.parts.append(Attributes(f, False))
             self._function(f, None if owner is None else type(owner), owner)
@@ -271,6 +277,37 @@ class Watch:
         return locate(ConversionError(said, remedy="call it where the function is called, and hand over what it gives"))  # type: ignore[return-value]
 
 
+def step(f: Any, args: tuple, kwargs: dict[str, Any], rows: Any) -> Any:
+    """`next(rows)` of the generator that `f` has made."""
+    watch = watched(f, args, kwargs)
+    if watch is None:
+        return next(rows)
+    try:
+        return next(rows)
+    finally:
+        watch.fail()
+
+
+def steps_of(x: Any) -> Any:
+    """What to go through in the place of an object from outside whose class a library has written."""
+    f = raw(type(x), "__iter__")
+    if places.listener() is None or not is_others(f) or is_own(x) or hasattr(type(x), "keys"):
+        return x
+    rows = asked(f, x)
+    if rows is x or not (isinstance(rows, types.GeneratorType) or is_others(raw(type(rows), "__next__"))):
+        return x
+    return places.made(_steps(types.MethodType(f, x), rows))
+
+
+def _steps(f: Any, rows: Any) -> Iterator[Any]:
+    while True:
+        try:
+            row = step(f, (), {}, rows)
+        except StopIteration:
+            return
+        yield row
+
+
 def entered(x: Any, enter: Any, leave: Any) -> list[Watch]:
     """What a context manager of a library's may leave otherwise than it was."""
     if isinstance(x, contextlib._GeneratorContextManager) and hasattr(x, "func"):
@@ -310,15 +347,24 @@ def _alike(x: Any, y: Any) -> bool:
     return not isinstance(x, tuple | list) or (len(x) == len(y) and all(map(_alike, x, y)))
 
 
-def given_alone(x: Any) -> None:
-    """A call has returned something that only its caller holds: the function's own from now on."""
+def given_alone(f: Any, x: Any) -> None:
+    """A call has returned something that only its caller holds, or that a class has made: the function's own."""
     if type(x) in _ATOMS or isinstance(x, _LEAVES) or (listener := places.listener()) is None:
         return
-    if sys.getrefcount(x) <= _ALONE:
+    alone = sys.getrefcount(x) <= _ALONE
+    if isinstance(f, type) and (alone or not _may_give_known(f)):
+        listener.built.add(id(x))
+    elif alone:
         try:
             listener.alone[id(x)] = weakref.ref(x)
         except TypeError:
             listener.alone[id(x)] = type(x)
+
+
+def _may_give_known(cls: type) -> bool:
+    """Whether a call of a class may give an object that was there before."""
+    new = raw(cls, "__new__")
+    return isinstance(getattr(new, "__func__", new), types.FunctionType) or type(cls).__call__ is not type.__call__
 
 
 def _references(x: Any) -> int:

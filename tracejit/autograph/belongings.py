@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextvars
 import functools
 import io
 import itertools
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.autograph import places
+from tracejit.runtime.contents import Snapshot
 from tracejit.runtime.guards import CONTAINERS as GUARDED
-from tracejit.runtime.guards import Attribute, ClassAttribute, Global, Item, own_dict
+from tracejit.runtime.guards import Attribute, ClassAttribute, Global, Item, Whole, own_dict
 from tracejit.runtime.held import MISSING
 
 CONTAINERS = (list, dict, set, collections.deque)
@@ -101,45 +103,54 @@ def _compared(old: Mapping[Any, Any], new: Mapping[Any, Any], private: bool, kno
 
 
 # --- containers -------------------------------------------------------------------------------------------------------
+def _kind(x: Any) -> Any:
+    return next(k for k in (collections.OrderedDict, *CONTAINERS) if isinstance(x, k))
+
+
 class Container(Part):
     """A list, dict, set or deque; of a large one it is only told how large it is."""
 
     __slots__ = ()
 
     def now(self) -> Any:
-        kind: Any = next(k for k in CONTAINERS if isinstance(self.of, k))
-        return kind.copy(self.of) if kind.__len__(self.of) <= LARGEST else None
+        kind, n = _kind(self.of), len(self.of)
+        return kind.copy(self.of) if n <= LARGEST else n
 
     def change(self) -> Change:
         old, new = self.old, self.now()
-        if old is None or new is None:
-            return Change.NOTHING if old is new else Change.CHANGED
+        if type(old) is int or type(new) is int:
+            return Change.NOTHING if old == new else Change.CHANGED
+        kind = _kind(new)
         if isinstance(new, dict):
-            pairs = zip(dict.items(old), dict.items(new))
-            if len(old) == len(new) and all(a is c and b is d for (a, b), (c, d) in pairs):
-                return Change.NOTHING
             found = _compared(old, new, self.private, frozenset())
-            same_order = all(a is b for a, b in zip(dict.keys(old), dict.keys(new)))
-            return found if same_order else Change.CHANGED
+            in_order = all(a is b or a == b for a, b in zip(kind.keys(old), kind.keys(new)))
+            return self._added if found is Change.NOTHING and not in_order else found
         if isinstance(new, set):
-            kept = old <= new
-        else:
-            kept = len(old) <= len(new) and all(a is b or equal(a, b) for a, b in zip(old, new))
-        if not kept:
-            return Change.CHANGED
-        if len(old) == len(new):
+            return Change.NOTHING if old == new else self._added if old <= new else Change.CHANGED
+        if len(old) == len(new) and all(a is b or equal(a, b) for a, b in zip(old, new)):
             return Change.NOTHING
+        there = set(map(id, new))
+        return self._added if all(id(x) in there for x in old) else Change.CHANGED
+
+    @property
+    def _added(self) -> Change:
         return Change.ADDED if self.private else Change.CHANGED
 
     def put_back(self) -> None:
-        if self.old is not None:
+        if type(self.old) is not int:
             places.refill(self.of, self.old)
 
     def places(self) -> Iterator[tuple[Any, tuple[Any, ...], str, Any]]:
-        if type(self.of) in GUARDED and isinstance(self.of, dict) and self.old is not None:
+        if type(self.old) is int or not self.change():
+            return
+        called = a(type(self.of).__name__)
+        if not isinstance(self.of, dict):
+            make: Any = Whole if type(self.of) in GUARDED else Snapshot
+            yield make, ("items", id(self.of), ("all",)), f"items of {called}", self.of
+        elif type(self.of) in GUARDED:
             for k in self._new_names():
                 if isinstance(k, _PLAIN):
-                    yield Item, ("items", id(self.of), k), f"item [{k!r}] of a {type(self.of).__name__}", self.of
+                    yield Item, ("items", id(self.of), k), f"item [{k!r}] of {called}", self.of
 
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -356,8 +367,8 @@ class Stream(Part):
             self.of.seek(self.old[1])
 
 
-def of_memory(x: Any) -> type[Part] | None:
-    """How something is looked after that holds bytes; None for all else."""
+def of_cs(x: Any) -> type[Part] | None:
+    """How something of C's is looked after that may change; None for all else."""
     if isinstance(x, bytearray | array.array):
         return Bytes
     if isinstance(x, STREAMS):
@@ -366,7 +377,28 @@ def of_memory(x: Any) -> type[Part] | None:
         return None if x.readonly or not x.c_contiguous else Buffer
     if type(type(x)).__module__ == "_ctypes":
         return Buffer
+    if isinstance(x, contextvars.ContextVar):
+        return ContextVariable
     return None
+
+
+class ContextVariable(Part):
+    """What a context variable is; of one that has not been set it cannot be undone that it is."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return self.of.get(MISSING)
+
+    def change(self) -> Change:
+        return Change.NOTHING if equal(self.now(), self.old) else Change.CHANGED
+
+    def put_back(self) -> None:
+        if self.old is not MISSING:
+            self.of.set(self.old)
+
+    def said(self) -> str:
+        return "a context variable"
 
 
 COUNTING = (itertools.count, itertools.cycle, types.GeneratorType)

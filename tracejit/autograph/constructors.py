@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import calls, places, reads
-from tracejit.autograph.calls import assign, callee
+from tracejit.autograph.calls import assign, called, callee
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.guards import raw
@@ -102,6 +102,8 @@ def _from_factories(cls: Any, init: types.FunctionType, args: tuple, kwargs: dic
                 made[field.name] = callee(f)()
             else:
                 reads.function(f)
+        elif isinstance(f, types.FunctionType | types.MethodType) and field.name not in given and field.init:
+            made[field.name] = called(f)()
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import functools
 import io
@@ -53,6 +54,8 @@ def replacement(f: Any) -> Callable[..., Any] | None:
         return functools.partial(_queued, f)
     if isinstance(owner, io.IOBase) and f.__name__ in ("write", "writelines", "flush"):
         return functools.partial(_written, f)
+    if isinstance(owner, contextvars.ContextVar) and f.__name__ != "get" and places.listener() is not None:
+        return functools.partial(_in_context, f)
     if getattr(f, "__name__", "") == "__next__" and isinstance(owner, Iterator) and type(f) in _SLOTS:
         return functools.partial(following, owner)
     if places.listener() is None or context.trace is None:
@@ -94,7 +97,8 @@ _CHANGING: dict[str, set[str] | None] = {
             "truncate", "getvalue", "getbuffer", "detach"},
     "zlib": {"compress", "decompress", "flush", "copy"}, "_bz2": {"compress", "decompress", "flush"},
     "_lzma": {"compress", "decompress", "flush"}, "_hashlib": {"digest", "hexdigest"}, "_socket": None, "mmap": None,
-    "pyexpat": None, "select": None, "multiprocessing.connection": None, "multiprocessing.queues": None,
+    "_contextvars": {"run"}, "pyexpat": None, "select": None, "multiprocessing.connection": None,
+    "multiprocessing.queues": None,
 }  # fmt: skip
 _NOTHING = {
     "warnings": {"warn"}, "_warnings": {"warn"}, "json": {"dump"}, "_pickle": {"dump"}, "pickle": {"dump"},
@@ -270,7 +274,8 @@ def check_iterator(x: Any) -> None:
 def check_given(f: Any, args: Iterable[Any]) -> None:
     """The same where code that is not converted is given an iterator."""
     for x in args:
-        if isinstance(x, Iterator) and not isinstance(x, io.IOBase) and not is_users(type(x)):
+        ours = str(type(x).__module__).startswith("tracejit.")
+        if isinstance(x, Iterator) and not (ours or isinstance(x, io.IOBase) or is_users(type(x))):
             if not any(f is g for g in _NOT_GOING):
                 check_iterator(x)
 
@@ -288,6 +293,19 @@ def check_scope(x: Any) -> None:
 
 def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs])
+
+
+def _in_context(f: Any, x: Any) -> Any:
+    """A context variable is set, which has to be reset before the function ends."""
+    known: list[Any] = places.listener().tokens
+    if f.__name__ == "reset" and not any(x is t for t in known):
+        raise locate(ConversionError("a context variable is reset"))
+    if isinstance(x, Operand) and traced(x):
+        raise locate(ConversionError("a context variable is set to a traced tensor"))
+    made = f(x)
+    if f.__name__ == "set":
+        known.append(made)
+    return made
 
 
 def _written(f: Callable[..., Any], *args: Any) -> Any:

@@ -24,6 +24,7 @@ from tracejit.tree import flatten
 
 _CONTAINERS = (list, dict, set, collections.deque)
 _CHANGES = NO_RESULT | TAKING | {"setdefault"}
+_GOING_THROUGH = {n for k in _CONTAINERS for n in dir(k) if n.endswith("update") or n.startswith("extend")}
 _ITEM = {"__setitem__": False, "__delitem__": True}
 
 
@@ -37,7 +38,8 @@ def mutated(
     elif name == "setdefault":
         reads.item(x, args[0])
         reads.contains(x, args[0])
-    hostcalls.check_given(None, args)
+    if name in _GOING_THROUGH:
+        hostcalls.check_given(None, args)
     carried = growing.is_grown(x) and (id(x) in recorder.made or recorder.elsewhere)
     own = carried and listops.method(x, name, args, kwargs)
     if growing.is_grown(x) and not own:

@@ -154,7 +154,7 @@ def _missing(x: dict[Any, Any], key: Any, missing: Any) -> Any:
     factory = getattr(x, "default_factory", None)
     if missing is not _DEFAULT or factory is None:
         return x[key]  # an error, or the zero of a Counter
-    value = made(callee(factory)())
+    value = made(called(factory)())
     store(x, ((False, key),), value, "", "a dict")
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -56,6 +57,7 @@ class Recorder(Deferring):
         self.detached: ConversionError | None = None  # why tapes would not know how values came about
         self._known = set[int]()  # objects among the arguments
         self.built = set[int]()  # the identities of objects of libraries' classes that the function makes
+        self.tokens: list[contextvars.Token[Any]] = []  # of context variables that it sets
         self.handed: dict[int, Any] = {}  # what libraries' objects are given that the function makes
         self.alone: dict[int, Any] = {}  # by identity, what only the function holds of what libraries' code has given
         self.said = set[int]()  # the identities of libraries' objects that the program calls for what they do
@@ -181,6 +183,7 @@ class Recorder(Deferring):
         """
         self._returned = returned
         self.settle()
+        self._check_context()
         self.check_given(self.changed())
         if not (self._raws or self._deferred or self.trace.made or self.moving or self._changed or self._several):
             own = [(p, p.get()) for p, _ in self.log.values() if id(p.owner) in self.made]
@@ -242,8 +245,17 @@ class Recorder(Deferring):
         if not self._restored:
             whole_call(self._restore)
 
+    def _check_context(self) -> None:
+        """Context variables that the function sets it has to reset."""
+        for t in self.tokens:
+            if not _is_reset(t):
+                raise refused(f"the context variable {t.var.name!r} is set", None)
+
     def _restore(self) -> None:
         self._restored = True
+        for t in reversed(self.tokens):
+            if not _is_reset(t):
+                t.var.reset(t)
         places.restore(self.log)
         for k, (p, _) in list(self.log.items()):
             self.log[k] = p, None
@@ -315,6 +327,10 @@ class Recorder(Deferring):
             return Effect(effects.put_items(list(args[0])), r.owner, path, fills, r.loc, empties=True)
         fills = [values.of(x) for x in (*args, *kwargs.values())]
         return Effect(effects.call(r.kind, len(args), list(kwargs)), r.owner, path, fills, r.loc)
+
+
+def _is_reset(t: contextvars.Token[Any]) -> bool:
+    return repr(t).startswith("<Token used")
 
 
 def _owner(r: Raw) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import sys
 import types
 import weakref
@@ -28,7 +29,7 @@ from tracejit.autograph.belongings import (
     equal,
     is_private,
     moves_on,
-    of_memory,
+    of_cs,
 )  # fmt: skip
 from tracejit.autograph.insides import is_others
 from tracejit.autograph.owners import is_users
@@ -41,7 +42,7 @@ from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand
 
 MOST = 300  # objects that are looked at, the nearest first
-LARGEST = 1 << 20  # bytes of arrays within them
+LARGEST = 1 << 20  # bytes of arrays within them, and items of containers
 # Modules with functions that change nothing of what they are given.
 _LOOKING = {
     "builtins", "math", "cmath", "copy", "json", "json.encoder", "dataclasses", "inspect", "typing", "types", "re",
@@ -59,10 +60,30 @@ def watched(f: Any, args: tuple, kwargs: dict[str, Any], told: bool = False) -> 
         return None
     while isinstance(f, functools.partial):
         args, kwargs, f = (*f.args, *args), {**f.keywords, **kwargs}, f.func
+    name = getattr(f, "__name__", None) or type(f).__name__
     if _looks(f):
-        return None
-    made = Watch(f, args, kwargs, told)
+        args, kwargs = _called_back(f, (*args, *kwargs.values())), {}
+        f = None
+        if not args:
+            return None
+    made = Watch(f, args, kwargs, told, str(name))
     return made if made.parts else None
+
+
+def _called_back(f: Any, given: tuple) -> tuple:
+    """What a function that changes nothing itself calls, of what it is given."""
+    module = str(getattr(f, "__module__", None))
+    found = [x for x in given if isinstance(x, _FUNCTIONS)] if module in _CALLING else []
+    if module == "copy":
+        for x in given:
+            methods = [raw(type(x), n) for n in _COPYING] if is_users(type(x)) else []
+            found += [types.MethodType(m, x) for m in methods if isinstance(m, types.FunctionType)]
+    return tuple(found)
+
+
+_CALLING = {"re", "json", "_operator"}
+_COPYING = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 
 
 def _looks(f: Any) -> bool:
@@ -79,20 +100,22 @@ def _looks(f: Any) -> bool:
 class Watch:
     """What a call may change, as it was before."""
 
-    def __init__(self, f: Any, args: Iterable[Any], kwargs: dict[str, Any], told: bool) -> None:
+    def __init__(self, f: Any, args: Iterable[Any], kwargs: dict[str, Any], told: bool, name: str) -> None:
         self.parts: list[Part] = []
-        self.name = getattr(f, "__name__", None) or type(f).__name__
+        self.name = name
         self._listener = places.listener()
         self._seen: set[int] = set()
         self._todo: deque[tuple[Any, bool]] = deque()
-        self._bytes = 0
+        self._bytes = self._items = 0
         self._alive: list[Any] = []
         self._first = self._nodes()
         given = [*args, *kwargs.values()]
         is_numpys = str(getattr(f, "__module__", None)).partition(".")[0] == "numpy"
         owner = getattr(f, "__self__", None if isinstance(f, types.FunctionType) else f)
-        self._told = {id(x) for x in (owner, *given) if told and isinstance(x, (*CONTAINERS, np.ndarray))}
+        self._told = {id(x): x for x in (owner, *given) if told and isinstance(x, (*CONTAINERS, np.ndarray))}
         self._code(f, owner)
+        if isinstance(f, np.ufunc):
+            self._todo.extend((y, False) for y in gc.get_referents(f) if isinstance(y, _FUNCTIONS))
         for x in given:
             if not is_numpys or isinstance(x, (tuple, list, types.FunctionType, types.MethodType)):
                 self._todo.append((x, False))
@@ -173,12 +196,13 @@ class Watch:
             self._visit(x, private, is_own(x))
 
     def _visit(self, x: Any, private: bool, own: bool) -> None:
-        if isinstance(x, types.FunctionType | types.MethodType | functools.partial):
+        if isinstance(x, _FUNCTIONS):
             self._called_back(x)
         elif isinstance(x, tuple):
             self._todo.extend((y, private) for y in x)
         elif isinstance(x, CONTAINERS):
-            if not own and id(x) not in self._told:
+            self._items += len(x)
+            if not own and id(x) not in self._told and self._items <= LARGEST:
                 self.parts.append(Container(x, private))
             if len(x) < MOST:
                 self._todo.extend((y, private) for y in (dict.values(x) if isinstance(x, dict) else list(x)))
@@ -188,7 +212,7 @@ class Watch:
                 self._bytes += x.nbytes
                 if self._bytes <= LARGEST:
                     self.parts.append(Numbers(x, private))
-        elif (kind := of_memory(x)) is not None:
+        elif (kind := of_cs(x)) is not None:
             if not own:
                 self.parts.append(kind(x, private))
         elif not str(type(x).__module__).startswith(("tracejit.", "logging")):
@@ -253,6 +277,7 @@ class Watch:
 
     def _is_kept(self, made: Any, again: Callable[[], Any]) -> bool:
         after = [p.anew() for p in self.parts]
+        after += [Numbers(x, False) if isinstance(x, np.ndarray) else Container(x, False) for x in self._told.values()]
         try:
             return _alike(made, again()) and not any(p.change() for p in after)
         except Exception:
@@ -331,7 +356,7 @@ def check_items(x: Any) -> None:
     """Items of something are about to be set that is no container of Python's, and none that the function has made."""
     if isinstance(x, (*CONTAINERS, Operand, np.ndarray)) or is_own(x):
         return
-    if of_memory(x) is not None or is_others(raw(type(x), "__setitem__")):
+    if of_cs(x) is not None or is_others(raw(type(x), "__setitem__")):
         said = f"items of a {type(x).__name__} from outside are set or deleted"
         raise locate(ConversionError(said, remedy="do it where the function is called"))
 

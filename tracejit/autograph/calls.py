@@ -23,24 +23,19 @@ from tracejit.autograph import (
     insides,
     listops,
     mutations,
-    orders,
     places,
     reads,
     watching,
 )
-from tracejit.autograph.branches import compared, if_exp, traced
+from tracejit.autograph.branches import if_exp
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import enumerate_, items_of, range_, tensor_range, zip_
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either, Optional, Undefined, several, uneven
 from tracejit.context import context
-from tracejit.ir.op import OPS
-from tracejit.ir.types import bool_
 from tracejit.ops import array, creation, host
 from tracejit.ops.assign import SLICE_METHODS
-from tracejit.ops.found import is_open
-from tracejit.ops.regions import as_test
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand, Tensor, Variable
@@ -56,48 +51,6 @@ def own_method(x: Any, name: str) -> types.FunctionType | None:
     if insides.is_others(f):
         reads.state(x)
     return f if type(f) is types.FunctionType and not is_library(f) else None
-
-
-def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
-    def best(*args: Any, **kwargs: Any) -> Any:
-        """Python's min or max, of tensors too."""
-        key = kwargs.pop("key", None)
-        if key is not None and args:
-            every = args if len(args) > 1 else args[0]
-            return orders.at_end(list(keep["iterated"](every)), _handed(key), plain, kwargs)
-        if kwargs or not args:
-            return plain(*args, **kwargs)
-        if len(args) == 1:
-            if isinstance(args[0], Operand) and args[0].shape:
-                return OPS[f"reduce_{plain.__name__}"](args[0], axis=(0,))
-            args = tuple(args[0])
-        if any(isinstance(a, Optional) or (isinstance(a, Operand) and compared(a)) for a in args):
-            return functools.reduce(lambda a, b: OPS[pick](a, b), args)
-        reads.state(*args, asks=insides.ORDER)
-        return plain(*args) if len(args) > 1 else args[0]
-
-    return best
-
-
-def sorted_(x: Any, /, *, key: Any = None, reverse: Any = False) -> list[Any]:
-    """Python's sorted, of tensors too."""
-    items = list(keep["iterated"](x))
-    reads.state(*items, asks=insides.ORDER)
-    return places.made(orders.in_order(items, None if key is None else _handed(key), reverse))  # type: ignore[no-any-return]
-
-
-def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
-    def every(x: Any) -> Any:
-        """Python's any or all, of tensors too."""
-        if isinstance(x, Operand) and len(x.shape) == 1 and is_open(x.shape[0]):
-            hit = OPS[f"reduce_{plain.__name__}"](OPS["cast"](x, dtype=bool_), axis=(0,))
-            return OPS["cast"](hit, dtype=bool_, weak=True)
-        found = list(x if not isinstance(x, Operand) else [x[i] for i in builtins.range(len(x))])
-        if any(isinstance(y, Operand) and traced(y) for y in found):
-            return functools.reduce(lambda a, b: OPS[join](as_test(a), as_test(b)), found)
-        return plain(found)
-
-    return every
 
 
 def _length(x: Any) -> Any:
@@ -267,11 +220,8 @@ def assign(x: Any, name: str, value: Any) -> None:
 
 _replaced: dict[Any, Callable[..., Any]] = {
     builtins.range: range_, builtins.zip: zip_, builtins.enumerate: enumerate_, creation.range: tensor_range,
-    builtins.min: _best("minimum", builtins.min), builtins.max: _best("maximum", builtins.max),
-    builtins.print: host.print_python, builtins.any: _every("logical_or", builtins.any),
-    builtins.all: _every("logical_and", builtins.all),
-    builtins.len: _length, builtins.getattr: load, builtins.hasattr: _has,
-    builtins.next: hostcalls.following, builtins.sorted: sorted_,
+    builtins.print: host.print_python, builtins.len: _length, builtins.getattr: load, builtins.hasattr: _has,
+    builtins.next: hostcalls.following,
 }  # fmt: skip
 keep: dict[str, Callable[[Any], Any]] = {}
 WRAPPERS: dict[types.CodeType | None, Callable[..., Any]] = {}  # functions of Python's around the user's, by their code
@@ -394,8 +344,8 @@ def _heard(f: Any) -> Any:
             if not (ours and grown(x)):
                 reads.whole(x)
         if any(g is c for c in _HIGHER):
-            args = tuple([_handed(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
-            kwargs = {k: _handed(x) if isinstance(x, _CALLABLE) else x for k, x in kwargs.items()}
+            args = tuple([handed(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
+            kwargs = {k: handed(x) if isinstance(x, _CALLABLE) else x for k, x in kwargs.items()}
         if any(g is c for c in _CONSUMERS):
             args = tuple([keep["iterated"](x) for x in args])
             for x in args:
@@ -438,7 +388,7 @@ def _heard(f: Any) -> Any:
     return call
 
 
-def _handed(f: Any) -> Any:
+def handed(f: Any) -> Any:
     """`callee`, for a function that another calls."""
     g = callee(f)
     return called(f) if g is f and isinstance(f, _CALLABLE) and insides.is_others(getattr(f, "__func__", f)) else g

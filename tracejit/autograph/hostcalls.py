@@ -263,9 +263,13 @@ def result(x: Any, args: tuple) -> Any:
     return places.made(x) if (isinstance(x, Iterator) or seeded) and not any(x is a for a in args) else x
 
 
+def _is_ours(x: Any) -> bool:
+    return str(type(x).__module__).startswith("tracejit.")
+
+
 def check_iterator(x: Any) -> None:
     """Refuse to go through an iterator that was there before the call, which would be done once."""
-    if places.listener() is not None and isinstance(x, Iterator) and not _is_made(x):
+    if places.listener() is not None and isinstance(x, Iterator) and not _is_made(x) and not _is_ours(x):
         said = "an iterator from outside is gone through"
         raise locate(ConversionError(said, remedy="give it as a list or a tensor"))
     check_scope(x)
@@ -274,10 +278,11 @@ def check_iterator(x: Any) -> None:
 def check_given(f: Any, args: Iterable[Any]) -> None:
     """The same where code that is not converted is given an iterator."""
     for x in args:
-        ours = str(type(x).__module__).startswith("tracejit.")
-        if isinstance(x, Iterator) and not (ours or isinstance(x, io.IOBase) or is_users(type(x))):
-            if not any(f is g for g in _NOT_GOING):
+        if isinstance(x, Iterator) and not (is_users(type(x)) or any(f is g for g in _NOT_GOING)):
+            if not isinstance(x, io.IOBase):
                 check_iterator(x)
+            elif not watching.is_own(x):
+                raise locate(ConversionError("a file from outside is given to a call"))
 
 
 _NOT_GOING = {iter, isinstance, issubclass, type, id, callable, repr, str, hasattr, getattr, hash, bool}

@@ -18,6 +18,7 @@ from tracejit.autograph import (
     delegates,  # noqa: F401 - and those of getters
     dicts,
     failures,
+    gathering,  # noqa: F401 - and of those that go through all of something
     growing,
     hostcalls,
     insides,
@@ -187,7 +188,8 @@ def each(x: Any) -> Any:
         return choices.whole(x)
     if type(x) in (list, tuple) and any(growing.is_grown(y) or growing.is_partial(y) for y in x):
         return x
-    return whole(reads.content(x))
+    hostcalls.check_iterator(x)
+    return whole(reads.content(watching.steps_of(x)))
 
 
 def _got(x: dict[Any, Any], key: Any, *default: Any) -> Any:

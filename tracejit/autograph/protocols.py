@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import functools
 import operator
 import types
@@ -18,6 +19,7 @@ from tracejit.autograph import (
     choices,
     dicts,
     growing,
+    hostcalls,
     insides,
     listops,
     picking,
@@ -172,6 +174,8 @@ def in_place(op: str, a: Any, b: Any) -> Any:
         arrays.writes(a)
     if insides.is_others(f := raw(type(a), f"__i{_NAMES[op]}__")):
         return watching.asked(f, a, b)
+    if op == "+" and isinstance(a, list | collections.deque):
+        hostcalls.check_iterator(b)
     if op == "+" and growing.is_pile(a):
         piles.extend(a, b)
         return a
@@ -208,6 +212,8 @@ def set_item(x: Any, key: Any, value: Any) -> None:
     if f is None and isinstance(x, np.ndarray):
         arrays.put(x, key, value)
     elif f is None:
+        if type(key) is slice:
+            hostcalls.check_iterator(value)
         if growing.is_grown(x):
             listops.set_item(x, key, value)
         elif growing.is_partial(x):
@@ -261,7 +267,9 @@ def _contains(container: Any, x: Any) -> Any:
     return NotImplemented if f is None else truth(callee(f)(container, x))
 
 
-branches.asks.update(truth=truth, contains=_contains, compare=_asked, listed=listops.contains)
+branches.asks.update(
+    truth=truth, contains=_contains, compare=_asked, listed=listops.contains, iterator=hostcalls.check_iterator
+)
 
 
 # --- iterators ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 from tracejit import tree
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, SignatureError, TracejitError, locate
+from tracejit.identity import Reference
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, as_dtype, float32, promote_weak
@@ -127,6 +128,13 @@ def _checked(signature: Any) -> tuple:
     return tuple(signature)
 
 
+def _defaults_of(python: Any) -> list[Reference]:
+    """What a function has for parameters that may be left out."""
+    f = inspect.unwrap(python)
+    by_name = getattr(f, "__kwdefaults__", None) or {}
+    return [Reference(x) for x in (*(getattr(f, "__defaults__", None) or ()), *by_name.values())]
+
+
 class Arguments:
     """How a Python function is called: its own signature, and the one that was asked for."""
 
@@ -144,6 +152,7 @@ class Arguments:
         self._plain = self.signature is not None and all(
             p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in self.signature.parameters.values()
         )
+        self._python, self._defaults = python, _defaults_of(python)
         self._matched = -1  # with how many leading arguments the signatures have been found to match
         if self.input_signature is not None and len(self.input_signature) > len(self.positional()):
             self._match()
@@ -211,6 +220,8 @@ class Arguments:
 
         With `shared`, a container that stands in several places is one.
         """
+        if self._defaults and self._defaults != (now := _defaults_of(self._python)):
+            self.signature, self._defaults = inspect.signature(self._python), now
         if self.input_signature is not None and self._matched != self.leading:
             self._match()
         if self.signature is not None and not (

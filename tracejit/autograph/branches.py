@@ -43,7 +43,10 @@ def decided(x: Any) -> Any:
         return asks["chosen"](x)
     if type(x) is Optional and x.none:
         return _is_there_and_true(x)
-    return asks["truth"](x) if is_users(type(x)) or growing.is_grown(x) or growing.is_partial(x) else x
+    if is_users(type(x)) or growing.is_grown(x) or growing.is_partial(x):
+        return asks["truth"](x)
+    reads.asked(x, asks=("__bool__", "__len__"))
+    return x
 
 
 def _is_there_and_true(x: Optional) -> Any:
@@ -462,6 +465,7 @@ def _in(x: Any, container: Any) -> Any:
     held: Any = container if isinstance(container, _GONE_THROUGH) else ()
     if held or is_users(type(x)):
         reads.state(x, *held, asks=ORDER)
+    reads.asked(container, asks=("__contains__", "__iter__", "__getitem__"))
     return (int(x) if isinstance(x, Dim) and not isinstance(container, builtins.range) else x) in container
 
 
@@ -491,8 +495,10 @@ def _compared(op: str, a: Any, b: Any) -> Any:
             return made
     if isinstance(a, Dim) or isinstance(b, Dim):
         a, b = as_number(a), as_number(b)
-    if op[0] in "=!<>" and type(a) in HOLDING and type(b) in HOLDING:
-        reads.state(a, b, asks=ORDER)
+    if op[0] in "=!<>":
+        if type(a) in HOLDING and type(b) in HOLDING:
+            reads.state(a, b, asks=ORDER)
+        reads.asked(a, b, asks=ORDER)
     made = _COMPARE[op](a, b)
     if op[:2] != "is" and (isinstance(a, np.ndarray) or isinstance(b, np.ndarray)):
         arrays.used(arrays.among([a, b]), made)

@@ -24,18 +24,20 @@ from tracejit.autograph import (
     listops,
     mutations,
     places,
+    rare,
     reads,
     watching,
 )
 from tracejit.autograph.branches import if_exp
 from tracejit.autograph.chosen import Chosen
-from tracejit.autograph.owners import is_users
+from tracejit.autograph.owners import is_library_module, is_users
 from tracejit.autograph.ranges import enumerate_, items_of, range_, tensor_range, zip_
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either, Optional, Undefined, several, uneven
 from tracejit.context import context
 from tracejit.ops import array, creation, host
 from tracejit.ops.assign import SLICE_METHODS
+from tracejit.runtime.cachedcalls import Cached
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand, Tensor, Variable
@@ -43,8 +45,10 @@ from tracejit.tensor import Operand, Tensor, Variable
 
 def own_method(x: Any, name: str) -> types.FunctionType | None:
     """The function of the user's that Python calls for an object under a special name."""
+    x = rare.shown_by(x) if type(x) in rare.PROXIES else x
     cls = type(x)
     if not is_users(cls):
+        reads.asked(x, asks=(name,))
         return None
     reads.special(cls, name)
     f = raw(cls, name)
@@ -82,6 +86,8 @@ def load(x: Any, name: str, *default: Any) -> Any:
         return _method_of(x, name)
     if type(x) is Chosen:
         return choices.load(load, x, name, *default)
+    if type(x) in rare.PROXIES:
+        x = rare.shown_by(x)
     if name in OF_VARIABLES and isinstance(x, (Operand, Optional)) and not isinstance(x, Variable):
         places.assigned(x)
     if isinstance(x, Operand):
@@ -117,6 +123,12 @@ def load(x: Any, name: str, *default: Any) -> Any:
     elif (get := own_method(of_class, "__get__")) is not None and not isinstance(x, type):
         if hasattr(type(of_class), "__set__") or name not in (own or ()):
             return callee(get)(of_class, x, type(x))
+    if type(x) is types.ModuleType and name not in vars(x) and of_class is MISSING and not is_library_module(x):
+        reads.attribute(x, "__getattr__")
+        if type(vars(x).get("__getattr__")) is types.FunctionType:
+            return _or_default(callee(vars(x)["__getattr__"]), name, *default)
+    if isinstance(x, type) and (get := own_method(raw(x, name), "__get__")) is not None:
+        return callee(get)(raw(x, name), None, x)
     if of_class is MISSING:
         reads.special(type(x), "__getattr__")
     fallback = raw(type(x), "__getattr__") if of_class is MISSING else None
@@ -136,6 +148,15 @@ def load(x: Any, name: str, *default: Any) -> Any:
     if not callable(value):
         hostcalls.check_asked(x)
     return value
+
+
+def _or_default(get: Callable[..., Any], name: str, *default: Any) -> Any:
+    try:
+        return get(name)
+    except AttributeError:
+        if not default:
+            raise
+    return default[0]
 
 
 def _by_own_way(get: types.FunctionType, x: Any, name: str, *default: Any) -> Any:
@@ -197,6 +218,8 @@ def _perhaps_set(holder: Any, value: Optional, x: Any, name: str, *default: Any)
 def _has(x: Any, name: str) -> bool:
     reads.attribute(x, name)
     found = _set_perhaps(x, name)
+    if found is None and type(raw(type(x), "__getattr__")) is types.FunctionType and not isinstance(x, Operand | type):
+        return load(x, name, _set_perhaps) is not _set_perhaps
     return hasattr(x, name) if found is None or _falls_through(x, name) else found[1].flag  # type: ignore[no-any-return]
 
 
@@ -247,19 +270,23 @@ def callee(f: Any) -> Any:
     if type(f) is types.MethodType and type(f.__func__) is types.FunctionType:
         g = callee(f.__func__)
         return f if g is f.__func__ else types.MethodType(g, f.__self__)
+    if type(f) is types.MethodType and type(f.__func__) is Cached:
+        return functools.partial(keep["cached"](f.__func__), f.__self__)
     if isinstance(f, functools.partial):
         reads.whole(f.keywords)
         g = callee(f.func)
         return f if g is f.func else functools.partial(g, *f.args, **f.keywords)
     if isinstance(f, type):
         return _replaced.get(f) or keep["constructor"](f) or f
+    if type(f) is Cached or type(getattr(f, "__self__", None)) is Cached:
+        return keep["cached"](f)
     if isinstance(f, types.BuiltinFunctionType):
         if type(f.__self__) is str and (made := keep["string"](f)) is not None:
             return made
         return keep["new"](f) if f.__name__ == "__new__" and isinstance(f.__self__, type) else _replaced.get(f, f)
     if type(f) in _SLOTS and (own := keep["slot"](f)) is not None:
         return own
-    if type(f) is operator.attrgetter or type(f) is operator.methodcaller:
+    if type(f) in (operator.attrgetter, operator.itemgetter, operator.methodcaller):
         return keep["getter"](f)
     reads.special(type(f), "__call__")
     call = inspect.getattr_static(type(f), "__call__", None)
@@ -269,7 +296,7 @@ def callee(f: Any) -> Any:
     return f
 
 
-_CALLABLE = (types.FunctionType, types.MethodType, functools.partial)
+_CALLABLE = (types.FunctionType, types.MethodType, functools.partial, Cached)
 LOOKING: list[Any] = [_length, load, _has, breakpoint]
 _CONSUMERS = {
     list, tuple, set, frozenset, dict, sum, sorted, zip_, enumerate_, map, filter, functools.reduce,
@@ -314,6 +341,7 @@ def _heard(f: Any) -> Any:
     if getattr(h, "__module__", None) in _BY_FRAME:
         if (logger := _of_others(g, h)[0]) is not None:
             reads.state(logger)
+        reads.library(h, getattr(g, "__self__", None), ())
         return g
 
     if (change := mutations.changing(h)) is not None and h is g:
@@ -339,6 +367,7 @@ def _heard(f: Any) -> Any:
             reads.state(*args, *kwargs.values(), *([of] if isinstance(of, insides.HOLDING) else ()), asks=insides.ANY)
         if owner is not None:
             reads.state(owner)
+        reads.library(h, getattr(g, "__self__", None), args)
         given = arrays.among([args, kwargs])
         for x in (*args, *kwargs.values()):
             if not (ours and grown(x)):
@@ -396,7 +425,8 @@ def handed(f: Any) -> Any:
 
 def _of_others(g: Any, h: Any) -> tuple[Any, bool]:
     """The object whose method is called, if what it holds counts as read; and whether that holds of the arguments."""
-    owner = getattr(g, "__self__", g)
+    inner = g.func if isinstance(g, functools.partial) else g
+    owner = getattr(inner, "__self__", g)
     if type(h) is not types.FunctionType:
         return (owner if insides.holds_state(owner) else None), False
     inner = h.__dict__.get("ag_written")

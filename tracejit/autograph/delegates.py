@@ -21,6 +21,7 @@ from tracejit.runtime.guards import raw
 def _dispatched(f: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
     """A generic function of `functools.singledispatch`."""
     reads.registry(f)
+    reads.related(type(first), f.registry)
     return called(f.dispatch(type(first)))(first, *args, **kwargs)
 
 
@@ -28,6 +29,7 @@ def _dispatched_method(f: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
     """A method of `functools.singledispatchmethod`."""
     own = dict(zip(f.__code__.co_freevars, [c.cell_contents for c in f.__closure__], strict=True))
     reads.registry(own["self"].dispatcher)
+    reads.related(type(first), own["self"].dispatcher.registry)
     method = own["self"].dispatcher.dispatch(type(first))
     return called(method.__get__(own["obj"], own["cls"]))(first, *args, **kwargs)
 
@@ -93,6 +95,12 @@ def _got_attributes(made: Any, x: Any) -> Any:
     return found if len(found) > 1 else found[0]
 
 
+def _got_items(made: Any, x: Any) -> Any:
+    """The same of an `operator.itemgetter`."""
+    found = tuple([calls.keep["item"](x, key) for key in made[1]])  # type: ignore[call-arg]
+    return found if len(found) > 1 else found[0]
+
+
 def _method_called(made: Any, x: Any) -> Any:
     """The same of an `operator.methodcaller`."""
     make, args = made
@@ -112,6 +120,19 @@ def _environment(*args: Any, **kwargs: Any) -> Any:
     return os.getenv(*args, **kwargs)
 
 
+def _directory(*x: Any) -> list[str]:
+    """Python's `dir`."""
+    for y in x:
+        reads.members(y)
+    return places.made(dir(*x))  # type: ignore[no-any-return]
+
+
+def _static(x: Any, name: str, *default: Any) -> Any:
+    """`inspect.getattr_static`."""
+    reads.attribute(x, name)
+    return inspect.getattr_static(x, name, *default)
+
+
 def _callable(x: Any) -> bool:
     """Python's `callable`."""
     reads.special(type(x), "__call__")
@@ -119,8 +140,9 @@ def _callable(x: Any) -> bool:
 
 
 def _getter(f: Any) -> Callable[..., Any]:
-    """What to call in the place of an `operator.attrgetter` or `operator.methodcaller`."""
-    return functools.partial(_got_attributes if type(f) is operator.attrgetter else _method_called, f.__reduce__())
+    """What to call in the place of what `operator` makes to get attributes or items, or to call methods."""
+    kinds = {operator.attrgetter: _got_attributes, operator.itemgetter: _got_items}
+    return functools.partial(kinds.get(type(f), _method_called), f.__reduce__())
 
 
 def _members(x: Any, *args: Any) -> Any:
@@ -140,4 +162,6 @@ replace(inspect.getmembers, _members)
 replace(inspect.signature, _signature)
 replace(builtins.callable, _callable)
 replace(builtins.vars, _variables)
+replace(builtins.dir, _directory)
+replace(inspect.getattr_static, _static)
 replace(os.getenv, _environment)

@@ -6,10 +6,10 @@ import ast
 import copy
 from typing import Any
 
-from tracejit.autograph.syntax import AG, BINARY, at, call, lambda_of, name_of, whole_of
+from tracejit.autograph.syntax import AG, BINARY, at, call, globals_call, lambda_of, name_of, whole_of
 
 NOT_CALLED = {
-    "super", "locals", "globals", "vars", "eval", "exec", "dir", "issubclass",
+    "super", "locals", "globals", "vars", "eval", "exec", "dir",
 }  # fmt: skip
 MUTATORS = {
     "append", "extend", "insert", "pop", "update", "clear", "remove", "setdefault", "popitem", "reverse", "sort", "add",
@@ -120,8 +120,13 @@ class Expressions(ast.NodeTransformer):
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
             return at(ast.Call(node.func, [name_of("__class__"), name_of(self.first)], []), node)
         if isinstance(node.func, ast.Name) and (node.func.id in NOT_CALLED or node.func.id.startswith("ag__")):
-            if not (node.func.id == "vars" and node.args):
-                return self.generic_visit(node)
+            if not (node.func.id in ("vars", "dir") and node.args):
+                node = self.generic_visit(node)  # type: ignore[assignment]
+                if node.func.id in ("eval", "exec") and node.args:  # type: ignore[attr-defined]
+                    around = node.args[1] if isinstance(node.args[1:], list) and node.args[1:] else globals_call()
+                    if isinstance(around, ast.Name | ast.Call):
+                        node.args[0] = at(call("evaluated", node.args[0], around), node.args[0])
+                return node
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id == AG:
             node.args = [self.visit(a) for a in node.args]
             return node

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import dicts, growing, rare
-from tracejit.autograph.owners import global_names, is_library_module, is_users
+from tracejit.autograph import dicts, growing, insides, rare
+from tracejit.autograph.owners import global_names, imported_names, is_library_module, is_users
 from tracejit.runtime import layout
-from tracejit.runtime.contents import Content, Form
+from tracejit.runtime.classguards import Below, ClassPart
+from tracejit.runtime.contents import Content, Form, ModuleAttribute
 from tracejit.runtime.guards import (
     CONTAINERS,
     Attribute,
@@ -118,9 +120,11 @@ class Reads:
         """A value that came from a place: what is in it is from outside too."""
         if type(x) in CONTAINERS or rare.is_container(x):
             self._known.setdefault(id(x), (x, name))
-        elif type(x) is tuple:
+        elif isinstance(x, tuple):
             for i, y in enumerate(x):
                 self.found(y, f"{name}[{i}]")
+        elif type(x) in rare.VIEWS:
+            self.found(rare.behind(x), name)
         elif type(x) is functools.partial:
             self.found((x.keywords, x.args), f"arguments of {name}")
 
@@ -145,6 +149,14 @@ class Reads:
             self._alive.append(code)
             for name in global_names(code):
                 self.variable(namespace, name)
+            for module, name in imported_names(code, namespace):
+                self._imported(module, name)
+
+    def _imported(self, module: str, name: str) -> None:
+        """A module that a function imports, and what it takes from there."""
+        self.record(Item, ("items", id(sys.modules), module), f"module {module}", sys.modules)
+        if (found := sys.modules.get(module)) is not None and name:
+            self.attribute(found, name)
 
     def cells(self, f: types.FunctionType) -> None:
         """The closure variables of a function that is called."""
@@ -162,7 +174,7 @@ class Reads:
         cls = type(owner)
         if isinstance(owner, type):
             if owner.__flags__ & layout.CHANGEABLE:
-                self.of_class(owner, name)
+                self.class_part(owner, name) if name in CLASS_PARTS else self.of_class(owner, name)
             if is_users(cls):
                 self.of_class(cls, name)
         elif cls is super:
@@ -172,8 +184,9 @@ class Reads:
             rare.attribute(self, owner, name)
             return
         elif cls is types.ModuleType:
-            if owner is sys or not is_library_module(owner):
-                self.record(Attribute, ("attribute", id(owner), name), f"attribute {owner.__name__}.{name}", owner)
+            if owner.__name__.partition(".")[0] != "tracejit":
+                make = ModuleAttribute if owner is not sys and is_library_module(owner) else Attribute
+                self.record(make, ("attribute", id(owner), name), f"attribute {owner.__name__}.{name}", owner)
         elif cls in CONTAINERS:
             told = type(raw(cls, name)) is types.FunctionType  # it is converted, and tells what it reads
             if not told and name not in _ADDING:
@@ -188,6 +201,9 @@ class Reads:
                 self.of_class(cls, name)
             if of_class:
                 self._class_behind(cls, ("attribute", id(owner), name))
+        elif insides.has_slot(cls, name):
+            if not self.is_own(owner):
+                self.record(Attribute, ("attribute", id(owner), name), f"attribute {cls.__name__}.{name}", owner)
         else:
             if not self.is_own(owner):
                 rare.computed(self, owner, name)
@@ -218,6 +234,21 @@ class Reads:
         """What a class, or the first above it that has it, has under a name."""
         if not self.is_own(cls):
             self.record(ClassAttribute, ("attribute", id(cls), name), f"attribute {cls.__name__}.{name}", cls)
+
+    def related(self, cls: type, kinds: Iterable[Any]) -> None:
+        """It is asked whether a class is one of these, or below one."""
+        kinds = list(kinds)
+        if cls in kinds or self.is_own(cls):
+            return
+        if is_users(cls) and cls.__flags__ & layout.CHANGEABLE:
+            self.class_part(cls, "__mro__")
+        for kind in kinds:
+            if isinstance(kind, abc.ABCMeta) and not self.is_own(kind):
+                self.record(Below, Below.key_of(cls, kind), f"whether {cls.__name__} is a {kind.__name__}", kind)
+
+    def class_part(self, cls: type, name: str) -> None:
+        if not self.is_own(cls):
+            self.record(ClassPart, ("class", id(cls), name), f"{name} of {cls.__name__}", cls)
 
     def _class_behind(self, cls: type, key: tuple[Any, ...]) -> None:
         """The same, looked for in an object. If the object is gone when the trace ends, as those are that are made for
@@ -264,6 +295,8 @@ class Reads:
 
     def contains(self, x: Any, key: Any) -> None:
         called = self.name(x)
+        if called is None and type(x) is dict and "__builtins__" in x:
+            called = "globals()"
         if called is None or ("items", id(x), key) in self.written:
             return
         if isinstance(x, (dict, set)) and hashable(key):
@@ -335,6 +368,7 @@ def hashable(key: Any) -> bool:
     return type(key) in _KEYS or (type(key) is tuple and all(map(hashable, key)))
 
 
+CLASS_PARTS = frozenset(("__mro__", "__bases__", "__name__", "__qualname__"))
 _ADDING = {"append", "extend", "appendleft", "extendleft", "add"}
 _KEYS = (int, str, bool, float, bytes, type(None), weakref.ref)
 

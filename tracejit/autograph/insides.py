@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from tracejit.autograph import growing, rare
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.errors import is_internal
+from tracejit.runtime import layout
 from tracejit.runtime.guards import CONTAINERS, Attribute, Length, Names, Whole, own_dict, raw
 from tracejit.tensor import Operand
 
@@ -29,11 +31,49 @@ _ATOMS = frozenset((int, float, bool, str, complex, bytes, type(None)))
 _OPAQUE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, Operand, np.ufunc)
 # Modules with functions that go through whatever objects they are given.
 _READERS = {"copy", "dataclasses", "json", "json.encoder", "pickle", "_pickle", "pprint"}
+# Modules with classes whose objects stay what they are, or change by themselves.
+_APART = {
+    "abc", "ast", "asyncio", "builtins", "concurrent", "contextlib", "ctypes", "datetime", "decimal", "enum",
+    "fractions", "functools", "inspect", "io", "ipaddress", "logging", "multiprocessing", "numbers", "numpy", "pathlib",
+    "queue", "random", "re", "string", "tempfile", "threading", "tracejit", "types", "typing", "unittest", "uuid",
+    "weakref",
+}  # fmt: skip
+KNOWN = {"numpy", "scipy", "pytest", "_pytest", "hypothesis", "tracejit"}  # packages whose functions have no settings
+_WITHIN = 50  # objects of libraries' classes within others that are looked at
 
 
 def reads_objects(f: Any) -> bool:
     """Whether a function of a library's goes through what its arguments hold, and does not only hand them on."""
-    return getattr(f, "__module__", None) in _READERS
+    return getattr(f, "__module__", None) in _READERS or is_installed(f)
+
+
+def is_installed(f: Any) -> bool:
+    """Whether a function is that of an installed package, written in Python, that is not known to read little."""
+    if type(f) is not types.FunctionType or not is_others(f):
+        return False
+    top = str(f.__module__).partition(".")[0]
+    return top not in sys.stdlib_module_names and top not in KNOWN
+
+
+def _has_slots(cls: type) -> bool:
+    """Whether a class that is written in Python keeps attributes in slots."""
+    if cls.__module__.partition(".")[0] in _APART:
+        return False
+    return any(
+        type(y) is types.MemberDescriptorType
+        for k in cls.__mro__ if k.__flags__ & layout.CHANGEABLE
+        for y in vars(k).values()
+    )  # fmt: skip
+
+
+def has_slot(cls: type, name: str) -> bool:
+    """Whether an attribute of a library's class, which is written in Python, is a slot."""
+    return type(raw(cls, name)) is types.MemberDescriptorType and _has_slots(cls)
+
+
+def is_open(x: Any) -> bool:
+    """Whether an object of a library's class, within another object, is looked into."""
+    return type(x).__module__.partition(".")[0] not in _APART and holds_state(x)
 
 
 def is_generated(f: Any) -> bool:
@@ -50,25 +90,31 @@ def is_others(f: Any) -> bool:
 
 def holds_state(x: Any) -> bool:
     """Whether an object of a library's has attributes of its own."""
-    if isinstance(x, _OPAQUE) or own_dict(x) is None:
+    if isinstance(x, _OPAQUE) or (own_dict(x) is None and not _has_slots(type(x))):
         return False
     return is_users(type(x)) or not type(x).__module__.startswith("tracejit.")
 
 
 def answers(x: Any, names: Iterable[str]) -> bool:
-    """Whether the class of an object of the user's has one of these special methods, written in Python."""
-    return is_users(type(x)) and any(type(raw(type(x), name)) is types.FunctionType for name in names)
+    """Whether the class of an object has one of these special methods, written in Python."""
+    cls = type(x)
+    if cls in _ATOMS or isinstance(x, Operand | np.ndarray | np.generic) or not (is_users(cls) or holds_state(x)):
+        return False
+    return any(type(y := raw(cls, name)) is types.FunctionType or y is _of_bags.get(name) for name in names)
+
+
+_of_bags = dict(vars(types.SimpleNamespace))
 
 
 def state(reads: Reads, *given: Any, asks: Iterable[str] = ()) -> None:
-    """All attributes and items of objects and containers, and of those within them; of a library's only its own.
+    """All attributes and items of objects and containers, and of those within them; of a library's only some.
 
     `asks` are the special methods that are called, if it is known that nothing else reads the objects.
     """
     seen: dict[int, Any] = {}
-    todo = [(x, "", False) for x in given]
+    todo, within = [(x, "") for x in given], 0
     while todo and len(seen) < MOST:
-        x, called, within_library = todo.pop()
+        x, called = todo.pop()
         if asks and not called and not isinstance(x, HOLDING) and not answers(x, asks):
             continue
         if type(x) in _ATOMS or id(x) in seen or isinstance(x, _OPAQUE):
@@ -78,15 +124,17 @@ def state(reads: Reads, *given: Any, asks: Iterable[str] = ()) -> None:
             continue
         seen[id(x)] = x
         if isinstance(x, tuple):
-            todo += [(y, called and f"{called}[{i}]", within_library) for i, y in enumerate(x)]
+            todo += [(y, called and f"{called}[{i}]") for i, y in enumerate(x)]
         elif type(x) in CONTAINERS:
-            todo += [(y, called and f"{called}[…]", within_library) for y in _items(reads, x, called)]
+            todo += [(y, called and f"{called}[…]") for y in _items(reads, x, called)]
         elif rare.is_container(x):
             reads.found(x, called)
             rare.everything(reads, x)
-        if not within_library and (is_users(type(x)) or (not called and holds_state(x))):
-            library = not is_users(type(x))
-            todo += [(y, name, library) for name, y in _attributes(reads, x)]
+        if is_users(type(x)) or (not called and holds_state(x)):
+            todo += [(y, name) for name, y in _attributes(reads, x)]
+        elif within < _WITHIN and is_open(x):
+            within += 1
+            todo += [(y, name) for name, y in _attributes(reads, x)]
 
 
 def _items(reads: Reads, x: Any, called: str) -> list[Any]:
@@ -109,7 +157,8 @@ def _attributes(reads: Reads, x: Any) -> list[tuple[str, Any]]:
     found = [(name, y) for name, y in (own or {}).items() if isinstance(name, str)]
     for c in cls.__mro__:
         for name, member in list(vars(c).items()):
-            if type(member) is types.MemberDescriptorType and is_users(c):
+            changeable = is_users(c) or c.__flags__ & layout.CHANGEABLE
+            if type(member) is types.MemberDescriptorType and changeable and name != "__dict__":
                 try:
                     found.append((name, member.__get__(x, cls)))
                 except AttributeError:

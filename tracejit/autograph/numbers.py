@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import chosen, growing, listops, picking, places, reads
+from tracejit.autograph import chosen, growing, listops, picking, reads
 from tracejit.autograph.branches import asks, decided, traced
 from tracejit.autograph.calls import LOOKING, callee, own_method, replace
 from tracejit.autograph.failures import may_be_known
@@ -19,7 +19,7 @@ from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_, float64, int64
 from tracejit.ops.array import stack
-from tracejit.ops.host import Text, python_kind
+from tracejit.ops.host import Text
 from tracejit.ops.regions import as_test
 from tracejit.pynumbers import as_integer
 from tracejit.tensor import Operand, Tensor, convert
@@ -74,28 +74,6 @@ def _truth(x: Any = False) -> Any:
         reads.length(reads.content(x))
         return bool(x)
     return OPS["cast"](as_test(x), dtype=bool_, weak=True)
-
-
-def _python_type(x: Any) -> type | None:
-    """The type of the number that a traced value or a size stands for; None for what is no number of Python's."""
-    return python_kind(x) if isinstance(x, Operand) else int if type(x) is Dim else None
-
-
-def _is_instance(x: Any, kinds: Any) -> bool:
-    """Python's isinstance; numbers that are inputs are of Python's types."""
-    if type(x) is Tensor and not isinstance(x, kinds):
-        places.assigned(x)  # which may stand for a Variable
-    kind = _python_type(x)
-    reads.kind(x)
-    return isinstance(x, kinds) if kind is None else issubclass(kind, kinds)
-
-
-def _type(*args: Any) -> Any:
-    """Python's type."""
-    kind = _python_type(args[0]) if len(args) == 1 else None
-    if len(args) == 1:
-        reads.kind(args[0])
-    return type(*args) if kind is None else kind
 
 
 # --- functions of numbers ---------------------------------------------------------------------------------------------
@@ -155,9 +133,6 @@ replace(builtins.float, _float)
 replace(builtins.int, _int)
 replace(builtins.bool, _truth)
 LOOKING.append(_truth)
-for _plain, _own in ((builtins.isinstance, _is_instance), (builtins.type, _type)):
-    replace(_plain, _own)
-    LOOKING.append(_own)
 
 
 # --- items ------------------------------------------------------------------------------------------------------------

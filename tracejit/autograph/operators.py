@@ -13,7 +13,10 @@ import numpy as np
 
 from tracejit.autograph import (
     arrays,
+    cachedcalls,  # noqa: F401 - lets calls of functions be known that keep their results
+    calls,
     choices,
+    classtests,  # noqa: F401 - lets tests of classes be known
     constructors,  # noqa: F401 - lets calls of classes be known
     delegates,  # noqa: F401 - and those of getters
     dicts,
@@ -59,7 +62,7 @@ from tracejit.autograph.places import entry as writes_global
 from tracejit.autograph.places import items as writes_all
 from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, delete_item, in_place, iterated, negative
 from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
-from tracejit.autograph.reads import whole
+from tracejit.autograph.reads import evaluated, whole
 from tracejit.autograph.stores import changed, part_to_change, store
 from tracejit.autograph.texts import formatted, joined
 from tracejit.autograph.values import Optional, Undefined, names, several
@@ -141,6 +144,9 @@ def item(x: Any, key: Any) -> Any:
     if indices := arrays.among([key]):
         arrays.used(indices, made)
     return made
+
+
+calls.keep["item"] = item  # type: ignore[assignment]
 
 
 def _is_key(x: dict[Any, Any], key: Any) -> bool:
@@ -465,10 +471,8 @@ def filtered(x: Any) -> Any:
 
 __all__ = [
     "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "caught",
-    "changed", "compare",
-    "converted",
-    "decided", "delete_attribute", "delete_item",
-    "eagerly", "entered", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence", "joined",
-    "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "store", "thrown",
-    "while_", "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
+    "changed", "compare", "converted", "decided", "delete_attribute", "delete_item",
+    "eagerly", "entered", "evaluated", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence",
+    "joined", "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "store",
+    "thrown", "while_", "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import dis
 import functools
 import opcode
 import os
 import sys
 import types
+from typing import Any
 
 from tracejit.autograph.source import in_library
 from tracejit.identity import IdentityMap
@@ -65,4 +68,37 @@ def global_names(code: types.CodeType) -> tuple[str, ...]:
     return found
 
 
+def imported_names(code: types.CodeType, namespace: dict[str, Any]) -> list[tuple[str, str]]:
+    """The modules that a function imports, each with a name that it takes from there, or none."""
+    found: list[tuple[str, str]] = []
+    if not any(op == _IMPORT_NAME for op in code.co_code[::2]):
+        return found
+    level = names = None
+    for step in dis.get_instructions(code):
+        if step.opname.startswith("LOAD_"):
+            level, names = names, step.argval
+        elif step.opcode == _IMPORT_NAME:
+            module, around = step.argval, str(namespace.get("__package__") or "")
+            if type(level) is int and level > 0:
+                parts = around.split(".")
+                module = ".".join([*parts[: len(parts) - level + 1], *([module] if module else [])])
+            if module.partition(".")[0] != "tracejit":
+                found += [(module, n) for n in names or ("",) if n != "*"]
+    return found
+
+
+def loaded_names(source: Any) -> list[str]:
+    """The names that a text, or code, reads where it is executed."""
+    if isinstance(source, str):
+        try:
+            source = ast.parse(source.strip())
+        except SyntaxError:
+            return []
+        return [n.id for n in ast.walk(source) if isinstance(n, ast.Name)]
+    if not isinstance(source, types.CodeType):
+        return []
+    return [*source.co_names, *[n for c in source.co_consts for n in loaded_names(c) if isinstance(c, types.CodeType)]]
+
+
+_IMPORT_NAME = opcode.opmap["IMPORT_NAME"]
 _LOAD_GLOBAL, _EXTENDED_ARG = opcode.opmap["LOAD_GLOBAL"], opcode.opmap["EXTENDED_ARG"]

@@ -95,6 +95,7 @@ def binary(op: str, a: Any, b: Any) -> Any:
     if not is_users(type(a)) and not is_users(type(b)):
         if op in _COMPARED and type(a) in insides.HOLDING and type(b) in insides.HOLDING:
             reads.state(a, b, asks=insides.ORDER)
+        reads.asked(a, b, asks=_METHODS[op])
         made = _FUNCTIONS[op](a, b)
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
             arrays.used(arrays.among([a, b]), made)
@@ -116,7 +117,7 @@ def _asked(op: str, a: Any, b: Any) -> Any:
     if insides.is_others(first) or insides.is_others(second):
         reads.state(a, b)
     if not (_is_own(first) or _is_own(second)):
-        reads.state(a, b, asks=insides.NUMBER)
+        reads.state(a, b, asks=(*insides.NUMBER, name, other))
         return NotImplemented
     tries = [(first, a, b), (second, b, a)]
     if type(a) is type(b) and op in _NAMES:
@@ -278,6 +279,7 @@ def iterated(x: Any) -> Any:
     if type(x) is Chosen:
         return choices.whole(x)
     if not is_users(type(x)):
+        reads.asked(x, asks=("__iter__", "__next__", "__getitem__"))
         return watching.steps_of(x)
     f = own_method(x, "__iter__")
     it = x if f is None else callee(f)(x)

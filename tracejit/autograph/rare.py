@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import contextvars
+import gc
 import os
 import threading
 import types
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from tracejit.autograph.owners import global_names, is_users
@@ -18,6 +20,7 @@ from tracejit.runtime.held import MISSING, is_plain, shown
 if TYPE_CHECKING:
     from tracejit.autograph.guarding import Reads
 
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 OWNERS = (contextvars.ContextVar, threading.local, types.FunctionType)
 
 
@@ -30,6 +33,8 @@ def attribute(reads: Reads, owner: Any, name: str) -> None:
     if isinstance(owner, types.FunctionType) and (is_library(owner) or raw(type(owner), name) is not MISSING):
         if name in PARTS and not is_library(owner):
             reads.record(Defaults, ("defaults", id(owner), name), f"{name} of {owner.__qualname__}", owner)
+        elif name in ("__dict__", "__annotations__"):
+            reads.found(getattr(owner, name), f"{owner.__qualname__}.{name}")
         return
     called = f"{getattr(owner, '__qualname__', type(owner).__name__)}.{name}"
     reads.record(Looked, ("attribute", id(owner), name), f"attribute {called}", owner)
@@ -41,6 +46,8 @@ def computed(reads: Reads, owner: Any, name: str) -> None:
     of_class = raw(type(owner), name)
     setter = raw(type(of_class), "__set__")
     if type(setter) is not types.WrapperDescriptorType or type(of_class) in _KNOWN or name.startswith("__"):
+        return
+    if isinstance(owner, tuple):  # whose fields stay what they are
         return
     if type(owner).__module__.split(".")[0] not in _UNCHANGING and is_plain(getattr(owner, name, MISSING)):
         reads.record(Looked, ("attribute", id(owner), name), f"attribute {type(owner).__name__}.{name}", owner)
@@ -80,6 +87,19 @@ def registry(reads: Reads, f: types.FunctionType) -> None:
     found = dispatch.__closure__[dispatch.__code__.co_freevars.index("registry")].cell_contents
     reads.found(found, f"functions of {f.__qualname__}")
     reads.whole(found)
+
+
+PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
+
+
+def shown_by(proxy: Any) -> Any:
+    """The object that a weak proxy stands for."""
+    return proxy.__repr__.__self__
+
+
+def behind(x: Any) -> Any:
+    """The dict that a view of one shows; all else as it is."""
+    return gc.get_referents(x)[0] if type(x) in VIEWS else x
 
 
 def is_container(x: Any) -> bool:

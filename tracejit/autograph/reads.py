@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import insides, rare
+from tracejit.autograph import insides, libraryreads, rare
 from tracejit.autograph.guarding import MOST, Found, Reads, hashable, is_own
-from tracejit.autograph.owners import is_users
+from tracejit.autograph.owners import is_users, loaded_names
 from tracejit.autograph.source import is_library
+from tracejit.runtime.cachedcalls import Kept
 from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Item, Names
 
 LARGEST = 1 << 20  # bytes of arrays that are looked after while code runs that is not converted
@@ -100,6 +101,9 @@ def array_item(x: Any, key: Any, value: Any) -> Any:
     array_read(x)
     if _current.reads is not None and isinstance(value, np.generic) and all(map(_is_index, _indices(key))):
         _current.reads.content(x, key)
+    elif _current.reads is not None and x.dtype.hasobject and not isinstance(value, np.ndarray):
+        _current.reads.content(x)
+        _current.reads.found(value, "an item of an array")
     elif not (isinstance(value, np.ndarray) and np.may_share_memory(value, x)):
         content(x)
     return value
@@ -205,6 +209,31 @@ def kind(x: Any) -> None:
         rare.kind(_current.reads, x)
 
 
+def related(cls: type, kinds: Iterable[Any]) -> None:
+    """It is asked whether a class is one of these, or below one."""
+    if _current.reads is not None:
+        _current.reads.related(cls, kinds)
+
+
+def library(f: Any, owner: Any, args: tuple[Any, ...]) -> None:
+    """A function of a library's, or a method of `owner`'s, is called as it is."""
+    if _current.reads is not None:
+        libraryreads.called(_current.reads, f, owner, args)
+
+
+def members(x: Any) -> None:
+    """It is asked which attributes an object has."""
+    if _current.reads is not None:
+        libraryreads.members(_current.reads, x)
+
+
+def cached(f: Any, key: Any, made: Any) -> None:
+    """A function of `functools.lru_cache` gives what it has kept under a key."""
+    if _current.reads is not None:
+        _current.reads.record(Kept, ("kept", id(f), key), f"what {f.__qualname__} has kept", f)
+        _current.reads.found(made, f"{f.__qualname__}()")
+
+
 def unconverted(f: types.FunctionType) -> None:
     """A function of the user's is called as it is."""
     function(f)
@@ -222,6 +251,14 @@ def state(*given: Any, asks: tuple[str, ...] = ()) -> None:
     """Code that is not converted is given these: it may read whatever they hold, those that have such methods."""
     if _current.reads is not None:
         insides.state(_current.reads, *given, asks=asks)
+
+
+def asked(*given: Any, asks: Iterable[str]) -> None:
+    """Special methods of objects of libraries' classes are called, which may read what these hold."""
+    if _current.reads is not None:
+        for x in given:
+            if not is_users(type(x)) and insides.answers(x, asks):
+                insides.state(_current.reads, x)
 
 
 def names(owner: Any) -> None:
@@ -253,6 +290,16 @@ def hashed(key: Any) -> None:
         state(key, asks=insides.KEY)
 
 
+def evaluated(source: Any, namespace: dict[str, Any]) -> Any:
+    """`source`, whose code `eval` or `exec` runs in a namespace."""
+    for name in loaded_names(source) if _current.reads is not None else ():
+        if "__builtins__" in namespace:
+            _current.reads.variable(namespace, name)  # type: ignore[union-attr]
+        else:
+            item(namespace, name)
+    return source
+
+
 def item(x: Any, key: Any) -> None:
     hashed(key)
     if _current.reads is not None and type(x) in CONTAINERS:
@@ -263,6 +310,7 @@ def item(x: Any, key: Any) -> None:
 
 def contains(x: Any, key: Any) -> None:
     hashed(key)
+    x = rare.behind(x)
     if _current.reads is not None and type(x) in CONTAINERS:
         _current.reads.contains(x, key)
     else:
@@ -270,6 +318,7 @@ def contains(x: Any, key: Any) -> None:
 
 
 def length(x: Any) -> None:
+    x = rare.behind(x)
     if _current.reads is not None and type(x) in CONTAINERS:
         _current.reads.length(x)
     else:
@@ -278,10 +327,11 @@ def length(x: Any) -> None:
 
 def whole(x: Any) -> Any:
     """`x`, of which everything is read."""
-    if _current.reads is not None and (type(x) in CONTAINERS or type(x) is tuple):
-        _current.reads.whole(x)
+    held = rare.behind(x)
+    if _current.reads is not None and (type(held) in CONTAINERS or type(held) is tuple):
+        _current.reads.whole(held)
     else:
-        _others(x)
+        _others(held)
     return x
 
 

@@ -60,7 +60,38 @@ class Variable(Guard):
         return self.owner().get(MISSING)
 
 
-PARTS: Final = ("__code__", "__defaults__", "__kwdefaults__", "__name__", "__qualname__", "__doc__")
+PARTS: Final = ("__module__", "__code__", "__defaults__", "__kwdefaults__", "__name__", "__qualname__", "__doc__")
+
+
+class ModuleAttribute(Guard):
+    """What a library's module has under a name, `key[2]`."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return vars(self.owner()).get(self.key[2], MISSING)
+
+    def words(self, w: Words) -> None:
+        d, name = vars(self.owner()), self.key[2]
+        if self.owner().__name__.partition(".")[0] in _STEADY:
+            w.steady(d, name, self.now())
+        else:
+            w.entry((Check.NAMESPACE, id(d)), name, self.now())
+
+
+_STEADY: Final = {"numpy", "scipy", "math", "cmath", "operator", "itertools", "functools", "_operator"}
+
+
+class Asked(Guard):
+    """What a function, `key[2]`, gives of an object or of the process: it is asked in each call."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        made = self.key[2](self.owner())
+        if isinstance(made, dict):
+            made = [part for pair in made.items() for part in pair]
+        return tuple(made) if isinstance(made, list) else made
 
 
 class Defaults(Guard):
@@ -110,7 +141,7 @@ class Form(Guard):
 
 
 SNAPSHOTS: Final = (
-    list, dict, set, collections.deque, bytearray, array.array, types.MappingProxyType,
+    list, dict, set, collections.deque, bytearray, array.array, types.MappingProxyType, memoryview,
 )  # fmt: skip
 
 
@@ -125,7 +156,7 @@ class Snapshot(Guard):
     @staticmethod
     def items(x: Any) -> list[Any]:
         """What it holds, whatever its class says of that; keys and values in turn."""
-        if isinstance(x, bytearray | array.array):
+        if isinstance(x, bytearray | array.array | memoryview):
             return [bytes(x)]
         if isinstance(x, dict):
             return [part for pair in dict.items(x) for part in pair]

@@ -17,7 +17,7 @@ from tracejit.runtime import layout
 from tracejit.runtime.held import MISSING, Held, Parts, is_plain, reference, shown
 
 CONTAINERS: Final = frozenset((list, dict, set, collections.OrderedDict, collections.defaultdict, collections.Counter))
-_KEYS: Final = frozenset((int, bool, str, bytes, type(None)))  # looking these up in a dict runs no code of the user's
+KEYS: Final = frozenset((int, bool, str, bytes, type(None)))  # looking these up in a dict runs no code of the user's
 
 
 # --- native records ---------------------------------------------------------------------------------------------------
@@ -74,6 +74,13 @@ class Words:
 
     def add(self, kind: Check, a: int, b: int = 0, c: int = 0) -> None:
         self.single[kind, a, b, c] = None
+
+    def steady(self, d: dict[str, Any], name: str, value: Any) -> None:
+        """The same of a dict that hardly ever changes: one record for all that is in it."""
+        if at := layout.dict_version():
+            self.add(Check.NUMBER, id(d) + at, layout.word(id(d) + at))
+        else:
+            self.entry((Check.NAMESPACE, id(d)), name, value)
 
     def array(self, kind: Check, container: Any, values: Iterable[Any]) -> None:
         found = [self.pointer(x) for x in values]
@@ -187,6 +194,8 @@ class Global(Guard):
             w.entry((Check.NAMESPACE, id(d)), name, d.get(name, MISSING))
         else:  # a name that comes to hide one of Python's is one more
             w.count((Check.NAMESPACE, id(d)), len(d))
+        if name not in d:
+            w.steady(vars(builtins), name, getattr(builtins, name, MISSING))
 
 
 class Cell(Guard):
@@ -282,7 +291,7 @@ class Item(Guard):
     def words(self, w: Words) -> None:
         x, k = self.owner(), self.key[2]
         if isinstance(x, dict):
-            if type(k) not in _KEYS:
+            if type(k) not in KEYS:
                 raise Unknown
             w.entry((Check.NAMESPACE, id(x)), k, self.now())
             return
@@ -302,7 +311,7 @@ class Contained(Guard):
 
     def words(self, w: Words) -> None:
         x, k = self.owner(), self.key[2][1]
-        if not isinstance(x, dict) or type(k) not in _KEYS:
+        if not isinstance(x, dict) or type(k) not in KEYS:
             raise Unknown
         if k in x:
             w.present((Check.NAMESPACE, id(x)), k)

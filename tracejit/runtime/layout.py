@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import ctypes
 import functools
 import gc
@@ -91,6 +92,12 @@ def type_flags(cls: type) -> int:
 
 class _Probe:
     __slots__ = ("a", "b")
+
+
+class _Base: ...
+
+
+class _OtherBase: ...
 
 
 def slot_offset(cls: type, name: str) -> int:
@@ -202,6 +209,47 @@ def order_offset() -> int:
     """Where a class has its `__mro__`; 0 if that cannot be told."""
     at = [o for o in range(SIZE, object.__sizeof__(_Probe), 8) if word(id(_Probe) + o) == id(_Probe.__mro__)]
     return 0 if unsupported() or len(at) != 1 else at[0]
+
+
+@functools.cache
+def class_offset(name: str) -> int:
+    """Where a class has its `__mro__`, `__bases__`, `__name__` or `__qualname__`; 0 if that cannot be told."""
+    if name == "__mro__":
+        return order_offset()
+    probe = type("_Probe", (_Base,), {})
+    found = set(range(SIZE, object.__sizeof__(probe), 8))
+    for value in ((_OtherBase,), (_Base, _OtherBase)) if name == "__bases__" else ("one name", "another name"):
+        setattr(probe, name, value)
+        found = {o for o in found if word(id(probe) + o) == id(getattr(probe, name))}
+    return 0 if unsupported() or len(found) != 1 else found.pop()
+
+
+@functools.cache
+def dict_version() -> int:
+    """Where a dict has a number that is another after each change; 0 if that cannot be told. None has from 3.14 on."""
+    probe, seen = {"a": 1}, list[int]()
+    if unsupported() or sys.version_info >= (3, 14):
+        return 0
+    for key, value in (("a", 2), ("b", 3), ("a", 4)):
+        probe[key] = value
+        seen.append(word(id(probe) + SIZE + 8))
+        if probe[key] != value or word(id(probe) + SIZE + 8) != seen[-1]:
+            return 0
+    return SIZE + 8 if len(set(seen)) == len(seen) else 0
+
+
+@functools.cache
+def abc_token() -> int:
+    """The address of what `abc.get_cache_token` gives; 0 if that cannot be told."""
+    if unsupported():
+        return 0
+    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyModule_GetState", ctypes.pythonapi))
+    at = (get(sys.modules["_abc"]) or 0) + 8
+    for _ in range(2):
+        if at == 8 or word(at) != abc.get_cache_token():
+            return 0
+        abc.ABCMeta("_Probe", (), {}).register(type("_Probe", (), {}))
+    return at
 
 
 def class_dict(cls: type) -> int:

@@ -2,6 +2,7 @@
 
 import abc
 import collections
+import enum
 import functools
 import inspect
 import operator
@@ -334,3 +335,58 @@ def getters():
 def test_itemgetter_of_tensors():
     f = tj.function(lambda x: sum(operator.itemgetter(0, -1)(x)), strict=True)
     assert float(f(tj.constant([1.0, 2.0, 4.0]))) == 5.0
+
+
+@scene()
+def methods_of_containers():
+    d, rows = {"k": 1.0}, [1.0]
+    get, item, size, count = d.get, d.__getitem__, rows.__len__, rows.count
+    return (
+        lambda x: x * get("k") * item("k") * size() * (1 + count(1.0)), lambda: d.update(k=3.0),
+        lambda: rows.append(2.0), lambda: rows.append(1.0),
+    )  # fmt: skip
+
+
+@scene()
+def patterns():
+    c = {"k": 1, "z": [1, 2]}
+
+    def f(x):
+        match c:
+            case {"k": 1, "z": [a, *_]}:
+                return x * a
+            case _:
+                return x * 5
+
+    return f, lambda: c["z"].__setitem__(0, 3), lambda: c.update(k=2), lambda: c.update(k=1)
+
+
+@scene()
+def items_of_a_class():
+    class C:
+        table: typing.ClassVar = {"a": 1.0}
+
+        def __class_getitem__(cls, key):
+            return cls.table[key]
+
+    return lambda x: x * C["a"], lambda: C.table.update(a=5.0), lambda: S(C, "table", {"a": 7.0})
+
+
+@scene(native=False)
+def dict_of_a_class():
+    class C:
+        k, rows = 1.0, [1.0]
+
+    return (
+        lambda x: x * C.__dict__["k"] * vars(C)["rows"][0], lambda: S(C, "k", 3.0),
+        lambda: C.rows.__setitem__(0, 5.0), lambda: S(C, "k", 1.0),
+    )  # fmt: skip
+
+
+def test_attributes_that_are_given_to_an_enumeration():
+    class E(enum.Enum):
+        A = 1.0
+
+    E.scale = 3.0
+    f = lambda x: x * E.A.value * E.scale * E["A"].value  # noqa: E731
+    check(lambda: (f, lambda: S(E, "scale", 5.0), lambda: S(E, "scale", 3.0)))

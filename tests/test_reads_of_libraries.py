@@ -2,12 +2,15 @@
 
 import collections
 import configparser
+import contextlib
 import dataclasses
+import heapq
 import importlib
 import logging
 import math
 import operator
 import os
+import re
 import sys
 import textwrap
 import threading
@@ -522,3 +525,92 @@ def containers_of_libraries():
         lambda x: x * chain["k"]["z"] * chain["j"] * held["c"]["d"], lambda: a["k"].update(z=3.0),
         lambda: b.update(j=3.0), lambda: a.update(j=5.0), lambda: held["c"].update(d=2.0),
     )  # fmt: skip
+
+
+# --- the user's functions that libraries call -------------------------------------------------------------------------
+def of_callback(use, *changes):
+    """A function that a library calls, which reads what is around it in several ways."""
+
+    def make():
+        k = [1.0]
+        settings = types.ModuleType("tj_test_settings")
+        settings.value = 1.0
+
+        class C:
+            rate = 1.0
+
+            def method(self):
+                return k[0] * self.own
+
+        c = C()
+        c.own = 1.0
+
+        def inner():
+            return c.method() * settings.value * C.rate
+
+        def f(*_):
+            return inner()
+
+        return (
+            lambda x: x * use(f), lambda: k.__setitem__(0, 2.0), lambda: S(settings, "value", 3.0),
+            lambda: S(C, "rate", 5.0), lambda: S(c, "own", 7.0), lambda: S(C, "method", lambda self: 11.0),
+        )  # fmt: skip
+
+    return make
+
+
+def integrated(f):
+    return round(importlib.import_module("scipy.integrate").quad(f, 0.0, 1.0)[0], 3)
+
+
+CASES["function that scipy calls"] = of_callback(integrated), {}
+CASES["function that numpy calls"] = of_callback(lambda f: float(np.vectorize(f)(np.ones(2)).sum())), {}
+CASES["function that re calls"] = of_callback(lambda f: len(re.sub("z", lambda m: "y" * int(f()), "zz"))), {}
+CASES["function that heapq calls"] = of_callback(lambda f: heapq.nlargest(1, [1.0, 2.0], key=f)[0] * f()), {}
+CASES["function that is not converted"] = of_callback(lambda f: unconverted(f)), {}
+
+
+@tj.autograph.experimental.do_not_convert
+def unconverted(f):
+    return f()
+
+
+@of_library()
+def property_that_a_library_asks_for(lib):
+    k = [1.0]
+
+    class Own:
+        @property
+        def lr(self):
+            return k[0]
+
+    c = Own()
+    return lambda x: x * lib.core.use(c), lambda: k.__setitem__(0, 5.0), lambda: k.__setitem__(0, 1.0)
+
+
+@scene()
+def manager_of_a_library():
+    c, d = contextlib.nullcontext(1.0), contextlib.nullcontext(1.0)
+
+    def f(x):
+        with c as v, contextlib.ExitStack() as stack:
+            return x * v * stack.enter_context(d)
+
+    return f, lambda: S(c, "enter_result", 5.0), lambda: S(d, "enter_result", 3.0)
+
+
+@scene()
+def schedules_of_this_package():
+    s = tj.optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)
+    o, v = tj.optimizers.SGD(s), tj.Variable(1.0)
+
+    def f(x):
+        o.apply([x], [v])
+        return v + s(3)
+
+    return f, lambda: S(s, "initial_learning_rate", 0.25), lambda: S(s, "decay_rate", 0.125)
+
+
+@scene()
+def settings_of_scipy():
+    return lambda x: x * importlib.import_module("scipy.constants").g, *patched("scipy.constants.g", 1.0)

@@ -132,7 +132,8 @@ def load(x: Any, name: str, *default: Any) -> Any:
     if of_class is MISSING:
         reads.special(type(x), "__getattr__")
     fallback = raw(type(x), "__getattr__") if of_class is MISSING else None
-    if type(fallback) is types.FunctionType and name not in (own_dict(x) or ()):
+    there = raw(x, name) is not MISSING if isinstance(x, type) else name in (own_dict(x) or ())
+    if type(fallback) is types.FunctionType and not there:
         others = insides.is_others(fallback)
         if others:
             reads.state(x)
@@ -349,6 +350,8 @@ def _heard(f: Any) -> Any:
     module = str(getattr(h, "__module__", None))
     ours, grown = module.startswith("tracejit."), growing.has_grown if module == TEXTS else growing.is_grown
     owner, whole = (None, False) if ours else _of_others(g, h)
+    if module == "tracejit.optimizers.schedules":
+        owner = getattr(g, "__self__", g)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         hostcalls.check_said(h if h is g else f, args)
@@ -368,6 +371,8 @@ def _heard(f: Any) -> Any:
         if owner is not None:
             reads.state(owner)
         reads.library(h, getattr(g, "__self__", None), args)
+        if not ours and not any(h is c for c in (*_HIGHER, *_HANDING_ON)):
+            reads.called_back((*args, *kwargs.values()))
         given = arrays.among([args, kwargs])
         for x in (*args, *kwargs.values()):
             if not (ours and grown(x)):

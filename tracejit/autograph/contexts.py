@@ -55,6 +55,7 @@ def entered(x: Any) -> Any:
     if context.trace is None or cls.__module__.startswith("tracejit."):
         return x
     reads.special(cls, "__enter__", "__exit__")
+    reads.asked(x, asks=("__enter__",))
     enter, leave = raw(cls, "__enter__"), raw(cls, "__exit__")
     if _is_for_others(x) or not all(isinstance(f, types.FunctionType) for f in (enter, leave)):
         if not (watching.is_own(x) or cls.__module__ in _OWN):

@@ -17,7 +17,7 @@ from tracejit.autograph import dicts, growing, insides, rare
 from tracejit.autograph.owners import global_names, imported_names, is_library_module, is_users
 from tracejit.runtime import layout
 from tracejit.runtime.classguards import Below, ClassPart
-from tracejit.runtime.contents import Content, Form, ModuleAttribute
+from tracejit.runtime.contents import Asked, Content, Form, ModuleAttribute, class_items
 from tracejit.runtime.guards import (
     CONTAINERS,
     Attribute,
@@ -125,6 +125,8 @@ class Reads:
                 self.found(y, f"{name}[{i}]")
         elif type(x) in rare.VIEWS:
             self.found(rare.behind(x), name)
+        elif type(x) in _BOUND and type(x.__self__) in CONTAINERS:  # a method
+            self.found(x.__self__, name)
         elif type(x) is functools.partial:
             self.found((x.keywords, x.args), f"arguments of {name}")
 
@@ -173,7 +175,10 @@ class Reads:
     def attribute(self, owner: Any, name: str) -> None:
         cls = type(owner)
         if isinstance(owner, type):
-            if owner.__flags__ & layout.CHANGEABLE:
+            if owner.__flags__ & layout.CHANGEABLE and name == "__dict__":
+                self.record(Asked, ("asked", id(owner), class_items), f"attributes of {owner.__name__}", owner)
+                self.found(tuple(vars(owner).values()), f"{owner.__name__}.__dict__")
+            elif owner.__flags__ & layout.CHANGEABLE:
                 self.class_part(owner, name) if name in CLASS_PARTS else self.of_class(owner, name)
             if is_users(cls):
                 self.of_class(cls, name)
@@ -368,6 +373,7 @@ def hashable(key: Any) -> bool:
     return type(key) in _KEYS or (type(key) is tuple and all(map(hashable, key)))
 
 
+_BOUND = (types.BuiltinMethodType, types.MethodWrapperType)
 CLASS_PARTS = frozenset(("__mro__", "__bases__", "__name__", "__qualname__"))
 _ADDING = {"append", "extend", "appendleft", "extendleft", "add"}
 _KEYS = (int, str, bool, float, bytes, type(None), weakref.ref)

@@ -25,7 +25,8 @@ ORDER = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
 KEY = ("__hash__", "__eq__")
 TEXT = ("__repr__", "__str__", "__format__")
 NUMBER = ("__float__", "__int__", "__index__", "__array__", "__tensor__", "__complex__")
-ANY = (*ORDER, *KEY, *TEXT, *NUMBER, "__len__", "__iter__", "__next__", "__getitem__", "__contains__", "__bool__")
+ITEMS = ("__iter__", "__next__", "__getitem__", "__contains__")
+ANY = (*ORDER, *KEY, *TEXT, *NUMBER, *ITEMS, "__len__", "__bool__", "__enter__")
 MOST = 1 << 16  # objects that are looked at, and items of a container
 _ATOMS = frozenset((int, float, bool, str, complex, bytes, type(None)))
 _OPAQUE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, Operand, np.ufunc)
@@ -92,7 +93,8 @@ def holds_state(x: Any) -> bool:
     """Whether an object of a library's has attributes of its own."""
     if isinstance(x, _OPAQUE) or (own_dict(x) is None and not _has_slots(type(x))):
         return False
-    return is_users(type(x)) or not type(x).__module__.startswith("tracejit.")
+    module = type(x).__module__
+    return is_users(type(x)) or not module.startswith("tracejit.") or module == "tracejit.optimizers.schedules"
 
 
 def answers(x: Any, names: Iterable[str]) -> bool:

@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tracejit.autograph import insides, rare
+from tracejit.autograph import asitis, insides, rare
 from tracejit.autograph.owners import global_names
 from tracejit.runtime.contents import Asked, ModuleAttribute
 from tracejit.runtime.guards import Attribute, Global, Whole, own_dict
@@ -43,8 +43,10 @@ def called(reads: Reads, f: Any, owner: Any, args: tuple[Any, ...]) -> None:
     elif name in _OF_ENVIRONMENT and module in ("os", "posixpath", "ntpath"):
         rare.everything(reads, os.environ)
     elif insides.is_installed(f):
-        for g in _package(f):
+        package = _package(f)
+        for g in package:
             _settings(reads, g)
+        asitis.functions(reads, *args, names=[n for g in package for n in asitis.names_in(g.__code__)])
     elif (logging := sys.modules.get("logging")) is not None and isinstance(owner, logging.Logger):
         _levels(reads, owner)
 

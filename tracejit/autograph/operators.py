@@ -137,6 +137,8 @@ def item(x: Any, key: Any) -> Any:
             hostcalls.check_asked(x)
             return watching.asked(get, x, key)
         return callee(get)(x, key)
+    if isinstance(x, type) and get is MISSING and type(raw(x, "__class_getitem__")) is classmethod:
+        return callee(load(x, "__class_getitem__"))(key)
     hostcalls.check_asked(x)
     made = x[key]
     if type(key) is slice and type(x) is list:
@@ -447,6 +449,7 @@ def traced_in(x: Any) -> bool:
 def matched(x: Any) -> Any:
     """What a `match` statement takes apart."""
     choices.check_inside([x])
+    reads.state(whole(x))
     return x
 
 

@@ -11,7 +11,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from tracejit.autograph.owners import global_names, is_users
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.contents import PARTS, SNAPSHOTS, Defaults, Kind, Looked, Snapshot, Variable
 from tracejit.runtime.guards import CONTAINERS, raw
@@ -72,13 +72,6 @@ def kind(reads: Reads, x: Any) -> None:
     """The class of an object of the user's, which may be given another."""
     if type(x).__weakrefoffset__ and not isinstance(x, type) and is_users(type(x)) and not reads.is_own(x):
         reads.record(Kind, ("class", id(x), ""), f"class of {shown(x)}", x)
-
-
-def unconverted(reads: Reads, f: types.FunctionType) -> list[Any]:
-    """What a function reads from around it that is not converted: globals and closure variables."""
-    found = [c.cell_contents for c in f.__closure__ or () if c != types.CellType()]
-    found += [f.__globals__[n] for n in global_names(f.__code__) if n in f.__globals__]
-    return [x for x in found if reads.reached(x) is not None or is_users(type(x))]
 
 
 def registry(reads: Reads, f: types.FunctionType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import insides, libraryreads, rare
+from tracejit.autograph import asitis, insides, libraryreads, rare
 from tracejit.autograph.guarding import MOST, Found, Reads, hashable, is_own
 from tracejit.autograph.owners import is_users, loaded_names
 from tracejit.autograph.source import is_library
 from tracejit.runtime.cachedcalls import Kept
 from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Item, Names
 
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 LARGEST = 1 << 20  # bytes of arrays that are looked after while code runs that is not converted
 
 
@@ -236,9 +238,15 @@ def cached(f: Any, key: Any, made: Any) -> None:
 
 def unconverted(f: types.FunctionType) -> None:
     """A function of the user's is called as it is."""
-    function(f)
     if _current.reads is not None:
-        state(*rare.unconverted(_current.reads, f))
+        asitis.functions(_current.reads, f)
+
+
+def called_back(given: Iterable[Any]) -> None:
+    """Code that is not converted is given these, and calls those that are functions."""
+    functions = [x for x in given if isinstance(x, _FUNCTIONS)]
+    if functions and _current.reads is not None:
+        asitis.functions(_current.reads, *functions)
 
 
 def registry(f: Any) -> None:

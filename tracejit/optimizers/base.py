@@ -132,6 +132,7 @@ class Optimizer(ABC):
         self._settings_read()
         rate = self._learning_rate
         if isinstance(rate, LearningRateSchedule):
+            reads.state(rate)
             return callee(rate)(self._iterations)
         return rate if isinstance(rate, Variable) else callee(rate)()
 

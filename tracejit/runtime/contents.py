@@ -94,6 +94,11 @@ class Asked(Guard):
         return tuple(made) if isinstance(made, list) else made
 
 
+def class_items(cls: type) -> list[Any]:
+    """All that a class has itself: names and values in turn."""
+    return [part for pair in vars(cls).items() for part in pair]
+
+
 class Defaults(Guard):
     """A function's code, its default arguments or what it is called: `key[2]` is one of `PARTS`."""
 

@@ -384,6 +384,15 @@ def section_of_a_parser():
     return lambda x: x * section.getfloat("b"), lambda: parser.set("a", "b", "2.5"), lambda: parser.set("a", "b", "1.5")
 
 
+def test_what_methods_do_not_mention_is_no_guard(library):
+    p, q = library.core.Parent(library.core.Parent()), library.core.Node({"lr": 1.0})
+    f = tj.function(lambda x: x * p.method() * p.of_child * len(q))
+    for k in range(4):
+        p.step = p.child.step = q.__dict__["step"] = k
+        np.testing.assert_array_equal(f(X), 6.0)
+    assert f.experimental_get_tracing_count() == 1
+
+
 class Held:
     k = 1.0
 
@@ -401,7 +410,7 @@ def weak_set():
     return lambda x: x * len(held) * (3 if b in held else 1), lambda: held.add(b), lambda: held.discard(b)
 
 
-@scene(native=False)
+@scene()
 def weak_values():
     a = [Held()]
     held = weakref.WeakValueDictionary(a=a[0])

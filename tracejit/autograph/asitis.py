@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tracejit.autograph import insides, rare
+from tracejit.autograph.mentioned import names_in
 from tracejit.autograph.owners import global_names, is_library_module, is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.guards import raw
@@ -33,12 +34,6 @@ def functions(reads: Reads, *roots: Any, names: Iterable[str] = ()) -> None:
         around = list(_around(f))
         insides.state(reads, *[x for x in around if reads.reached(x) is not None or is_users(type(x))])
         todo += [g for x in around for g in _called(reads, x, names_in(f.__code__))]
-
-
-def names_in(code: types.CodeType) -> frozenset[str]:
-    """The names of attributes, among others, that a function's code and what stands in it says."""
-    inner = [names_in(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    return frozenset(code.co_names).union(*inner)
 
 
 def _around(f: types.FunctionType) -> Iterator[Any]:

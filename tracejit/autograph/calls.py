@@ -112,7 +112,7 @@ def load(x: Any, name: str, *default: Any) -> Any:
     if type(of_class) is property and of_class.fget is not None:
         hostcalls.check_asked(x)
         if insides.is_others(of_class.fget):
-            reads.state(x)
+            reads.by_method(x, of_class.fget)
             return watching.asked(of_class.fget, x)
         return callee(of_class.fget)(x)
     own = own_dict(x)
@@ -136,7 +136,7 @@ def load(x: Any, name: str, *default: Any) -> Any:
     if type(fallback) is types.FunctionType and not there:
         others = insides.is_others(fallback)
         if others:
-            reads.state(x)
+            reads.by_method(x, fallback)
         try:
             return watching.asked(fallback, x, name) if others else callee(fallback)(x, name)
         except AttributeError:
@@ -369,7 +369,7 @@ def _heard(f: Any) -> Any:
             of = getattr(h, "__self__", None)
             reads.state(*args, *kwargs.values(), *([of] if isinstance(of, insides.HOLDING) else ()), asks=insides.ANY)
         if owner is not None:
-            reads.state(owner)
+            reads.by_method(owner, h)
         reads.library(h, getattr(g, "__self__", None), args)
         if not ours and not any(h is c for c in (*_HIGHER, *_HANDING_ON)):
             reads.called_back((*args, *kwargs.values()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit.autograph import growing, rare
+from tracejit.autograph.mentioned import names_within
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.errors import is_internal
@@ -108,15 +109,16 @@ def answers(x: Any, names: Iterable[str]) -> bool:
 _of_bags = dict(vars(types.SimpleNamespace))
 
 
-def state(reads: Reads, *given: Any, asks: Iterable[str] = ()) -> None:
+def state(reads: Reads, *given: Any, asks: Iterable[str] = (), names: frozenset[str] | None = None) -> None:
     """All attributes and items of objects and containers, and of those within them; of a library's only some.
 
-    `asks` are the special methods that are called, if it is known that nothing else reads the objects.
+    `asks` are the special methods that are called, if it is known that nothing else reads the objects; `names` those
+    of the attributes that are read of objects of libraries' classes, if these are known.
     """
     seen: dict[int, Any] = {}
-    todo, within = [(x, "") for x in given], 0
+    todo, within = [(x, "", names) for x in given], 0
     while todo and len(seen) < MOST:
-        x, called = todo.pop()
+        x, called, names = todo.pop()
         if asks and not called and not isinstance(x, HOLDING) and not answers(x, asks):
             continue
         if type(x) in _ATOMS or id(x) in seen or isinstance(x, _OPAQUE):
@@ -126,17 +128,18 @@ def state(reads: Reads, *given: Any, asks: Iterable[str] = ()) -> None:
             continue
         seen[id(x)] = x
         if isinstance(x, tuple):
-            todo += [(y, called and f"{called}[{i}]") for i, y in enumerate(x)]
+            todo += [(y, called and f"{called}[{i}]", names) for i, y in enumerate(x)]
         elif type(x) in CONTAINERS:
-            todo += [(y, called and f"{called}[…]") for y in _items(reads, x, called)]
+            todo += [(y, called and f"{called}[…]", names) for y in _items(reads, x, called)]
         elif rare.is_container(x):
             reads.found(x, called)
             rare.everything(reads, x)
-        if is_users(type(x)) or (not called and holds_state(x)):
-            todo += [(y, name) for name, y in _attributes(reads, x)]
-        elif within < _WITHIN and is_open(x):
-            within += 1
-            todo += [(y, name) for name, y in _attributes(reads, x)]
+        if is_users(type(x)):
+            todo += [(y, name, None) for name, y in _attributes(reads, x)]
+        elif (not called and holds_state(x)) or (within < _WITHIN and is_open(x)):
+            within += bool(called)
+            mine = names_within(type(x), names) if called else names
+            todo += [(y, name, mine) for name, y in _attributes(reads, x, mine)]
 
 
 def _items(reads: Reads, x: Any, called: str) -> list[Any]:
@@ -153,8 +156,8 @@ def _items(reads: Reads, x: Any, called: str) -> list[Any]:
     return held
 
 
-def _attributes(reads: Reads, x: Any) -> list[tuple[str, Any]]:
-    """An object's own attributes; they count as read if it is from outside."""
+def _attributes(reads: Reads, x: Any, names: frozenset[str] | None = None) -> list[tuple[str, Any]]:
+    """An object's own attributes, with these names perhaps; they count as read if it is from outside."""
     cls, own = type(x), own_dict(x)
     found = [(name, y) for name, y in (own or {}).items() if isinstance(name, str)]
     for c in cls.__mro__:
@@ -165,6 +168,8 @@ def _attributes(reads: Reads, x: Any) -> list[tuple[str, Any]]:
                     found.append((name, member.__get__(x, cls)))
                 except AttributeError:
                     continue
+    if names is not None:
+        found = [(name, y) for name, y in found if name in names]
     if not reads.is_own(x):
         for name, _ in found:
             reads.loosely(Attribute, ("attribute", id(x), name), f"attribute {cls.__name__}.{name}", x)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tracejit.autograph import asitis, insides, rare
+from tracejit.autograph.mentioned import names_in
 from tracejit.autograph.owners import global_names
 from tracejit.runtime.contents import Asked, ModuleAttribute
 from tracejit.runtime.guards import Attribute, Global, Whole, own_dict
@@ -46,7 +47,7 @@ def called(reads: Reads, f: Any, owner: Any, args: tuple[Any, ...]) -> None:
         package = _package(f)
         for g in package:
             _settings(reads, g)
-        asitis.functions(reads, *args, names=[n for g in package for n in asitis.names_in(g.__code__)])
+        asitis.functions(reads, *args, names=[n for g in package for n in names_in(g.__code__)])
     elif (logging := sys.modules.get("logging")) is not None and isinstance(owner, logging.Logger):
         _levels(reads, owner)
 

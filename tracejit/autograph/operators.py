@@ -133,7 +133,8 @@ def item(x: Any, key: Any) -> Any:
     get = raw(type(x), "__getitem__") if not isinstance(x, Operand) else None
     if type(get) is types.FunctionType:
         if insides.is_others(get):
-            reads.state(x, key)
+            reads.by_method(x, get)
+            reads.state(key)
             hostcalls.check_asked(x)
             return watching.asked(get, x, key)
         return callee(get)(x, key)

@@ -13,10 +13,11 @@ import numpy as np
 
 from tracejit.autograph import asitis, insides, libraryreads, rare
 from tracejit.autograph.guarding import MOST, Found, Reads, hashable, is_own
+from tracejit.autograph.mentioned import names_for
 from tracejit.autograph.owners import is_users, loaded_names
 from tracejit.autograph.source import is_library
 from tracejit.runtime.cachedcalls import Kept
-from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Item, Names
+from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Item, Names, raw
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 LARGEST = 1 << 20  # bytes of arrays that are looked after while code runs that is not converted
@@ -265,8 +266,15 @@ def asked(*given: Any, asks: Iterable[str]) -> None:
     """Special methods of objects of libraries' classes are called, which may read what these hold."""
     if _current.reads is not None:
         for x in given:
-            if not is_users(type(x)) and insides.answers(x, asks):
-                insides.state(_current.reads, x)
+            if not is_users(cls := type(x)) and insides.answers(x, asks):
+                methods = [f for n in asks if type(f := raw(cls, n)) is types.FunctionType]
+                insides.state(_current.reads, x, names=names_for(cls, *methods))
+
+
+def by_method(x: Any, f: Any) -> None:
+    """A method of an object, or what stands behind one of its attributes, is called as it is."""
+    if _current.reads is not None:
+        insides.state(_current.reads, x, names=names_for(type(x), f))
 
 
 def names(owner: Any) -> None:

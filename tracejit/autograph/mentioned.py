@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import types
 from typing import Any
@@ -13,9 +14,9 @@ _MOST = 100  # functions that call one another
 # What may read attributes of other names.
 _EVERY = {
     "__dict__", "__getattribute__", "__getstate__", "__reduce_ex__", "__slots__", "asdict", "astuple", "attrgetter",
-    "copy", "deepcopy", "dir", "dump", "dumps", "eval", "exec", "fields", "getattr", "getmembers", "hasattr", "locals",
-    "vars",
+    "copy", "deepcopy", "dir", "dump", "dumps", "eval", "exec", "fields", "getmembers", "locals", "vars",
 }  # fmt: skip
+_BY_NAME = {"getattr", "hasattr"}
 # What Python calls without a name in the code.
 _IMPLIED = (
     "__bool__", "__call__", "__contains__", "__enter__", "__eq__", "__float__", "__getattr__", "__getitem__",
@@ -61,9 +62,10 @@ def _found(cls: type, f: types.FunctionType) -> frozenset[str] | None:
             continue
         seen[g.__code__] = g
         own = names_in(g.__code__)
-        names |= own
-        if names & _EVERY or len(seen) > _MOST:
+        asked = _asked_for(g.__code__) if own & _BY_NAME else frozenset()
+        if own & _EVERY or asked is None or len(seen) > _MOST:
             return None
+        names |= own | asked
         top = str(f.__module__).partition(".")[0]
         for n in own:
             todo += _functions(raw(cls, n))
@@ -77,6 +79,25 @@ def names_in(code: types.CodeType) -> frozenset[str]:
     """The names of attributes, among others, that a function's code and what stands in it says."""
     inner = [names_in(c) for c in code.co_consts if isinstance(c, types.CodeType)]
     return frozenset(code.co_names).union(*inner)
+
+
+def _asked_for(code: types.CodeType) -> frozenset[str] | None:
+    """The names that `getattr` and `hasattr` are given; None if some are no constants."""
+    found, asking = set[str](), False
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL" and step.argval in _BY_NAME:
+            if asking:
+                return None
+            asking = True
+        elif asking and step.opname == "LOAD_CONST":
+            if type(step.argval) is not str:
+                return None
+            found.add(step.argval)
+            asking = False
+        elif asking and not step.opname.startswith("LOAD_"):
+            return None
+    inner = [_asked_for(c) for c in code.co_consts if isinstance(c, types.CodeType)]
+    return None if asking or None in inner else frozenset(found).union(*inner)  # type: ignore[arg-type]
 
 
 def _functions(x: Any) -> list[types.FunctionType]:

@@ -4,6 +4,7 @@ import collections
 import configparser
 import contextlib
 import dataclasses
+import functools
 import heapq
 import importlib
 import logging
@@ -623,3 +624,10 @@ def schedules_of_this_package():
 @scene()
 def settings_of_scipy():
     return lambda x: x * importlib.import_module("scipy.constants").g, *patched("scipy.constants.g", 1.0)
+
+
+def test_partial_functions_of_libraries_are_checked_natively():
+    p = functools.partial(np.power, 2.0)
+    f = tj.function(lambda x: x * float(p(3.0)))
+    f(X), f(X)
+    assert f.concrete_functions[0].reads.native

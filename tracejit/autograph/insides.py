@@ -14,7 +14,6 @@ from tracejit.autograph.mentioned import names_within
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.errors import is_internal
-from tracejit.runtime import layout
 from tracejit.runtime.guards import CONTAINERS, Attribute, Length, Names, Whole, own_dict, raw
 from tracejit.tensor import Operand
 
@@ -63,7 +62,7 @@ def _has_slots(cls: type) -> bool:
         return False
     return any(
         type(y) is types.MemberDescriptorType
-        for k in cls.__mro__ if k.__flags__ & layout.CHANGEABLE
+        for k in cls.__mro__ if "__slots__" in vars(k)
         for y in vars(k).values()
     )  # fmt: skip
 
@@ -162,8 +161,8 @@ def _attributes(reads: Reads, x: Any, names: frozenset[str] | None = None) -> li
     found = [(name, y) for name, y in (own or {}).items() if isinstance(name, str)]
     for c in cls.__mro__:
         for name, member in list(vars(c).items()):
-            changeable = is_users(c) or c.__flags__ & layout.CHANGEABLE
-            if type(member) is types.MemberDescriptorType and changeable and name != "__dict__":
+            written = is_users(c) or "__slots__" in vars(c)
+            if type(member) is types.MemberDescriptorType and written and name != "__dict__":
                 try:
                     found.append((name, member.__get__(x, cls)))
                 except AttributeError:

@@ -2,9 +2,11 @@
 
 import abc
 import collections
+import ctypes
 import enum
 import functools
 import inspect
+import io
 import operator
 import sys
 import types
@@ -390,3 +392,64 @@ def test_attributes_that_are_given_to_an_enumeration():
     E.scale = 3.0
     f = lambda x: x * E.A.value * E.scale * E["A"].value  # noqa: E731
     check(lambda: (f, lambda: S(E, "scale", 5.0), lambda: S(E, "scale", 3.0)))
+
+
+@scene()
+def properties_above():
+    class A:
+        def __init__(self):
+            self.a = 1.0
+
+        @property
+        def k(self):
+            return self.a
+
+    class B(A):
+        @property
+        def k(self):
+            return super().k * 2
+
+    b = B()
+    return (
+        lambda x: x * b.k, lambda: S(b, "a", 3.0), lambda: S(A, "k", property(lambda self: 9.0)),
+        lambda: delattr(B, "k"),
+    )  # fmt: skip
+
+
+@scene()
+def cell():
+    def make():
+        k = 1.0
+        return lambda: k
+
+    f = make()
+    return lambda x: x * f.__closure__[0].cell_contents, lambda: S(f.__closure__[0], "cell_contents", 5.0)
+
+
+class Inner(ctypes.Structure):
+    _fields_ = (("v", ctypes.c_double),)
+
+
+class Outer(ctypes.Structure):
+    _fields_ = (("a", Inner), ("rows", ctypes.c_double * 2))
+
+
+@scene(native=False)
+def memory_of_c():
+    s, rows = Outer(Inner(1.0)), (ctypes.c_double * 2)(1.0, 2.0)
+    return lambda x: x * s.a.v * rows[0], lambda: S(s.a, "v", 5.0), lambda: rows.__setitem__(0, 3.0)
+
+
+@scene(native=False)
+def record_in_an_array():
+    a = np.ones(1, [("a", "f8")])
+    row = a[0]
+    return lambda x: x * float(row["a"]), lambda: a["a"].fill(5.0), lambda: a["a"].fill(1.0)
+
+
+@pytest.mark.parametrize("use", [
+    lambda made: (lambda x: x * len(made.getvalue()), lambda: made.write("abc")),
+    lambda made: (lambda x: x * (1 + made.tell()), lambda: made.write("abc")),
+])  # fmt: skip
+def test_files_in_memory_are_asked_by_plain_python(use):
+    check(lambda: use(io.StringIO("a")), falls_back=True)

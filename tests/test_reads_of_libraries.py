@@ -116,6 +116,12 @@ LIBRARY = {
             def method(self):
                 return self.a * 3.0
 
+        class Made:
+            rate = 1.0
+
+            def __init__(self):
+                self.factor = FACTOR
+
         class Parent:
             def __init__(self, child=None):
                 self.k, self.child = 1.0, child
@@ -631,3 +637,16 @@ def test_partial_functions_of_libraries_are_checked_natively():
     f = tj.function(lambda x: x * float(p(3.0)))
     f(X), f(X)
     assert f.concrete_functions[0].reads.native
+
+
+@of_library()
+def special_method_that_is_replaced(lib):
+    n = lib.core.Node({"lr": 1.0})
+    return lambda x: x * len(n), *set_and_back(lib.core.Node, "__len__", lambda self: 7)
+
+
+@of_library()
+def object_that_the_function_makes(lib):
+    c = lib.core
+    changes = *set_and_back(c, "FACTOR", 3.0), *set_and_back(c.Made, "rate", 5.0)
+    return lambda x: x * c.Made().factor * c.Made().rate, *changes

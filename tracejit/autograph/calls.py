@@ -106,6 +106,8 @@ def load(x: Any, name: str, *default: Any) -> Any:
         reads.kind(x)
     elif (get := own_method(x, "__getattribute__")) is not None:
         return _by_own_way(get, x, name, *default)
+    if type(x) is super and (above := _getter_above(x, name)) is not None:
+        return above()
     if (perhaps := _set_perhaps(x, name)) is not None and (default or _falls_through(x, name)):
         return _perhaps_set(*perhaps, x, name, *default)
     of_class = raw(type(x), name)
@@ -149,6 +151,16 @@ def load(x: Any, name: str, *default: Any) -> Any:
     if not callable(value):
         hostcalls.check_asked(x)
     return value
+
+
+def _getter_above(x: Any, name: str) -> Callable[[], Any] | None:
+    """What gives an attribute of `super()`, where that is a property or a descriptor of the user's."""
+    mro = x.__self_class__.__mro__
+    found = next((vars(k)[name] for k in mro[mro.index(x.__thisclass__) + 1 :] if name in vars(k)), MISSING)
+    if type(found) is property and found.fget is not None:
+        return functools.partial(callee(found.fget), x.__self__)
+    get = own_method(found, "__get__")
+    return None if get is None else functools.partial(callee(get), found, x.__self__, x.__self_class__)
 
 
 def _or_default(get: Callable[..., Any], name: str, *default: Any) -> Any:

@@ -33,7 +33,7 @@ from tracejit.runtime.guards import (
     own_dict,
     raw,
 )  # fmt: skip
-from tracejit.runtime.held import reference
+from tracejit.runtime.held import is_plain, reference
 
 Make = Callable[[tuple[Any, ...], str, Any], Guard]
 MOST = 1 << 16  # items of a container that are looked at, and containers in containers
@@ -188,6 +188,8 @@ class Reads:
         elif isinstance(owner, rare.OWNERS):
             rare.attribute(self, owner, name)
             return
+        elif cls is types.CellType:
+            self.record(Cell, ("cell", id(owner), name), "contents of a cell", owner)
         elif cls is types.ModuleType:
             if owner.__name__.partition(".")[0] != "tracejit":
                 make = ModuleAttribute if owner is not sys and is_library_module(owner) else Attribute
@@ -202,7 +204,7 @@ class Reads:
             if not self.is_own(owner):
                 rare.computed(self, owner, name)
                 self.record(Attribute, ("attribute", id(owner), name), f"attribute {cls.__name__}.{name}", owner)
-            elif of_class:
+            elif of_class or is_plain(raw(cls, name)):
                 self.of_class(cls, name)
             if of_class:
                 self._class_behind(cls, ("attribute", id(owner), name))

@@ -60,6 +60,8 @@ def replacement(f: Any) -> Callable[..., Any] | None:
         return functools.partial(following, owner)
     if places.listener() is None or context.trace is None:
         return None
+    if isinstance(owner, io.IOBase) and f.__name__ in _READS_FILES and not _is_own(owner):
+        return functools.partial(_refused, f)
     if gives_nothing(f):
         return functools.partial(each_time[-1], f)
     return functools.partial(_refused, f) if is_outside(f) else None
@@ -87,10 +89,11 @@ _OF_PATHS = {
     "exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "stat", "lstat", "read_text", "read_bytes", "open",
     "write_text", "write_bytes", "touch", "mkdir", "unlink", "rmdir", "rename", "replace",
 }  # fmt: skip
+_READS_FILES = {"getbuffer", "getvalue", "read", "read1", "readinto", "readline", "readlines", "seek", "tell"}
 _NOW = {"now", "utcnow", "today"}
 # Methods that change their objects, by the modules of these objects' classes; and functions that give None.
 _CHANGING: dict[str, set[str] | None] = {
-    "_csv": {"writerow", "writerows"}, "sqlite3": None, "_thread": {"acquire", "release"},
+    "_csv": {"writerow", "writerows"}, "sqlite3": None, "_thread": {"acquire", "locked", "release"},
     "threading": {"set", "clear", "acquire", "release", "wait", "notify", "notify_all", "join"}, "unittest.mock": None,
     "configparser": {"set", "add_section", "remove_option", "remove_section", "read", "read_string", "read_dict"},
     "_io": {"read", "read1", "readinto", "readinto1", "readline", "readlines", "readall", "peek", "seek", "tell",

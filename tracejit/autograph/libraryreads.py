@@ -14,7 +14,7 @@ from tracejit.autograph import asitis, insides, rare
 from tracejit.autograph.mentioned import names_in
 from tracejit.autograph.owners import global_names
 from tracejit.runtime.contents import Asked, ModuleAttribute
-from tracejit.runtime.guards import Attribute, Global, Whole, own_dict
+from tracejit.runtime.guards import Attribute, Global, Whole, own_dict, raw
 from tracejit.runtime.held import is_plain
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _OF_ENVIRONMENT = {"expandvars", "expanduser", "get_exec_path"}
 
 def called(reads: Reads, f: Any, owner: Any, args: tuple[Any, ...]) -> None:
     """A function of a library's, or a method of `owner`'s, is called."""
+    f = raw(f, "__init__") if isinstance(f, type) else f
     name, module = getattr(f, "__name__", None), getattr(f, "__module__", None)
     if type(name) is not str:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextvars
+import ctypes
 import gc
 import os
 import threading
@@ -49,6 +50,9 @@ def computed(reads: Reads, owner: Any, name: str) -> None:
         return
     if isinstance(owner, tuple):  # whose fields stay what they are
         return
+    if isinstance(owner, ctypes.Structure) and isinstance(getattr(owner, name, None), ctypes.Structure | ctypes.Array):
+        label = f"numbers of a {type(owner).__name__}"
+        reads.record(Snapshot, ("items", id(owner), ("all",)), label, owner)
     if type(owner).__module__.split(".")[0] not in _UNCHANGING and is_plain(getattr(owner, name, MISSING)):
         reads.record(Looked, ("attribute", id(owner), name), f"attribute {type(owner).__name__}.{name}", owner)
 

@@ -267,8 +267,10 @@ def asked(*given: Any, asks: Iterable[str]) -> None:
     if _current.reads is not None:
         for x in given:
             if not is_users(cls := type(x)) and insides.answers(x, asks):
-                methods = [f for n in asks if type(f := raw(cls, n)) is types.FunctionType]
-                insides.state(_current.reads, x, names=names_for(cls, *methods))
+                methods = {n: f for n in asks if type(f := raw(cls, n)) is types.FunctionType}
+                for n in methods:
+                    _current.reads.of_class(cls, n)
+                insides.state(_current.reads, x, names=names_for(cls, *methods.values()))
 
 
 def by_method(x: Any, f: Any) -> None:

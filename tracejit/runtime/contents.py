@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import ctypes
 import struct
 import types
 from typing import Any, Final
@@ -146,7 +147,8 @@ class Form(Guard):
 
 
 SNAPSHOTS: Final = (
-    list, dict, set, collections.deque, bytearray, array.array, types.MappingProxyType, memoryview,
+    list, dict, set, collections.deque, bytearray, array.array, types.MappingProxyType, memoryview, ctypes.Array,
+    np.void,
 )  # fmt: skip
 
 
@@ -161,8 +163,10 @@ class Snapshot(Guard):
     @staticmethod
     def items(x: Any) -> list[Any]:
         """What it holds, whatever its class says of that; keys and values in turn."""
-        if isinstance(x, bytearray | array.array | memoryview):
+        if isinstance(x, bytearray | array.array | memoryview | ctypes.Array | ctypes.Structure):
             return [bytes(x)]
+        if isinstance(x, np.void):
+            return [x.tobytes()]
         if isinstance(x, dict):
             return [part for pair in dict.items(x) for part in pair]
         if isinstance(x, types.MappingProxyType):

@@ -23,7 +23,9 @@ MISSING: Final = _Missing()
 
 
 def is_plain(x: Any) -> bool:
-    return type(x) in _PLAIN or isinstance(x, np.generic) or (type(x) is tuple and all(map(is_plain, x)))
+    if isinstance(x, np.generic):
+        return not isinstance(x, np.void)  # which may show an array's memory
+    return type(x) in _PLAIN or (type(x) is tuple and all(map(is_plain, x)))
 
 
 def _equal(a: Any, b: Any) -> bool:

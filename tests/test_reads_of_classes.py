@@ -188,6 +188,29 @@ def hasattr_where_a_function_answers():
     return lambda x: x * 2 if hasattr(c, "b") else x, lambda: c.known.append("b"), c.known.pop
 
 
+@scene()
+def properties_that_there_may_be():
+    class C:
+        on = False
+
+        @property
+        def k(self):
+            if not self.on:
+                raise AttributeError("k")
+            return 1.0
+
+    class D(C):
+        def __getattr__(self, name):
+            return self.other
+
+    c, d = C(), D()
+    d.other = 9.0
+    return (
+        lambda x: x * (2 if hasattr(c, "k") else 3) * getattr(c, "k", 5.0) * d.k, lambda: S(C, "on", True),
+        lambda: S(c, "on", False), lambda: S(C, "on", False), lambda: S(d, "other", 7.0),
+    )  # fmt: skip
+
+
 # --- functions --------------------------------------------------------------------------------------------------------
 @scene()
 def defaults_of_the_function_itself():

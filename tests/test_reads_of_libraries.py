@@ -82,6 +82,15 @@ LIBRARY = {
             def __getitem__(self, name):
                 return self._values[name]
 
+            def __setitem__(self, name, value):
+                self._values[name] = value
+
+            def __delitem__(self, name):
+                del self._values[name]
+
+            def get(self, name, default):
+                return self._values.get(name, default)
+
             def __contains__(self, name):
                 return name in self._values
 
@@ -102,6 +111,16 @@ LIBRARY = {
 
             def __add__(self, other):
                 return self._values["lr"] + other
+
+        class Key:
+            def __init__(self):
+                self.v = 1
+
+            def __hash__(self):
+                return self.v
+
+            def __eq__(self, other):
+                return self.v == other.v
 
         class Slots:
             __slots__ = ("a", "b")
@@ -325,6 +344,10 @@ def object_of_the_users_given_to_a_function(lib):
     return lambda x: x * lib.core.use(c) * lib.core.deep(c), lambda: S(c, "lr", 2.0), lambda: S(c.inner, "k", 3.0)
 
 
+def tuple_of(*items):
+    return items
+
+
 def of_node(use, *changes):
     def make(lib):
         n = lib.core.Node({"lr": 1.0, "inner": lib.core.Node({"k": 1.0})})
@@ -346,6 +369,7 @@ for _name, _use, *_changes in (
     ("float", lambda n, x: x * float(n), lambda n: S(n, "lr", 2.0)),
     ("==", lambda n, x: x * 3 if n == {"lr": 1.0} else x, lambda n: n._values.pop("inner")),
     ("+", lambda n, x: x * (n + 1.0), lambda n: S(n, "lr", 2.0)),
+    ("unpacking", lambda n, x: x * len([*n]) * len(tuple_of(*n)), lambda n: S(n, "zz", 2.0)),
     ("hasattr", lambda n, x: x * 3 if hasattr(n, "zz") else x, lambda n: S(n, "zz", 2)),
     ("getattr", lambda n, x: x * getattr(n, "zz", 5.0), lambda n: S(n, "zz", 2.0)),
 ):
@@ -650,3 +674,56 @@ def object_that_the_function_makes(lib):
     c = lib.core
     changes = *set_and_back(c, "FACTOR", 3.0), *set_and_back(c.Made, "rate", 5.0)
     return lambda x: x * c.Made().factor * c.Made().rate, *changes
+
+
+@of_library()
+def key_of_a_dict(lib):
+    a, b = lib.core.Key(), lib.core.Key()
+    return lambda x: x * {b: 5.0}.get(a, 1.0), *set_and_back(a, "v", 2)
+
+
+# --- objects that libraries change ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["attribute", "item", "deleted item"])
+def test_what_a_library_sets_is_set_by_plain_python(name, library):
+    def make():
+        n = library.core.Node({"lr": 1.0})
+
+        def f(x):
+            if name == "attribute":
+                n.lr = n.lr + 1.0
+            elif name == "item":
+                n["lr"] += 1.0
+            elif "lr" in n:
+                del n["lr"]
+            else:
+                n["lr"] = 3.0
+            return x * n.get("lr", 7.0)
+
+        return f, lambda: S(n, "lr", 10.0)
+
+    check(make, falls_back=True)
+
+
+def test_objects_of_libraries_that_the_function_makes_are_set(library):
+    def f(x):
+        n, s = library.core.Node({"lr": 1.0}), library.core.Slots()
+        n.lr, n["k"], s.a = 5.0, 2.0, 3.0
+        return x * n.lr * n["k"] * s.twice
+
+    np.testing.assert_array_equal(tj.function(f, strict=True)(X), f(X))
+
+
+def test_a_proxy_of_what_is_gone():
+    a = [Held()]
+    p = weakref.proxy(a[0])
+
+    def f(x):
+        try:
+            return x * p.k
+        except ReferenceError:
+            return x * 100
+
+    g = tj.function(f)
+    assert float(g(X)) == 2.0
+    a.clear()
+    assert float(g(X)) == 200.0

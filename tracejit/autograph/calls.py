@@ -116,7 +116,7 @@ def load(x: Any, name: str, *default: Any) -> Any:
         if insides.is_others(of_class.fget):
             reads.by_method(x, of_class.fget)
             return watching.asked(of_class.fget, x)
-        return callee(of_class.fget)(x)
+        return _computed(callee(of_class.fget), x, name, *default)
     own = own_dict(x)
     if type(of_class) is functools.cached_property and own is not None and name not in own:
         value = callee(of_class.func)(x)
@@ -161,6 +161,19 @@ def _getter_above(x: Any, name: str) -> Callable[[], Any] | None:
         return functools.partial(callee(found.fget), x.__self__)
     get = own_method(found, "__get__")
     return None if get is None else functools.partial(callee(get), found, x.__self__, x.__self_class__)
+
+
+def _computed(get: Callable[[Any], Any], x: Any, name: str, *default: Any) -> Any:
+    """What a property gives, or where that has no such attribute, what comes in its place."""
+    try:
+        return get(x)
+    except AttributeError:
+        fallback = raw(type(x), "__getattr__")
+        if type(fallback) is types.FunctionType:
+            return _or_default(functools.partial(callee(fallback), x), name, *default)
+        if not default:
+            raise
+    return default[0]
 
 
 def _or_default(get: Callable[..., Any], name: str, *default: Any) -> Any:
@@ -231,8 +244,11 @@ def _perhaps_set(holder: Any, value: Optional, x: Any, name: str, *default: Any)
 def _has(x: Any, name: str) -> bool:
     reads.attribute(x, name)
     found = _set_perhaps(x, name)
-    if found is None and type(raw(type(x), "__getattr__")) is types.FunctionType and not isinstance(x, Operand | type):
-        return load(x, name, _set_perhaps) is not _set_perhaps
+    if found is None and not isinstance(x, Operand | type):
+        of_class = raw(type(x), name)
+        descriptor = type(of_class) is property or type(raw(type(of_class), "__get__")) is types.FunctionType
+        if descriptor or (of_class is MISSING and type(raw(type(x), "__getattr__")) is types.FunctionType):
+            return load(x, name, _set_perhaps) is not _set_perhaps
     return hasattr(x, name) if found is None or _falls_through(x, name) else found[1].flag  # type: ignore[no-any-return]
 
 
@@ -245,6 +261,7 @@ def assign(x: Any, name: str, value: Any) -> None:
         f = of_class.fset
         watching.asked(f, x, value) if insides.is_others(f) else callee(f)(x, value)
     elif type(setter) is types.FunctionType:
+        hostcalls.check_set(x, setter, f"attribute {name}")
         callee(setter)(of_class, x, value)
     elif isinstance(x, type):
         places.attribute(x, name)

@@ -120,7 +120,7 @@ class Reads:
         """A value that came from a place: what is in it is from outside too."""
         if type(x) in CONTAINERS or rare.is_container(x):
             self._known.setdefault(id(x), (x, name))
-        elif isinstance(x, tuple):
+        elif issubclass(type(x), tuple):  # a weak proxy may stand for nothing
             for i, y in enumerate(x):
                 self.found(y, f"{name}[{i}]")
         elif type(x) in rare.VIEWS:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import places, watching
+from tracejit.autograph import insides, places, watching
 from tracejit.autograph.attempts import Ahead
 from tracejit.autograph.branches import traced
 from tracejit.autograph.owners import is_users
@@ -146,6 +146,13 @@ def _refused(f: Any, *args: Any, **kwargs: Any) -> Any:
         return f(*args, **kwargs)
     said = f"{getattr(f, '__name__', type(f).__name__)}() asks for or changes what is outside of the function"
     raise locate(ConversionError(said, remedy="call it where the function is called"))
+
+
+def check_set(x: Any, f: Any, what: str) -> None:
+    """Refuse to let a library's code change an object from outside, which would be done once."""
+    if insides.is_others(f) and not insides.is_generated(f) and context.trace is not None:
+        if places.listener() is not None and not _is_own(x):
+            raise locate(ConversionError(f"{what} of a {type(x).__name__} is set by code of a library"))
 
 
 def check_said(f: Any, args: Any) -> None:

@@ -236,6 +236,7 @@ def delete_attribute(x: Any, name: str) -> None:
     if f is not None:
         callee(f)(x, name)
         return
+    hostcalls.check_set(x, raw(type(x), "__delattr__"), f"attribute {name}")
     places.attribute(x, name)
     delattr(x, name)
 

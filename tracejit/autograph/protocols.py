@@ -71,6 +71,7 @@ _METHODS = {
     **{k: (f"__{n}__", f"__{_REFLECTED[k]}__") for k, n in _COMPARED.items()},
 }
 SEVERAL = (Either, Chosen)
+_CONTAINERS = (list, dict, set, collections.deque)  # which take note of it themselves
 _NEW = (list, dict, set)  # which operators make anew
 IN_PLACE = {k: getattr(operator, f"i{n}") for k, n in _NAMES.items()}
 
@@ -210,6 +211,8 @@ def negative(op: str, x: Any) -> Any:
 def set_item(x: Any, key: Any, value: Any) -> None:
     """`x[key] = value`"""
     f = own_method(x, "__setitem__")
+    if f is None and not isinstance(x, _CONTAINERS):
+        hostcalls.check_set(x, raw(type(x), "__setitem__"), "an item")
     if f is None and isinstance(x, np.ndarray):
         arrays.put(x, key, value)
     elif f is None:
@@ -233,6 +236,8 @@ def delete_item(x: Any, key: Any) -> None:
         each_way(_delete_noted, (x, key), {})
         return
     f = own_method(x, "__delitem__")
+    if f is None and not isinstance(x, _CONTAINERS):
+        hostcalls.check_set(x, raw(type(x), "__delitem__"), "an item")
     if f is None and growing.is_grown(x):
         listops.delete_item(x, key)
     elif f is None and growing.is_partial(x):

@@ -306,6 +306,8 @@ def hashed(key: Any) -> None:
     if _current.reads is not None and (is_users(type(key)) or type(key) is tuple):
         special(type(key), *insides.KEY)
         state(key, asks=insides.KEY)
+    else:
+        asked(key, asks=insides.KEY)
 
 
 def evaluated(source: Any, namespace: dict[str, Any]) -> Any:
@@ -350,6 +352,7 @@ def whole(x: Any) -> Any:
         _current.reads.whole(held)
     else:
         _others(held)
+        asked(held, asks=("__iter__", "__getitem__"))
     return x
 
 

@@ -23,9 +23,9 @@ MISSING: Final = _Missing()
 
 
 def is_plain(x: Any) -> bool:
-    if isinstance(x, np.generic):
-        return not isinstance(x, np.void)  # which may show an array's memory
-    return type(x) in _PLAIN or (type(x) is tuple and all(map(is_plain, x)))
+    if issubclass(cls := type(x), np.generic):  # and no weak proxy is asked, which may stand for nothing
+        return not issubclass(cls, np.void)  # which may show an array's memory
+    return cls in _PLAIN or (cls is tuple and all(map(is_plain, x)))
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -49,12 +49,13 @@ def shown(x: Any) -> str:
     if x is MISSING or is_plain(x):
         text = repr(x)
         return text if len(text) <= 40 else text[:37] + "..."
-    if isinstance(x, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
-        return x.__qualname__
-    if isinstance(x, types.ModuleType):
-        return x.__name__
+    cls = type(x)
+    if issubclass(cls, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
+        return str(x.__qualname__)
+    if issubclass(cls, types.ModuleType):
+        return str(x.__name__)
     kind = type(x).__name__
-    numbers = x if isinstance(x, np.ndarray) else _held_in(x)
+    numbers = x if issubclass(cls, np.ndarray) else _held_in(x)
     if isinstance(numbers, np.ndarray):
         kind = f"{'array' if numbers is x else kind} {numbers.dtype}{list(numbers.shape)}{_values(numbers)}"
     return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"

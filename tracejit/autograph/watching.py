@@ -35,7 +35,7 @@ from tracejit.autograph.insides import is_others
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.reaching import Named, is_library_code, is_python, named
 from tracejit.context import context
-from tracejit.errors import ConversionError, locate
+from tracejit.errors import ConversionError, is_internal, locate
 from tracejit.ops.host import Text
 from tracejit.runtime.guards import own_dict, raw
 from tracejit.runtime.held import MISSING
@@ -61,6 +61,8 @@ def watched(f: Any, args: tuple, kwargs: dict[str, Any], told: bool = False) -> 
     while isinstance(f, functools.partial):
         args, kwargs, f = (*f.args, *args), {**f.keywords, **kwargs}, f.func
     name = getattr(f, "__name__", None) or type(f).__name__
+    if isinstance(f, types.FunctionType) and is_internal(f.__code__.co_filename):
+        return None  # this package's own, which may have a name and module of the user's function that it wraps
     if _looks(f):
         args, kwargs = _called_back(f, (*args, *kwargs.values())), {}
         f = None

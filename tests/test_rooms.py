@@ -125,6 +125,21 @@ def shrinking(x):
     return tj.stack(out)
 
 
+def two_in_one_branch(x):
+    out, i = [x[0]], -1
+    for v in x:
+        i += 1
+        if i > 1:
+            if v > 1:
+                out.append(v)
+            else:
+                out.extend([v, v])
+        if i > 2:
+            if len(out) > 1:
+                out.pop()
+    return tj.stack(out)
+
+
 class Log:
     def __init__(self):
         self.items, self.on = [], False
@@ -144,7 +159,7 @@ def of_an_object(x):
 
 LATER = [
     gaps, warm_up, differences, but_the_first, two_at_once, one_then_two, by_steps, until, within, pairs, shrinking,
-    of_an_object,
+    two_in_one_branch, of_an_object,
 ]  # fmt: skip
 
 

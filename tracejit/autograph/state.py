@@ -474,7 +474,7 @@ def _nest(
 
     def take(value: Any) -> list[Any]:
         found, structure = flatten(value)
-        if structure != s:
+        if structure != s or any(type(v) is Pile for v in found):
             raise locate(clash(name, unflatten(s, fx), value, "before a step of the loop, after it"))
         if hasattr(s.kind or object, "__tree_fields__"):
             both = zip(fx, found, strict=True)

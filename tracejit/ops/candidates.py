@@ -21,11 +21,11 @@ from tracejit.ops.linalg import matmul
 from tracejit.ops.nn import sigmoid_cross_entropy_with_logits, softmax_cross_entropy_with_logits
 from tracejit.ops.random import uniform
 from tracejit.ops.reductions import cumsum, reduce_any, reduce_sum
+from tracejit.ops.results import Sampled
 from tracejit.ops.searching import searchsorted
 from tracejit.ops.select import gather, top_k, where
 from tracejit.tensor import Operand, Tensor, convert
 
-Sampled = tuple[Tensor, Tensor, Tensor]
 _HIDDEN = float(np.finfo(np.float32).min)  # added to a logit that is not to count
 
 
@@ -67,7 +67,7 @@ def _sample(t: Operand, chances: Tensor, count: Any, unique: bool, seed: Any) ->
             return E.cast(E.mul(p, float(count)), dtype=float32)  # type: ignore[no-any-return]
         return E.cast(E.neg(E.expm1(E.mul(E.log1p(E.neg(p)), tries))), dtype=float32)  # type: ignore[no-any-return]
 
-    return tuple(E.stop_gradient(x) for x in (drawn, expected(t), expected(drawn)))  # type: ignore[return-value]
+    return Sampled(*[E.stop_gradient(x) for x in (drawn, expected(t), expected(drawn))])
 
 
 def _sizes(num_sampled: Any, range_max: Any, unique: bool) -> tuple[int, int]:
@@ -137,7 +137,8 @@ def all_candidate_sampler(
     count, _ = _sizes(num_sampled, num_sampled, unique)
     t = _classes(true_classes, num_true)
     one = convert(1.0, float32)
-    return counter(count, dtype=int64), S.broadcast_to(one, shape=tuple(t.shape)), S.broadcast_to(one, shape=(count,))
+    given, drawn = (S.broadcast_to(one, shape=s) for s in (tuple(t.shape), (count,)))
+    return Sampled(counter(count, dtype=int64), given, drawn)
 
 
 def compute_accidental_hits(

@@ -22,6 +22,7 @@ from tracejit.ops.linalg import diag, diag_part
 from tracejit.ops.linalg import own_matmul as matmul
 from tracejit.ops.quick import planned
 from tracejit.ops.reductions import reduce_sum
+from tracejit.ops.results import Lu, Qr
 from tracejit.ops.select import argsort, gather
 from tracejit.ops.solve import (
     adjoint,
@@ -157,7 +158,7 @@ qr_op: Op = with_jvp(
 )  # fmt: skip
 
 
-def qr(input: Any, full_matrices: bool = False, name: str | None = None) -> tuple[Tensor, Tensor]:
+def qr(input: Any, full_matrices: bool = False, name: str | None = None) -> Qr:
     """(q, r) with q · r = input, columns of q that are orthonormal, and r upper triangular.
 
     q has shape (…, m, k) and r (…, k, n), where k is min(m, n), or m for `full_matrices`. The gradient is that of
@@ -167,7 +168,7 @@ def qr(input: Any, full_matrices: bool = False, name: str | None = None) -> tupl
     (a,), d = brought(input)
     check_matrices(a.type)
     q, r = qr_op(a, full=bool(full_matrices), rank=smaller(*a.shape[-2:]))
-    return given(q, d), given(r, d)
+    return Qr(given(q, d), given(r, d))
 
 
 # --- LU ---------------------------------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ def _rows(x: Operand, p: Operand) -> Tensor:
     return gather(x, p, axis=x.ndim - 2, batch_dims=p.ndim - 1)
 
 
-def lu(input: Any, output_idx_type: Any = int32, name: str | None = None) -> tuple[Tensor, Tensor]:
+def lu(input: Any, output_idx_type: Any = int32, name: str | None = None) -> Lu:
     """(lu, p): both factors of the square matrices with their rows in the order p, and p.
 
     The strict lower triangle of `lu` is that of L, whose diagonal is 1; the upper one is U; input[p] = L · U. Raises
@@ -215,7 +216,7 @@ def lu(input: Any, output_idx_type: Any = int32, name: str | None = None) -> tup
     (a,), d = brought(input)
     f, p = lu_op(a)
     t = as_dtype(output_idx_type)
-    return given(f, d), p if t is int32 else E.cast(p, dtype=t)
+    return Lu(given(f, d), p if t is int32 else E.cast(p, dtype=t))
 
 
 def _factors(lower_upper: Any, perm: Any, *others: Any) -> tuple[list[Operand], Operand, Any]:

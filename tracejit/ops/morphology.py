@@ -15,6 +15,7 @@ from tracejit.ops import windows as W
 from tracejit.ops.args import operand, require
 from tracejit.ops.array import reverse
 from tracejit.ops.creation import counter, splat
+from tracejit.ops.results import MaxPoolWithArgmax
 from tracejit.tensor import Operand, Tensor
 
 
@@ -78,7 +79,7 @@ def erosion2d(
 def max_pool_with_argmax(
     input: Any, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC", output_dtype: Any = int64,
     include_batch_in_index: bool = False, name: str | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> MaxPoolWithArgmax:  # fmt: skip
     """The largest element of each window of images [batch, height, width, channels], and where it stands.
 
     Its place is its position in the flattened image [height, width, channels], or in the flattened batch. Of equal
@@ -109,4 +110,4 @@ def max_pool_with_argmax(
         best, at = E.where(later, seen, best), E.where(later, place, at)
     if include_batch_in_index:
         at = E.add(at, E.mul(counter(batch, 4, 0, int64), height * width * channels))
-    return best, E.cast(at, dtype=as_dtype(output_dtype))
+    return MaxPoolWithArgmax(best, E.cast(at, dtype=as_dtype(output_dtype)))

@@ -9,14 +9,14 @@ from tracejit.ops import args
 from tracejit.ops import elementwise as E
 from tracejit.ops.args import as_axis, as_size, require
 from tracejit.ops.array import cut, moveaxis
+from tracejit.ops.results import TopKV2
 from tracejit.ops.select import argsort, take_along_axis, top_k
-from tracejit.tensor import Tensor
 
 
 def approx_max_k(
     operand: Any, k: Any, reduction_dimension: Any = -1, recall_target: float = 0.95,
     reduction_input_size_override: int = -1, aggregate_to_topk: bool = True, name: str | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> TopKV2:  # fmt: skip
     """The k largest elements along an axis, the largest first, and their positions (int32): exactly.
 
     The arguments that say how inexact the result may be are taken and not needed.
@@ -27,12 +27,12 @@ def approx_max_k(
 def approx_min_k(
     operand: Any, k: Any, reduction_dimension: Any = -1, recall_target: float = 0.95,
     reduction_input_size_override: int = -1, aggregate_to_topk: bool = True, name: str | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> TopKV2:  # fmt: skip
     """The k smallest elements along an axis, the smallest first, and their positions (int32): exactly."""
     return _most(operand, k, reduction_dimension, False)
 
 
-def _most(x: Any, k: Any, axis: Any, largest: bool) -> tuple[Tensor, Tensor]:
+def _most(x: Any, k: Any, axis: Any, largest: bool) -> TopKV2:
     x = args.operand(x)
     at = as_axis(axis, x.ndim, "reduction_dimension")
     lines = moveaxis(x, at, -1)
@@ -43,4 +43,4 @@ def _most(x: Any, k: Any, axis: Any, largest: bool) -> tuple[Tensor, Tensor]:
         require(n <= x.shape[at], f"k = {n} of {x.shape[at]} elements")
         places = cut(argsort(lines, -1), x.ndim - 1, 0, n)
         values = take_along_axis(lines, places, -1)
-    return moveaxis(values, -1, at), moveaxis(E.cast(places, dtype=int32), -1, at)
+    return TopKV2(moveaxis(values, -1, at), moveaxis(E.cast(places, dtype=int32), -1, at))

@@ -25,6 +25,7 @@ from tracejit.ops.define import same_shape
 from tracejit.ops.pool import batch_to_space, space_to_batch
 from tracejit.ops.random import shuffle, uniform
 from tracejit.ops.reductions import cumsum, reduce_max, reduce_min, reduce_sum
+from tracejit.ops.results import FractionalPool
 from tracejit.ops.segments import unsorted_segment_sum
 from tracejit.ops.stateless import stateless_shuffle, stateless_uniform
 from tracejit.tensor import Operand, Tensor, convert
@@ -53,7 +54,7 @@ def _cells(n: int, ratio: float, pseudo_random: bool, seed: tuple[int, int] | No
 
 def _fractional(
     value: Any, pooling_ratio: Any, pseudo_random: bool, overlapping: bool, seed: int, mean: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> FractionalPool:
     x = floating(value)
     if x.ndim != 4:
         raise locate(ShapeError(f"value {show_shape(x.shape)} is [batch, height, width, channels]"))
@@ -69,7 +70,7 @@ def _fractional(
         edge = _cells(n, ratio, pseudo_random, (seed, axis) if seed else None)
         edges.append(edge)
         y = _pooled(y, axis, edge, n, overlapping, mean)
-    return E.cast(y, dtype=x.dtype), edges[0], edges[1]
+    return FractionalPool(E.cast(y, dtype=x.dtype), edges[0], edges[1])
 
 
 def _pooled(x: Operand, axis: int, edge: Tensor, n: int, overlapping: bool, mean: bool) -> Tensor:
@@ -91,7 +92,7 @@ def _pooled(x: Operand, axis: int, edge: Tensor, n: int, overlapping: bool, mean
 def fractional_max_pool(
     value: Any, pooling_ratio: Any, pseudo_random: bool = False, overlapping: bool = False, seed: int = 0,
     name: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> FractionalPool:  # fmt: skip
     """The largest elements of cells of two sizes, `pooling_ratio` on average (Graham 2014, "Fractional max-pooling").
 
     value           [batch, height, width, channels]
@@ -107,7 +108,7 @@ def fractional_max_pool(
 def fractional_avg_pool(
     value: Any, pooling_ratio: Any, pseudo_random: bool = False, overlapping: bool = False, seed: int = 0,
     name: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> FractionalPool:  # fmt: skip
     """The means of cells of two sizes; the arguments are those of `fractional_max_pool`."""
     return _fractional(value, pooling_ratio, pseudo_random, overlapping, seed, True)
 

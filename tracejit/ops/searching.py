@@ -22,6 +22,7 @@ from tracejit.ops.check import require_all, require_index
 from tracejit.ops.creation import counter
 from tracejit.ops.define import numpy_name, same_shape
 from tracejit.ops.quick import at_once, traced
+from tracejit.ops.results import Unique, UniqueWithCounts
 from tracejit.ops.select import in_order
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, quietly
 
@@ -150,28 +151,28 @@ def _distinct(x: Operand) -> tuple[Tensor, Tensor]:
     return _hits(new, "unique"), I.gather(number, first, axis=0)
 
 
-def unique(x: Any, out_idx: Any = int32, name: str | None = None) -> tuple[Tensor, Tensor]:
+def unique(x: Any, out_idx: Any = int32, name: str | None = None) -> Unique:
     """The different elements of a list in the order in which they come first, and for each element its place there.
 
     `y, idx = unique(x)`: `x[i] == y[idx[i]]`. How many there are the program finds out. NaN equals nothing.
     """
     if not activity.busy and (quick := at_once(directplaces.unique, x, out_idx)) is not None:
-        return quick  # type: ignore[no-any-return]
+        return Unique(*quick)
     x = _list(x, "x")
     places, number = _distinct(x)
-    return I.gather(x, places, axis=0), E.cast(number, dtype=as_dtype(out_idx))
+    return Unique(I.gather(x, places, axis=0), E.cast(number, dtype=as_dtype(out_idx)))
 
 
-def unique_with_counts(x: Any, out_idx: Any = int32, name: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def unique_with_counts(x: Any, out_idx: Any = int32, name: str | None = None) -> UniqueWithCounts:
     """As `unique`, and how often each of the different elements is there."""
     if not activity.busy and (quick := at_once(directplaces.unique_with_counts, x, out_idx)) is not None:
-        return quick  # type: ignore[no-any-return]
+        return UniqueWithCounts(*quick)
     x = _list(x, "x")
     d = as_dtype(out_idx)
     places, number = _distinct(x)
     one = S.broadcast_to(convert(1, d), shape=tuple(x.shape))
     counts = I.scatter_sum(one, number, size=places.shape[0], axis=0)
-    return I.gather(x, places, axis=0), E.cast(number, dtype=d), counts
+    return UniqueWithCounts(I.gather(x, places, axis=0), E.cast(number, dtype=d), counts)
 
 
 @numpy_name("unique")

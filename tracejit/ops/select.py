@@ -25,6 +25,7 @@ from tracejit.ops.creation import counter
 from tracejit.ops.define import same_shape
 from tracejit.ops.extents import extent, extents
 from tracejit.ops.quick import at_once, exact, planned, traced
+from tracejit.ops.results import TopKV2
 from tracejit.tensor import Operand, Tensor, common_dtype, convert, convert_unharmed, quietly, wrap
 
 _BOOL = np.dtype(bool)
@@ -289,10 +290,10 @@ def sort(values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | 
     return in_order(x, axis=as_axis(axis, x.ndim), descending=_descending(direction))
 
 
-def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> tuple:
-    """The k largest elements along the last axis, the largest first, and their positions."""
+def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> TopKV2:
+    """The k largest elements along the last axis, the largest first, and their positions: `values` and `indices`."""
     if not activity.busy and (quick := at_once(direct.top_k, input, k, index_type)) is not None:
-        return quick
+        return TopKV2(*quick)
     x = operand(input)
     n = extent(k, "k", most=x.shape[-1] if x.ndim else None)
     if x.ndim:
@@ -300,7 +301,7 @@ def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, 
     if not x.ndim or not at_least(x.shape[-1], n):
         raise locate(ShapeError(f"top_k: k = {n} of a last axis in {show_shape(x.shape)}"))
     at = R.top_k(x, axis=x.ndim - 1, k=n)
-    return take_along_axis(x, at, -1), E.cast(at, dtype=as_dtype(index_type))
+    return TopKV2(take_along_axis(x, at, -1), E.cast(at, dtype=as_dtype(index_type)))
 
 
 def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: str | None = None) -> Tensor:

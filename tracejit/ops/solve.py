@@ -28,6 +28,7 @@ from tracejit.ops.linalg import diag, diag_part, matrix_transpose
 from tracejit.ops.linalg import own_matmul as matmul
 from tracejit.ops.quick import at_once
 from tracejit.ops.reductions import reduce_sum
+from tracejit.ops.results import LogMatrixDeterminant
 from tracejit.tensor import Operand, Tensor, _floating, check, common_dtype, convert
 
 
@@ -284,14 +285,14 @@ slogdet_op: Op = Op(
 )  # fmt: skip
 
 
-def slogdet(input: Any, name: str | None = None) -> tuple[Tensor, Tensor]:
+def slogdet(input: Any, name: str | None = None) -> LogMatrixDeterminant:
     """The signs of determinants and the logarithms of their absolute values, which are real; 0 and −inf if singular.
 
     det = sign · exp(log). Of complex matrices the sign is a number on the unit circle.
     """
     (a,), d = brought(input)
     sign, size = slogdet_op(a)
-    return given(sign, d), given(size, d)
+    return LogMatrixDeterminant(given(sign, d), given(size, d))
 
 
 # --- three diagonals --------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ LIBRARY = {
         """,
     "core": """
         import dataclasses
+        import functools
         import typing
 
         from tj_test_library import config
@@ -111,6 +112,52 @@ LIBRARY = {
 
             def __add__(self, other):
                 return self._values["lr"] + other
+
+        ENABLED = True
+
+        def decorated(f):
+            @functools.wraps(f)
+            def g(*args):
+                return f(*args) if ENABLED else args[0] * 0.5
+
+            return g
+
+        class Decorated:
+            def __init__(self, f):
+                self.f, self.scale = f, 1.0
+
+            def __call__(self, *args):
+                return self.f(*args) * self.scale
+
+        class Base:
+            gain = 1.0
+
+            def __call__(self, x):
+                return self.forward(x) * self.gain
+
+        class Lazy:
+            def __init__(self, f):
+                self.f = f
+
+            def __get__(self, x, cls):
+                return self.f(cls if x is None else x)
+
+        class Field:
+            def __set_name__(self, cls, name):
+                self.name = "_" + name
+
+            def __get__(self, x, cls):
+                return x.__dict__.get(self.name, 1.0)
+
+            def __set__(self, x, value):
+                x.__dict__[self.name] = value
+
+        class Registry:
+            def __init__(self):
+                self.functions = {}
+
+            def build(self, name, *args):
+                return self.functions[name](*args)
 
         class Key:
             def __init__(self):
@@ -626,6 +673,77 @@ def property_that_a_library_asks_for(lib):
 
     c = Own()
     return lambda x: x * lib.core.use(c), lambda: k.__setitem__(0, 5.0), lambda: k.__setitem__(0, 1.0)
+
+
+@of_library()
+def functions_in_functions_of_libraries(lib):
+    k = [1.0]
+
+    @lib.core.decorated
+    def f(x):
+        return x * k[0]
+
+    @lib.core.Decorated
+    def g(x):
+        return x * k[0]
+
+    return (
+        lambda x: f(x) + g(x), lambda: k.__setitem__(0, 3.0), lambda: S(g, "scale", 5.0),
+        *set_and_back(lib.core, "ENABLED", False),
+    )  # fmt: skip
+
+
+@of_library()
+def methods_that_a_base_calls(lib):
+    class Own(lib.core.Base):
+        def forward(self, x):
+            return x * self.k
+
+    c = Own()
+    c.k = 1.0
+    return (
+        lambda x: c(x) + c(2.0), lambda: S(c, "k", 2.0), lambda: S(Own, "gain", 3.0),
+        lambda: S(Own, "forward", lambda self, x: x * 11), *set_and_back(lib.core.Base, "gain", 5.0),
+        lambda: delattr(Own, "gain"),
+    )  # fmt: skip
+
+
+@of_library()
+def descriptors_of_libraries(lib):
+    class Own:
+        k = 1.0
+        lazy = lib.core.Lazy(lambda c: c.k * 2)
+        field = lib.core.Field()
+
+    c = Own()
+    return (
+        lambda x: x * c.lazy * c.field * Own.lazy, lambda: S(Own, "k", 5.0), lambda: S(c, "field", 3.0),
+        lambda: S(c, "k", 7.0),
+    )  # fmt: skip
+
+
+@of_library()
+def functions_that_a_library_keeps(lib):
+    r, k = lib.core.Registry(), [1.0]
+
+    def act(n):
+        return n * k[0]
+
+    r.functions["act"] = act
+    return (
+        lambda x: x * r.build("act", 2.0), lambda: k.__setitem__(0, 3.0),
+        lambda: r.functions.update(act=lambda n: n * 7),
+    )  # fmt: skip
+
+
+@scene()
+def functions_that_this_package_calls():
+    k = [1.0]
+
+    def f(x):
+        return x * k[0] if x > 0 else x
+
+    return lambda x: tj.nest.map_structure(f, [x, x])[0], lambda: k.__setitem__(0, 3.0), lambda: k.__setitem__(0, 1.0)
 
 
 @scene()

@@ -11,17 +11,19 @@ from tracejit.autograph import insides, rare
 from tracejit.autograph.mentioned import names_in
 from tracejit.autograph.owners import global_names, is_library_module, is_users
 from tracejit.autograph.source import is_library
-from tracejit.runtime.guards import raw
+from tracejit.runtime.guards import own_dict, raw
 
 if TYPE_CHECKING:
     from tracejit.autograph.guarding import Reads
 
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 _MOST = 50  # functions that call one another
 
 
 def functions(reads: Reads, *roots: Any, names: Iterable[str] = ()) -> None:
     """Functions, and what they call by name, are called; of objects among `roots` what has one of these names is."""
     todo = [f for x in roots for f in _called(reads, x, frozenset(names))]
+    objects = [x for x in roots if not isinstance(x, _FUNCTIONS)]
     seen: dict[types.CodeType, Any] = {}
     while todo and len(seen) < _MOST:
         f = todo.pop()
@@ -33,7 +35,7 @@ def functions(reads: Reads, *roots: Any, names: Iterable[str] = ()) -> None:
         rare.defaults(reads, f)
         around = list(_around(f))
         insides.state(reads, *[x for x in around if reads.reached(x) is not None or is_users(type(x))])
-        todo += [g for x in around for g in _called(reads, x, names_in(f.__code__))]
+        todo += [g for x in (*around, *objects) for g in _called(reads, x, names_in(f.__code__))]
 
 
 def _around(f: types.FunctionType) -> Iterator[Any]:
@@ -62,3 +64,8 @@ def _called(reads: Reads, x: Any, names: frozenset[str]) -> Iterator[types.Funct
                 reads.of_class(cls, n)
                 inner = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
                 yield from _called(reads, inner, frozenset()) if isinstance(inner, types.FunctionType) else ()
+    elif not isinstance(x, type) and (own := own_dict(x)) is not None:
+        for y in [own[n] for n in names & own.keys()]:
+            held = [*(y.values() if isinstance(y, dict) else y)] if isinstance(y, dict | list | tuple) else [y]
+            for z in held[:_MOST]:
+                yield from _called(reads, z, frozenset()) if isinstance(z, _FUNCTIONS) else ()

@@ -125,12 +125,17 @@ def load(x: Any, name: str, *default: Any) -> Any:
     elif (get := own_method(of_class, "__get__")) is not None and not isinstance(x, type):
         if hasattr(type(of_class), "__set__") or name not in (own or ()):
             return callee(get)(of_class, x, type(x))
+    elif insides.is_installed(get := raw(type(of_class), "__get__")):
+        reads.by_method(x, get)
+        reads.library(get, of_class, (x,))
     if type(x) is types.ModuleType and name not in vars(x) and of_class is MISSING and not is_library_module(x):
         reads.attribute(x, "__getattr__")
         if type(vars(x).get("__getattr__")) is types.FunctionType:
             return _or_default(callee(vars(x)["__getattr__"]), name, *default)
     if isinstance(x, type) and (get := own_method(raw(x, name), "__get__")) is not None:
         return callee(get)(raw(x, name), None, x)
+    if isinstance(x, type) and insides.is_installed(get := raw(type(raw(x, name)), "__get__")):
+        reads.library(get, raw(x, name), (x,))
     if of_class is MISSING:
         reads.special(type(x), "__getattr__")
     fallback = raw(type(x), "__getattr__") if of_class is MISSING else None
@@ -391,6 +396,8 @@ def _heard(f: Any) -> Any:
             if (of_list := listops.of_list(h, args, kwargs)) is not listops.OPEN:
                 return of_list
             args = tuple([_given(g, x) for x in args])
+            if getattr(h, "__name__", "") == "map_structure":
+                args = (*map(callee, args[:1]), *args[1:])
             reads.state(*args, asks=insides.NUMBER)
         elif insides.reads_objects(h) or whole:
             reads.state(*args, *kwargs.values())

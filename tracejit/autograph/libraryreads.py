@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tracejit.autograph import asitis, insides, rare
-from tracejit.autograph.mentioned import names_in
-from tracejit.autograph.owners import global_names
+from tracejit.autograph.mentioned import names_for, names_in
+from tracejit.autograph.owners import global_names, is_users
 from tracejit.runtime.contents import Asked, ModuleAttribute
 from tracejit.runtime.guards import Attribute, Global, Whole, own_dict, raw
 from tracejit.runtime.held import is_plain
@@ -34,7 +34,10 @@ _OF_ENVIRONMENT = {"expandvars", "expanduser", "get_exec_path"}
 
 def called(reads: Reads, f: Any, owner: Any, args: tuple[Any, ...]) -> None:
     """A function of a library's, or a method of `owner`'s, is called."""
-    f = raw(f, "__init__") if isinstance(f, type) else f
+    if isinstance(f, type):
+        f = raw(f, "__init__")
+    elif type(f) is not types.FunctionType and type(call := raw(type(f), "__call__")) is types.FunctionType:
+        f, owner = call, f
     name, module = getattr(f, "__name__", None), getattr(f, "__module__", None)
     if type(name) is not str:
         return
@@ -48,7 +51,11 @@ def called(reads: Reads, f: Any, owner: Any, args: tuple[Any, ...]) -> None:
         package = _package(f)
         for g in package:
             _settings(reads, g)
-        asitis.functions(reads, *args, names=[n for g in package for n in names_in(g.__code__)])
+        names = frozenset().union(*[names_in(g.__code__) for g in package])
+        names |= names_for(type(owner), f) or frozenset()
+        held = [c.cell_contents for c in f.__closure__ or () if c != types.CellType()]
+        insides.state(reads, *[x for x in held if is_users(type(x))])
+        asitis.functions(reads, owner, *args, *held, names=names)
     elif (logging := sys.modules.get("logging")) is not None and isinstance(owner, logging.Logger):
         _levels(reads, owner)
 

@@ -159,6 +159,20 @@ LIBRARY = {
             def build(self, name, *args):
                 return self.functions[name](*args)
 
+        class Counter:
+            def __init__(self):
+                self.n, self.rows = 0, []
+
+            def add(self):
+                self.n += 1
+                self.rows.append(self.n)
+                return len(self.rows)
+
+            @property
+            def next(self):
+                self.n += 1
+                return self.n
+
         class Key:
             def __init__(self):
                 self.v = 1
@@ -820,6 +834,18 @@ def test_what_a_library_sets_is_set_by_plain_python(name, library):
         return f, lambda: S(n, "lr", 10.0)
 
     check(make, falls_back=True)
+
+
+@pytest.mark.parametrize("name", ["add", "next"])
+def test_what_counts_in_a_library_is_called_by_plain_python(name, library):
+    def make():
+        c = library.core.Counter()
+        f = {"add": lambda x: x * c.add(), "next": lambda x: x * c.next}[name]
+        return f, lambda: S(c, "n", 10), c.rows.clear
+
+    check(make, falls_back=True)
+    f = lambda x: x * library.core.Counter().add()  # noqa: E731
+    np.testing.assert_array_equal(tj.function(f, strict=True)(X), X)
 
 
 def test_objects_of_libraries_that_the_function_makes_are_set(library):

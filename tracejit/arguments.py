@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit import tree
+from tracejit import tree, wrappers
 from tracejit.context import context
 from tracejit.errors import ArgumentError, DTypeError, ShapeError, SignatureError, TracejitError, locate
 from tracejit.identity import Reference
@@ -144,11 +144,14 @@ class Arguments:
         self.owned = False  # whether the first argument is such an object, which is no nest of arguments then
         self.input_signature = None if input_signature is None else _checked(input_signature)
         self.signature: inspect.Signature | None
+        specs_given = input_signature is not None  # they are told by the names of what they are for
         try:
             # a ufunc does not take all of its own defaults together
-            self.signature = None if isinstance(python, np.ufunc) else inspect.signature(python)
+            self.signature = None if isinstance(python, np.ufunc) else wrappers.signature(python, specs_given)
+            own = wrappers.signature(python) if specs_given else None
         except (TypeError, ValueError):
-            self.signature = None
+            self.signature = own = None
+        self._own = own if own is not None and own != self.signature else None
         self._plain = self.signature is not None and all(
             p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in self.signature.parameters.values()
         )
@@ -172,6 +175,9 @@ class Arguments:
         taken, given = self.positional(), len(self.input_signature)
         many = any(p.kind is p.VAR_POSITIONAL for p in self.signature.parameters.values())
         missing = [p.name for p in taken[given:] if p.default is p.empty]
+        if (missing or given > len(taken)) and self._own is not None:  # the wrapper gives others, or takes some away
+            self.signature, self._own = self._own, None
+            return self._match()
         names = ", ".join(p.name for p in taken)
         specs = f"input_signature has {given} TensorSpec{'s' * (given != 1)}"
         takes = f"{self.name}({names}) takes {len(taken)} argument{'s' * (len(taken) != 1)}"
@@ -202,8 +208,16 @@ class Arguments:
         if self.signature is None:
             return args, kwargs
         bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        self._fill(bound)
         return bound.args, bound.kwargs
+
+    def _fill(self, bound: inspect.BoundArguments) -> None:
+        """Give what is not given its default; a wrapper finds its own, but for those that specs tell of."""
+        if self._own is None:
+            bound.apply_defaults()
+            return
+        for p in self.positional()[: len(self.input_signature or ())]:
+            bound.arguments.setdefault(p.name, p.default)
 
     def fitted(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """All arguments, as the signature that was asked for wants them."""
@@ -232,7 +246,7 @@ class Arguments:
             except TypeError as e:
                 raise locate(SignatureError(f"{self.name}() {e}")) from None
             given = set(bound.arguments)
-            bound.apply_defaults()
+            self._fill(bound)
             args, kwargs = bound.args, bound.kwargs
             if len(given) < len(self.signature.parameters):
                 args, kwargs = self._defaults_static(given, args, kwargs)
@@ -267,7 +281,7 @@ class Arguments:
                 continue
             if p.kind is p.POSITIONAL_OR_KEYWORD and i < len(out) and self._constant(out[i]):
                 out[i] = Default(out[i])
-            elif p.kind is p.KEYWORD_ONLY and self._constant(kwargs[p.name]):
+            elif p.kind is p.KEYWORD_ONLY and p.name in kwargs and self._constant(kwargs[p.name]):
                 kwargs = {**kwargs, p.name: Default(kwargs[p.name])}
         return tuple(out), kwargs
 
@@ -343,7 +357,7 @@ class Arguments:
             given, named = args, kwargs
         else:
             bound = self.signature.bind(*args, **kwargs)
-            bound.apply_defaults()
+            self._fill(bound)
             given, named = bound.args, bound.kwargs
         counter = itertools.count()
         try:

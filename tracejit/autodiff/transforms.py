@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit import wrappers
 from tracejit.context import context, listen, tracing, unlisten
 from tracejit.errors import ArgumentError, ConversionError, GradientError, locate
 from tracejit.ir.graph import Graph
@@ -271,7 +271,7 @@ def _may_be_equal(a: tuple, b: tuple) -> bool:
 
 def _takes_variables(name: str, grad: Callable[..., Any], variables: Sequence[Variable]) -> None:
     try:
-        names = inspect.signature(grad).parameters.values()
+        names = wrappers.signature(grad).parameters.values()
     except (TypeError, ValueError):  # compiled code does not tell
         return
     if not any(p.name == "variables" or p.kind is p.VAR_KEYWORD for p in names):

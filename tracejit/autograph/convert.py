@@ -5,7 +5,6 @@ import __future__
 
 import ast
 import functools
-import inspect
 import operator
 import re
 import sys
@@ -13,6 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from tracejit import wrappers
 from tracejit.autograph import aliases, calls, operators, owners, reads
 from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, NotConverted, is_library, tree_of
@@ -174,7 +174,7 @@ def to_graph(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(f: Any) -> types.FunctionType:
-    f = inspect.unwrap(f)
+    f = wrappers.called(f)
     f = getattr(f, "__func__", f)
     if not isinstance(f, types.FunctionType):
         raise locate(SignatureError(f"only functions written in Python are converted, not {f!r}"))

@@ -252,3 +252,93 @@ def test_shapes_and_places_that_do_not_fit():
     with pytest.raises((ControlFlowError, tj.errors.ConversionError)):
         f(tj.constant(1.0))
         box[0] * 1.0
+
+
+# --- initial values that NumPy draws ----------------------------------------------------------------------------------
+STATE = np.random.RandomState
+
+
+class Lazy:
+    """Makes its weights at the first call, from the numbers of a generator, of which it draws before and after too."""
+
+    def __init__(self, draw):
+        self.rng, self.draw, self.w, self.c = STATE(3), draw, None, None
+
+    def __call__(self, x):
+        noise = self.rng.uniform()
+        if self.w is None:
+            first = self.draw(self.rng, (x.shape[-1], 2)).astype("float32")
+            self.w, self.c = tj.Variable(first), tj.Variable(first[0] + self.rng.randn())
+            print("made")
+        late = self.rng.normal()
+        return x @ self.w * noise + self.c + late
+
+
+DRAWS = {
+    "randn": lambda rng, shape: rng.randn(*shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, shape) / np.sqrt(shape[0]),
+    "seeded": lambda rng, shape: rng.seed(5) or rng.normal(size=shape),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_weights_that_numpy_draws_are_drawn_once(name):
+    def scene(wrap):
+        layer = Lazy(DRAWS[name])
+        f = wrap(layer.__call__)
+        out = [f(tj.constant(X * k)).numpy() for k in (1.0, 2.0, 3.0)]
+        return [*out, layer.w.numpy(), layer.c.numpy(), layer.rng.randn()]
+
+    for got, want in zip(scene(lambda f: tj.function(f, strict=True)), scene(lambda f: f), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_numbers_that_python_draws_are_initial_values():
+    import random
+
+    def scene(wrap):
+        random.seed(4)
+        np.random.seed(4)
+        kept = {}
+
+        def f(x):
+            if "v" not in kept:
+                kept["v"] = tj.Variable(random.sample(range(9), 3), dtype=tj.float32)
+                kept["u"] = tj.Variable(np.random.uniform(size=3).astype("float32"))
+            return x + kept["v"] * kept["u"]
+
+        f = wrap(f)
+        return [f(tj.constant(X)).numpy() for _ in range(3)], random.random(), np.random.rand()
+
+    (a, *rest), (b, *wanted) = scene(lambda f: tj.function(f, strict=True)), scene(lambda f: f)
+    np.testing.assert_allclose(a, b)
+    assert rest == wanted
+
+
+def test_gradients_flow_to_weights_that_numpy_draws():
+    def scene(wrap):
+        layer, out = Lazy(DRAWS["randn"]), []
+        f = wrap(layer.__call__)
+        for _ in range(2):
+            with tj.GradientTape() as tape:
+                y = tj.reduce_sum(tj.square(f(tj.constant(X))))
+            out += [g.numpy() for g in tape.gradient(y, [layer.w, layer.c])]
+        return out
+
+    for got, want in zip(scene(lambda f: tj.function(f, strict=True)), scene(lambda f: f), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_initial_values_of_other_calls_name_the_line_of_the_variable():
+    kept = []
+
+    @tj.function
+    def f(x):
+        if not kept:
+            start = tj.py_function(lambda: np.float32(2.0), [], tj.float32)
+            kept.append(tj.Variable(start))  # this line
+        return x * kept[0]
+
+    with pytest.warns(ConversionWarning, match="comes from a call of Python") as said:
+        assert float(f(tj.constant(3.0))) == 6.0
+    assert "# this line" in str(said[0].message) and "before the first call" in str(said[0].message)

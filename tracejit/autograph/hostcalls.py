@@ -307,7 +307,7 @@ def check_scope(x: Any) -> None:
 
 
 def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs])
+    host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs], host.Drawn)
 
 
 def _in_context(f: Any, x: Any) -> Any:
@@ -372,7 +372,7 @@ def _drawn(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     example = f() if f in _CLOCKS else getattr(copy.deepcopy(owner), f.__name__)(*args, **kwargs)
     if (listener := places.listener()) is not None and isinstance(example, np.ndarray | np.generic):
         listener.draws_arrays = True
-    return _emitted(f.__name__, example, lambda: f(*args, **kwargs))
+    return _emitted(f.__name__, example, lambda: f(*args, **kwargs), host.Drawn)
 
 
 def of_array(x: Any, name: str) -> Any:
@@ -397,7 +397,7 @@ def of_array(x: Any, name: str) -> Any:
 _ARRAYS = frozenset(n for n in dir(np.ndarray) if not n.startswith("_"))
 
 
-def _emitted(name: str, example: Any, f: Callable[[], Any]) -> Any:
+def _emitted(name: str, example: Any, f: Callable[[], Any], kind: type[host.Callback] = host.Callback) -> Any:
     """A call in the program that gives values like the example: numbers, arrays and tensors, alone or in nests."""
     flat, structure = flatten(example)
     kinds = [t for t in map(_type_of, flat) if t is not None]
@@ -411,7 +411,7 @@ def _emitted(name: str, example: Any, f: Callable[[], Any]) -> Any:
             raise locate(ArgumentError(f"{name}() gave {structure} when the function was traced, and now {s}"))
         return [x if isinstance(x, Operand) else np.asarray(x, t.dtype.np) for x, t in zip(made, kinds, strict=True)]
 
-    made = OPS["host_call"](f=host.Callback(call, name), types=tuple(kinds))
+    made = OPS["host_call"](f=kind(call, name), types=tuple(kinds))
     tensors = made if type(made) is tuple else (made,)
     return unflatten(structure, [_as_python(t, x) for t, x in zip(tensors, flat, strict=True)])
 

@@ -259,7 +259,8 @@ class Builder:
     def become_param(self, v: Value, origin: Callable[[], str] | None) -> None:
         """What a node made is given from outside instead."""
         assert v.node is not None
-        self.nodes.remove(v.node)
+        if v.index == 0:  # of several results, this one is asked for first
+            self.nodes.remove(v.node)
         for name, x in (("node", None), ("index", len(self.params)), ("origin", origin)):
             object.__setattr__(v, name, x)
         self.params.append(v)

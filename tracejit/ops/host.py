@@ -59,6 +59,19 @@ class Noting(Callback):
     __slots__ = ()
 
 
+class Drawn(Callback):
+    """One that asks a stream of random numbers or a clock for what comes next, or sets such a stream."""
+
+    __slots__ = ()
+
+    def ahead(self) -> Sequence[Any]:
+        """Ask before the program runs, whose first run then finds what was given."""
+        call, given = self.call, self.call()
+        ready = [given]
+        self.call = lambda: ready.pop() if ready else call()
+        return given
+
+
 def _infer(*xs: TensorType, f: Callback, types: tuple[TensorType, ...]) -> Any:
     return types[0] if len(types) == 1 else types
 
@@ -221,7 +234,9 @@ def as_printed(x: Any, value: Tensor) -> Any:
     return twin
 
 
-def say(write: Callable[[Sequence[Any]], None], args: Sequence[Any]) -> None:
+def say(
+    write: Callable[[Sequence[Any]], None], args: Sequence[Any], kind: type[Callback] = Callback, name: str = "print"
+) -> None:
     """Call `write` with the arguments, tensors as eager ones: now, or each time the program runs."""
     flat, structure = flatten(list(args))
     tensors: list[Tensor] = []
@@ -257,7 +272,7 @@ def say(write: Callable[[Sequence[Any]], None], args: Sequence[Any]) -> None:
     if context.trace is None:
         write(list(args))
     else:
-        host_call(*tensors, f=Callback(run, "print"), types=())
+        host_call(*tensors, f=kind(run, name), types=())
 
 
 def print_python(*args: Any, **options: Any) -> None:

@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 import pytest
+from helpers import same
 
 import tracejit as tj
-from helpers import same
 
 
 def with_last(k):

@@ -177,7 +177,8 @@ class Arguments:
         missing = [p.name for p in taken[given:] if p.default is p.empty]
         if (missing or given > len(taken)) and self._own is not None:  # the wrapper gives others, or takes some away
             self.signature, self._own = self._own, None
-            return self._match()
+            self._match()
+            return
         names = ", ".join(p.name for p in taken)
         specs = f"input_signature has {given} TensorSpec{'s' * (given != 1)}"
         takes = f"{self.name}({names}) takes {len(taken)} argument{'s' * (len(taken) != 1)}"

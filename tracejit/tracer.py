@@ -334,6 +334,7 @@ def _attempt(
     made.in_backward, made.unasked, made.detached = trace.in_backward, trace.unasked, recorder.detached
     made.taken, made.apart = fitting, recorder.apart
     made.only_python = unseen or recorder.asks_identity or recorder.apart is not None
+    recorder.told_apart.clear()
     del args, kwargs  # objects made for this trace: what was read from them is no guard
     made.reads = log.finish([x.value.get for x in infos if x.value is not None and x.value.weak])
     if effects is not None:

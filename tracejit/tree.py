@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -95,6 +96,12 @@ def _fields(x: Any) -> tuple[tuple, Iterable[Any]] | None:
     return own, [getattr(x, k) for k in own]
 
 
+def parts_of(x: Any) -> tuple[str, ...]:
+    """The names under which an object has its parts."""
+    own = fields_of(type(x)) or ()
+    return own + others(x, own)
+
+
 def others(x: Any, own: tuple[str, ...]) -> tuple[str, ...]:
     """The attributes of a dataclass's object that are none of its fields, such as `__post_init__` makes."""
     if not dataclasses.is_dataclass(x):
@@ -108,6 +115,18 @@ def fields_of(t: type) -> tuple[str, ...] | None:
     if own is None and dataclasses.is_dataclass(t):
         return tuple([f.name for f in dataclasses.fields(t)])
     return own
+
+
+def own_slots(cls: type) -> list[str]:
+    """The attributes that a class keeps in slots."""
+    every = ((k, m) for c in cls.__mro__ for k, m in vars(c).items())
+    return [k for k, m in every if type(m) is types.MemberDescriptorType and k != "__dict__"]
+
+
+def attributes_of(x: Any) -> dict[str, Any]:
+    """What an object of a plain class holds, by name."""
+    slots = {k: getattr(x, k) for k in own_slots(type(x)) if hasattr(x, k)}
+    return slots | (getattr(x, "__dict__", None) or {})
 
 
 def flatten(x: Any, leaves: list | None = None) -> tuple[list, Structure]:
@@ -174,7 +193,7 @@ def _build(s: Structure, it: Iterator[Any], complete: list) -> Any:
 def _made(s: Structure, values: list) -> Any:
     """A container that can change, with these parts."""
     if issubclass(s.kind, dict):
-        made = s.kind.__new__(s.kind)
+        made: Any = s.kind.__new__(s.kind)
         by_key = dict(zip(s.keys, values, strict=True))
         order, factory = s.like or (s.keys, None)
         made.update({k: by_key[k] for k in order})  # a Counter would count pairs
@@ -183,8 +202,13 @@ def _made(s: Structure, values: list) -> Any:
         return made
     if issubclass(s.kind, list):
         return s.kind(values)
-    made = object.__new__(s.kind)
-    for k, v in zip(s.keys, values, strict=True):
+    return made_of(s.kind, s.keys, values)
+
+
+def made_of(kind: type, names: Iterable[str], values: Iterable[Any]) -> Any:
+    """An object with these parts."""
+    made: Any = object.__new__(kind)
+    for k, v in zip(names, values, strict=True):
         object.__setattr__(made, k, v)
     return made
 

@@ -16,7 +16,8 @@ def called(f: Any) -> Any:
 
 def _runs_users_code(f: Any) -> bool:
     f = getattr(f, "__func__", f)
-    code = getattr(f if isinstance(f, types.FunctionType) else getattr(type(f), "__call__", None), "__code__", None)
+    called = f if isinstance(f, types.FunctionType) else inspect.getattr_static(type(f), "__call__", None)
+    code = getattr(called, "__code__", None)
     return code is not None and not is_internal(code.co_filename)
 
 

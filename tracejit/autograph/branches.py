@@ -16,6 +16,7 @@ from tracejit.autograph.attempts import Identities
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.failures import Unreachable, reaches_end
 from tracejit.autograph.insides import HOLDING, ORDER
+from tracejit.autograph.nests import is_record
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.parts import only, zeros_like
 from tracejit.autograph.state import merge
@@ -31,7 +32,7 @@ from tracejit.ops.host import python_kind
 from tracejit.ops.regions import Region, as_test, emit_cond
 from tracejit.tensor import Operand, Tensor, Variable, convert
 from tracejit.tracing import unborn
-from tracejit.tree import flatten
+from tracejit.tree import attributes_of, flatten, made_of
 
 Part = Callable[..., Any]
 asks: dict[str, Callable[..., Any]] = {}  # what asks objects of the user's for their truth, and compares them
@@ -291,14 +292,21 @@ def _merged(
     cls = type(x)
     if x is y or cls is not type(y) or not (places.is_new(x) and places.is_new(y)) or cls.__new__ is not object.__new__:
         return merge(name, a, x, b, y, pairs)
-    own = merge(name, a, dict(vars(x)), b, dict(vars(y)), pairs)
+    if is_record(x):
+        return merge(name, a, x, b, y, pairs)
+    if (x_y := (id(x), id(y))) in a.joined:
+        return a.joined[x_y][0]  # type: ignore[no-any-return]
+    own = merge(name, a, attributes_of(x), b, attributes_of(y), pairs)
+    box: list[Any] = []
 
     def make(made: Any) -> Any:
-        new = object.__new__(cls)
-        places.born(new)
-        vars(new).update(own(made))
-        return new
+        if not box:
+            items = own(made)
+            box.append(made_of(cls, items, items.values()))
+            places.born(box[0])
+        return box[0]
 
+    a.joined[x_y] = make, x, y
     return make
 
 

@@ -23,7 +23,7 @@ from tracejit.ops.host import Text
 from tracejit.ops.regions import Region, is_value, same
 from tracejit.tensor import Operand, Tensor, Variable, convert
 from tracejit.tracing import unborn
-from tracejit.tree import LEAF, flatten, unflatten
+from tracejit.tree import LEAF, attributes_of, flatten
 
 MOST = 16  # values of which one may be chosen
 _LOOKED_AT = 1000  # objects that are looked at to know whether a value holds tensors
@@ -322,10 +322,32 @@ def merged(
 
 def _can_leave(x: Any) -> bool:
     """Whether it is an object that a branch has made, whose attributes can be told apart from those of others."""
-    own = getattr(x, "__dict__", None)
-    if not (places.is_new(x) and is_users(type(x)) and type(own) is dict):
+    if not (_is_own(x) and is_users(type(x))):
         return False
-    return all(isinstance(v, Operand) or can_be(v) for y in own.values() for v in flatten(y)[0])
+    return all(isinstance(v, (Operand, tuple)) or _is_own(v) or _is_around(v) for v in _held(x, {}))
+
+
+def _is_around(x: Any) -> bool:
+    return can_be(x) or (isinstance(x, _CONTAINERS) and not places.is_new(x))
+
+
+def _is_own(x: Any) -> bool:
+    """Whether a branch has made an object, or a list or dict."""
+    return places.is_new(x) and (isinstance(x, (list, dict)) or (is_users(type(x)) and bool(attributes_of(x))))
+
+
+def _held(x: Any, known: dict[int, Any]) -> Iterator[Any]:
+    """What stands in an object that a branch has made, and in what it has made to stand there."""
+    if id(x) not in known:
+        known[id(x)] = x
+        yield x
+        if isinstance(x, tuple) or _is_own(x):
+            for y in x if isinstance(x, tuple) else _items(x).values():
+                yield from _held(y, known)
+
+
+def _items(x: Any) -> dict[Any, Any]:
+    return x if isinstance(x, dict) else dict(enumerate(x)) if isinstance(x, list) else attributes_of(x)
 
 
 def _leaving(
@@ -334,15 +356,29 @@ def _leaving(
     """What gives an object that a branch has made the values of its attributes where the branch has ended."""
     if can_be(x):
         return lambda made: None
-    leaves, structure = flatten(dict(vars(x)))
     at: dict[int, int] = {}
-    for i, v in enumerate(leaves):
+    every: dict[int, Any] = {}
+    for v in _held(x, every):
         if isinstance(v, Operand):
-            at[i], mine, zero = len(pairs), v if type(v) is Tensor else r.call(convert, v), gone.call(zeros_of, v)
+            at[id(v)], mine, zero = len(pairs), v if type(v) is Tensor else r.call(convert, v), gone.call(zeros_of, v)
             pairs.append((mine, zero) if first else (zero, mine))
 
+    def left(v: Any, made: Sequence[Tensor]) -> Any:
+        if id(v) in at:
+            return made[at[id(v)]]
+        if isinstance(v, tuple):
+            items = [left(y, made) for y in v]
+            return type(v)(*items) if hasattr(type(v), "_fields") else type(v)(items)
+        return v
+
     def leave(made: Sequence[Tensor]) -> None:
-        vars(x).update(unflatten(structure, [made[at[i]] if i in at else v for i, v in enumerate(leaves)]))
+        for v in every.values():
+            if not isinstance(v, tuple) and _is_own(v):
+                for k, y in _items(v).items():
+                    if isinstance(v, (list, dict)):
+                        v[k] = left(y, made)
+                    else:
+                        object.__setattr__(v, k, left(y, made))
 
     return leave
 

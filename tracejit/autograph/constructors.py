@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import types
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 from tracejit.autograph import calls, places, reads
 from tracejit.autograph.calls import assign, called, callee
+from tracejit.autograph.nests import is_record
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.guards import raw
@@ -114,4 +116,23 @@ def _give(stand_in: _Fields, x: Any) -> None:
         assign(x, name, own.pop(name))
 
 
+def _replaced(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`dataclasses.replace`, and `copy.replace`, which make an object by calling its class."""
+
+    def replace(x: Any, /, **changes: Any) -> Any:
+        cls = type(x)
+        if not (is_record(x) and is_users(cls)) or (constructor(cls)) is None:
+            return original(x, **changes)
+        fields = {f.name: f.init for f in dataclasses.fields(x)}
+        init = getattr(raw(cls, "__init__"), "__code__", None)
+        taken = () if init is None else init.co_varnames[1 : init.co_argcount + init.co_kwonlyargcount]
+        if "__replace__" in vars(cls) or not all(fields.get(k) for k in (*taken, *changes)):
+            return original(x, **changes)  # it says what is wrong
+        return callee(cls)(**{k: calls.load(x, k) for k, given in fields.items() if given} | changes)
+
+    return replace
+
+
+for _f in (dataclasses.replace, getattr(copy, "replace", dataclasses.replace)):
+    calls.replace(_f, _replaced(_f))
 calls.keep.update(constructor=constructor, new=made_by)

@@ -6,7 +6,6 @@ import collections
 import copy
 import operator
 import threading
-import types
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -19,7 +18,7 @@ from tracejit.autograph.values import Undefined
 from tracejit.errors import Location
 from tracejit.runtime import memory
 from tracejit.tensor import Operand, Tensor
-from tracejit.tree import Structure, unflatten
+from tracejit.tree import Structure, own_slots, unflatten
 
 Path = tuple[Any, ...]
 Fill = Callable[[Sequence[Tensor], dict[int, Any]], Any]  # a value, from the call's outputs and what was made before
@@ -131,12 +130,6 @@ def _refill(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
                 object.__setattr__(new, k, v)
             else:
                 new.__dict__[k] = v
-
-
-def own_slots(cls: type) -> list[str]:
-    """The attributes that a class keeps in slots."""
-    every = ((k, m) for c in cls.__mro__ for k, m in vars(c).items())
-    return [k for k, m in every if type(m) is types.MemberDescriptorType and k != "__dict__"]
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------

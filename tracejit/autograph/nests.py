@@ -2,60 +2,88 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from tracejit.autograph import chosen, growing, places
 from tracejit.context import context
+from tracejit.tree import fields_of, made_of, parts_of
 
 
 def in_place_of(new: Any, x: Any, y: Any) -> Any:
     """Containers that stand for one of two others, each: a change of them could not be made to the right one."""
-    if dataclasses.is_dataclass(new) and x is not y and type(x) is type(y) is type(new):
-        places.stands_for(new, x, y)
-        for k, v in getattr(new, "__dict__", {}).items():
-            in_place_of(v, getattr(x, k, v), getattr(y, k, v))
-    elif isinstance(new, (list, dict, tuple)) and x is not y:
-        if not isinstance(new, tuple):
-            places.stands_for(new, x, y)
-        if type(x) is type(y) is type(new) and len(x) == len(y) == len(new):
-            for k in new if isinstance(new, dict) else range(len(new)):
-                in_place_of(new[k], x[k], y[k])
+    if x is not y and (isinstance(new, (list, dict, tuple)) or is_record(new)):
+        alike = type(x) is type(y) is type(new)
+        if not isinstance(new, tuple) and (alike or isinstance(new, (list, dict))):
+            stands_for(new, x, y)
+        if alike and len(keys_of(x)) == len(keys_of(y)) == len(keys_of(new)):
+            for k in keys_of(new):
+                in_place_of(item(new, k), item(x, k), item(y, k))
     return new
 
 
+def stands_for(new: Any, *others: Any) -> None:
+    """A container stands in the place of others; an object does as one that the function has made."""
+    if is_record(new):
+        places.born(new)
+    places.stands_for(new, *others)
+
+
+def is_record(x: Any) -> bool:
+    """Whether an object is one of a dataclass, which holds its parts as attributes."""
+    kind = type(x)
+    return hasattr(kind, "__dataclass_fields__") and not isinstance(x, (tuple, list, dict)) and fields_of(kind) != ()
+
+
 def keys_of(x: Any) -> Sequence[Any]:
-    return list(x) if type(x) is dict else range(len(x))
+    if isinstance(x, dict):
+        return list(x)
+    return range(len(x)) if isinstance(x, (list, tuple)) else parts_of(x)
+
+
+def item(x: Any, k: Any) -> Any:
+    return x[k] if isinstance(x, (list, dict, tuple)) else getattr(x, k)
 
 
 def shares(x: Any, y: Any) -> bool:
     """Whether two containers hold the same containers, some at least, at the same places."""
     if not _alike(x, y):
         return False
-    pairs = [(x[k], y[k]) for k in keys_of(x)]
-    return any((p is q and isinstance(p, (list, dict, set, deque))) or shares(p, q) for p, q in pairs)
+    pairs = [(item(x, k), item(y, k)) for k in keys_of(x)]
+    return any((p is q and _has_own(p, list, dict, set, deque)) or shares(p, q) for p, q in pairs)
+
+
+def _has_own(x: Any, *kinds: type) -> bool:
+    """Whether it counts which container this is."""
+    return isinstance(x, kinds) or is_record(x)
 
 
 def _alike(x: Any, y: Any) -> bool:
-    if type(x) is not type(y) or not (isinstance(x, tuple) or type(x) in (list, dict)):
+    if type(x) is not type(y) or not (isinstance(x, tuple) or type(x) in (list, dict) or is_record(x)):
         return False
     return keys_of(x) == keys_of(y)
 
 
 def holds_lists(x: Any, y: Any) -> bool:
-    """Whether two containers hold lists or dicts at the same places, which may be the same ones."""
+    """Whether two containers hold lists, dicts or records at the same places, which may be the same ones."""
     if not _alike(x, y):
         return False
-    pairs = [(x[k], y[k]) for k in keys_of(x)]
-    return any((type(p) is type(q) and type(p) in (list, dict)) or holds_lists(p, q) for p, q in pairs)
+    pairs = [(item(x, k), item(y, k)) for k in keys_of(x)]
+    return any((type(p) is type(q) and is_mutable(p)) or holds_lists(p, q) for p, q in pairs)
+
+
+def is_mutable(x: Any) -> bool:
+    """Whether a value is a container that branches tell from others that are equal."""
+    return type(x) in (list, dict) or is_record(x)
 
 
 def like_of(x: Any, items: list[Any]) -> Any:
     """A container like another one, of other items."""
     if type(x) is dict:
         return dict(zip(x, items, strict=True))
+    if is_record(x):
+        return made_of(type(x), keys_of(x), items)
     return items if type(x) is list else type(x)(*items) if hasattr(type(x), "_fields") else type(x)(items)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.autograph import places
-from tracejit.autograph.nests import is_new, keys_of
+from tracejit.autograph.nests import is_mutable, is_new, item, keys_of
 from tracejit.autograph.values import Contents
 from tracejit.ops.regions import Region
 from tracejit.tensor import Tensor, convert
@@ -78,7 +78,7 @@ def _carried(x: Origin | Leaf, gone: Region, pairs: list[tuple[Tensor, Tensor]],
 
 def are_told_apart(values: Sequence[Any]) -> bool:
     """Whether there are containers among these that a loop may put others in the place of."""
-    return places.listener() is not None and any(type(v) in (list, dict, tuple) for v in values)
+    return places.listener() is not None and any(type(v) is tuple or is_mutable(v) for v in values)
 
 
 def after_loop(
@@ -93,11 +93,11 @@ def after_loop(
 
 
 def _after_loop(ran: Tensor, x: Any, y: Any, new: Any, marks: dict[int, object]) -> None:
-    if not (type(new) in (list, dict, tuple) and type(x) is type(y) is type(new)) or new is x:
+    if not ((type(new) is tuple or is_mutable(new)) and type(x) is type(y) is type(new)) or new is x:
         return
     if type(new) is not tuple and is_new(y) and not places.is_one_of_several(y):
         places.comes_from(new, Origin(ran, _fresh(y, marks), Leaf(x, False)))
-    if len(new) == len(x) == len(y):
+    if len(keys_of(new)) == len(keys_of(x)) == len(keys_of(y)):
         for k in keys_of(new):
             if type(new) is not dict or (k in x and k in y):
-                _after_loop(ran, x[k], y[k], new[k], marks)
+                _after_loop(ran, item(x, k), item(y, k), item(new, k), marks)

@@ -18,7 +18,6 @@ from tracejit.autograph.effects import (
     known,
     one_of,
     output,
-    own_slots,
     perhaps,
     piled,
     spliced,
@@ -37,6 +36,7 @@ from tracejit.ops import host
 from tracejit.ops.host import exact, python_kind
 from tracejit.tensor import Operand, Variable, convert, strong
 from tracejit.tracing import Trace, unborn
+from tracejit.tree import attributes_of, own_slots
 
 _CALLED = (FunctionType, MethodType, partial)
 
@@ -109,7 +109,7 @@ class Recipes:
             elif isinstance(x, (list, tuple, set, deque)):
                 items = [(None, self.of(v)) for v in x]
             else:
-                items = [(k, self.of(v)) for k, v in _attributes(x)]
+                items = [(k, self.of(v)) for k, v in attributes_of(x).items()]
             return container(x, items, x if known_as is None else known_as)
         finally:
             self._doing.discard(id(x))
@@ -179,8 +179,3 @@ def rebuilt(x: Any) -> bool:
     kind = type(x)
     plain = kind.__dictoffset__ != 0 or any(own_slots(kind))
     return plain and (kind.__flags__ & (1 << 9) != 0 or kind is SimpleNamespace) and not callable(x)
-
-
-def _attributes(x: Any) -> list[tuple[str, Any]]:
-    own = [(k, getattr(x, k)) for k in own_slots(type(x)) if hasattr(x, k)]
-    return [*own, *(getattr(x, "__dict__", None) or {}).items()]

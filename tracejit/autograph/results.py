@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import growing
+from tracejit.autograph.nests import is_record
 from tracejit.autograph.values import Optional
 from tracejit.tree import fields_of, others
 
@@ -39,7 +40,7 @@ def as_leaves(
 
 
 def _result(x: Any, held: Callable[[Any], bool], known: dict[int, tuple[Any, Any]]) -> Any:
-    if isinstance(x, (list, dict)) and held(x):
+    if (isinstance(x, (list, dict)) or is_record(x)) and held(x):
         return Own(x)
     if growing.is_grown(x) and not growing.settled(x):
         return Result(growing.one_by_one(x))

@@ -8,6 +8,7 @@ from typing import Any
 from tracejit.autograph import aliases, places, reads
 from tracejit.autograph.apart import Apart, given_at
 from tracejit.autograph.attempts import Identities, Memory, calling
+from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.effects import Path
 from tracejit.autograph.holders import MANY, Outside, parts_of
 from tracejit.autograph.origins import Origin
@@ -167,7 +168,9 @@ class StandIns:
         what the function has put it into."""
         every = changed | set(self.given)
         put = _reached([*self._late, *put_elsewhere])
-        self._reached = put | _reached([returned])
+        found = _objects([returned])
+        self._reached = put | set(found)
+        every |= _reached([v for x in found.values() if type(x) is Chosen for v in x.values])
         several = {i: set(map(id, among)) for i, (_, among) in self._several.items() if i in self._reached}
         every |= put.union(*several.values())
 
@@ -202,10 +205,14 @@ class StandIns:
 
 def _reached(values: list[Any]) -> set[int]:
     """The identities of all objects in these."""
+    return set(_objects(values))
+
+
+def _objects(values: list[Any]) -> dict[int, Any]:
     seen = dict[int, Any]()
     while values and len(seen) < MANY:
         x = values.pop()
         if id(x) not in seen:
             seen[id(x)] = x
             values += parts_of(x)
-    return set(seen)
+    return seen

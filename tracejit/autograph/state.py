@@ -7,7 +7,18 @@ from typing import Any
 
 from tracejit.autograph import chosen, growing, origins, piles, places
 from tracejit.autograph.growing import Before, Pile, Stacked
-from tracejit.autograph.nests import Wholes, holds_lists, in_place_of, keys_of, like_of, shares
+from tracejit.autograph.nests import (
+    Wholes,
+    holds_lists,
+    in_place_of,
+    is_mutable,
+    is_record,
+    item,
+    keys_of,
+    like_of,
+    shares,
+    stands_for,
+)
 from tracejit.autograph.parts import (
     ArrayPart,
     Changes,
@@ -58,7 +69,7 @@ def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Ten
         return made
     if _absent(x) or _absent(y) or type(x) is Optional or type(y) is Optional:
         return _perhaps(name, a, x, b, y, pairs)
-    if type(x) in (list, dict) and type(x) is type(y) and type(name) is not Contents:
+    if is_mutable(x) and type(x) is type(y) and type(name) is not Contents:
         return _in_place_of_both(name, a, x, b, y, pairs)
     return _merged(name, a, x, b, y, pairs)
 
@@ -109,15 +120,15 @@ def _merged(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[T
 
 def _as_one(name: str, x: Any, y: Any) -> bool:
     """Whether two values are looked at as a whole, and not part by part."""
-    if type(name) is Contents:
+    if type(name) is Contents or (any(map(is_record, (x, y))) and any(map(_perhaps_none, (x, y)))):
         return False
     s = flatten(x)[1]
     return s == LEAF or s != flatten(y)[1] or places.by_identity()
 
 
 def _standing_for(new: Any, *others: Any) -> Any:
-    if isinstance(new, (list, dict)):
-        places.stands_for(new, *others)
+    if is_mutable(new):
+        stands_for(new, *others)
     return new
 
 
@@ -130,7 +141,7 @@ def _sharing(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[
 def _by_key(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
     """How a list, tuple or dict is made whose items are merged one by one."""
     inner = str(name) if type(name) is Contents else name  # of what it holds it counts which containers these are
-    parts = [(k, merge(inner, a, x[k], b, y[k], pairs)) for k in keys_of(x)]
+    parts = [(k, merge(inner, a, item(x, k), b, item(y, k), pairs)) for k in keys_of(x)]
 
     def make(made: Sequence[Tensor]) -> Any:
         return like_of(x, [p(made) for _, p in parts])
@@ -442,7 +453,7 @@ class _Shared(Part):
     """A container that holds the same containers before and after a step: each has a part of its own."""
 
     def __init__(self, name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> None:
-        parts = [_part(f"{name}[{k!r}]", x[k], y[k], loc, changing) for k in keys_of(x)]
+        parts = [_part(f"{name}[{k!r}]", item(x, k), item(y, k), loc, changing) for k in keys_of(x)]
 
         def make(leaves: Sequence[Any]) -> Any:
             rest = iter(leaves)
@@ -452,7 +463,7 @@ class _Shared(Part):
         def take(value: Any) -> list[Any]:
             if type(value) is not type(x) or keys_of(value) != keys_of(x) or any(p.more for p in parts):
                 raise locate(clash(name, x, value, "before a step of the loop, after it"))
-            return [t for k, p in zip(keys_of(x), parts, strict=True) for t in p.take(value[k])]
+            return [t for k, p in zip(keys_of(x), parts, strict=True) for t in p.take(item(value, k))]
 
         super().__init__([t for p in parts for t in p.first], make, take)
 

@@ -235,7 +235,7 @@ def as_printed(x: Any, value: Tensor) -> Any:
 
 
 def say(
-    write: Callable[[Sequence[Any]], None], args: Sequence[Any], kind: type[Callback] = Callback, name: str = "print"
+    write: Callable[[Sequence[Any]], None], args: Sequence[Any], callback: type[Callback] = Callback
 ) -> None:
     """Call `write` with the arguments, tensors as eager ones: now, or each time the program runs."""
     flat, structure = flatten(list(args))
@@ -272,7 +272,7 @@ def say(
     if context.trace is None:
         write(list(args))
     else:
-        host_call(*tensors, f=kind(run, name), types=())
+        host_call(*tensors, f=callback(run, "print"), types=())
 
 
 def print_python(*args: Any, **options: Any) -> None:

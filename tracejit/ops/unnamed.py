@@ -67,17 +67,15 @@ class Unnamed:
             if around is not None:
                 around(v)
 
-        context.told = told
-        for v in self.assigned:
-            _hide(v, call)
         try:
+            context.told = told
+            _hide(self.assigned, call)
             yield
             if call.error is not None:  # which the function has caught
                 raise call.error
         finally:
             context.told = around
-            for v in self.assigned:
-                _show(v, call)
+            _show(self.assigned, call)
 
 
 def assigning(name: str, v: Variable) -> Exception:
@@ -133,26 +131,33 @@ _FORM: dict[str, Any] = {name: _of_form(name) for name in ("type", "dtype", "sha
 _FORM |= {"__reduce_ex__": _reduced, "__class__": property(lambda v: type(v).__mro__[1])}
 
 
-def _hide(v: Variable, call: Call) -> None:
-    """Reading the Variable is an error from now on, in this thread."""
+def _hide(variables: Sequence[Variable], call: Call) -> None:
+    """Reading these Variables is an error from now on, in this thread."""
     with _lock:
-        calls = _calls.setdefault(id(v), [])
-        if not calls:
-            cls = type(v)
-            if cls not in _classes:
-                names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-                _classes[cls] = type(cls.__name__, (cls,), {**names, **_FORM, "_a": property(_read, _SLOT.__set__)})
-            _CLASS.__set__(v, _classes[cls])
-        calls.append(call)
+        for v in variables:
+            calls = _calls.setdefault(id(v), [])
+            calls.append(call)
+            if len(calls) == 1:
+                cls = type(v)
+                _CLASS.__set__(v, _classes.get(cls) or _hidden(cls))
 
 
-def _show(v: Variable, call: Call) -> None:
+def _hidden(cls: type) -> type:
+    names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    _classes[cls] = type(cls.__name__, (cls,), {**names, **_FORM, "_a": property(_read, _SLOT.__set__)})
+    return _classes[cls]
+
+
+def _show(variables: Sequence[Variable], call: Call) -> None:
     with _lock:
-        calls = _calls[id(v)]
-        calls.remove(call)
-        if not calls:
-            del _calls[id(v)]
-            _CLASS.__set__(v, type(v).__mro__[1])
+        for v in variables:
+            calls = _calls.get(id(v), [])
+            if call in calls:  # not after an interrupt
+                calls.remove(call)
+                if not calls:
+                    del _calls[id(v)]
+                    own = type(v).__mro__[1]
+                    _CLASS.__set__(v, own if type(v) is _classes.get(own) else type(v))
 
 
 def runs(parts: Any) -> None:

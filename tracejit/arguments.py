@@ -236,7 +236,7 @@ class Arguments:
         With `shared`, a container that stands in several places is one.
         """
         if self._defaults and self._defaults != (now := _defaults_of(self._python)):
-            self.signature, self._defaults = inspect.signature(self._python), now
+            self.signature, self._defaults = wrappers.signature(self._python, self.input_signature is not None), now
         if self.input_signature is not None and self._matched != self.leading:
             self._match()
         if self.signature is not None and not (

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracejit.autograph.source import in_library
+from tracejit.errors import is_internal
 from tracejit.identity import IdentityMap
 from tracejit.runtime.guards import raw
 from tracejit.runtime.held import MISSING
@@ -116,7 +117,8 @@ def _function_of(x: Any, cls: type | None) -> Iterator[tuple[Any, type | None]]:
 
 
 def is_library_code(code: types.CodeType) -> bool:
-    return in_library(code.co_filename)
+    """Whether code is a library's, and not this package's."""
+    return in_library(code.co_filename) and not is_internal(code.co_filename)
 
 
 def is_library_module(namespace: dict[str, Any]) -> bool:

@@ -219,6 +219,7 @@ class Recorder(Deferring):
         made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments, late)
         there = any(steps) or made.moving or self._deferred or self.kept_variables
         self._raws, self.made, self.log, self._returned = [], {}, {}, []  # what only these hold
+        self.handed = {}
         self.forget()
         return (made if there else None), values.results
 
@@ -267,7 +268,7 @@ class Recorder(Deferring):
 
     def _outside(self, finals: Any) -> Outside:
         known = self.arguments | {id(p.owner) for p, _ in self.log.values() if p.key[0] == "global"}
-        ours = [self._raws, self.log, finals, self.made, self.trace.made, self._returned, *self.own()]
+        ours = [self._raws, self.log, finals, self.made, self.handed, self.trace.made, self._returned, *self.own()]
         return held_elsewhere(ours, reads.settled(), known)
 
     def _check(self, raws: Iterable[Raw | None]) -> None:

@@ -268,3 +268,56 @@ def test_a_condition_with_effects_is_asked_for_once_a_step():
         assert float(g(tj.constant(2.0), seen)) == 6.0
         assert [float(y) for y in seen] == [2.0, 4.0, 6.0]
         assert float(v) == 3.0
+
+
+# --- that stay empty --------------------------------------------------------------------------------------------------
+def stacked(x):
+    out = []
+    for v in x:
+        if v > 2:
+            out.append(v)
+    return tj.stack(out)
+
+
+def joined(x):
+    out = []
+    for v in x:
+        if v > 2:
+            out.append(tj.stack([v, v + 1]))
+    return tj.concat(out, 0)
+
+
+def summed(x):
+    out = []
+    for i, v in enumerate(x):
+        if v > 2:
+            if i >= 0:
+                out.append(v)
+    return tj.add_n(out)
+
+
+@pytest.mark.parametrize("f", [stacked, joined, summed], ids=lambda f: f.__name__)
+def test_what_needs_one_tensor_tells_where_there_is_none(f):
+    traced = tj.function(f)
+    some, none = tj.constant([1, 3, 0, 5, 2, 4]), tj.constant([1, 2, 0, 1, 2, 0])
+    np.testing.assert_array_equal(traced(some).numpy(), f(some).numpy())
+    with pytest.raises(tj.errors.ArgumentError, match="needs one tensor or more"):
+        f(none)
+    with pytest.raises(tj.errors.ArgumentError, match=rf"needs one tensor or more[\s\S]*in {f.__name__}:   return tj\."):
+        traced(none)
+
+
+def stacked_where_there_is_one(x):
+    out = []
+    for v in x:
+        if v > 2:
+            out.append(v)
+    return tj.stack(out) if len(out) > 0 else x[:0]
+
+
+def test_a_branch_that_is_not_taken_does_not_tell():
+    traced = tj.function(stacked_where_there_is_one)
+    none = tj.constant([1, 2, 0, 1, 2, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert traced(none).numpy().tolist() == []

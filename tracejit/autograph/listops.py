@@ -11,6 +11,7 @@ from tracejit.autograph import growing, piles, places
 from tracejit.autograph.growing import Stacked
 from tracejit.autograph.ranges import TensorRange, counted
 from tracejit.context import context
+from tracejit.ir.dim import Dim
 from tracejit.ir.found import fresh
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_, int64
@@ -276,6 +277,7 @@ OF_LISTS: dict[str, Callable[..., Any]] = {
     "stack": lambda rows, axis=0, *_: array.moveaxis(rows, 0, axis) if axis else rows, "global_norm": _refused,
     "clip_by_global_norm": _refused, "dynamic_stitch": _refused,
 }  # fmt: skip
+_EAGER = {"accumulate_n": "add_n"}  # what errors call it
 
 
 def of_list(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -288,7 +290,16 @@ def of_list(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if not args or not growing.is_grown(args[0]) or set(kwargs) - {"axis", "name"}:
         return OPEN if f.__name__ == "stack" else _refused(None)
     more = [kwargs["axis"]] if "axis" in kwargs else []
-    return OF_LISTS[f.__name__](growing.rows_of(args[0]), *args[1:], *more)
+    rows = growing.rows_of(args[0])
+    _check_not_empty(f.__name__, rows)
+    return OF_LISTS[f.__name__](rows, *args[1:], *more)
+
+
+def _check_not_empty(name: str, rows: Any) -> None:
+    n = rows.shape[0]
+    if isinstance(n, Dim) and n.compare(0, ">") is not True:
+        some = OPS["greater"](_count(rows), 0)
+        OPS["check"](some, error="ArgumentError", message=f"{_EAGER.get(name, name)} needs one tensor or more")
 
 
 def consumed(f: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -303,7 +303,8 @@ def test_what_needs_one_tensor_tells_where_there_is_none(f):
     np.testing.assert_array_equal(traced(some).numpy(), f(some).numpy())
     with pytest.raises(tj.errors.ArgumentError, match="needs one tensor or more"):
         f(none)
-    with pytest.raises(tj.errors.ArgumentError, match=rf"needs one tensor or more[\s\S]*in {f.__name__}:   return tj\."):
+    lines = rf"needs one tensor or more[\s\S]*in {f.__name__}:   return tj\."
+    with pytest.raises(tj.errors.ArgumentError, match=lines):
         traced(none)
 
 

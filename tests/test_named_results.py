@@ -1,4 +1,4 @@
-"""Functions that give several tensors by name, as TensorFlow's do: as they are called, traced, in branches and loops."""
+"""Functions that give several tensors by name, as TensorFlow's do: eagerly, traced, in branches and loops."""
 
 import pickle
 

@@ -316,3 +316,88 @@ def test_objects_that_nested_branches_make():
             x, y = tj.constant(x), tj.constant(y)
             assert number(traced(holders[1], x, y)) == number(f(holders[0], x, y))
             assert number(holders[1].item.v) == number(holders[0].item.v)
+
+
+# --- that only the node's step writes to, since the step traced for nothing knows that it does not --------------------
+KEPT, FOUND, BOX = {"k": 0}, [], Box()
+
+
+def own_list(x):
+    a, b = [], [1]
+    for i, v in enumerate(x):
+        if i > 3:
+            a = a[:]
+            b.append(i)
+        a.append(v)
+    return tj.stack(a), tj.stack(b)
+
+
+def own_list_and_number(x):
+    a, b, s = [], [1], 0
+    for i, v in enumerate(x):
+        if i > 3:
+            s = s + v
+            a = a[:]
+            b.append(7)
+        else:
+            if len(b) < 1:
+                b.append(i)
+        a.append(v + s)
+    return tj.stack(a), tj.stack(b)
+
+
+def own_dict(x):
+    a, b = [], {"k": 0}
+    for i, v in enumerate(x):
+        if i > 3:
+            a = a[:]
+            b["k"] = b["k"] + i
+        a.append(v)
+    return tj.stack(a), b["k"]
+
+
+def dict_outside(x):
+    a = []
+    for i, v in enumerate(x):
+        if i > 3:
+            a = a[:]
+            KEPT["k"] = KEPT["k"] + i
+        a.append(v)
+    return tj.stack(a)
+
+
+def list_outside(x):
+    a = []
+    for i, v in enumerate(x):
+        if i > 3:
+            a = a[:]
+            FOUND.append(i)
+        a.append(v)
+    return tj.stack(a)
+
+
+def object_outside(x):
+    a = []
+    for i, v in enumerate(x):
+        if i > 3:
+            a = a[:]
+            BOX.late += i
+        a.append(v)
+    return tj.stack(a)
+
+
+ONLY_LATER = [own_list, own_list_and_number, own_dict, dict_outside, list_outside, object_outside]
+
+
+@pytest.mark.parametrize("f", ONLY_LATER, ids=lambda f: f.__name__)
+@pytest.mark.filterwarnings("ignore::tracejit.errors.ConversionWarning")
+def test_what_only_later_steps_write_is_kept(f):
+    def outcome(g):
+        KEPT["k"], FOUND[:], BOX.late = 0, [], 0.0
+        given = g(x)
+        every = [*(given if isinstance(given, tuple) else (given,)), KEPT["k"], BOX.late]
+        return [y.numpy().tolist() if hasattr(y, "numpy") else y for y in every], [int(n) for n in FOUND]
+
+    x, traced = tj.constant([1, 3, 0, 2, 3, 0, 4, 1]), tj.function(f)
+    for _ in range(2):
+        assert outcome(traced) == outcome(f)

@@ -148,6 +148,7 @@ class State:
     ) -> None:
         self.uneven = uneven
         self._latest: set[tuple[Any, ...]] = set()  # the keys of the places that it has more than the state before it
+        self._spare = 2  # attempts that may write to none of these, but to others
         self._get, self._put, self._names, self.places, self._also = get, put, tuple(names), tuple(also), also
         self.names = (*names, *[p.name for p in also])
 
@@ -215,14 +216,17 @@ class State:
         """The state with the places of a log that it lacks; None if there are none, or if each attempt has its own."""
         known = {p.key for p in self.places}
         more = [p for k, (p, _) in log.items() if k not in known]
-        if not more or (self._latest and self._latest.isdisjoint(log)):
+        apart = bool(self._latest) and self._latest.isdisjoint(log)
+        if apart and not self._spare:
+            more = [p for p in more if places.was_there(p.owner)]
+        if not more:
             return None
         for p in more:
             places.kept(p)
         made = State(self._get, self._put, self._names, [*self.places, *more], self.uneven)
         if isinstance(self._also, list):
             self._also[:], made._also = made.places, self._also
-        made._latest = {p.key for p in more}
+        made._latest, made._spare = {p.key for p in more}, max(self._spare - apart, 0)
         return made
 
     def without(self, log: dict[tuple, tuple[places.Place, Any]], boxes: Sequence[Box]) -> State:

@@ -413,6 +413,12 @@ def is_born(x: Any) -> bool:
     return bool(_logs.stack) and _logs.numbers[-1] in _logs.born.get(id(x), ())
 
 
+def was_there(x: Any) -> bool:
+    """Whether an object was made before what is traced now, by the function at hand."""
+    numbers = _logs.born.get(id(x))
+    return numbers is not None and set(numbers) <= set(_logs.numbers)
+
+
 def is_new(x: Any) -> bool:
     """Whether an object was made in a branch or loop within the one that is traced now."""
     return len(_logs.born.get(id(x), ())) > len(_logs.stack)

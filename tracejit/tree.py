@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+
+ITSELF: Any = object()  # in the place of a factory: the dict's attributes are its items
 
 
 class Again:
@@ -142,7 +146,10 @@ def flatten(x: Any, leaves: list | None = None) -> tuple[list, Structure]:
 
 
 def _like(x: Any) -> tuple[tuple, Any] | None:
-    return (tuple(x), getattr(x, "default_factory", None)) if isinstance(x, dict) else None
+    if type(x) is dict or not isinstance(x, dict):
+        return (tuple(x), None) if type(x) is dict else None
+    itself = getattr(x, "__dict__", None) is x
+    return (tuple(x), x.default_factory if isinstance(x, defaultdict) else ITSELF if itself else None)
 
 
 def flatten_shared(x: Any) -> tuple[list, Structure]:
@@ -197,7 +204,9 @@ def _made(s: Structure, values: list) -> Any:
         by_key = dict(zip(s.keys, values, strict=True))
         order, factory = s.like or (s.keys, None)
         made.update({k: by_key[k] for k in order})  # a Counter would count pairs
-        if factory is not None:
+        if factory is ITSELF:
+            made.__dict__ = made
+        elif factory is not None:
             made.default_factory = factory
         return made
     if issubclass(s.kind, list):

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-
 ITSELF: Any = object()  # in the place of a factory: the dict's attributes are its items
 
 

@@ -67,7 +67,7 @@ class Assignments(ast.NodeTransformer):
         left, right = self._temporary(), self._temporary()
         first += [
             set_(left, call("part_to_change", copy.deepcopy(root), copy.deepcopy(path))),
-            set_(right, self.visit(node.value)), ast.Expr(call("writes_all", name_of(left))),
+            set_(right, self.visit(node.value)),
         ]  # fmt: skip
         new = call("changed", ast.Constant(BINARY[type(node.op)]), name_of(left), name_of(right))
         return [at(s, node) for s in (*first, *self._store(root, path, new, said, ()))]
@@ -149,11 +149,10 @@ class Assignments(ast.NodeTransformer):
             changed = set_(left, _changed(node.op, name_of(left), name_of(right)))
             after = ast.Assign([node.target], name_of(left))
             steps = [
-                *first, set_(left, read), set_(right, self.visit(node.value)),
-                ast.Expr(call("writes_all", name_of(left))), changed,
+                *first, set_(left, read), set_(right, self.visit(node.value)), changed,
             ]  # fmt: skip
             return [*[at(n, node) for n in steps], *self.visit_Assign(at(after, node))]
-        notes = [*first, ast.Expr(read), *self._note(node.target), ast.Expr(call("writes_all", loaded(node.target)))]
+        notes = [*first, ast.Expr(read), *self._note(node.target)]
         return [*[at(n, node) for n in notes], *self._in_place(node)]
 
     def _in_place(self, node: ast.AugAssign) -> list[ast.stmt]:
@@ -166,7 +165,7 @@ class Assignments(ast.NodeTransformer):
 
     def _noted(self, node: ast.AST, targets: Sequence[ast.expr]) -> Any:
         notes = [s for t in targets for s in self._once(t)]
-        notes += [s for top in targets for t in ast.walk(top) for s in self._note(t, isinstance(node, ast.Delete))]
+        notes += [s for top in targets for t in ast.walk(top) for s in self._note(t)]
         if isinstance(node, ast.Delete):
             new: Any = [self._deleted(t, node) for t in node.targets]
         else:
@@ -177,11 +176,8 @@ class Assignments(ast.NodeTransformer):
         if isinstance(t, ast.Attribute):
             done = call("delete_attribute", self.visit(t.value), ast.Constant(t.attr))
             return at(ast.Expr(done), node)  # type: ignore[no-any-return]
-        if isinstance(t, ast.Subscript) and not _slices(t.slice):
-            done = call("delete_item", self.visit(t.value), self.visit(t.slice))
-            return at(ast.Expr(done), node)  # type: ignore[no-any-return]
-        if isinstance(t, ast.Attribute):
-            done = call("delete_attribute", self.visit(t.value), ast.Constant(t.attr))
+        if isinstance(t, ast.Subscript):
+            done = call("delete_item", self.visit(t.value), self.visit(_key(t.slice)))
             return at(ast.Expr(done), node)  # type: ignore[no-any-return]
         return at(self.generic_visit(ast.Delete([t])), node)  # type: ignore[no-any-return]
 
@@ -189,11 +185,11 @@ class Assignments(ast.NodeTransformer):
         self.count += 1
         return f"{AG}value{self.count}"
 
-    def _note(self, t: ast.AST, deleted: bool = False) -> list[ast.stmt]:
+    def _note(self, t: ast.AST) -> list[ast.stmt]:
         if isinstance(t, ast.Attribute) and isinstance(t.ctx, ast.Store) and is_chain(t.value):
             return [ast.Expr(call("writes_attribute", loaded(t.value), ast.Constant(t.attr)))]
-        if isinstance(t, ast.Subscript) and not isinstance(t.ctx, ast.Load) and is_chain(t.value):
-            key = [copy.deepcopy(t.slice), *([ast.Constant(True)] if deleted else [])] if is_plain(t.slice) else []
+        if isinstance(t, ast.Subscript) and isinstance(t.ctx, ast.Store) and is_chain(t.value):
+            key = [copy.deepcopy(t.slice)] if is_plain(t.slice) else []
             return [ast.Expr(call("writes_items", loaded(t.value), *key))]
         if isinstance(t, ast.Name) and t.id in self.globals:
             return [ast.Expr(call("writes_global", globals_call(), ast.Constant(t.id)))]

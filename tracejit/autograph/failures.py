@@ -119,6 +119,11 @@ def tentative(counting: bool = False) -> Iterator[None]:
         _state.counting -= counting
 
 
+def is_caught() -> bool:
+    """Whether an error may be caught by the function at hand."""
+    return bool(_state.catching)
+
+
 def may_be_known() -> bool:
     """Whether numbers that are tensors now will perhaps be known in a later attempt."""
     return _state.counting > 0

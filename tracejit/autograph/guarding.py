@@ -65,6 +65,7 @@ class Reads:
         self.guards: dict[tuple[Any, ...], Guard] = {}
         self.written: dict[tuple[Any, ...], Any] = {}
         self.deferred: dict[int, Callable[[], None]] = {}  # of containers that the program changes when it runs
+        self.sources: dict[int, list[Any]] = {}  # of containers, from which others they were filled
         self.changed: dict[int, Any] = {}  # containers that it writes to, as they were before
         self.inputs: dict[tuple[Any, ...], Any] = {}  # what stands for numbers that are inputs
         self._known: dict[int, tuple[Any, str]] = {}  # containers from outside, each with what it is called
@@ -140,6 +141,8 @@ class Reads:
         """What a container from outside is called; None for the trace's own."""
         if id(x) in self.deferred:
             self.deferred[id(x)]()
+        for y in self.sources.pop(id(x), ()):
+            self.whole(y) if type(y) in CONTAINERS else rare.everything(self, y)  # type: ignore[func-returns-value]
         return self._known[id(x)][1] if id(x) in self._known else None
 
     # --- kinds of places ----------------------------------------------------------------------------------------------
@@ -296,9 +299,18 @@ class Reads:
             self.whole(x)
             return
         old = self.changed[id(x)]
-        if any(value is y for y in (old.values() if isinstance(old, dict) else old)):
+        there = {id(y) for y in (old.values() if isinstance(old, dict) else old)}
+        if id(value) in there:
             self.whole(x)
             self.found(value, f"{self.name(x)}[{key!r}]")
+        elif isinstance(x, list) and not _counted_from_end(x, key, there, bool(old)):
+            self.length(x)
+
+    def moved(self, x: Any) -> None:
+        """Items of a container are elsewhere now."""
+        for known in (self.inputs, self.written if isinstance(x, list) else {}):
+            for key in [k for k in known if k[:2] == ("items", id(x)) and len(k) == 3]:
+                del known[key]  # type: ignore[attr-defined]
 
     def contains(self, x: Any, key: Any) -> None:
         called = self.name(x)
@@ -363,6 +375,7 @@ class Reads:
         self._known.clear()
         self.written.clear()
         self.changed.clear()
+        self.sources.clear()
         kept = [g for k, g in self.guards.items() if g.owner() is not None and (k not in self._loose or g.holds())]
         there = {g.key for g in kept}
         for at, (guard, objects) in self._behind.items():
@@ -377,6 +390,14 @@ def hashable(key: Any) -> bool:
 
 _BOUND = (types.BuiltinMethodType, types.MethodWrapperType)
 CLASS_PARTS = frozenset(("__mro__", "__bases__", "__name__", "__qualname__"))
+def _counted_from_end(x: list[Any], key: int, there: set[int], filled: bool) -> bool:
+    """Whether an item that the trace has put into a list stands at this index however long the list was: between it
+    and the end that is counted from stand the trace's own, and items of before on the other side."""
+    at = key % len(x)
+    near, far = (x[:at], x[at + 1 :]) if key >= 0 else (x[at + 1 :], x[:at])
+    return filled and not any(id(y) in there for y in near) and any(id(y) in there for y in far)
+
+
 _ADDING = {"append", "extend", "appendleft", "extendleft", "add"}
 _KEYS = (int, str, bool, float, bytes, type(None), weakref.ref)
 

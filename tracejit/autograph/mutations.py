@@ -6,6 +6,7 @@ import collections
 import contextvars
 import functools
 import gc
+import operator
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import dicts, growing, hostcalls, listops, places, reads
+from tracejit.autograph import branches, dicts, failures, growing, hostcalls, listops, places, reads
 from tracejit.autograph.deferring import NO_RESULT
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.reads import MOST
 from tracejit.autograph.recorder import TAKING, Recorder
 from tracejit.errors import ConversionError, locate, user_frame
@@ -26,6 +28,15 @@ _CONTAINERS = (list, dict, set, collections.deque)
 _CHANGES = NO_RESULT | TAKING | {"setdefault"}
 _GOING_THROUGH = {n for k in _CONTAINERS for n in dir(k) if n.endswith("update") or n.startswith("extend")}
 _ITEM = {"__setitem__": False, "__delitem__": True}
+_OPERATORS = {"+": "__iadd__", "*": "__imul__", "-": "__isub__", "&": "__iand__", "|": "__ior__", "^": "__ixor__"}
+_BY_OPERATOR = {name: op for op, name in _OPERATORS.items()}
+# methods that go through what they are given, and those after which items stand where they stood
+_FILLING = {
+    "extend", "extendleft", "update", "subtract", "difference_update", "intersection_update",
+    "symmetric_difference_update", "__iadd__", "__ior__",
+}  # fmt: skip
+_STEADY = {"append", "extend", "add", "setdefault"}
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 def mutated(
@@ -33,13 +44,11 @@ def mutated(
     do: Callable[..., Any] | None = None,
 ) -> Any:  # fmt: skip
     """A method of a container that may change what it holds is called; `do` is that of the container's base class."""
-    if name in TAKING:
-        reads.length(x)
-    elif name == "setdefault":
-        reads.item(x, args[0])
-        reads.contains(x, args[0])
+    _read(x, name, unused, args)
     if name in _GOING_THROUGH:
         hostcalls.check_given(None, args)
+    if name in _FILLING or (name == "__setitem__" and type(args[0]) is slice):
+        args = (*args[:-1], _gone_through(recorder, x, args[-1])) if args else args
     carried = growing.is_grown(x) and (id(x) in recorder.made or recorder.elsewhere)
     own = carried and listops.method(x, name, args, kwargs)
     if growing.is_grown(x) and not own:
@@ -50,17 +59,93 @@ def mutated(
         return recorder.defer(x, name, args, kwargs)
     places.remember_items(x)
     recorder.calls(x, name, args, kwargs)
-    value = own(x, *args, **kwargs) if own else (getattr(x, name) if do is None else do)(*args, **kwargs)
+    try:
+        value = own(x, *args, **kwargs) if own else (getattr(x, name) if do is None else do)(*args, **kwargs)
+    except Exception:
+        places.failed(x)
+        raise
+    if name not in _STEADY:
+        reads.moved(x)
     growing.noted(x)
     if name in TAKING and not unused and not recorder.elsewhere:
         recorder.takes(x, value, user_frame(2))
     return value
 
 
+def _read(x: Any, name: str, unused: bool, args: tuple) -> None:
+    """What a method's result depends on, or whether it raises an error that is caught."""
+    if name in TAKING:
+        reads.length(x)
+    if name == "setdefault":
+        reads.item(x, args[0])
+        reads.contains(x, args[0])
+    elif name == "popitem" or (name == "pop" and isinstance(x, set)):
+        reads.filled_from(x, x) if unused else reads.whole(x)
+    elif name in ("pop", "remove") and args and isinstance(x, (dict, set)):
+        if failures.is_caught() or not unused:
+            reads.contains(x, args[0])
+    elif name == "remove" and failures.is_caught():
+        reads.whole(x)
+
+
+def _gone_through(recorder: Recorder, owner: Any, x: Any) -> Any:
+    """What a container is filled from: iterators are gone through once, what the function has made may change later."""
+    if isinstance(x, (Iterator, *_VIEWS)) or (is_users(type(x)) and not isinstance(x, (*_CONTAINERS, tuple, str))):
+        hostcalls.check_iterator(x)
+        return tuple(branches.asks["iterated"](x)) if hasattr(type(x), "__iter__") and not hasattr(x, "keys") else x
+    if not isinstance(x, _CONTAINERS):
+        return x
+    if id(x) not in recorder.made:
+        if id(owner) in recorder.made:
+            reads.whole(x)
+        else:
+            reads.filled_from(owner, x)
+        return x
+    new = x if growing.is_pile(x) else places.snapshot(x)
+    growing.noted(new)
+    return new
+
+
+def operated(op: str, a: Any, b: Any, do: Callable[[Any, Any], Any]) -> Any:
+    """`a op= b` of one of Python's containers, which may change it in place."""
+    recorder, name = places.listener(), _OPERATORS.get(op, "")
+    if recorder is None or not name or not hasattr(type(a), name):
+        return do(a, b)
+    if name in _FILLING and not isinstance(a, set):
+        b = _gone_through(recorder, a, b)
+    if op == "*" and recorder.elsewhere:
+        reads.whole(a)
+    places.remember_items(a)
+    recorder.calls(a, name, (b,), {})
+    try:
+        made = do(a, b)
+    except Exception:
+        places.failed(a)
+        raise
+    if made is not a:
+        recorder.retract(a)
+    elif op != "+":
+        reads.moved(a)
+    return made
+
+
+def sliced(x: Any, key: Any) -> bool:
+    """Whether what is done to a slice is done again by each call, with the list as it is then."""
+    if type(key) is not slice or places.listener() is None or not isinstance(x, list):
+        return False
+    return not growing.is_grown(x) and places.is_container(x, "__setitem__") and places.is_container(x, "__delitem__")
+
+
+def by_slice(x: Any, name: str, key: slice, *value: Any) -> None:
+    """An item assignment or deletion by a slice."""
+    parts = [k if k is None else operator.index(k) for k in (key.start, key.stop, key.step)]
+    mutated(places.listener(), x, name, True, (slice(*parts), *value), {})
+
+
 def changing(f: Any) -> Callable[..., Any] | None:
     """What to call in the place of a container's own method that changes it; None for all else."""
     name = getattr(f, "__name__", None)
-    if name not in _CHANGES and name not in _ITEM:
+    if name not in _CHANGES and name not in _ITEM and name not in _BY_OPERATOR:
         return None
     if isinstance(f, types.MethodDescriptorType | types.WrapperDescriptorType):
         return functools.partial(_unbound, f) if issubclass(f.__objclass__, _CONTAINERS) else None
@@ -79,23 +164,29 @@ def _change(owner: Any, do: Callable[..., Any], *args: Any, ag_name: str = "", *
     name = ag_name or do.__name__
     if places.listener() is None:
         return do(*args, **kwargs)
-    if name in _ITEM:
+    if name in _BY_OPERATOR and len(args) == 1:
+        return operated(_BY_OPERATOR[name], owner, args[0], lambda a, b: do(b))
+    if name in _ITEM and not (args and sliced(owner, args[0])):
         if args:
             places.items(owner, args[0], _ITEM[name])
-        return do(*args, **kwargs)
+        try:
+            return do(*args, **kwargs)
+        except Exception:
+            places.failed(owner)
+            raise
     return mutated(places.listener(), owner, name, False, args, kwargs, do)
 
 
 @contextmanager
 def noticed(given: Iterable[Any]) -> Iterator[None]:
     """A call of code that is not converted: containers that it is given may be others after it."""
-    before = [(x, _copy(x)) for x in _containers(given)] if places.listener() is not None else []
+    before = [(x, places.snapshot(x)) for x in _containers(given)] if places.listener() is not None else []
     try:
         yield
     finally:  # where the call fails, what it has done until then
         for x, old in before:
             if not _same(x, old):
-                new = _copy(x)
+                new = places.snapshot(x)
                 places.refill(x, old)
                 places.items(x)  # takes note of what it holds
                 places.refill(x, new)
@@ -109,7 +200,7 @@ def keeping(f: Any, given: Iterable[Any]) -> Iterator[None]:
     if not tensors or isinstance(owner, _NOT_KEEPING) or _is_ours(owner):
         yield
         return
-    before = [(x, _copy(x)) for x in _held_by(owner) if isinstance(x, _CONTAINERS)]
+    before = [(x, places.snapshot(x)) for x in _held_by(owner) if isinstance(x, _CONTAINERS)]
     yield
     if any(id(x) in tensors for x in _held_by(owner)):
         for x, old in before:
@@ -150,14 +241,9 @@ _LEAVES = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType
 def _containers(given: Iterable[Any]) -> list[Any]:
     """The containers among these, and those that methods among these are of."""
     every = [y for x in given for y in (x.__reduce__()[1] if type(x) in (map, filter) else [x])]
-    found = [x.__self__ if isinstance(x, types.BuiltinFunctionType) else x for x in every]
+    found = [x.__self__ if isinstance(x, types.BuiltinFunctionType | types.MethodWrapperType) else x for x in every]
     made = places.listener().made
     return [x for x in found if isinstance(x, _CONTAINERS) and len(x) <= MOST and id(x) not in made]
-
-
-def _copy(x: Any) -> Any:
-    kind: Any = next(k for k in (collections.OrderedDict, *_CONTAINERS) if isinstance(x, k))
-    return kind.copy(x)
 
 
 def _pairs(x: dict[Any, Any]) -> Iterable[tuple[Any, Any]]:

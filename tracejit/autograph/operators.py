@@ -26,9 +26,11 @@ from tracejit.autograph import (
     hostcalls,
     insides,
     listops,
+    mutations,
     orders,
     piles,
     places,
+    protocols,
     reads,
     stores,
     watching,
@@ -59,8 +61,7 @@ from tracejit.autograph.numbers import sliced as sliced_by
 from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
-from tracejit.autograph.places import items as writes_all
-from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, delete_item, in_place, iterated, negative
+from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, in_place, iterated, negative
 from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
 from tracejit.autograph.reads import evaluated, whole
 from tracejit.autograph.stores import changed, part_to_change, store
@@ -223,8 +224,16 @@ def set_attribute(x: Any, name: str, value: Any) -> None:
     elif setter is object.__setattr__ or isinstance(x, type):
         assign(x, name, value)
     else:
-        places.attribute(x, name)
-        setattr(x, name, value)
+        _by_slot(setter, setattr, x, name, value)
+
+
+def _by_slot(slot: Any, plain: Any, x: Any, name: str, *value: Any) -> None:
+    """A class sets or deletes attributes by a method of another's, such as `dict.__setitem__`."""
+    if (change := mutations.changing(slot)) is not None:
+        change(x, name, *value)
+        return
+    places.attribute(x, name)
+    plain(x, name, *value)
 
 
 def delete_attribute(x: Any, name: str) -> None:
@@ -237,13 +246,11 @@ def delete_attribute(x: Any, name: str) -> None:
         callee(f)(x, name)
         return
     hostcalls.check_set(x, raw(type(x), "__delattr__"), f"attribute {name}")
-    places.attribute(x, name)
-    delattr(x, name)
+    reads.special(type(x), "__delattr__")
+    _by_slot(raw(type(x), "__delattr__"), delattr, x, name)
 
 
 def _changed(op: str, x: Any, y: Any) -> Any:
-    if places.is_container(x):
-        places.items(x)
     return in_place(op, x, whole(y))
 
 
@@ -314,7 +321,37 @@ def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     places.items(x, key, deleted)
 
 
-stores.asks.update(item=item, set_attribute=set_attribute, writes_items=writes_items)
+def put_item(x: Any, key: Any, value: Any) -> None:
+    """`x[key] = value`"""
+    if mutations.sliced(x, key):
+        mutations.by_slice(x, "__setitem__", key, value)
+        return
+    writes_items(x, key)
+    try:
+        protocols.set_item(x, key, value)
+    except Exception:
+        places.failed(x)
+        raise
+
+
+def delete_item(x: Any, key: Any) -> None:
+    """`del x[key]`"""
+    if mutations.sliced(x, key):
+        mutations.by_slice(x, "__delitem__", key)
+        return
+    if Chosen not in (type(x), type(key)):
+        if failures.is_caught() and isinstance(x, dict):
+            reads.contains(x, key)
+        writes_items(x, key, True)
+    try:
+        protocols.delete_item(x, key)
+    except Exception:
+        places.failed(x)
+        raise
+
+
+stores.asks.update(item=item, set_attribute=set_attribute, put_item=put_item)
+protocols.asks.update(delete_item=delete_item)
 slice_ = slice
 KEYED = {"get", "pop", "setdefault", "add", "discard", "remove"}  # methods that look their arguments up
 _DEFAULT = raw(collections.defaultdict, "__missing__")
@@ -479,5 +516,5 @@ __all__ = [
     "changed", "compare", "converted", "decided", "delete_attribute", "delete_item",
     "eagerly", "entered", "evaluated", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence",
     "joined", "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "store",
-    "thrown", "while_", "whole", "writes_all", "writes_attribute", "writes_cell", "writes_global", "writes_items",
+    "thrown", "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

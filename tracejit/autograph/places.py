@@ -175,10 +175,20 @@ class Items(Place):
         self.key = ("items", id(owner))
 
     def get(self) -> Any:
-        return self.owner.copy()
+        return snapshot(self.owner)
 
     def put(self, value: Any) -> None:
         refill(self.owner, value)
+
+
+def snapshot(x: Any) -> Any:
+    """A copy of a container, whatever its own class says of copies."""
+    if type(x).__module__ in ("builtins", "collections"):
+        return x.copy()
+    kind: Any = next(k for k in (collections.OrderedDict, *_CONTAINERS) if isinstance(x, k))
+    if kind is collections.deque:
+        return collections.deque(collections.deque.__iter__(x), x.maxlen)
+    return kind(kind.items(x)) if kind is collections.OrderedDict else kind.copy(x)
 
 
 def refill(owner: Any, value: Any) -> None:
@@ -370,10 +380,19 @@ def cell(name: str, get: Callable[[], Any]) -> None:
         note(Cell("cell", name, at, name))
 
 
+def failed(owner: Any) -> None:
+    """What was about to change a container has raised an error: it did nothing, and depends on what is there."""
+    if _logs.listener is not None:
+        _logs.listener.retract(owner)
+        reads.whole(owner)
+
+
 def items(owner: Any, key: Any = ALL, deleted: bool = False) -> None:
     """Items of a container are about to change: that of one key, or any."""
     if _logs.stack and is_container(owner):
         remember_items(owner, key)
+        if deleted or key is ALL:
+            reads.moved(owner)
         if _logs.listener is not None:
             _logs.listener.changes(owner, key, deleted)
 

@@ -22,6 +22,7 @@ from tracejit.autograph import (
     hostcalls,
     insides,
     listops,
+    mutations,
     picking,
     piles,
     places,
@@ -53,6 +54,9 @@ def of_user(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         return plain(x, *args) if f is None else callee(f)(x, *args)
 
     return asked
+
+
+asks: dict[str, Callable[..., Any]] = {}  # "delete_item": that of `operators`
 
 
 # --- operators --------------------------------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ def _is_own(f: Any) -> bool:
 def in_place(op: str, a: Any, b: Any) -> Any:
     """What `a op= b` gives the target."""
     if type(a) is Chosen:
-        return each_way(lambda v, w: _noted_in_place(op, v, w), (a, b), {})
+        return each_way(functools.partial(in_place, op), (a, b), {})
     if type(a) is Either or type(b) in SEVERAL:
         return binary(op, a, b)
     if is_users(type(a)) or is_users(type(b)):
@@ -179,18 +183,18 @@ def in_place(op: str, a: Any, b: Any) -> Any:
     if op == "+" and isinstance(a, list | collections.deque):
         hostcalls.check_iterator(b)
     if op == "+" and growing.is_pile(a):
+        places.items(a)
         piles.extend(a, b)
         return a
-    made = IN_PLACE[op](a, b)
+    if op in _NAMES and places.is_container(a, f"__i{_NAMES[op]}__"):
+        made = mutations.operated(op, a, b, IN_PLACE[op])
+    else:
+        places.items(a)
+        made = IN_PLACE[op](a, b)
     growing.noted(made)
     if isinstance(b, np.ndarray) or (isinstance(a, np.ndarray) and made is not a):
         arrays.used(arrays.among([a, b]), made)
     return made
-
-
-def _noted_in_place(op: str, a: Any, b: Any) -> Any:
-    places.items(a)
-    return in_place(op, a, b)
 
 
 unary = {
@@ -233,7 +237,7 @@ def set_item(x: Any, key: Any, value: Any) -> None:
 def delete_item(x: Any, key: Any) -> None:
     """`del x[key]`"""
     if Chosen in (type(x), type(key)):
-        each_way(_delete_noted, (x, key), {})
+        each_way(asks["delete_item"], (x, key), {})
         return
     f = own_method(x, "__delitem__")
     if f is None and not isinstance(x, _CONTAINERS):
@@ -246,11 +250,6 @@ def delete_item(x: Any, key: Any) -> None:
         del x[key]
     else:
         callee(f)(x, key)
-
-
-def _delete_noted(x: Any, key: Any) -> None:
-    places.items(x, key, True)
-    delete_item(x, key)
 
 
 def truth(x: Any) -> Any:

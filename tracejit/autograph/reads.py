@@ -145,6 +145,18 @@ def defer(owner: Any, refuse: Callable[[], None]) -> None:
         _current.reads.deferred[id(owner)] = refuse
 
 
+def moved(owner: Any) -> None:
+    """Items of a container have got other places, or may have been replaced: what was told of single places is over."""
+    if _current.reads is not None:
+        _current.reads.moved(owner)
+
+
+def filled_from(owner: Any, other: Any) -> None:
+    """What a container holds depends on what another one, or itself, held: that counts as read when it is read."""
+    if _current.reads is not None:
+        _current.reads.sources.setdefault(id(owner), []).append(other)
+
+
 def kept(key: tuple[Any, ...], owner: Any) -> None:
     """A place that holds what it held before the trace may go on to: that counts as read, though it is written to."""
     r = _current.reads
@@ -165,7 +177,10 @@ def kept(key: tuple[Any, ...], owner: Any) -> None:
 def items_kept(owner: Any, before: Any) -> None:
     """A container that held `before` may keep what it still has of that."""
     r = _current.reads
-    if r is None or type(owner) not in CONTAINERS or r.name(owner) is None:
+    if r is not None and type(owner) not in CONTAINERS:
+        _others(owner)
+        return
+    if r is None or r.name(owner) is None:
         return
     r.length(owner)
     left = set(map(id, owner.values() if isinstance(owner, dict) else owner))  # also at other places
@@ -391,7 +406,7 @@ def settled() -> list[Any]:
     r = _current.reads
     if r is None:
         return []
-    for x in (r.written, r.changed, r._known, r._alive):
+    for x in (r.written, r.changed, r.sources, r._known, r._alive):
         x.clear()  # type: ignore[attr-defined]
     return list(r.guards.values())
 

@@ -141,7 +141,7 @@ class Recorder(Deferring):
             return  # what the function made itself is seen as it is in the end
         self.settle()
         kind = "delete" if deleted else "diff" if key is ALL or isinstance(key, slice) else "item"
-        raw = Raw(kind, owner, key, owner.copy() if kind == "diff" else None, user_frame(2))
+        raw = Raw(kind, owner, key, places.snapshot(owner) if kind == "diff" else None, user_frame(2))
         self._raws.append(raw)
         self._open = raw
 
@@ -150,6 +150,12 @@ class Recorder(Deferring):
         if id(owner) not in self.made and not self._unheard(f"{name}() of a {type(owner).__name__} is called"):
             self.settle()
             self._raws.append(Raw(name, owner, None, (args, kwargs), user_frame(2)))
+
+    def retract(self, owner: Any) -> None:
+        """What was heard last of a container has not happened."""
+        self._open = None
+        if not self.elsewhere and self._raws and (last := self._raws[-1]) is not None and last.owner is owner:
+            self._raws.pop()
 
     def seen_ahead(self, iterator: Any) -> Ahead:
         return self.memory.ahead.setdefault(id(iterator), Ahead(iterator))
@@ -160,17 +166,21 @@ class Recorder(Deferring):
         if raw is None:
             return
         if growing.is_grown(raw.owner):  # whose items stand no longer one by one
-            raw.kind, raw.key, raw.value = "whole", None, raw.owner.copy()
+            raw.kind, raw.key, raw.value = "whole", None, places.snapshot(raw.owner)
         elif raw.kind == "item":
             there = raw.key in raw.owner if isinstance(raw.owner, dict) else True
             raw.value = raw.owner[raw.key] if there else Undefined(repr(raw.key))
         elif raw.kind == "diff":
             raw.kind, raw.key, raw.value = _difference(raw.owner, raw.value)
+            if raw.kind == "whole":
+                before = self.log.get(("items", id(raw.owner)))
+                reads.items_kept(raw.owner, raw.value if before is None else before[1])
 
     def takes(self, owner: Any, value: Any, loc: Location | None) -> None:
         """A value was taken out of a container: was it there before the function ran, it is not the next call's."""
         found = self.log.get(("items", id(owner)))
         old = found[1] if found is not None else owner
+        value = value[1] if isinstance(old, dict) and type(value) is tuple else value  # of popitem
         there = old.values() if isinstance(old, dict) else old
         if any(value is y for y in there) and id(owner) not in self.made:
             self._raws.append(Raw("taken", owner, None, None, loc))
@@ -352,7 +362,7 @@ def _difference(owner: Any, before: Any) -> tuple[str, Any, Any]:
     if type(owner) is dict and all(k in owner for k in before):
         changed = {k: v for k, v in owner.items() if k not in before or before[k] is not v}
         return "update", None, ((changed,), {})
-    return "whole", None, owner.copy()
+    return "whole", None, places.snapshot(owner)
 
 
 def _is_computed(place: Place) -> bool:

@@ -12,7 +12,7 @@ from tracejit.autograph import aliases, arrays, places
 from tracejit.autograph.calls import load
 from tracejit.autograph.choices import each_way, for_each
 from tracejit.autograph.chosen import Chosen, refused
-from tracejit.autograph.protocols import IN_PLACE, in_place, set_item
+from tracejit.autograph.protocols import IN_PLACE, in_place
 from tracejit.autograph.ranges import known_number
 from tracejit.autograph.values import Optional, Undefined, several
 from tracejit.context import context
@@ -26,7 +26,7 @@ from tracejit.tree import flatten
 
 Step = tuple[bool, Any]  # an attribute and its name, or an item and its key
 _count = threading.local()
-asks: dict[str, Callable[..., Any]] = {}  # "item", "set_attribute", "writes_items": those of `operators`
+asks: dict[str, Callable[..., Any]] = {}  # "item", "set_attribute", "put_item": those of `operators`
 
 
 class Changed:
@@ -101,8 +101,7 @@ def store(
         return _with_item(convert(x), key, value)
     first = next((i for i, o in enumerate(owners) if type(o) is Tensor), None)
     if first is None:
-        asks["writes_items"](owner, key)
-        set_item(owner, key, value)
+        asks["put_item"](owner, key, value)
         return x
     _check_views(path[first:], said)
     if not first and not outer:
@@ -165,8 +164,7 @@ def _put(owner: Any, step: Step, value: Tensor) -> None:
     if is_attribute:
         asks["set_attribute"](owner, key, value)
     else:
-        asks["writes_items"](owner, key)
-        set_item(owner, key, value)
+        asks["put_item"](owner, key, value)
 
 
 def _becomes_tensor(x: Any, key: Any, value: Any) -> bool:

@@ -285,7 +285,7 @@ class Reads:
                 return
             self.record(Item, ("items", id(x), key), f"item {called}[{key!r}]", x)
             with _nothing(LookupError):
-                self.found(x[key], f"{called}[{key!r}]")
+                self.found(_item(x, key), f"{called}[{key!r}]")
         else:
             self.whole(x)
 
@@ -294,7 +294,7 @@ class Reads:
         if ("items", id(x), key) in self.written:
             return
         try:
-            value = x[key]
+            value = _item(x, key)
         except LookupError:
             self.whole(x)
             return
@@ -351,10 +351,12 @@ class Reads:
             growing.whole(x)
         elif growing.is_partial(x):
             raise dicts.refused("everything in a dict is read")
-        if id(x) in seen or (id(x) in self._whole and self.listed is None) or len(seen) > MOST:
+        if id(x) in seen or len(seen) > MOST:
+            return
+        called = self.name(x)  # which refuses what only the program knows
+        if id(x) in self._whole and self.listed is None:
             return
         seen.add(id(x))
-        called = self.name(x)
         if called is not None:
             self._whole.add(id(x))
             make: type[Guard] = Whole if len(x) <= MOST else Length
@@ -382,6 +384,13 @@ class Reads:
             if at not in there and guard.owner() is not None and not objects.keys() <= there:
                 kept.append(guard)
         return Guards(kept, ends) if kept or ends else None
+
+
+def _item(x: Any, key: Any) -> Any:
+    """`x[key]`, of which a defaultdict keeps nothing."""
+    if isinstance(x, dict) and key not in x:
+        raise KeyError(key)
+    return x[key]
 
 
 def hashable(key: Any) -> bool:

@@ -187,7 +187,7 @@ def noted(x: Any) -> None:
     """A list or dict has got other contents."""
     if type(x) is list:
         (_state.lists.add if any(isinstance(y, _MARKS) for y in x) else _state.lists.discard)(id(x))
-    elif type(x) is dict:
+    elif isinstance(x, dict):
         partial = any(type(y) is Optional and not y.none for y in x.values())
         (_state.lists.add if partial else _state.lists.discard)(id(x))
     elif isinstance(x, list) and any(isinstance(y, _MARKS) for y in x):
@@ -230,7 +230,7 @@ def is_grown(x: Any) -> bool:
 
 def is_partial(x: Any) -> bool:
     """Whether a dict has some of its keys in some runs only."""
-    return bool(_state.lists) and type(x) is dict and id(x) in _state.lists
+    return bool(_state.lists) and isinstance(x, dict) and id(x) in _state.lists
 
 
 def bounded(x: Stacked) -> bool:

@@ -341,8 +341,16 @@ class Reads:
 
     def length(self, x: Any) -> None:
         called = self.name(x)
-        if called is not None:
-            self.record(Length, ("items", id(x), ("len",)), f"len({called})", x)
+        if called is None:
+            return
+        self.record(Length, ("items", id(x), ("len",)), f"len({called})", x)
+        if id(x) in self.changed and isinstance(x, (dict, set)):  # it depends on which of the keys had been there
+            keys = {*x, *self.changed[id(x)]}
+            if not all(map(hashable, keys)):
+                self.whole(x)
+                return
+            for k in keys:
+                self.record(Contained, ("items", id(x), ("in", k)), f"{k!r} in {called}", x)
 
     def whole(self, x: Any, seen: set[int] | None = None) -> None:
         """Everything in a container from outside, and in containers within this one."""

@@ -27,7 +27,13 @@ def as_written(node: ast.While | ast.For) -> tuple[ast.While | ast.For, set[str]
     made = _Exits().visit(copy.deepcopy(node))
     inside = [made.test, *made.body] if isinstance(made, ast.While) else made.body
     every = [n for part in inside for n in ast.walk(part) if isinstance(n, ast.Name)]
-    return made, {n.id for n in every if isinstance(n.ctx, ast.Load)}
+    changed = {n.target.id for part in inside for n in ast.walk(part) if is_change(n)}  # type: ignore[attr-defined]
+    return made, changed | {n.id for n in every if isinstance(n.ctx, ast.Load)}
+
+
+def is_change(n: ast.AST) -> bool:
+    """`name op= value`, which reads what the name holds."""
+    return isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)
 
 
 def _is_plain(n: ast.AST) -> bool:

@@ -12,6 +12,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from tracejit.autograph import dicts, growing
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.runtime.contents import PARTS, SNAPSHOTS, Defaults, Kind, Looked, Snapshot, Variable
@@ -114,6 +115,8 @@ def everything(reads: Reads, x: Any) -> None:
         reads.whole(known)
         return
     called = reads.name(x)
+    if growing.is_partial(x):
+        raise dicts.refused("everything in a dict is read")
     if called is None:
         return
     if isinstance(x, collections.ChainMap):

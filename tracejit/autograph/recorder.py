@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextvars
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -153,8 +154,10 @@ class Recorder(Deferring):
 
     def retract(self, owner: Any) -> None:
         """What was heard last of a container has not happened."""
+        if self.elsewhere or id(owner) in self.made:
+            return
         self._open = None
-        if not self.elsewhere and self._raws and (last := self._raws[-1]) is not None and last.owner is owner:
+        if self._raws and (last := self._raws[-1]) is not None and last.owner is owner:
             self._raws.pop()
 
     def seen_ahead(self, iterator: Any) -> Ahead:
@@ -355,11 +358,11 @@ def _item_place(r: Raw) -> Place | None:
 def _difference(owner: Any, before: Any) -> tuple[str, Any, Any]:
     """What was done to a container, told from what it held before."""
     n = len(before)
-    if type(owner) is list and len(owner) >= n and all(x is y for x, y in zip(before, owner)):
+    if isinstance(owner, list) and len(owner) >= n and all(x is y for x, y in zip(before, owner)):
         return "extend", None, ((owner[n:],), {})
-    if type(owner) is set and owner >= before:
+    if isinstance(owner, set) and owner >= before:
         return "update", None, ((owner - before,), {})
-    if type(owner) is dict and all(k in owner for k in before):
+    if isinstance(owner, dict) and not isinstance(owner, collections.Counter) and all(k in owner for k in before):
         changed = {k: v for k, v in owner.items() if k not in before or before[k] is not v}
         return "update", None, ((changed,), {})
     return "whole", None, places.snapshot(owner)

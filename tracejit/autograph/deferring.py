@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tracejit.autograph import effects, growing, places, reads
@@ -32,10 +33,10 @@ _SAFE = {"append", "appendleft", "clear", "reverse", "rotate"}  # of these calls
 class Target(Note):
     """What a call in a branch or loop changes when the program runs, and the line of the call."""
 
-    __slots__ = ("owner", "site")
+    __slots__ = ("owner", "site", "given")
 
-    def __init__(self, owner: Any, site: Site | None) -> None:
-        self.owner, self.site = owner, site
+    def __init__(self, owner: Any, site: Site | None, given: Sequence[Any]) -> None:
+        self.owner, self.site, self.given = owner, site, given
 
 
 class Deferring(StandIns):
@@ -62,6 +63,12 @@ class Deferring(StandIns):
         sites = {t.site for t in self._deferred if t.owner is x}
         if sites:
             raise MadeHere(sites)  # as part of the branch's state it is known what the container holds
+
+    def carried(self, x: Any) -> None:
+        """A container is part of the state of a branch or loop: a call that is given it would have that of before."""
+        sites = {t.site for t in self._deferred if any(y is x for y in t.given)}
+        if sites:
+            raise MadeHere(sites)
 
     def defers(self, owner: Any, name: str, unused: bool) -> bool:
         """Whether a call in a branch or loop is left to the run of the program."""
@@ -90,7 +97,7 @@ class Deferring(StandIns):
         several = [i for i, x in enumerate(flat) if type(x) is Chosen]
         tensors = [convert(flat[i]) if kinds[i] is None else exact(flat[i]) for i in taken]
         tensors += [flat[i].index for i in several]
-        target = Target(owner, _site(user_frame(2)))
+        target = Target(owner, _site(user_frame(2)), [x for x in flat if places.is_container(x)])
         if any(t.dtype.kind in "fc" for t in tensors):
             what = f"a tensor is given to a {type(owner).__name__} in a branch or loop"
             self.detached = refused(f"{what}, and tapes would not know its origin", user_frame(2))

@@ -98,6 +98,9 @@ def _gone_through(recorder: Recorder, owner: Any, x: Any) -> Any:
     if id(x) not in recorder.made:
         if id(owner) in recorder.made:
             reads.whole(x)
+        elif (before := places.before(x)) is not None:  # of a branch or loop, which the program knows by its state
+            reads.items_kept(x, before)
+            return list(x) if isinstance(x, collections.deque) else places.snapshot(x)
         else:
             reads.filled_from(owner, x)
         return x

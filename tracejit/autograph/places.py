@@ -407,6 +407,13 @@ def remember_items(owner: Any, key: Any = ALL) -> None:
         reads.written((*place.key, key), owner)
 
 
+def before(owner: Any) -> Any:
+    """What a container held before the trace, if the branch or loop that is traced has changed it; else None."""
+    place = Items(owner)
+    changed = any(place.key in log for log in _logs.stack[1:])
+    return _logs.stack[0][place.key][1] if changed and place.key in _logs.stack[0] else None
+
+
 def _hashable(key: Any) -> bool:
     return type(key) in (int, str, bool, float, bytes, tuple, type(None), weakref.ref)
 

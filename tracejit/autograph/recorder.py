@@ -138,6 +138,8 @@ class Recorder(Deferring):
 
     def changes(self, owner: Any, key: Any, deleted: bool, summed: bool = False) -> None:
         self.changes_several(owner, summed)
+        if summed:
+            self.carried(owner)
         if id(owner) in self.made or self._unheard("an item of a container is set"):
             return  # what the function made itself is seen as it is in the end
         self.settle()
@@ -362,7 +364,8 @@ def _difference(owner: Any, before: Any) -> tuple[str, Any, Any]:
         return "extend", None, ((owner[n:],), {})
     if isinstance(owner, set) and owner >= before:
         return "update", None, ((owner - before,), {})
-    if isinstance(owner, dict) and not isinstance(owner, collections.Counter) and all(k in owner for k in before):
+    keeps_order = isinstance(owner, dict) and list(owner)[:n] == list(before)
+    if keeps_order and not isinstance(owner, collections.Counter):
         changed = {k: v for k, v in owner.items() if k not in before or before[k] is not v}
         return "update", None, ((changed,), {})
     return "whole", None, places.snapshot(owner)

@@ -174,11 +174,19 @@ def _lists(
     return lambda made: piles.listed(*x[:n], Stacked([made[k]], made[k + 1], kind))
 
 
+def _in_order(name: str, x: dict[Any, Any], y: dict[Any, Any]) -> dict[Any, None]:
+    """The keys of two versions of a dict. Of one that is changed in place they stand as in either."""
+    keys = dict.fromkeys([*x, *y])
+    if type(name) is Contents and [k for k in keys if k in y] != list(y):
+        raise locate(ConversionError(f"{name} has its keys in another order after a branch or step"))
+    return keys
+
+
 def _dicts(
     name: str, a: Region, x: dict[Any, Any], b: Region, y: dict[Any, Any], pairs: list[tuple[Tensor, Tensor]]
 ) -> Made:
     """How a dict is made to which branches add keys: those of one branch are there where it is taken."""
-    keys = dict.fromkeys([*x, *y])
+    keys = _in_order(name, x, y)
     if any((k not in x or k not in y) and {**y, **x}[k] is None for k in keys):  # not there, and None: both no value
         raise locate(clash(name, x, y, "in one branch, in the other"))
     of = {k: f"{name}[{k!r}]" for k in keys}
@@ -427,7 +435,7 @@ class _Dict(Part):
     def __init__(
         self, name: str, x: dict[Any, Any], y: dict[Any, Any], loc: Location | None, changing: set[tuple[str, int]]
     ) -> None:  # fmt: skip
-        of = {k: f"{name}[{k!r}]" for k in dict.fromkeys([*x, *y])}
+        of = {k: f"{name}[{k!r}]" for k in _in_order(name, x, y)}
         none = {k: Undefined(n) for k, n in of.items()}
         if any(x.get(k, y.get(k)) is None for k in of):
             raise locate(clash(name, x, y, "before a step of the loop, after it"))

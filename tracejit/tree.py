@@ -87,6 +87,9 @@ def _fields(x: Any) -> tuple[tuple, Iterable[Any]] | None:
     if isinstance(x, tuple):
         return (x._fields if hasattr(x, "_fields") else tuple(range(len(x)))), x
     if isinstance(x, dict):
+        own = getattr(x, "__dict__", None) if t is not dict else None
+        if own and own is not x:  # an object that has attributes beside its items
+            return None
         try:
             keys = tuple(sorted(x))
         except TypeError:

@@ -178,7 +178,9 @@ def in_place(op: str, a: Any, b: Any) -> Any:
             arrays.later(a, f"__i{_NAMES[op]}__", b)
             return a
         arrays.writes(a)
-    if insides.is_others(f := raw(type(a), f"__i{_NAMES[op]}__")):
+    f = raw(type(a), f"__i{_NAMES[op]}__")
+    of_pythons = isinstance(a, _CONTAINERS) and getattr(f, "__module__", None) == "collections"
+    if insides.is_others(f) and not of_pythons:
         return watching.asked(f, a, b)
     if op == "+" and isinstance(a, list | collections.deque):
         hostcalls.check_iterator(b)
@@ -186,7 +188,7 @@ def in_place(op: str, a: Any, b: Any) -> Any:
         places.items(a)
         piles.extend(a, b)
         return a
-    if op in _NAMES and places.is_container(a, f"__i{_NAMES[op]}__"):
+    if op in _NAMES and (of_pythons or places.is_container(a, f"__i{_NAMES[op]}__")):
         made = mutations.operated(op, a, b, IN_PLACE[op])
     else:
         places.items(a)

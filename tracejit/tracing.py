@@ -245,6 +245,16 @@ class Trace:
         self.made[id(v)] = (v, first)
         unborn.set(v, None)
 
+    def attempt(self) -> Callable[[], None]:
+        """What gives up the effects that follow from here on."""
+        first, checked = len(self.builder.nodes), set(self.checked)
+
+        def give_up() -> None:
+            self.builder.forget_effects(first)
+            self.checked = checked
+
+        return give_up
+
     def _refuse_unborn(self, k: int) -> None:
         around = self.parent
         while around is not None:

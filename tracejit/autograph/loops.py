@@ -8,7 +8,7 @@ import functools
 import itertools
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tracejit.autograph import growing, hostcalls, places, ranges, reads, yields
@@ -153,9 +153,15 @@ def _whole_loop(test: Part, body: Part, get: Part, put: Part, names: Sequence[st
     return _attempted(lambda: _loop(test, body, get, put, names), True, False, get, put)
 
 
+def _attempt() -> Callable[[], None]:
+    """What gives up the effects in the trace that follow from here on."""
+    trace: Any = context.trace
+    return (lambda: None) if trace is None else trace.attempt()  # type: ignore[no-any-return]
+
+
 def _loop_or_copies(test: Part, body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
     """One node for the steps that are left; where shapes change, copies of the steps while `test` is known."""
-    before, told = get(), context.refused
+    before, told, give_up = get(), context.refused, _attempt()
     log: dict[tuple, tuple[places.Place, Any]] = {}
     try:
         with places.watched(log):
@@ -163,6 +169,7 @@ def _loop_or_copies(test: Part, body: Part, more: Part, get: Part, put: Part, na
     except ShapeError:
         places.restore(log)
         put(before)
+        give_up()
         context.refused = told
         if traced(decided(test())):
             raise
@@ -342,7 +349,7 @@ def _rolled(
 
 def _attempted(node: Part, counting: bool, must: bool, get: Part, put: Part) -> bool:
     """Whether a node could be made; if not, all is as it was before. `counting` is that of `tentative`."""
-    before, told = get(), context.refused
+    before, told, give_up = get(), context.refused, _attempt()
     log: dict[tuple, tuple[places.Place, Any]] = {}
     try:
         with places.watched(log), contextlib.nullcontext() if must else tentative(counting):
@@ -353,6 +360,7 @@ def _attempted(node: Part, counting: bool, must: bool, get: Part, put: Part) -> 
             raise
         places.restore(log)
         put(before)
+        give_up()
         context.refused = told
         return False
     return True

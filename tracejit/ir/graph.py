@@ -265,6 +265,19 @@ class Builder:
             object.__setattr__(v, name, x)
         self.params.append(v)
 
+    def forget_effects(self, first: int) -> None:
+        """Give up the effects among the nodes from that number on, checks too, and what follows from them."""
+        gone: set[Value] = set()
+        kept = []
+        for n in self.nodes[first:]:
+            if n.pure and gone.isdisjoint(n.inputs):
+                kept.append(n)
+            else:
+                gone.update(n.outs)
+        if len(kept) < len(self.nodes) - first:
+            self.nodes[first:] = kept
+            self.table = {k: made for k, made in self.table.items() if gone.isdisjoint(made)}
+
     def emit(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs = ()) -> tuple[Value, ...]:
         """The node's results; those of an equal earlier node if there is one."""
         key = (op, inputs, attrs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,9 +49,14 @@ class Region:
         with tracing(self.trace):
             return f(*args, **kwargs)
 
+    def finds(self, shape: tuple) -> bool:
+        """Whether the region tells a size in this shape."""
+        found = symbols_in(shape)
+        return bool(found) and not found.isdisjoint({s for n in self.trace.builder.nodes for s in told_by(n)})
+
     def keep_sizes(self, what: str, t: Tensor) -> None:
         """Raise `ShapeError` for a result whose size only the region finds out: nothing around it can tell that."""
-        if symbols_in(tuple(t.shape)) & {s for n in self.trace.builder.nodes for s in told_by(n)}:
+        if self.finds(tuple(t.shape)):
             where = "a step of the loop" if self.name == "body" else "one branch"
             error = ShapeError(
                 f"{what} has a shape that depends on values which {where} computes: {show_shape(t.shape)}",
@@ -184,7 +190,10 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
     label = repr(str(name)) if name else _RESULT
     context.trace.notes |= _promoted(label, s, t, d, ("in one branch", "in the other"))  # type: ignore[union-attr]
     s, t = a.call(_cast, s, d, weak), b.call(_cast, t, d, weak)
-    if not same_shape(tuple(s.shape), tuple(t.shape)):
+    # where a branch finds a size, what has to be checked of it is no matter of those around it, even if this ends badly
+    finds = next((r for r, v in ((a, s), (b, t)) if r.finds(tuple(v.shape))), None)
+    asked = same_shape if finds is None else functools.partial(finds.call, same_shape)
+    if not asked(tuple(s.shape), tuple(t.shape)):
         one, other = show_shape(s.shape), show_shape(t.shape)
         said = f"{_set(name)} has shape {one} in one branch and {other} in the other"
         found = any(isinstance(d, Dim) and d.is_found for d in (*s.shape, *t.shape))
@@ -312,7 +321,8 @@ def _settled(
         y = inner.call(_weakly, x)
         d, weak = _carried([t, x if _is_plain(x) else y])
         label = _set(names[i]) if names and names[i] else f"value {i} of the loop's state"
-        if not same_shape(tuple(y.shape), tuple(t.shape)):
+        asked = functools.partial(inner.call, same_shape) if inner.finds(tuple(y.shape)) else same_shape
+        if not asked(tuple(y.shape), tuple(t.shape)):
             one, other = show_shape(t.shape), show_shape(y.shape)
             raise locate(
                 ShapeError(

@@ -8,6 +8,7 @@ import linecache
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType, TracebackType
@@ -213,10 +214,11 @@ class CacheWarning(UserWarning):
 class Location:
     """A line of the user's code: file, line number, function, and the columns of the expression where known."""
 
-    __slots__ = ("file", "line", "function", "columns")
+    __slots__ = ("file", "line", "function", "columns", "calls")
 
     def __init__(self, file: str, line: int, function: str, columns: tuple[int, int] | None = None) -> None:
         self.file, self.line, self.function, self.columns = file, line, function, columns
+        self.calls: tuple[Location, ...] = ()  # the lines of the calls that led here, where they are known
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line}"
@@ -296,6 +298,30 @@ def user_frame(skip: int = 1) -> Location | None:
             return _location(f)
         f = f.f_back
     return None
+
+
+entries = set[CodeType]()  # functions of ours in which traces begin
+parts: weakref.WeakSet[CodeType] = weakref.WeakSet()  # code that stands in the user's function around it, as branches
+
+
+def calls(f: FrameType | None, inner: bool = False) -> list[Location]:
+    """The user's lines from a frame out to where its trace began, innermost first. `inner`: a part has been left."""
+    found = []
+    while f is not None and f.f_code not in entries:
+        if not is_internal(f.f_code.co_filename):
+            if not inner:
+                found.append(f)
+            inner = f.f_code in parts
+        f = f.f_back
+    return [_location(x) for x in (found if f is not None else found[:1])]
+
+
+def called_line(skip: int = 1) -> Location | None:
+    """The innermost line of the user's, with those of the calls that led there."""
+    lines = calls(sys._getframe(skip))
+    if lines:
+        lines[0].calls = tuple(lines[1:])
+    return lines[0] if lines else None
 
 
 def user_frames(skip: int = 1, limit: int = 3) -> list[Location]:
@@ -405,12 +431,15 @@ def trim(tb: TracebackType | None) -> TracebackType | None:
     """The traceback without this package's own frames; kept whole if TRACEJIT_FULL_TRACEBACK is set."""
     if os.environ.get("TRACEJIT_FULL_TRACEBACK", "").lower() not in ("", "0", "false", "off", "no"):
         return tb
-    kept, inside = [], False
+    kept: list[TracebackType] = []
+    inside = False
     t = tb
     while t is not None:
         name = t.tb_frame.f_code.co_filename
         inside = is_internal(name) or (inside and name == _CONTEXTS)
         if not inside:
+            if kept and t.tb_frame.f_code in parts:  # of the function whose frame is the last one
+                kept.pop()
             kept.append(t)
         t = t.tb_next
     out: TracebackType | None = None

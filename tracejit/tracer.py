@@ -33,6 +33,7 @@ from tracejit.errors import (
     UnsupportedError,
     defined,
     definition,
+    entries,
     locate,
     without_frames,
 )  # fmt: skip
@@ -342,6 +343,9 @@ def _attempt(
         made.once = bool(recorder.kept_variables)
         made.executable.whole = True
     return made
+
+
+entries.add(_attempt.__code__)
 
 
 def _frozen(open_by: str, fitting: Taken, kinds: tuple[Kind, ...], patterns: list[tuple], d: Dim) -> int:

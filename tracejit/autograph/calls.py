@@ -281,7 +281,7 @@ _replaced: dict[Any, Callable[..., Any]] = {
     builtins.print: host.print_python, builtins.len: _length, builtins.getattr: load, builtins.hasattr: _has,
     builtins.next: hostcalls.following,
 }  # fmt: skip
-keep: dict[str, Callable[[Any], Any]] = {}
+keep: dict[str, Callable[..., Any]] = {}
 WRAPPERS: dict[types.CodeType | None, Callable[..., Any]] = {}  # functions of Python's around the user's, by their code
 _SLOTS = (types.WrapperDescriptorType, types.MethodWrapperType)
 

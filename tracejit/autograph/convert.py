@@ -18,7 +18,7 @@ from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, NotConverted, is_library, tree_of
 from tracejit.autograph.syntax import AG, at, define, every_arg, name_of, private, with_args
 from tracejit.context import context
-from tracejit.errors import ControlFlowError, SignatureError, locate
+from tracejit.errors import ControlFlowError, SignatureError, locate, parts
 from tracejit.identity import IdentityMap
 from tracejit.unconverted import note, note_converted
 
@@ -144,6 +144,8 @@ def _named(code: types.CodeType, name: str, before: str, around: str) -> types.C
     new = code.replace(co_consts=consts, co_name=name, co_qualname=called)
     if code.co_name.startswith(("ag__", "<")) and code.co_qualname != before:
         aliases.is_part(new)
+        if code.co_name.startswith("ag__"):
+            parts.add(new)
     if code.co_name.startswith(("ag__then", "ag__else")):
         owners.branches.set(new, True)
     return new

@@ -21,13 +21,14 @@ from tracejit.errors import (
     OutOfRangeError,
     TracedValueError,
     TracejitError,
+    calls,
     ends_inside,
     is_internal,
     locate,
     location_at,
+    parts,
     raise_at,
     user_frame,
-    user_frames,
 )
 from tracejit.ir.graph import Node
 from tracejit.ir.text import walk
@@ -188,17 +189,20 @@ def _is_users(e: Exception) -> bool:
 def _raise_later(e: Exception) -> None:
     lines = []
     if not isinstance(e, TracejitError):  # which know their lines
-        lines = [location_at(f, tb) for f, tb in _frames(e) if not is_internal(f.f_code.co_filename)]
-        lines = lines or user_frames(2, 1)  # the error of an `assert` comes from a function of ours on its line
+        found = [(f, tb) for f, tb in _frames(e) if not is_internal(f.f_code.co_filename)]
+        inner = bool(found) and found[0][0].f_code in parts
+        around = calls(sys._getframe(2), inner)  # the error of an `assert` comes from a function of ours on its line
+        own = [x for i, x in enumerate(found, 1) if i == len(found) or found[i][0].f_code not in parts]
+        lines = [*reversed(around), *[location_at(f, tb) for f, tb in own]]
     kept, cause, alone = _copied(e), e.__cause__, e.__suppress_context__  # the error itself holds the frames
     tensors: list[Any] = []
-    parts = [_taken(x, tensors) for x in e.args]
+    taken = [_taken(x, tensors) for x in e.args]
 
     def run(*arrays: Any) -> tuple[()]:
         values = [wrap(quietly(array.copy)) for array in arrays]
         with tracing(None):
             made = _copied(kept)
-            made.args = tuple([p(values) for p in parts])
+            made.args = tuple([p(values) for p in taken])
         made.__cause__, made.__suppress_context__ = cause, alone
         raise_at(lines, made)
         return ()

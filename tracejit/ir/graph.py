@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.errors import Location, user_frame
+from tracejit.errors import Location, called_line, user_frame
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import Op
 from tracejit.ir.sizes import size_at
@@ -296,7 +296,9 @@ class Builder:
                 return new
         t = op.infer(*[v.type for v in inputs], **dict(attrs))
         types = t if type(t) is tuple else (t,)
-        node: Any = _NewNode(op, inputs, attrs, types, self.scope, self.loc or user_frame(2), pure)
+        raises = op.name == "check" or op.name == "host_call"
+        loc = self.loc or (called_line(2) if raises else user_frame(2))
+        node: Any = _NewNode(op, inputs, attrs, types, self.scope, loc, pure)
         self.nodes.append(node)
         outs: tuple[Value, ...] = node.outs
         if pure:

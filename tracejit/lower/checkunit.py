@@ -22,7 +22,7 @@ def failure(
     attrs = at_sizes(n.attrs, dict(sizes))
 
     def fail(frame: int) -> None:
-        lines = [n.loc] if n.loc is not None else []
+        lines = [n.loc, *n.loc.calls] if n.loc is not None else []
         failed = None
         try:
             n.op.numpy(*[read(frame) for read in ins], **attrs)
@@ -31,7 +31,7 @@ def failure(
         if isinstance(failed, TracejitError):
             failed.where = lines
         if failed is not None:
-            raise_at(lines, failed)
+            raise_at(lines[::-1], failed)
 
     fail.__qualname__ = f"{attrs['error']}: {attrs['message']}"
     return fail

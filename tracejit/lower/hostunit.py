@@ -80,7 +80,7 @@ def located(node: Node, arrays: list[np.ndarray], error: Exception) -> Exception
     """
     if node.op.name == "host_call":
         if isinstance(error, TracejitError) and not error.where and node.loc is not None:
-            error.where = [node.loc]
+            error.where = [node.loc, *node.loc.calls]
         return error
     shown = ", ".join(str(TensorType(as_dtype(a.dtype), a.shape)) for a in arrays)
     located = kernel_error(error)(f"{node.op.name}({shown}): {error}")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import growing
+from tracejit.autograph.lasts import as_one
 from tracejit.autograph.nests import is_record
-from tracejit.autograph.values import Optional
+from tracejit.autograph.values import Either, Optional
 from tracejit.tree import fields_of, others
 
 
@@ -42,6 +43,8 @@ def as_leaves(
 def _result(x: Any, held: Callable[[Any], bool], known: dict[int, tuple[Any, Any]]) -> Any:
     if (isinstance(x, (list, dict)) or is_record(x)) and held(x):
         return Own(x)
+    if type(x) is Either:
+        return as_one(x)
     if growing.is_grown(x) and not growing.settled(x):
         return Result(growing.one_by_one(x))
     if growing.is_partial(x):

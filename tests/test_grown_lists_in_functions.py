@@ -141,10 +141,8 @@ def test_a_loop_whose_shapes_python_knows_is_unrolled():
     agree(halved, [np.arange(10.0)], [np.arange(10.0) * 100], [np.arange(33.0)])
 
 
-def test_or_runs_as_plain_python_where_the_result_has_two_shapes():
-    traced = tj.function(halved_itself)
-    with pytest.warns(tj.errors.ConversionWarning, match="depending on the step in which a loop ends"):
-        traced(tj.range(10.0))
+def test_what_it_leaves_has_the_shape_of_its_last_step():
+    traced = tj.function(halved_itself, strict=True)
     for x in (tj.range(10.0), tj.range(10.0) * 100.0, tj.range(33.0)):
         np.testing.assert_array_equal(traced(x), halved_itself(x))
 

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from helpers import outcome, plain, same
+from helpers import outcome, same
 
 import tracejit as tj
-from tracejit.errors import ArgumentError, ConversionError, ConversionWarning
+from tracejit.errors import ArgumentError, ConversionWarning
 
 VALUES = (2.0, 0.5, -3.0, 60.0)
 X = [1.0, -2.0, 3.0]
@@ -162,7 +162,7 @@ def test_a_list_gone_through_to_its_end_and_not():
     same(f, 2.0, 99.0, 1e9, -1e6)
 
 
-def test_layers_of_different_width_fall_back():
+def test_layers_of_different_width():
     weights = [tj.ones((2, 3)), tj.ones((3, 4)), tj.ones((4, 2))]
 
     def f(x):
@@ -173,12 +173,32 @@ def test_layers_of_different_width_fall_back():
             h = h @ weights[k]
         return h
 
-    traced = tj.function(f)
-    with pytest.warns(ConversionWarning, match=r"has shape \(1, .\) .*, depending on the step"):
-        assert plain(traced(tj.constant(0.1))) == plain(f(tj.constant(0.1)))
-    assert plain(traced(tj.constant(10.0))) == plain(f(tj.constant(10.0)))
-    with pytest.raises(ConversionError, match="depending on the step"):
-        tj.function(f, strict=True)(tj.constant(0.1))
+    traced = tj.function(f, strict=True)
+    for x in (0.1, 10.0, 2.0):
+        np.testing.assert_allclose(traced(tj.constant(x)), f(tj.constant(x)).numpy(), rtol=1e-6)
+
+
+def test_what_is_kept_has_the_shape_of_the_last_step():
+    def scene(wrap):
+        kept = {}
+
+        def f(x):
+            h = x
+            for _ in range(3):
+                h = tj.concat([h, h], 0)
+                if tj.reduce_sum(h) > 10:
+                    break
+            kept["h"] = h
+            return x
+
+        f = wrap(f)
+        out = []
+        for x in (1.0, 2.0, 9.0):
+            f(tj.constant([x, 1.0]))
+            out.append(kept["h"].numpy().tolist())
+        return out
+
+    assert scene(lambda f: tj.function(f, strict=True)) == scene(lambda f: f)
 
 
 WIDTHS = [np.ones((6, 4)), np.ones((4, 3)) * 0.5, np.ones((3, 2)) * 0.1]

@@ -1,4 +1,4 @@
-"""Tensors that grow or shrink in loops over Python's numbers which tensors end: what is returned has the size of then."""
+"""Tensors that grow or shrink in loops over numbers which tensors end: what is returned has the size of that step."""
 
 import numpy as np
 import pytest

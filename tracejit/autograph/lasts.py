@@ -1,4 +1,4 @@
-"""What loops leave that may end in steps where a tensor has other shapes, as one tensor whose sizes the program finds."""
+"""What loops leave that end in a step where a tensor has another shape: one tensor whose sizes the program finds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tracejit.autograph.values import Either
 from tracejit.ir.op import OPS
 from tracejit.ir.types import int64
 from tracejit.ops.array import pad
+from tracejit.ops.found import is_open
 from tracejit.ops.getitem import getitem
 from tracejit.ops.regions import as_test
 from tracejit.tensor import Operand, Tensor, convert
@@ -17,22 +18,22 @@ MOST = 24  # steps in which a loop may end
 
 
 def as_one(x: Either) -> Any:
-    """One tensor in the place of several, none of which has sizes that only the program knows; or what it is."""
+    """One tensor in the place of several; what it is if their kinds differ, or sizes that no trace may know."""
     found = list[tuple[Any, Tensor]]()
     if not _listed(x, [], found) or len(found) > MOST:
         return x
     tensors = [t for _, t in found]
     if len({(t.dtype, t.type.weak, len(t.shape)) for t in tensors}) > 1:
         return x
-    if not all(type(n) is int for t in tensors for n in t.shape):
+    each = list(zip(*[t.shape for t in tensors], strict=True))
+    same = [all(n == sizes[0] for n in sizes) for sizes in each]
+    if any(is_open(n) for alike, sizes in zip(same, each, strict=True) if not alike for n in sizes):
         return x
-    most = [max(sizes) for sizes in zip(*[t.shape for t in tensors], strict=True)]
-    whole = _chosen([(test, _padded(t, most)) for test, t in found])
-    key = []
+    most = [None if alike else max(map(int, sizes)) for alike, sizes in zip(same, each, strict=True)]
+    whole, key = _chosen([(test, _padded(t, most)) for test, t in found]), list[slice]()
     for axis, size in enumerate(most):
-        differs = any(t.shape[axis] != size for t in tensors)
-        ends = [(test, OPS["cast"](t.shape[axis], dtype=int64)) for test, t in found] if differs else []
-        key.append(slice(None, _chosen(ends) if differs else None))
+        ends = [(test, OPS["cast"](int(t.shape[axis]), dtype=int64)) for test, t in found if size is not None]
+        key.append(slice(None, _chosen(ends) if ends else None))
     return getitem(whole, tuple(key))
 
 
@@ -50,9 +51,10 @@ def _listed(x: Any, tests: list[Any], found: list[tuple[Any, Tensor]]) -> bool:
     return True
 
 
-def _padded(t: Tensor, most: Sequence[int]) -> Tensor:
+def _padded(t: Tensor, most: Sequence[int | None]) -> Tensor:
     """With zeros behind its elements; they are cut off again."""
-    return pad(t, [(0, n - size) for n, size in zip(most, t.shape, strict=True)]) if tuple(t.shape) != tuple(most) else t
+    behind = [(0, 0 if n is None else n - int(size)) for n, size in zip(most, t.shape, strict=True)]
+    return pad(t, behind) if any(n for _, n in behind) else t
 
 
 def _chosen(found: Sequence[tuple[Any, Tensor]]) -> Tensor:

@@ -25,9 +25,10 @@ from tracejit.autograph.effects import (
 )
 from tracejit.autograph.growing import Pile, Stacked
 from tracejit.autograph.holders import MANY, Outside, parts_of
+from tracejit.autograph.lasts import as_one
 from tracejit.autograph.origins import Leaf, Origin
 from tracejit.autograph.places import age
-from tracejit.autograph.values import Optional
+from tracejit.autograph.values import Either, Optional
 from tracejit.context import tracing
 from tracejit.errors import ConversionError, LeakedTensorError, Location
 from tracejit.ir.dim import Dim
@@ -72,6 +73,10 @@ class Recipes:
             return given(self.given[id(x)])
         if kind is host.Text:
             return text(x, [self.of(t) for t in x.tensors()])
+        if kind is Either:
+            with tracing(self.trace):
+                one = as_one(x)
+            return x.fail() if one is x else self.of(one)  # type: ignore[no-any-return]
         if kind is Stacked:
             with tracing(self.trace):
                 return spliced(self._output(x.exact_rows(), None), x.kind)

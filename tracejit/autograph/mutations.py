@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import contextvars
 import functools
@@ -36,6 +37,10 @@ _FILLING = {
     "symmetric_difference_update", "__iadd__", "__ior__",
 }  # fmt: skip
 _STEADY = {"append", "extend", "add", "setdefault"}
+_OF_BYTES = {
+    "append", "extend", "insert", "pop", "remove", "clear", "reverse", "__setitem__", "__delitem__", "__iadd__",
+    "__imul__",
+}  # fmt: skip
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
@@ -47,8 +52,10 @@ def mutated(
     _read(x, name, unused, args)
     if name in _GOING_THROUGH:
         hostcalls.check_given(None, args)
-    if name in _FILLING or (name == "__setitem__" and type(args[0]) is slice):
-        args = (*args[:-1], _gone_through(recorder, x, args[-1])) if args else args
+    if name in _FILLING:
+        args = tuple([_gone_through(recorder, x, y) for y in args])
+    elif name == "__setitem__":
+        args = args[0], _gone_through(recorder, x, args[1])
     carried = growing.is_grown(x) and (id(x) in recorder.made or recorder.elsewhere)
     own = carried and listops.method(x, name, args, kwargs)
     if growing.is_grown(x) and not own:
@@ -145,9 +152,19 @@ def by_slice(x: Any, name: str, key: slice, *value: Any) -> None:
     mutated(places.listener(), x, name, True, (slice(*parts), *value), {})
 
 
+def check_bytes(x: Any) -> None:
+    """Refuse to change bytes that were there before, or that a branch or loop changes: nothing is told of these."""
+    listener = places.listener()
+    if isinstance(x, bytearray | array.array) and listener is not None:
+        if listener.elsewhere or not places.is_made(x):
+            raise locate(ConversionError(f"a {type(x).__name__} is changed that was there before"))
+
+
 def changing(f: Any) -> Callable[..., Any] | None:
     """What to call in the place of a container's own method that changes it; None for all else."""
     name = getattr(f, "__name__", None)
+    if isinstance(getattr(f, "__self__", None), bytearray) and name in _OF_BYTES:
+        check_bytes(f.__self__)
     if name not in _CHANGES and name not in _ITEM and name not in _BY_OPERATOR:
         return None
     if isinstance(f, types.MethodDescriptorType | types.WrapperDescriptorType):

@@ -313,6 +313,7 @@ def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     if x is os.environ and places.listener() is not None:
         raise locate(ConversionError("the environment is changed"))
     watching.check_items(x)
+    mutations.check_bytes(x)
     of_position = type(x) is list and isinstance(key, Operand)  # any item may be the one
     key = places.ALL if of_position else key
     arrays.writes(x, key is not places.ALL)

@@ -191,7 +191,10 @@ def in_place(op: str, a: Any, b: Any) -> Any:
     if op in _NAMES and (of_pythons or places.is_container(a, f"__i{_NAMES[op]}__")):
         made = mutations.operated(op, a, b, IN_PLACE[op])
     else:
-        places.items(a)
+        if places.is_container(a):  # a method of a library's, which is not converted
+            reads.whole(a)
+            places.items(a)
+        mutations.check_bytes(a)
         made = IN_PLACE[op](a, b)
     growing.noted(made)
     if isinstance(b, np.ndarray) or (isinstance(a, np.ndarray) and made is not a):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 import types
 from collections.abc import Iterator
@@ -118,11 +119,16 @@ def _function_of(x: Any, cls: type | None) -> Iterator[tuple[Any, type | None]]:
 
 def is_library_code(code: types.CodeType) -> bool:
     """Whether code is a library's, and not this package's."""
-    return in_library(code.co_filename) and not is_internal(code.co_filename)
+    return _is_of_library(code.co_filename)
 
 
 def is_library_module(namespace: dict[str, Any]) -> bool:
-    return in_library(str(namespace.get("__file__", "")))
+    return _is_of_library(str(namespace.get("__file__", "")))
+
+
+@functools.lru_cache(1024)
+def _is_of_library(file: str) -> bool:
+    return in_library(file) and not is_internal(file)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

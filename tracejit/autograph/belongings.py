@@ -103,8 +103,14 @@ def _compared(old: Mapping[Any, Any], new: Mapping[Any, Any], private: bool, kno
 
 
 # --- containers -------------------------------------------------------------------------------------------------------
-def _kind(x: Any) -> Any:
+def kind_of(x: Any) -> Any:
+    """The class of Python's own that a container is of."""
     return next(k for k in (collections.OrderedDict, *CONTAINERS) if isinstance(x, k))
+
+
+def size(x: Any) -> int:
+    n: int = kind_of(x).__len__(x)
+    return n
 
 
 class Container(Part):
@@ -113,17 +119,17 @@ class Container(Part):
     __slots__ = ()
 
     def now(self) -> Any:
-        kind, n = _kind(self.of), len(self.of)
+        kind, n = kind_of(self.of), size(self.of)
         return kind.copy(self.of) if n <= LARGEST else n
 
     def change(self) -> Change:
         old, new = self.old, self.now()
         if type(old) is int or type(new) is int:
             return Change.NOTHING if old == new else Change.CHANGED
-        kind = _kind(new)
+        kind = kind_of(new)
         if isinstance(new, dict):
             found = _compared(old, new, self.private, frozenset())
-            in_order = all(a is b or a == b for a, b in zip(kind.keys(old), kind.keys(new)))
+            in_order = all(a is b or equal(a, b) for a, b in zip(kind.keys(old), kind.keys(new)))
             return self._added if found is Change.NOTHING and not in_order else found
         if isinstance(new, set):
             return Change.NOTHING if old == new else self._added if old <= new else Change.CHANGED
@@ -345,7 +351,10 @@ class Buffer(Part):
     __slots__ = ()
 
     def now(self) -> Any:
-        return bytes(np.frombuffer(self.of, np.uint8))
+        try:
+            return bytes(np.frombuffer(self.of, np.uint8))
+        except (ValueError, BufferError):  # that has been given back, or is not in one piece
+            return b""
 
     def put_back(self) -> None:
         np.frombuffer(self.of, np.uint8)[:] = np.frombuffer(self.old, np.uint8)
@@ -373,9 +382,7 @@ def of_cs(x: Any) -> type[Part] | None:
         return Bytes
     if isinstance(x, STREAMS):
         return Stream
-    if type(x) is memoryview:
-        return None if x.readonly or not x.c_contiguous else Buffer
-    if type(type(x)).__module__ == "_ctypes":
+    if type(x) is memoryview or type(type(x)).__module__ == "_ctypes":
         return Buffer
     if isinstance(x, contextvars.ContextVar):
         return ContextVariable

@@ -6,7 +6,7 @@ import builtins
 import collections
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -448,8 +448,7 @@ _GONE_THROUGH: tuple[type, ...] = (*HOLDING, collections.deque, type({}.keys()),
 def _in(x: Any, container: Any) -> Any:
     if is_users(type(container)) and (answer := asks["contains"](container, x)) is not NotImplemented:
         return answer
-    if isinstance(container, Iterator):
-        asks["iterator"](container)
+    container = asks["looked_through"](container)
     if isinstance(container, Operand):
         hit = OPS["equal"](container, x)
         return OPS["reduce_any"](hit, axis=tuple(range(len(hit.shape))))

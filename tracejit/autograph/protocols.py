@@ -277,8 +277,14 @@ def _contains(container: Any, x: Any) -> Any:
     return NotImplemented if f is None else truth(callee(f)(container, x))
 
 
+def _looked_through(x: Any) -> Any:
+    """What to look for something in, which may have to go through it."""
+    hostcalls.check_iterator(x)
+    return watching.steps_of(x) if raw(type(x), "__contains__") is MISSING else x
+
+
 branches.asks.update(
-    truth=truth, contains=_contains, compare=_asked, listed=listops.contains, iterator=hostcalls.check_iterator
+    truth=truth, contains=_contains, compare=_asked, listed=listops.contains, looked_through=_looked_through
 )
 
 

@@ -28,8 +28,10 @@ from tracejit.autograph.belongings import (
     Slots,
     equal,
     is_private,
+    kind_of,
     moves_on,
     of_cs,
+    size,
 )  # fmt: skip
 from tracejit.autograph.insides import is_others
 from tracejit.autograph.owners import is_users
@@ -203,11 +205,12 @@ class Watch:
         elif isinstance(x, tuple):
             self._todo.extend((y, private) for y in x)
         elif isinstance(x, CONTAINERS):
-            self._items += len(x)
+            self._items += size(x)
             if not own and id(x) not in self._told and self._items <= LARGEST:
                 self.parts.append(Container(x, private))
-            if len(x) < MOST:
-                self._todo.extend((y, private) for y in (dict.values(x) if isinstance(x, dict) else list(x)))
+            if size(x) < MOST:
+                items = dict.values(x) if isinstance(x, dict) else kind_of(x).__iter__(x)
+                self._todo.extend((y, private) for y in items)
             self._attributes(x, private, own)
         elif isinstance(x, np.ndarray):
             if id(x) not in self._told and x.flags.writeable and not arrays.is_own(x):
@@ -376,7 +379,7 @@ def _alike(x: Any, y: Any) -> bool:
 
 def given_alone(f: Any, x: Any) -> None:
     """A call has returned something that only its caller holds, or that a class has made: the function's own."""
-    if type(x) in _ATOMS or isinstance(x, _LEAVES) or (listener := places.listener()) is None:
+    if type(x) in _ATOMS or isinstance(x, (*_LEAVES, np.ndarray)) or (listener := places.listener()) is None:
         return
     alone = sys.getrefcount(x) <= _ALONE
     if isinstance(f, type) and (alone or not _may_give_known(f)):

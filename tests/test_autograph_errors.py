@@ -461,3 +461,39 @@ def test_the_first_error_is_the_one_that_is_raised(capsys):
             g(ONE)
         assert last_line(caught)[0] == "g"
         assert capsys.readouterr().out == "before\n"
+
+
+def steered(x, mode):
+    if mode == "key":
+        return {"a": x}["b"]
+    if mode == "shape":
+        return x @ tj.ones((3, 3))
+    for _ in range(2):
+        if mode == "number":
+            while True:
+                with tj.name_scope("inside"):
+                    return int("x") + x
+    if tj.reduce_sum(x) > -100:
+        if mode == "raise":
+            raise LookupError("as written")
+        x = multiplied(x)
+    return x
+
+
+def multiplied(x):
+    if len(x.shape) == 1:
+        return x @ tj.ones((3, 3))
+    return x
+
+
+@pytest.mark.parametrize("mode", ["key", "shape", "number", "raise", "call"])
+def test_tracebacks_show_each_call_once(mode):
+    frames, lines = [], []
+    for f in (steered, tj.function(steered)):
+        with pytest.raises((LookupError, ValueError)) as caught:
+            f(tj.ones(2), mode)
+        shown = traceback.extract_tb(caught.value.__traceback__)
+        frames.append([(s.name, s.lineno) for s in shown if s.filename == __file__][1:])
+        lines.append([(w.function, w.line) for w in getattr(caught.value, "where", [])][:-1])
+    assert frames[0] == frames[1]
+    assert lines[0] == lines[1]

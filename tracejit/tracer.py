@@ -39,6 +39,7 @@ from tracejit.errors import (
 )  # fmt: skip
 from tracejit.fitting import Taken
 from tracejit.ir.dim import Dim
+from tracejit.ir.found import newest, untold
 from tracejit.ir.graph import Graph, Value
 from tracejit.ir.hooks import hooks
 from tracejit.ir.op import OPS
@@ -252,7 +253,7 @@ def _attempt(
     function: Any, leaves: list, structure: Any, kinds: tuple, patterns: list[tuple], shapes: list[tuple], reason: str,
     memory: Memory, open_by: str,
 ) -> Concrete:  # fmt: skip
-    t0 = time.perf_counter()
+    t0, sizes_before = time.perf_counter(), newest()
     trace, fitting = Trace(), Taken(function.__name__, function._arguments, structure, kinds, patterns)
     trace.asked = bool(context.tapes)
     trace.about = functools.partial(defined, function.__name__, getattr(function.python_function, "__code__", None))
@@ -329,7 +330,11 @@ def _attempt(
         hooks.decision, hooks.freeze, hooks.sizes, hooks.open = before
     written = [trace.value(trace.env[id(v)]) for v in trace.written()]
     results += taken
-    parts = parts_of(trace, infos, trace.builder.finish(function.__name__, [*results, *written]), len(results))
+    graph = trace.builder.finish(function.__name__, [*results, *written])
+    if newest() != sizes_before and untold(graph):
+        said = "a size that only a branch or a step of a loop finds out is needed outside of it"
+        raise locate(ConversionError(said, remedy="reduce the tensor there, or let it keep its shape"))
+    parts = parts_of(trace, infos, graph, len(results))
     made = Concrete(function, kinds, patterns, parts, out, outputs, guards, (time.perf_counter() - t0) * 1e3, reason)
     unseen = structure.shared or any(type(k.detail) is StaticArray for k in kinds)
     made.in_backward, made.unasked, made.detached = trace.in_backward, trace.unasked, recorder.detached

@@ -73,6 +73,7 @@ class Trace:
         self.notes: dict[str, None] = {}  # what `explain` says of the dtypes of branches and loops
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers
+        self.limits: dict[Value, tuple[int | Dim, int | Dim]] = {}  # between which sizes counters of loops lie
         self.told: dict[Value, Dim] = {}  # numbers that are sizes of axes, by the sizes that they are
         self.stacked: dict[Value, Tensor] = {}  # what loops have added to lists of which the rows were then taken
         self.alone = False  # whether it makes a graph of values only, in which no Variable can be assigned
@@ -201,6 +202,18 @@ class Trace:
             self.checked.add(ok)
             self.builder.emit(OPS["check"], (ok, shown), freeze({"error": "DTypeError", "message": message}))
 
+    # --- attempts -----------------------------------------------------------------------------------------------
+    def mark(self) -> tuple[int, set[Any], dict[int, Tensor]]:
+        """What `undo` needs: how far the trace is."""
+        return len(self.builder.nodes), set(self.checked), dict(self.env)
+
+    def undo(self, mark: tuple[int, set[Any], dict[int, Tensor]]) -> None:
+        """An attempt is given up: its effects, checks and assignments go. What else it computes nobody asks for."""
+        first, self.checked, env = mark
+        self.builder.forget_effects(first)
+        for k in self.env:
+            self.env[k] = env[k] if k in env else (self.reads.get(k) or self.made[k])[1]
+
     # --- operations ---------------------------------------------------------------------------------------------
     def evaluate(self, op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
         values = tuple([self.value(t) for t in inputs])
@@ -245,16 +258,6 @@ class Trace:
         self.made[id(v)] = (v, first)
         unborn.set(v, None)
 
-    def attempt(self) -> Callable[[], None]:
-        """What gives up the effects that follow from here on."""
-        first, checked = len(self.builder.nodes), set(self.checked)
-
-        def give_up() -> None:
-            self.builder.forget_effects(first)
-            self.checked = checked
-
-        return give_up
-
     def _refuse_unborn(self, k: int) -> None:
         around = self.parent
         while around is not None:
@@ -270,6 +273,14 @@ class Trace:
 
     def written(self) -> list[Variable]:
         return [v for k, (v, t) in self.reads.items() if self.env[k] is not t]
+
+
+def undoing(trace: Any) -> Callable[[], None]:
+    """What gives up an attempt that begins here, in the trace if there is one."""
+    if trace is None:
+        return lambda: None
+    mark = trace.mark()
+    return lambda: trace.undo(mark)  # type: ignore[no-any-return]
 
 
 def _origin(what: str | Callable[[], str], about: Callable[[], str]) -> str:

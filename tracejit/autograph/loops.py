@@ -8,7 +8,7 @@ import functools
 import itertools
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tracejit.autograph import growing, hostcalls, places, ranges, reads, yields
@@ -35,8 +35,10 @@ from tracejit.errors import (
 )
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
+from tracejit.ops.counted import limit
 from tracejit.ops.regions import as_test
 from tracejit.tensor import Operand, Tensor
+from tracejit.tracing import undoing
 
 NESTED = 24  # steps of a Python loop that are branches within branches, once a tensor decides whether it goes on
 UNROLL = 4  # rows of a tensor up to which a loop over it is unrolled
@@ -153,15 +155,10 @@ def _whole_loop(test: Part, body: Part, get: Part, put: Part, names: Sequence[st
     return _attempted(lambda: _loop(test, body, get, put, names), True, False, get, put)
 
 
-def _attempt() -> Callable[[], None]:
-    """What gives up the effects in the trace that follow from here on."""
-    trace: Any = context.trace
-    return (lambda: None) if trace is None else trace.attempt()  # type: ignore[no-any-return]
-
-
 def _loop_or_copies(test: Part, body: Part, more: Part, get: Part, put: Part, names: Sequence[str]) -> None:
     """One node for the steps that are left; where shapes change, copies of the steps while `test` is known."""
-    before, told, give_up = get(), context.refused, _attempt()
+    before, told = get(), context.refused
+    undo = undoing(context.trace)
     log: dict[tuple, tuple[places.Place, Any]] = {}
     try:
         with places.watched(log):
@@ -169,7 +166,7 @@ def _loop_or_copies(test: Part, body: Part, more: Part, get: Part, put: Part, na
     except ShapeError:
         places.restore(log)
         put(before)
-        give_up()
+        undo()
         context.refused = told
         if traced(decided(test())):
             raise
@@ -279,6 +276,8 @@ def _indexed(it: Any, n: Any, first: int, body: Part, more: Part | None, get: Pa
 
     def step() -> None:
         i = place[0]
+        if isinstance(n, (int, Dim)):
+            limit(i, (first, n - 1))
         body(row_of(it, _as_row(it, i)))
         place[0] = OPS["add"](i, 1)
 
@@ -349,7 +348,8 @@ def _rolled(
 
 def _attempted(node: Part, counting: bool, must: bool, get: Part, put: Part) -> bool:
     """Whether a node could be made; if not, all is as it was before. `counting` is that of `tentative`."""
-    before, told, give_up = get(), context.refused, _attempt()
+    before, told = get(), context.refused
+    undo = undoing(context.trace)
     log: dict[tuple, tuple[places.Place, Any]] = {}
     try:
         with places.watched(log), contextlib.nullcontext() if must else tentative(counting):
@@ -360,7 +360,7 @@ def _attempted(node: Part, counting: bool, must: bool, get: Part, put: Part) -> 
             raise
         places.restore(log)
         put(before)
-        give_up()
+        undo()
         context.refused = told
         return False
     return True

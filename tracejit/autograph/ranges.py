@@ -20,6 +20,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.types import DType, as_dtype, int32, int64, uint64
 from tracejit.ops import creation, found
 from tracejit.ops.args import known
+from tracejit.ops.counted import limit, range_limits
 from tracejit.publicnames import OTHERS
 from tracejit.tensor import Operand, Tensor, common_dtype, convert
 
@@ -192,11 +193,11 @@ def row_of(x: Any, i: Any) -> Any:
         at = i if isinstance(x.step, int) and x.step == 1 else i * x.step
         return at if isinstance(x.start, int) and x.start == 0 else x.start + at
     if isinstance(x, TensorRange) and x.python:
-        return _number_of(x, i)
+        return _within(x, _number_of(x, i))
     if isinstance(x, TensorRange) and x.narrow is not None:
         return OPS["cast"](x.start + OPS["cast"](i, dtype=int64) * x.step, dtype=x.narrow)
     if isinstance(x, (TensorRange, builtins.range)):
-        return x.start + i * x.step
+        return _within(x, x.start + i * x.step)
     if isinstance(x, Rows):
         return x.make(*[row_of(p, i) for p in x.parts])
     if isinstance(i, int):
@@ -204,6 +205,13 @@ def row_of(x: Any, i: Any) -> Any:
     if isinstance(x, (list, tuple, str)) and chosen.can_be_picked(x):
         return chosen.picked_at(x, i)
     return OPS["gather"](x, i, axis=0)  # a row number of the loop's own is never outside
+
+
+def _within(r: TensorRange | builtins.range, at: Any) -> Any:
+    """A number of a range, of which it is entered between which sizes it lies."""
+    if isinstance(at, Operand):
+        limit(at, sorted((r[0], r[-1])) if isinstance(r, builtins.range) else range_limits(r.start, r.stop, r.step))
+    return at
 
 
 def _number_of(r: TensorRange, i: Any) -> Any:

@@ -21,8 +21,10 @@ from tracejit.errors import AliasError, ConversionError, locate, user_frame
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.types import int64
+from tracejit.ops.counted import limit, limits_of
 from tracejit.ops.regions import Region, as_test, stage_rows, stage_scan
 from tracejit.tensor import Tensor
+from tracejit.tracing import undoing
 
 
 # --- loops with a condition -------------------------------------------------------------------------------------------
@@ -117,6 +119,9 @@ def _scan(it: Any, rows: list[Tensor], n: Any, body: Part, state: State, after: 
             rooms.begin()
             start = template.values(states[1:])
             state.put(start)
+            limit(states[0], (0, n - 1))
+            for t, x in zip(rows, xs, strict=True):
+                limit(x, limits_of(t))
             i = as_number(states[0])
             row = row_of(it, i) if isinstance(it, builtins.range) else with_rows(it, xs, i)
             if not reaches_end(lambda: body(row)):
@@ -143,6 +148,7 @@ def _with_lists(
     """Trace a step for nothing, then make the node. Lists of which more is asked than that become piles, to which a
     step adds what is `known`, or what the step that was traced for nothing adds."""
     before, told = state.get(), context.refused
+    undo = undoing(context.trace)
     after: Any = None
     log: places.Log = {}
     rooms = Rooms(state.lists, known)
@@ -183,6 +189,7 @@ def _with_lists(
         rooms.leave(state.lists(log))
     if isinstance(after, State):
         context.refused = told
+        undo()
         rooms.take_back()
         _with_lists(after, tried, node, known, tries)
 

@@ -267,11 +267,19 @@ class Dim(Integer):
         known: list[int] = []
         for n in sorted(below & self.opaque.keys()) if deep else ():
             kind, most, k = self.opaque[n]
-            for bound in (most,) if kind == "<=" else (most, k) if kind == "min" else ():
-                d = self._with_bound(n, bound)
-                low = d if isinstance(d, int) else d._least(deep - 1)
+            of = self._divided(n, k) if kind == "//" else self
+            for bound in (most,) if kind in ("<=", "//") else (most, k) if kind == "min" else ():
+                d = None if of is None else of._with_bound(n, bound)
+                low = d._least(deep - 1) if isinstance(d, Dim) else d
                 known += [] if low is None else [low]
         return max(known, default=None)
+
+    def _divided(self, name: str, k: int) -> Dim | None:
+        """This with the multiples of a term divided by k, where they are such multiples, and are subtracted."""
+        held = {m: c for m, c in self.terms.items() if name in m}
+        if k < 1 or any(c > 0 or c % k or m.count(name) > 1 for m, c in held.items()):
+            return None
+        return Dim(self.terms | {m: c // k for m, c in held.items()}, self.hint, self.opaque)
 
     def _with_bound(self, name: str, bound: int | Dim) -> int | Dim:
         """This, or less: a term's bound in its place where it is subtracted."""

@@ -13,11 +13,18 @@ TELLERS = {"while_saving": "steps", "count_up": "size", "positions": "size", "te
 PREFIX = FOUND
 LIKELY = 5040  # what decisions while tracing take such a size for; many numbers divide it; checked when it is found
 _numbers = itertools.count()
+_newest = [""]
 
 
 def fresh(most: int | Dim | None = None) -> Dim:
     """A size that some operation of the program will tell, and that is never above `most`."""
-    return Dim.symbol(f"{PREFIX}{next(_numbers)}", LIKELY, most)
+    _newest[0] = name = f"{PREFIX}{next(_numbers)}"
+    return Dim.symbol(name, LIKELY, most)
+
+
+def newest() -> str:
+    """The latest of them: where it stays the same, a trace has none."""
+    return _newest[0]
 
 
 def symbols_in(x: object) -> set[str]:
@@ -60,6 +67,12 @@ def told_by(n: Node) -> set[str]:
     if n.op.name in TELLERS:
         return symbols_in(n.attr(TELLERS[n.op.name]))
     return _of_values(n.outs) - _of_values(n.inputs) if n.op.name == "sized" else set()
+
+
+def untold(graph: Graph, around: frozenset[str] = frozenset()) -> set[str]:
+    """Those that a graph needs and that nothing in it or `around` it tells: it could not run."""
+    needed = {s for n in graph.nodes for s in symbols_of(n)} | _of_values(graph.results)
+    return needed - around - given(graph) - {s for n in graph.nodes for s in told_by(n)}
 
 
 def told_within(graph: Graph) -> set[str]:

@@ -45,6 +45,8 @@ def _known(v: Value, done: dict[Value, np.ndarray | None]) -> np.ndarray | None:
     attrs = dict(n.attrs)
     if n.op.name == "constant":
         return attrs["value"].numpy().astype(object)
+    if n.op.name == "iota" and len(v.shape) == 1:
+        return np.arange(int(v.shape[0])).astype(object)
     if n.op.name == "dim":
         return _boxed(attrs["size"])
     if n.op.name not in _KNOWN:

@@ -15,6 +15,7 @@ from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, require
 from tracejit.ops.check import check, named, require_room
+from tracejit.ops.counted import inside
 from tracejit.ops.creation import counter
 from tracejit.ops.extents import computed, extent, is_late, listed_numbers, number, numbers
 from tracejit.ops.found import as_number, told
@@ -130,6 +131,9 @@ def window(s: slice, d: Size) -> Window | tuple[Size, Size, int]:
     step = step_of(s)
     if step == 1 and isinstance(d, Dim) and (part := _known_part(first, last, d)) is not None:
         return part
+    if (found := inside(first, last, d, step)) is not None:
+        begin, count = found
+        return Window(convert(begin, int64), count, step) if isinstance(begin, Tensor) else (begin, count, step)
     if step == 1 and (last is None or (type(first) is int and first == 0) or first is None):
         if last is None:
             start = told(_within(first, 0, d, 0), d)

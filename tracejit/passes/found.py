@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tracejit.errors import Location
+from tracejit.errors import GraphError, Location
 from tracejit.ir.dim import Dim
-from tracejit.ir.found import LIKELY, TELLERS, given, open_in, symbols_in, symbols_of, tellers_of, told_by
+from tracejit.ir.found import LIKELY, TELLERS, given, open_in, symbols_in, symbols_of, tellers_of, told_by, untold
 from tracejit.ir.graph import Attrs, Builder, Graph, Node, Value, next_scope
 from tracejit.ir.op import OPS
 from tracejit.ir.text import walk
@@ -22,6 +22,8 @@ def apart(graph: Graph, numerics: Level, around: frozenset[str] = frozenset()) -
     """
     if not any(symbols_of(n) for g in walk(graph, "sized") for n in g.nodes):
         return graph
+    if lost := untold(graph, around):
+        raise GraphError(f"nothing tells {', '.join(sorted(lost))} in {graph.name}")
     known = around | given(graph)
     graph = _results_apart(graph, known)
     needs = _needs(graph)

@@ -23,6 +23,9 @@ _IN_PLACE_OF_USERS = (
     "stores",
 )  # fmt: skip
 _FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in _IN_PLACE_OF_USERS])
+# what calls builtins for the user, whose errors are the user's, and is this package's own in all else
+_OF_BUILTINS = ("numbers", "hostcalls", "orders", "ranges")
+_FOR_BUILTINS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in _OF_BUILTINS])
 
 
 class TracejitError(Exception):
@@ -304,6 +307,16 @@ entries = set[CodeType]()  # functions of ours in which traces begin
 parts: weakref.WeakSet[CodeType] = weakref.WeakSet()  # code that stands in the user's function around it, as branches
 
 
+def entered(frame: FrameType) -> FrameType:
+    """The frame of the user's call that a frame belongs to: branches and steps of loops have frames of their own."""
+    f: FrameType | None = frame
+    while f is not None and f.f_code in parts:
+        f = f.f_back
+        while f is not None and is_internal(f.f_code.co_filename):
+            f = f.f_back
+    return frame if f is None else f
+
+
 def calls(f: FrameType | None, inner: bool = False) -> list[Location]:
     """The user's lines from a frame out to where its trace began, innermost first. `inner`: a part has been left."""
     found = []
@@ -388,18 +401,21 @@ def settle(error: TracejitError) -> None:
 
 def _place(error: TracejitError, stack: Iterable[tuple[FrameType, int, int]]) -> None:
     """The lines and the call of an error, from frames and where they are, the innermost first."""
-    entered: FrameType | None = None
+    ours: FrameType | None = None
+    last: FrameType | None = None
     for f, at, line in stack:
         name = f.f_code.co_filename
         if not is_internal(name):
-            error.where.append(location_at(f, at, line))
+            around, last = last, entered(f)
+            if last is not around:
+                error.where.append(location_at(f, at, line))
         elif not error.where and name.startswith(_HERE) and not name.startswith(_FOR_USERS):
-            entered = f
+            ours = f
         if len(error.where) == 3:
             break
-    if error.where and entered is not None and describe_call:
+    if error.where and ours is not None and describe_call:
         loc = error.where[0]
-        error.call = describe_call[0](entered, linecache.getline(loc.file, loc.line)) or error.call
+        error.call = describe_call[0](ours, linecache.getline(loc.file, loc.line)) or error.call
 
 
 def public_name() -> str:
@@ -421,24 +437,26 @@ def ends_inside(tb: TracebackType | None) -> bool:
     inside = False
     while tb is not None:
         name = tb.tb_frame.f_code.co_filename
-        if not name.startswith(_FOR_USERS):  # the caller's or the callee's frame tells
+        if not name.startswith(_FOR_USERS + _FOR_BUILTINS):  # the caller's or the callee's frame tells
             inside = is_internal(name)
         tb = tb.tb_next
     return inside
 
 
 def trim(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback without this package's own frames; kept whole if TRACEJIT_FULL_TRACEBACK is set."""
+    """The traceback without this package's own frames, with one of each of the user's calls; kept whole if
+    TRACEJIT_FULL_TRACEBACK is set."""
     if os.environ.get("TRACEJIT_FULL_TRACEBACK", "").lower() not in ("", "0", "false", "off", "no"):
         return tb
     kept: list[TracebackType] = []
-    inside = False
+    inside, call = False, None
     t = tb
     while t is not None:
         name = t.tb_frame.f_code.co_filename
         inside = is_internal(name) or (inside and name == _CONTEXTS)
         if not inside:
-            if kept and t.tb_frame.f_code in parts:  # of the function whose frame is the last one
+            around, call = call, entered(t.tb_frame)
+            if call is around:
                 kept.pop()
             kept.append(t)
         t = t.tb_next

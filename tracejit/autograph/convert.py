@@ -144,11 +144,16 @@ def _named(code: types.CodeType, name: str, before: str, around: str) -> types.C
     new = code.replace(co_consts=consts, co_name=name, co_qualname=called)
     if code.co_name.startswith(("ag__", "<")) and code.co_qualname != before:
         aliases.is_part(new)
-        if code.co_name.startswith("ag__"):
+        if code.co_name.startswith("ag__") or (code.co_name == "<lambda>" and _is_ours(code)):
             parts.add(new)
     if code.co_name.startswith(("ag__then", "ag__else")):
         owners.branches.set(new, True)
     return new
+
+
+def _is_ours(code: types.CodeType) -> bool:
+    """Whether a lambda is one that the conversion has made."""
+    return all(n.startswith("ag__") for n in code.co_varnames[: code.co_argcount])
 
 
 _MADE = re.compile(r"\.<locals>\.ag__\w+")

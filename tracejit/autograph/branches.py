@@ -149,6 +149,7 @@ class State:
         self.uneven = uneven
         self._latest: set[tuple[Any, ...]] = set()  # the keys of the places that it has more than the state before it
         self._spare = 2  # attempts that may write to none of these, but to others
+        self._scopes = places.scopes()
         self._get, self._put, self._names, self.places, self._also = get, put, tuple(names), tuple(also), also
         self.names = (*names, *[p.name for p in also])
 
@@ -217,8 +218,8 @@ class State:
         known = {p.key for p in self.places}
         more = [p for k, (p, _) in log.items() if k not in known]
         apart = bool(self._latest) and self._latest.isdisjoint(log)
-        if apart and not self._spare:
-            more = [p for p in more if places.was_there(p.owner)]
+        if apart:
+            more = [p for p in more if places.was_there(p.owner, self._scopes, self._spare > 0)]
         if not more:
             return None
         for p in more:
@@ -226,7 +227,7 @@ class State:
         made = State(self._get, self._put, self._names, [*self.places, *more], self.uneven)
         if isinstance(self._also, list):
             self._also[:], made._also = made.places, self._also
-        made._latest, made._spare = {p.key for p in more}, max(self._spare - apart, 0)
+        made._latest, made._spare, made._scopes = {p.key for p in more}, max(self._spare - apart, 0), self._scopes
         return made
 
     def without(self, log: dict[tuple, tuple[places.Place, Any]], boxes: Sequence[Box]) -> State:
@@ -247,7 +248,11 @@ class State:
     def fewer(self, log: dict[tuple, tuple[places.Place, Any]]) -> State | None:
         """The same for a step of a loop, which is traced again then; None if there are no such places."""
         there = self.without(log, ())
-        return None if there is self else State(self._get, self._put, self._names, there.places, self.uneven)
+        if there is self:
+            return None
+        made = State(self._get, self._put, self._names, there.places, self.uneven)
+        made._spare, made._scopes = self._spare, self._scopes
+        return made
 
     def holds(self, log: dict[tuple, tuple[places.Place, Any]]) -> None:
         """Raises `Narrow` if a step has written to places that the state lacks."""

@@ -439,10 +439,15 @@ def is_born(x: Any) -> bool:
     return bool(_logs.stack) and _logs.numbers[-1] in _logs.born.get(id(x), ())
 
 
-def was_there(x: Any) -> bool:
-    """Whether an object was made before what is traced now, by the function at hand."""
-    numbers = _logs.born.get(id(x))
-    return numbers is not None and set(numbers) <= set(_logs.numbers)
+def scopes() -> frozenset[int]:
+    """The branches and loops that are traced now."""
+    return frozenset(_logs.numbers)
+
+
+def was_there(x: Any, around: frozenset[int], perhaps: bool) -> bool:
+    """Whether an object was made within no other branches and loops than these; `perhaps` where that is not known."""
+    made_in = _logs.born.get(id(x))
+    return perhaps if made_in is None else around.issuperset(made_in)
 
 
 def is_new(x: Any) -> bool:

@@ -361,3 +361,29 @@ def test_a_list_and_one_of_several():
 
     for x in (1.0, -1.0):
         assert picture(tj.function(f, strict=True)(tj.constant(x))) == picture(f(tj.constant(x)))
+
+
+def test_the_equality_of_records_is_that_of_their_fields():
+    @dataclasses.dataclass
+    class Sub(Plain):
+        more: Any = 1
+
+    @dataclasses.dataclass(eq=False)
+    class Loose(Plain):
+        more: Any = 1
+
+    functions = [
+        lambda x: Plain(x, 1) == Plain(x + 0, 1),
+        lambda x: Plain(x, 1) != Plain(x, 2),
+        lambda x: Plain(x) == Plain(tj.constant(0.5)),
+        lambda x: 1 if Plain(x) == Plain(x * 2) else 2,
+        lambda x: Sub(x) == Plain(x),
+        lambda x: Sub(x, more=x) == Sub(x, more=-x),
+        lambda x: Loose(x, 1, x) == Loose(x + 0, 1, -x),
+        lambda x: Plain(x) == 3,
+        lambda x: Plain(x, Frozen(x)) == Plain(x, Frozen(x + 0)),
+    ]
+    for f in functions:
+        traced = tj.function(f, strict=True)
+        for x in (0.5, 0.0):
+            assert float(traced(tj.constant(x))) == float(f(tj.constant(x)))

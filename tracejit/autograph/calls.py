@@ -300,6 +300,8 @@ def callee(f: Any) -> Any:
             return _replaced[f]
         if f.__code__ in WRAPPERS:
             return functools.partial(WRAPPERS[f.__code__], f)
+        if f.__name__ == "__eq__" and f.__code__.co_filename == "<string>":
+            return functools.partial(keep["equal"], f)
         g = keep["convert"](f) if "convert" in keep else f
         return hostcalls.generator(g) if f.__code__.co_flags & inspect.CO_GENERATOR else g
     if type(f) is types.MethodType and type(f.__func__) is types.FunctionType:

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import calls, places, reads
+from tracejit.autograph import branches, calls, places, reads
 from tracejit.autograph.calls import assign, called, callee
 from tracejit.autograph.nests import is_record
 from tracejit.autograph.owners import is_users
@@ -135,4 +135,16 @@ def _replaced(original: Callable[..., Any]) -> Callable[..., Any]:
 
 for _f in (dataclasses.replace, getattr(copy, "replace", dataclasses.replace)):
     calls.replace(_f, _replaced(_f))
-calls.keep.update(constructor=constructor, new=made_by)
+def _equal(f: types.FunctionType, x: Any, y: Any) -> Any:
+    """The `__eq__` that was generated for a dataclass, which names the fields that it compares."""
+    names = [n for n in f.__code__.co_names if n not in ("__class__", "NotImplemented")]
+    if not dataclasses.is_dataclass(type(x)):
+        return f(x, y)
+    if type(x) is not type(y):
+        return NotImplemented
+    pairs = [(calls.load(x, n), calls.load(y, n)) for n in names]
+    asked = [lambda a=a, b=b: branches.compare(("==",), a, lambda: b) for a, b in pairs if a is not b]
+    return branches.not_(branches.not_(branches.and_(*asked))) if asked else True
+
+
+calls.keep.update(constructor=constructor, new=made_by, equal=_equal)

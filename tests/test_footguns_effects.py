@@ -412,3 +412,32 @@ def test_the_results_of_python_functions_are_what_they_were_said_to_be(call):
     for Tout in ([tj.float32, tj.float32], (tj.float32, tj.int32)):
         two_of_them = outcome(one, Tout, tj.function, lambda a: (a, a + 1))
         assert two_of_them == outcome(one, Tout, lambda f: f, lambda a: (a, a + 1)) == (type(Tout), [3.0, 4.0])
+
+
+class Shown:
+    def __init__(self, x):
+        self.x = x
+
+    def __repr__(self):
+        return f"Shown({self.x:.1f})"
+
+
+def shown_in_a_branch(x, y):
+    s = Shown(x)
+    if y < 0:
+        s = Shown(-x)
+    if x > 0:
+        print("above", s, [s, "a"], {"k": (s, 1)}, str([s]))
+    else:
+        print(f"below {s} {[s]}")
+    return s.x
+
+
+def test_objects_in_containers_are_printed_as_they_are_when_the_program_runs(capsys):
+    f = tj.function(shown_in_a_branch, strict=True)
+    for x, y in ((1.0, 2.0), (-1.0, 2.0), (2.0, -1.0), (-3.0, -1.0)):
+        assert float(f(tj.constant(x), tj.constant(y))) == (x if y > 0 else -x)
+        said = capsys.readouterr().out
+        with tj.debug():
+            shown_in_a_branch(tj.constant(x), tj.constant(y))
+        assert said == capsys.readouterr().out

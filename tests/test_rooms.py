@@ -235,3 +235,32 @@ def test_what_a_branch_takes_from_an_empty_container_is_an_error_only_where_it_i
         f(bad)
     with pytest.raises(type(plainly.value), match=re.escape(str(plainly.value))):
         traced(bad)
+
+
+def above_in_steps(x):
+    out, n, s = [], 0, 0.0
+    while s < 12:
+        s += x[n]
+        if n > -1:
+            out.append(s)
+        n += 1
+    return tj.stack(out)
+
+
+def above_until(x):
+    out, n = [], 0
+    while True:
+        if n > -1:
+            out.append(x[n])
+        n += 1
+        if x[n] > 5:
+            break
+    return tj.stack(out)
+
+
+@pytest.mark.parametrize("f", [above_in_steps, above_until], ids=lambda f: f.__name__)
+def test_what_a_condition_adds_that_is_known_in_the_first_step(f):
+    x = tj.constant([1.0, 3.0, 0.0, 2.0, 3.0, 0.0, 4.0, 1.0, 6.0])
+    with tj.debug():
+        expected = plain(f(x))
+    assert plain(tj.function(f, strict=True)(x)) == expected

@@ -8,7 +8,7 @@ from typing import Any
 from tracejit.autograph import chosen, growing, piles
 from tracejit.autograph.growing import Pile, Stacked
 from tracejit.autograph.values import Optional
-from tracejit.errors import ConversionError, locate
+from tracejit.errors import ConversionError, TracejitError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS
 from tracejit.ir.types import int64
@@ -37,7 +37,10 @@ def _shown(x: Any) -> str:
         return f"a {type(x).__name__} of {len(x)}"
     if isinstance(x, dict):
         return f"a dict with the keys {', '.join(map(repr, x))}" if x else "an empty dict"
-    text = repr(x)
+    try:
+        text = repr(x)
+    except TracejitError:  # the user's `__repr__` asks for values of tensors
+        return f"an object of {type(x).__name__}"
     return f"an object of {type(x).__name__}" if " object at 0x" in text else f"{type(x).__name__} {text}"
 
 

@@ -365,7 +365,7 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
         fx = [zeros_like(q) if p is None and isinstance(q, Operand) else p for p, q in zip(fx, fy, strict=True)]
     if type(x) is list and type(y) is list and len(y) > len(x) and all(same(p, q) for p, q in zip(x, y)):
         carried = max([-1 - i for n, i in changing if n == name and i < -1], default=0)
-        return _List(name, x, y[len(x) :], carried)
+        return _List(name, x, y[len(x) :], carried, (name, -1) in changing)
     if sx != sy or (type(x) is list and grows_perhaps(x, fx, fy)):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
     nest = _nest(name, fx, fy, sx, changing)
@@ -381,9 +381,9 @@ def _pick(at: tuple[str, int], x: Any, y: Any, changing: Any) -> chosen.Pick | N
 class _List(Part):
     """A list to which each step adds the same number of tensors, or some that it decides on."""
 
-    def __init__(self, name: str, x: list[Any], added: list[Any], carried: int) -> None:
+    def __init__(self, name: str, x: list[Any], added: list[Any], carried: int, differs: bool) -> None:
         self.name, self.x, self.kind = name, x, growing.kind_of(added)
-        self.ragged = any(type(v) is Stacked for v in added)
+        self.ragged = differs or any(type(v) is Stacked for v in added)
         self.carried = min(carried, growing.trailing(x))
         first = x[len(x) - self.carried :]
         more = 2 if self.ragged else len(added)
@@ -392,7 +392,9 @@ class _List(Part):
     def _added(self, value: Any) -> list[Any]:
         if type(value) is list and value and type(value[0]) is Before and value[0].of is self:
             rest: list[Any] = value[1:]
-            if all(is_value(v) or (type(v) is Stacked and self.ragged and growing.bounded(v)) for v in rest):
+            if all(is_value(v) or (type(v) is Stacked and growing.bounded(v)) for v in rest):
+                if rest and not self.ragged and any(type(v) is Stacked for v in rest):
+                    raise Changes({(self.name, -1)})  # what decides was known in the step that was traced for nothing
                 if rest if self.ragged else len(rest) == self.more:
                     return rest
         more = "a known number of" if self.ragged else self.more

@@ -18,7 +18,7 @@ from tracejit.autograph.values import Optional, several
 from tracejit.ir.dim import Dim
 from tracejit.ops import host
 from tracejit.ops.found import as_open_number, is_open
-from tracejit.ops.host import Piece, Text
+from tracejit.ops.host import AsItIs, Piece, Shown, Text
 from tracejit.tensor import Operand, convert
 from tracejit.tree import flatten, unflatten
 
@@ -117,6 +117,7 @@ def formatted(x: Any, conversion: int = -1, spec: str = "") -> Any:
         conversion != -1 or not spec
     ):
         x, change = callee(own)(x), str
+    x = _with_texts(x)
     if isinstance(spec, (Text, Chosen)) or holds(x):
         return deferred([x, spec], lambda both: format(change(both[0]), both[1]))
     if isinstance(x, (list, tuple, dict, set, deque)):
@@ -204,8 +205,27 @@ def _letters(x: Any) -> Any:
     return x
 
 
+def _with_texts(x: Any) -> Any:
+    """A nest with what objects of the user's in it say of themselves now."""
+    if not isinstance(x, (list, tuple, dict)) or growing.has_grown(x):
+        return x
+    leaves, structure = flatten(x)
+    return unflatten(structure, [_itself(y) if _says(y) else y for y in leaves]) if any(map(_says, leaves)) else x
+
+
+def _says(x: Any) -> bool:
+    """Whether the user has written what an object says of itself, or those of which it is one."""
+    return any(map(_says, x.values)) if type(x) is Chosen else own_method(x, "__repr__") is not None
+
+
+def _itself(x: Any) -> Any:
+    s = _as_text(formatted(x, 114))
+    return Shown([s]) if isinstance(s, Text) else AsItIs(s)
+
+
 def _printed(*args: Any, **options: Any) -> None:
     """Python's `print`, of the texts that objects of the user's give of themselves now."""
+    args = tuple(map(_with_texts, args))
     own = [bool(own_method(x, "__str__") or own_method(x, "__repr__")) or _chooses(x) for x in args]
     shown = [text_of(x) if mine or growing.has_grown(x) else x for x, mine in zip(args, own, strict=True)]
     host.print_python(*map(_as_text, shown), **options)

@@ -201,6 +201,20 @@ class Text:
         return "<a string with traced tensors>"
 
 
+class Shown(Text):
+    """What an object says of itself, as a part of a container that is written."""
+
+    def filled(self, values: Sequence[Any]) -> str:
+        return AsItIs(super().filled(values))
+
+
+class AsItIs(str):
+    """A string that stands for an object: without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 _STRING = {
     "capitalize", "casefold", "center", "expandtabs", "ljust", "lower", "lstrip", "removeprefix", "removesuffix",
     "replace", "rjust", "rstrip", "strip", "swapcase", "title", "upper", "zfill",

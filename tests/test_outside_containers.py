@@ -307,6 +307,13 @@ def test_keys_that_branches_set_in_dicts_of_other_classes():
     same('if x > 0:\n    md["n"] = x', values=(-1.0, 2.0, -3.0))
 
 
+@pytest.mark.parametrize("body", ['md["a"] = x', "my[0] = x", 'd["a"] = x', "l[0] = x"])
+def test_a_branch_that_is_not_taken_keeps_what_others_have_put_there(body):
+    between = 'md["a"] = c(9.0); md["b"] = c(8.0); my[0] = c(7.0); my.append(c(6.0)); d["a"] = c(5.0); l[0] = c(4.0)'
+    same(f"if x > 0:\n    {body}", between)
+    same(f"if x > 0:\n    {body}", between, values=(-1.0, 1.0, -2.0, -3.0, 2.0))
+
+
 # --- dicts with attributes --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "body",

@@ -314,6 +314,12 @@ def test_a_branch_that_is_not_taken_keeps_what_others_have_put_there(body):
     same(f"if x > 0:\n    {body}", between, values=(-1.0, 1.0, -2.0, -3.0, 2.0))
 
 
+def test_dicts_keep_the_order_of_their_keys_in_branches_and_loops():
+    same('if x > 0:\n    d.pop("a", None)\n    d.update({"n": x, "a": x})', falls_back=None)
+    same('for _ in tj.range(tj.cast(tj.abs(x), "int32")):\n    d.clear()\n    d.update(p=x, a=x)', falls_back=None)
+    same('if x > 0:\n    del d["a"]\n    d["a"] = x\nreturn len(d) * x', falls_back=None)
+
+
 # --- dicts with attributes --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "body",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -177,9 +178,18 @@ def _lists(
 def _in_order(name: str, x: dict[Any, Any], y: dict[Any, Any]) -> dict[Any, None]:
     """The keys of two versions of a dict. Of one that is changed in place they stand as in either."""
     keys = dict.fromkeys([*x, *y])
-    if type(name) is Contents and [k for k in keys if k in y] != list(y):
-        raise locate(ConversionError(f"{name} has its keys in another order after a branch or step"))
-    return keys
+    if type(name) is not Contents or [k for k in keys if k in y] == list(y):
+        return keys
+    found, a, b = dict[Any, None](), deque(x), deque(y)
+    while a or b:
+        if not (a and a[0] in y and a[0] not in found and a[0] != b[0]):
+            k = a.popleft() if a else b.popleft()
+        elif b[0] not in x or b[0] in found:
+            k = b.popleft()
+        else:
+            raise locate(ConversionError(f"{name} has its keys in another order after a branch or step"))
+        found[k] = None
+    return found
 
 
 def _dicts(

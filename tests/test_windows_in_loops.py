@@ -232,3 +232,56 @@ def test_a_part_whose_size_nothing_tells_is_refused():
     (y,) = b.emit(OPS["add"], (p, x))
     with pytest.raises(GraphError, match="nothing tells found_x"):
         apart(b.finish("g", [y]), level("finite"))
+
+
+def other_size_in_a_branch(x):
+    y = x[x > 0]
+    if x[0] > 0:
+        y = x[:3] * 2
+    return tj.reduce_sum(y)
+
+
+def other_size_in_a_loop(x):
+    y = x[x > 0]
+    for _ in tj.range(5):
+        y = x[:3] * 2
+        if tj.reduce_sum(y) > 100:
+            break
+    return tj.reduce_sum(y)
+
+
+def found_in_a_while_loop(x):
+    i, w = 0, x[:3]
+    while i + 3 <= len(x):
+        w = x[i : i + 3]
+        if tj.reduce_max(w) == w[1]:
+            break
+        i += 1
+    return w, i
+
+
+@pytest.mark.parametrize("f", [other_size_in_a_branch, found_in_a_while_loop])
+def test_sizes_that_differ_where_ways_meet_make_plain_python_of_it(f):
+    g = tj.function(f)
+    with pytest.warns(ConversionWarning) as caught:
+        for v in GIVEN:
+            with tj.debug():
+                expected = plain(f(tj.constant(v)))
+            assert plain(g(tj.constant(v))) == expected
+    assert len(caught) == 1
+
+
+def cut_at_the_end(x):
+    w, s = x[:2], 0.0
+    for i in tj.range(1, 6):
+        w = x[len(x) - i : len(x) - i + 3]
+        s = s + tj.reduce_sum(w)
+    return s, tj.reduce_sum(w)
+
+
+@pytest.mark.parametrize("f", [cut_at_the_end, other_size_in_a_loop])
+def test_windows_with_known_ends(f):
+    for v in GIVEN:
+        with tj.debug():
+            expected = plain(f(tj.constant(v)))
+        assert plain(tj.function(f, strict=True)(tj.constant(v))) == expected

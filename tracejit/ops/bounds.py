@@ -129,6 +129,9 @@ def window(s: slice, d: Size) -> Window | tuple[Size, Size, int]:
     if isinstance(by, Tensor):
         return _stepped(first, last, d, by)
     step = step_of(s)
+    if all(b is None or type(b) is int for b in (first, last)) and type(d) is int:
+        places = range(*slice(first, last, step).indices(d))
+        return places.start, len(places), step
     if step == 1 and isinstance(d, Dim) and (part := _known_part(first, last, d)) is not None:
         return part
     if (found := inside(first, last, d, step)) is not None:

@@ -54,8 +54,9 @@ class Region:
         found = symbols_in(shape)
         return bool(found) and not found.isdisjoint({s for n in self.trace.builder.nodes for s in told_by(n)})
 
-    def keep_sizes(self, what: str, t: Tensor) -> None:
-        """Raise `ShapeError` for a result whose size only the region finds out: nothing around it can tell that."""
+    def keep_sizes(self, what: str, t: Tensor, of_code: bool = False) -> None:
+        """Raise `ShapeError` for a result whose size only the region finds out: nothing around it can tell that. What
+        is `of_code`, a loop of the user's and none of `tj.while_loop`, runs as plain Python then."""
         if self.finds(tuple(t.shape)):
             where = "a step of the loop" if self.name == "body" else "one branch"
             error = ShapeError(
@@ -63,7 +64,7 @@ class Region:
                 remedy="reduce it there, or keep its shape, say with tj.where(mask, x, 0)",
             )
             of_branch = self.name in ("then", "orelse") and what != _RESULT
-            error.falls_back = of_branch or what.startswith(RETURNED)
+            error.falls_back = of_branch or of_code or what.startswith(RETURNED)
             raise locate(error)
 
     def outside(self) -> dict[int, tuple[Any, Value]]:
@@ -192,8 +193,11 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
     s, t = a.call(_cast, s, d, weak), b.call(_cast, t, d, weak)
     # where a branch finds a size, what has to be checked of it is no matter of those around it, even if this ends badly
     finds = next((r for r, v in ((a, s), (b, t)) if r.finds(tuple(v.shape))), None)
-    asked = same_shape if finds is None else functools.partial(finds.call, same_shape)
+    same: Callable[..., bool] = _equal if name else same_shape
+    asked = same if finds is None else functools.partial(finds.call, same)
     if not asked(tuple(s.shape), tuple(t.shape)):
+        for r, v in ((a, s), (b, t)) if name else ():
+            r.keep_sizes(_set(name), v)
         one, other = show_shape(s.shape), show_shape(t.shape)
         said = f"{_set(name)} has shape {one} in one branch and {other} in the other"
         found = any(isinstance(d, Dim) and d.is_found for d in (*s.shape, *t.shape))
@@ -208,6 +212,18 @@ def agreed(a: Region, x: Any, b: Region, y: Any, name: str = "") -> tuple[Tensor
     for r, v in ((a, s), (b, t)):
         r.keep_sizes(_set(name) if name else _RESULT, v)
     return s, b.call(_shaped, t, s)
+
+
+def _equal(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether two shapes are one for all sizes that the program may find out: branches of code may give two."""
+
+    def equal(x: Any, y: Any) -> bool:
+        if not any(isinstance(d, Dim) and d.is_found for d in (x, y)):
+            return same_shape((x,), (y,))
+        apart = x - y
+        return type(apart) is int and apart == 0
+
+    return len(a) == len(b) and all(map(equal, a, b))
 
 
 def _set(name: str) -> str:
@@ -268,7 +284,7 @@ def stage_rows(
             break
     inner.trace.notes |= notes
     for x in made:
-        inner.keep_sizes("a row of what is stacked", x)
+        inner.keep_sizes("a row of what is stacked", x, bool(names))
     outer = Region(test, [t.type for t in state], "cond")
     ok = outer.call(as_test, outer.leaves[0])
     if outer.trace.written():
@@ -321,16 +337,19 @@ def _settled(
         y = inner.call(_weakly, x)
         d, weak = _carried([t, x if _is_plain(x) else y])
         label = _set(names[i]) if names and names[i] else f"value {i} of the loop's state"
-        asked = functools.partial(inner.call, same_shape) if inner.finds(tuple(y.shape)) else same_shape
+        equal: Callable[..., bool] = _equal if names else same_shape
+        asked = functools.partial(inner.call, equal) if inner.finds(tuple(y.shape)) else equal
         if not asked(tuple(y.shape), tuple(t.shape)):
+            if names:
+                inner.keep_sizes(label, y, True)
             one, other = show_shape(t.shape), show_shape(y.shape)
-            raise locate(
-                ShapeError(
-                    f"{label} has shape {one} before a step of the loop and {other} after it",
-                    remedy="let it keep its shape, or append what is added to a list",
-                )
+            error = ShapeError(
+                f"{label} has shape {one} before a step of the loop and {other} after it",
+                remedy="let it keep its shape, or append what is added to a list",
             )
-        inner.keep_sizes(label, y)
+            error.falls_back = bool(names) and any(isinstance(d, Dim) and d.is_found for d in (*t.shape, *y.shape))
+            raise locate(error)
+        inner.keep_sizes(label, y, bool(names))
         if d is not t.dtype or weak != t.type.weak:
             same = False
         label = repr(str(names[i])) if names else f"value {i} of the state"
@@ -359,7 +378,7 @@ def stage_scan(
             break
     inner.trace.notes |= notes
     for x in made:
-        inner.keep_sizes("a row of what is stacked", x)
+        inner.keep_sizes("a row of what is stacked", x, bool(names))
     writes = written([inner])
     news = [inner.call(inner.trace.read, v) for v in writes]
     for t in [*results, *news, *made]:

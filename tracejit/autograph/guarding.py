@@ -308,6 +308,8 @@ class Reads:
 
     def moved(self, x: Any) -> None:
         """Items of a container are elsewhere now."""
+        if id(x) not in self.changed:  # the trace's own
+            return
         for known in (self.inputs, self.written if isinstance(x, list) else {}):
             for key in [k for k in known if k[:2] == ("items", id(x)) and len(k) == 3]:
                 del known[key]  # type: ignore[attr-defined]

@@ -382,10 +382,8 @@ def test_tracebacks_go_through_the_lines_of_the_source():
     with pytest.raises(ShapeError) as caught:
         tj.function(outer)(ONE)
     frames = [(f.name, f.lineno) for f in traceback.extract_tb(caught.value.__traceback__) if f.filename == __file__]
-    assert ("outer", outer.__code__.co_firstlineno + 1) in frames
-    assert ("outer", outer.__code__.co_firstlineno + 2) in frames
-    assert ("inner", inner.__code__.co_firstlineno + 1) in frames
-    assert frames[-1] == ("inner", inner.__code__.co_firstlineno + 2)
+    lines = [("outer", outer.__code__.co_firstlineno + 2), ("inner", inner.__code__.co_firstlineno + 2)]
+    assert frames[1:] == lines
     assert all(f.filename == __file__ for f in traceback.extract_tb(caught.value.__traceback__))
 
 

@@ -77,8 +77,8 @@ def steps(monkeypatch):
 
 
 def within(steps):
-    """The kernels in the one loop among the steps."""
-    ((end, back),) = [(i, s.target) for i, s in enumerate(steps) if isinstance(s, Jump) and s.target <= i]
+    """The kernels in the last loop among the steps; one before it takes several of its steps at once."""
+    end, back = [(i, s.target) for i, s in enumerate(steps) if isinstance(s, Jump) and s.target <= i][-1]
     arithmetic = ("madd", "count", "offset")
     return [
         s.name for s in steps[back:end] if isinstance(s, (Kernel, ParallelKernel)) and s.name not in arithmetic

@@ -207,7 +207,8 @@ def test_workers_start_lazily_and_stop(compiled):
     threads.stop_workers()
     before = workers()
     threads.set_threads(4)
-    assert workers() == before
+    assert workers() <= before  # a thread that has compiled something may have ended meanwhile
+    before = workers()
     counts(100, 1)
     assert len(workers() - before) == 3
     threads.set_threads(2)

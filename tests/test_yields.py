@@ -154,8 +154,7 @@ def test_a_generator_that_a_loop_leaves_does_what_is_left(capsys):
         return v[0]
 
     want = float(f(V)), capsys.readouterr().out
-    with pytest.warns(ConversionWarning, match="cannot be caught"):  # what the body raises, the `try` would hear of
-        assert (float(tj.function(f)(V)), capsys.readouterr().out) == want
+    assert (float(tj.function(f, strict=True)(V)), capsys.readouterr().out) == want
 
 
 def test_gradients_through_a_generator():

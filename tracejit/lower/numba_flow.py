@@ -341,7 +341,7 @@ def _new(name: str) -> str:
 
 def _blocks(u: BasesUnit) -> list[Block]:
     """The regions of a node of control flow; loops: the condition, then the body."""
-    if isinstance(u, ControlUnit):
+    if isinstance(u, ControlUnit) and not any(b.turned for b in u.blocks):  # names change places by themselves
         return u.blocks
     names = {"cond": ("then", "orelse"), "while": ("cond", "body"), "scan": ("body",)}[u.node.op.name]
     return [Block(u.node.attr(name), [], Layouts()) for name in names]

@@ -327,6 +327,8 @@ class Fuser:
         """Merge the groups that read the same arrays and that no node has brought together."""
         readers: dict[Value, list[int]] = {}
         for g in self.groups.values():
+            if all(n.op.name == "copy" for n in g.nodes):
+                continue
             inside = {n.out for n in g.nodes}
             for v in dict.fromkeys(self.base(v) for n in g.nodes for v in n.inputs if strip_units(v.shape) == g.domain):
                 if v not in inside and g.domain:

@@ -118,6 +118,15 @@ def test_rows_of_a_thread(dtype: str, level: str) -> None:
                 assert np.array_equal(multiply(stored(dtype, level), a, b, **how), exact(a, b)), (m, n, k, layout)
 
 
+def test_rows_that_need_no_packing() -> None:
+    t, size = tiles(as_dtype("float32")), (1, 1024, 520, 800)
+    m, n, k = size[1:]
+    assert gemmplan.in_rows(t, m, n, k) and not gemmplan.in_rows(t, m, 4096, k) and not gemmplan.in_rows(t, 2048, n, k)
+    assert gemmplan.tasks(t, "pack_step", m, n, k, 1) and not gemmplan.tasks(t, "pack_step", m, n, k, 1, gemmplan.ROWS)
+    a, b = operands(size, "float32")
+    assert np.array_equal(multiply(stored("float32"), a, b, seen=gemmplan.ROWS), exact(a, b))
+
+
 @pytest.mark.parametrize("level", LEVELS[1:])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_tile_shapes(dtype: str, level: str) -> None:
@@ -266,7 +275,7 @@ def test_plan_is_the_same_in_generated_code() -> None:
     rng = np.random.default_rng(0)
     for _ in range(2000):
         m, n, k, batch = (int(x) for x in np.exp(rng.uniform(0, [9, 9, 11, 4])) - 1)
-        seen = int(rng.integers(4))
+        seen = int(rng.integers(5))
         plan = gemmplan.plan(gemmplan.Ints(), t, m, n, k, batch, seen)
         out = np.zeros(len(vars(plan)), np.int64)
         call(m, n, k, batch, seen, out.ctypes.data)

@@ -21,7 +21,9 @@ DEEP = 512  # most tiles of a result whose products are divided by k first
 MOST_GROUPS = 8  # groups of rows aimed at, if B is kept
 MOST_ROWS, KEPT_BYTES = 256, 1 << 20  # of A and B, if B is kept
 KEPT = 3  # `seen`, if B stays the same, and in the caches, over the steps of a loop
+ROWS = 4  # `seen`, if the rows of A lie along k: what is read of them needs no packing yet
 PACK_A = 1 << 19  # elements of A from which A and B are packed, once, before everything else
+PACK_ROWS = 1 << 20  # the same where its rows lie along k, and half the elements of B
 
 
 class Ints:
@@ -121,7 +123,7 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Pl
     """`seen`: 1 or 2 if A is made of patches of an image as they are needed, so that each should be needed once; or
     KEPT. Each thread then has its own rows, as in the loops around the product, so that rows stay in its cache."""
     c, one = o.const, o.const(1)
-    kept = o.ge(seen, c(KEPT))
+    kept = o.mul(o.ge(seen, c(KEPT)), o.ge(c(KEPT), seen))
     patched, along = (o.mul(o.ge(seen, c(i)), o.ge(c(2), seen)) for i in (1, 2))
     high = c(t.rows[0])
     thin = o.ge(c(t.thin[0]), m)
@@ -165,6 +167,11 @@ def plan(o: Ints, t: Tiles, m: Any, n: Any, k: Any, batch: Any, seen: Any) -> Pl
         thin, panel, panels, bundle, bundles, blocks, group, groups, height, low, kept, part, parts, pack,
         slabs, sheaves, o.up(k, t.width), tasks, grain,
     )  # fmt: skip
+
+
+def in_rows(t: Tiles, m: int, n: int, k: int) -> int:
+    """ROWS, if A, whose rows lie along k, and B are not so large that they have to be packed."""
+    return ROWS if m * k < PACK_ROWS and k * n < 2 * PACK_ROWS and not t.converts else 0
 
 
 def kept(t: Tiles, m: int, n: int, k: int) -> int:

@@ -264,6 +264,8 @@ class ProductUnit(Unit):
         t = tiles(self.dtype)
         if not seen and not nests and batch == b.size(right[3]) == 1 and b.lasts(right[0].base):
             seen = gemmplan.kept(t, m, n, k)
+        if not seen and not nests and b.size(left[3]) == 1:
+            seen = gemmplan.in_rows(t, m, n, k)
         code = b.code(self.sources()[0])
         bytes_ = mm.scratch_bytes(self.dtype, m, n, k, batch, seen=seen)
         scratch = b.scratch(self, "product", bytes_) if bytes_ else b.slot(0)

@@ -3,6 +3,7 @@ attributes: what is returned, kept and changed afterwards is that of plain Pytho
 
 import warnings
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 from random_containers import picture
@@ -356,3 +357,25 @@ def test_an_attribute_that_a_branch_replaces_is_found_again():
         f(tj.constant(-1.0))
     assert s.l == [1.0]
     assert f.experimental_get_tracing_count() == 1
+
+
+def test_a_list_that_a_branch_lengthens_or_puts_another_in_the_place_of():
+    """Its items of before stay what they are at each call, though no name leads to it but an item of another list."""
+
+    def run(wrap):
+        s, other = SimpleNamespace(g=[[4.0], [5.0]]), [7.0]
+
+        def step(x):
+            if x > 5.0:
+                s.g[0] = other
+            else:
+                s.g[0].append(0.5)
+            return x
+
+        f, out = wrap(step), []
+        for x in (1.0, 2.0, 3.0, 6.0, 1.0):
+            f(tj.constant(x))
+            out.append([list(y) for y in s.g])
+        return out, s.g[0] is other
+
+    assert run(lambda f: tj.function(f, strict=True)) == run(lambda f: f)

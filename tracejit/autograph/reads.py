@@ -174,6 +174,12 @@ def kept(key: tuple[Any, ...], owner: Any) -> None:
         r.written[key] = was
 
 
+def from_outside(owner: Any) -> None:
+    """A container that the trace did not make, also where it was come by without a name."""
+    if _current.reads is not None:
+        _current.reads.found(owner, f"a {type(owner).__name__}")
+
+
 def items_kept(owner: Any, before: Any) -> None:
     """A container that held `before` may keep what it still has of that."""
     r = _current.reads

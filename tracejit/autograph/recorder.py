@@ -172,14 +172,21 @@ class Recorder(Deferring):
             return
         if growing.is_grown(raw.owner):  # whose items stand no longer one by one
             raw.kind, raw.key, raw.value = "whole", None, places.snapshot(raw.owner)
+            self._keeps_items(raw)
         elif raw.kind == "item":
             there = raw.key in raw.owner if isinstance(raw.owner, dict) else True
             raw.value = raw.owner[raw.key] if there else Undefined(repr(raw.key))
         elif raw.kind == "diff":
             raw.kind, raw.key, raw.value = _difference(raw.owner, raw.value)
             if raw.kind == "whole":
-                before = self.log.get(("items", id(raw.owner)))
-                reads.items_kept(raw.owner, raw.value if before is None else before[1])
+                self._keeps_items(raw)
+
+    def _keeps_items(self, raw: Raw) -> None:
+        """A container that is given what it holds as a whole keeps items of before, which count as read."""
+        before = self.log.get(("items", id(raw.owner)))
+        if id(raw.owner) not in self.made and id(raw.owner) not in self.given:
+            reads.from_outside(raw.owner)
+        reads.items_kept(raw.owner, raw.value if before is None else before[1])
 
     def takes(self, owner: Any, value: Any, loc: Location | None) -> None:
         """A value was taken out of a container: was it there before the function ran, it is not the next call's."""

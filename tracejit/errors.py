@@ -337,17 +337,6 @@ def called_line(skip: int = 1) -> Location | None:
     return lines[0] if lines else None
 
 
-def user_frames(skip: int = 1, limit: int = 3) -> list[Location]:
-    """The innermost frames outside this package, innermost first, up to the code that called into a trace."""
-    out: list[Location] = []
-    f: FrameType | None = sys._getframe(skip)
-    while f is not None and len(out) < limit:
-        if not is_internal(f.f_code.co_filename):
-            out.append(_location(f))
-        f = f.f_back
-    return out
-
-
 def user_code(skip: int = 1) -> CodeType | None:
     """The code that the innermost frame outside this package runs."""
     f: FrameType | None = sys._getframe(skip)

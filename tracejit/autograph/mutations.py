@@ -27,7 +27,6 @@ from tracejit.tree import flatten
 
 _CONTAINERS = (list, dict, set, collections.deque)
 _CHANGES = NO_RESULT | TAKING | {"setdefault"}
-_GOING_THROUGH = {n for k in _CONTAINERS for n in dir(k) if n.endswith("update") or n.startswith("extend")}
 _ITEM = {"__setitem__": False, "__delitem__": True}
 _OPERATORS = {"+": "__iadd__", "*": "__imul__", "-": "__isub__", "&": "__iand__", "|": "__ior__", "^": "__ixor__"}
 _BY_OPERATOR = {name: op for op, name in _OPERATORS.items()}
@@ -50,9 +49,8 @@ def mutated(
 ) -> Any:  # fmt: skip
     """A method of a container that may change what it holds is called; `do` is that of the container's base class."""
     _read(x, name, unused, args)
-    if name in _GOING_THROUGH:
-        hostcalls.check_given(None, args)
     if name in _FILLING:
+        hostcalls.check_given(None, args)
         args = tuple([_gone_through(recorder, x, y) for y in args])
     elif name == "__setitem__":
         args = args[0], _gone_through(recorder, x, args[1])

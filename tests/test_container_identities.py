@@ -14,9 +14,14 @@ from tracejit.errors import ConversionWarning
 Entry = namedtuple("Entry", "items count")
 
 
+class Other:
+    def __init__(self):
+        self.z = []
+
+
 class S:
     def __init__(self):
-        self.l, self.m, self.g, self.d = [1.0], [2.0], [[3.0], [4.0]], {}
+        self.l, self.m, self.g, self.d, self.o = [1.0], [2.0], [[3.0], [4.0]], {}, Other()
 
 
 # --- these compile ----------------------------------------------------------------------------------------------------
@@ -275,9 +280,28 @@ def copied_in_steps_and_returned_early(s, x, n, p):
     return a, [x, x + 1]
 
 
+def chosen_in_a_branch_of_a_branch(s, x, n, p):
+    a, o = [x], Other()
+    if sum(s.g[0]) > 0.4:
+        for _ in range(2):
+            if x < 0:
+                o = s.o
+            s.g[0] = a
+            o.z = o.z + [0.5]
+    a.append(x)
+    return x
+
+
+def new_lists_of_chosen_items_in_steps(s, x, n, p):
+    for _ in range(n):
+        if not x > 0.4:
+            s.g = [s.g[1], s.m]
+    return x
+
+
 COMPILED = [f for k, f in list(globals().items()) if getattr(f, "__module__", None) == __name__ and k[0].islower()]
 PLAIN = [one_in_one_branch_two_in_the_other, one_after_a_step_two_without, changed_where_it_was_perhaps_kept]
-PLAIN.append(copied_in_steps_and_returned_early)
+PLAIN += [copied_in_steps_and_returned_early, chosen_in_a_branch_of_a_branch, new_lists_of_chosen_items_in_steps]
 COMPILED = [f for f in COMPILED if f not in PLAIN and f.__code__.co_argcount == 4]
 GIVEN = [(0.5, 2), (-0.5, 0), (0.25, 1), (-0.7, 3), (0.2, 0)]
 

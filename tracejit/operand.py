@@ -477,6 +477,8 @@ def leaked(v: Value) -> TracejitError:
     if any(v.scope >= scope and thread != threading.get_ident() for thread, scope in running.copy().items()):
         text = f"a traced tensor {v.type} is used in another thread than that which traces the function{line}"
         return locate(ConversionError(text, remedy="let the thread that calls the function do all operations of it"))
+    if v.scope > running.get(threading.get_ident(), sys.maxsize):
+        return locate(ConversionError(f"a tensor {v.type} of a branch or loop is used behind it{line}"))
     return locate(
         LeakedTensorError(
             f"a traced tensor {v.type} is used after its trace has ended{line}",

@@ -115,7 +115,7 @@ def can_be(x: Any, trace: Any = None, depth: int | None = None) -> bool:
     """Whether it may be one of several, chosen by a tensor: nothing of it is made inside of this trace, that at hand by
     default, or in branches and loops deeper than `depth`."""
     if type(x) is Chosen:
-        return True
+        return all(can_be(v, trace, depth) for v in candidates(x))
     if isinstance(x, tuple):
         return all(can_be(y, trace, depth) for y in x)
     if is_constant(x) or isinstance(x, enum.Enum):
@@ -301,16 +301,18 @@ def merged(
 ) -> Callable[[Sequence[Tensor]], Any] | None:
     """How a value is made that is one in one branch and another in the other; None if it is not for us to say."""
     mixed([x, y])
-    if not (_are_several([x, y]) and all(can_be(v) or _can_leave(v) for v in (x, y))):
+    each = [_within(r, candidates, v) for r, v in ((a, x), (b, y))]
+    known = [type(x) is Chosen, type(y) is Chosen]  # values of which nothing ends here have left other branches
+    if not (_are_several([x, y]) and all(_can_be_left(v, k) for vs, k in zip(each, known) for v in vs)):
         return None
-    values = union(_within(a, candidates, x), _within(b, candidates, y))
+    values = union(*each)
     if len(values) > MOST:
         return None
     if len(values) == 1:
         return lambda made: values[0]
     k = len(pairs)
     pairs.append((_within(a, index_in, x, values), _within(b, index_in, y, values)))
-    leave = [_leaving(a, x, b, pairs, True), _leaving(b, y, a, pairs, False)]
+    leave = [_leaving(a, v, b, pairs, True) for v in each[0]] + [_leaving(b, v, a, pairs, False) for v in each[1]]
 
     def make(made: Sequence[Tensor]) -> Any:
         for f in leave:
@@ -320,11 +322,35 @@ def merged(
     return make
 
 
+def _can_be_left(x: Any, known: bool) -> bool:
+    return (known and _is_left(x)) or can_be(x) or _can_leave(x)
+
+
+def _is_left(x: Any) -> bool:
+    """Whether it is what a branch has made of which nothing ends with the branch that ends now."""
+    return _is_own(x) and not any(map(_has_ended, _held(x, {})))
+
+
+def _has_ended(x: Any) -> bool:
+    if isinstance(x, Chosen):
+        return _has_ended(x.index) or _holds_ended(x)
+    if isinstance(x, Operand):
+        trace: Any = context.trace
+        return type(x._a) is Value and not (x._a.scope == trace.builder.scope or trace.within(x._a.scope))
+    return not (isinstance(x, tuple) or _is_own(x) or _is_around(x))
+
+
 def _can_leave(x: Any) -> bool:
     """Whether it is an object that a branch has made, whose attributes can be told apart from those of others."""
     if not (_is_own(x) and is_users(type(x))):
         return False
-    return all(isinstance(v, (Operand, tuple)) or _is_own(v) or _is_around(v) for v in _held(x, {}))
+    return all(
+        isinstance(v, (Operand, tuple)) or _is_own(v) or (_is_around(v) and not _holds_ended(v)) for v in _held(x, {})
+    )
+
+
+def _holds_ended(x: Any) -> bool:
+    return type(x) is Chosen and not all(_is_left(v) or can_be(v) for v in x.values)
 
 
 def _is_around(x: Any) -> bool:
@@ -354,7 +380,7 @@ def _leaving(
     r: Region, x: Any, gone: Region, pairs: list[tuple[Tensor, Tensor]], first: bool
 ) -> Callable[[Sequence[Tensor]], None]:
     """What gives an object that a branch has made the values of its attributes where the branch has ended."""
-    if can_be(x):
+    if can_be(x) or _is_left(x):
         return lambda made: None
     at: dict[int, int] = {}
     every: dict[int, Any] = {}
@@ -362,10 +388,13 @@ def _leaving(
         if isinstance(v, Operand):
             at[id(v)], mine, zero = len(pairs), v if type(v) is Tensor else r.call(convert, v), gone.call(zeros_of, v)
             pairs.append((mine, zero) if first else (zero, mine))
+        elif type(v) is Chosen:
+            at[id(v)], zero = len(pairs), gone.call(number, 0)
+            pairs.append((v.index, zero) if first else (zero, v.index))
 
     def left(v: Any, made: Sequence[Tensor]) -> Any:
         if id(v) in at:
-            return made[at[id(v)]]
+            return Chosen(made[at[id(v)]], v.values) if type(v) is Chosen else made[at[id(v)]]
         if isinstance(v, tuple):
             items = [left(y, made) for y in v]
             return type(v)(*items) if hasattr(type(v), "_fields") else type(v)(items)

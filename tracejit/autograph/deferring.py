@@ -132,7 +132,7 @@ class Deferring(StandIns):
         """A container that a call in a branch or loop is given: what it holds when the function ends."""
         if id(x) not in self.given and self.theirs(x) is not None:
             return x
-        if max(places.age(x), self.depths.get(id(x), 1)) > 1:
+        if places.age(x) > 1:
             raise MadeHere({_site(user_frame(3))})
         self._late.append(x)
         return Late(len(self._late) - 1)

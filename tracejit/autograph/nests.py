@@ -89,7 +89,7 @@ def like_of(x: Any, items: list[Any]) -> Any:
 
 def is_new(x: Any) -> bool:
     """Whether a container was made, also in the place of others, in a branch or loop within the one traced now."""
-    return places.is_new(x) or getattr(places.listener(), "depths", {}).get(id(x), 0) > places.depth()
+    return places.age(x) > places.depth()
 
 
 class Whole:

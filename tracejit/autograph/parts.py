@@ -35,6 +35,8 @@ def _shown(x: Any) -> str:
         return f"a tensor {x.type}"
     if isinstance(x, (list, tuple)):
         return f"a {type(x).__name__} of {len(x)}"
+    if isinstance(x, chosen.Chosen):
+        return repr(x)
     if isinstance(x, dict):
         return f"a dict with the keys {', '.join(map(repr, x))}" if x else "an empty dict"
     try:

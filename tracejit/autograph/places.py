@@ -456,8 +456,10 @@ def is_new(x: Any) -> bool:
 
 
 def age(x: Any) -> int:
-    """How many branches and loops within one another an object was made in, the function itself being one."""
-    return len(_logs.born.get(id(x), ()))
+    """How many branches and loops within one another an object was made in, the function itself being one; also one
+    that is made in the place of others."""
+    own = len(_logs.born.get(id(x), ()))
+    return own or getattr(_logs.listener, "depths", {}).get(id(x), 0)
 
 
 def depth() -> int:

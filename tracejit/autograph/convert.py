@@ -14,6 +14,7 @@ from typing import Any
 
 from tracejit import wrappers
 from tracejit.autograph import aliases, calls, operators, owners, reads
+from tracejit.autograph.expressions import NOT_CALLED, mark_users
 from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, NotConverted, is_library, tree_of
 from tracejit.autograph.syntax import AG, at, define, every_arg, name_of, private, with_args
@@ -79,6 +80,9 @@ calls.keep["converted_as"] = convert
 
 def _definition(f: types.FunctionType, kind: type[Converter] = Converter) -> ast.FunctionDef:
     node = tree_of(f)
+    code = f.__code__
+    own = {*code.co_freevars, *code.co_varnames, *code.co_cellvars}
+    mark_users(node, [n for n in NOT_CALLED if n in own or n in f.__globals__])
     if isinstance(node, ast.FunctionDef):
         node.name = "ag__function"  # the user's name means what it means around the function
         node.returns = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from tracejit.autograph.syntax import AG, BINARY, at, call, globals_call, lambda_of, name_of, whole_of
@@ -76,6 +77,8 @@ class Expressions(ast.NodeTransformer):
     visit_Set = visit_List  # type: ignore[assignment]
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
+        if isinstance(node.test, ast.Constant) and hasattr(node, "ag_seen"):
+            return self.generic_visit(node)
         parts = [lambda_of(self.visit(x)) for x in (node.body, node.orelse)]
         return at(call("if_exp", self.tested(node.test), *parts), node)
 
@@ -119,14 +122,10 @@ class Expressions(ast.NodeTransformer):
                 a.ag_first = True  # type: ignore[attr-defined]
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
             return at(ast.Call(node.func, [name_of("__class__"), name_of(self.first)], []), node)
-        if isinstance(node.func, ast.Name) and (node.func.id in NOT_CALLED or node.func.id.startswith("ag__")):
-            if not (node.func.id in ("vars", "dir") and node.args):
-                node = self.generic_visit(node)  # type: ignore[assignment]
-                if node.func.id in ("eval", "exec") and node.args:  # type: ignore[attr-defined]
-                    around = node.args[1] if isinstance(node.args[1:], list) and node.args[1:] else globals_call()
-                    if isinstance(around, ast.Name | ast.Call):
-                        node.args[0] = at(call("evaluated", node.args[0], around), node.args[0])
-                return node
+        if is_pythons(node.func):
+            kind = node.func.id  # type: ignore[attr-defined]
+            if not (kind in ("vars", "dir") and node.args):
+                return _of_variables(self.generic_visit(node), kind)
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id == AG:
             node.args = [self.visit(a) for a in node.args]
             return node
@@ -201,6 +200,65 @@ class Expressions(ast.NodeTransformer):
         return at(call("joined", *parts), node)
 
 
+def is_pythons(func: ast.expr) -> bool:
+    """Whether a call asks Python for the variables where it stands, or is one of ours."""
+    if not isinstance(func, ast.Name) or getattr(func, "ag_users", False):
+        return False
+    return func.id in NOT_CALLED or func.id.startswith("ag__")
+
+
+def mark_users(tree: ast.AST, known: Container[str]) -> None:
+    """Let the functions of the user's be known that have names as those of Python's."""
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Name) and n.id in NOT_CALLED and n.id in known:
+            n.ag_users = True  # type: ignore[attr-defined]
+
+
+class _Seeing(ast.NodeTransformer):
+    """Lets calls that ask for all variables mention them, so that functions made of branches and loops have them."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        self.generic_visit(node)
+        asks = is_pythons(node.func) and node.func.id in _ASKING  # type: ignore[attr-defined]
+        if not asks or node.keywords or len(node.args) > (node.func.id in ("eval", "exec")):  # type: ignore[attr-defined]
+            return node
+        made = at(ast.IfExp(ast.Constant(True), node, ast.Tuple([*map(name_of, self._names)], ast.Load())), node)
+        made.ag_seen = True
+        return made
+
+    def _of_its_own(self, node: ast.AST) -> ast.AST:
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = _of_its_own
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _of_its_own
+
+
+def seeing(body: Sequence[ast.stmt], names: Iterable[str]) -> list[ast.stmt]:
+    """Statements of which those that ask for all variables, as `locals()` and `eval` do, have these."""
+    if not any(_sees_all(n) for s in body for n in ast.walk(s)):
+        return list(body)
+    kind = _Seeing(sorted(n for n in names if not n.startswith(AG)))
+    return [kind.visit(s) for s in body]
+
+
+def _of_variables(node: Any, kind: str) -> Any:
+    """A call that asks for all variables. The text of `eval` and `exec` is converted when it is known."""
+    if kind in ("locals", "vars", "dir") and not node.args and not node.keywords:
+        return at(call("variables", at(ast.Call(name_of("locals"), [], []), node), ast.Constant(kind)), node)
+    if kind not in ("eval", "exec"):
+        return node
+    if len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred):
+        node.args[0] = at(call("evaluated", node.args[0], ast.Constant(kind), globals_call()), node.args[0])
+    elif kind == "exec":
+        node.func = at(call("execute").func, node.func)
+    else:
+        node.func, node.args = at(call("evaluate").func, node.func), [name_of(AG), *node.args]
+    return node
+
+
 def _binds(n: ast.AST) -> bool:
     return isinstance(n, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom))
 
@@ -212,9 +270,10 @@ def _lambda_with(value: ast.expr) -> ast.Lambda:
 
 def _sees_all(n: ast.AST) -> bool:
     """Whether it may ask for the variables of the function that it stands in."""
-    return isinstance(n, ast.Name) and n.id in ("locals", "vars", "dir", "eval", "exec")
+    return isinstance(n, ast.Name) and n.id in _ASKING
 
 
+_ASKING = ("locals", "vars", "dir", "eval", "exec")
 _SIGNS: dict[type, str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}
 _OPERATORS: dict[type, str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "is",

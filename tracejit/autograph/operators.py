@@ -52,6 +52,7 @@ from tracejit.autograph.calls import assign, called, callee, converted, load, ow
 from tracejit.autograph.choices import each_way, for_each, is_in_key
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.contexts import entered, passing
+from tracejit.autograph.evaluating import evaluate, evaluated, execute, variables
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, thrown
 from tracejit.autograph.librarycalls import effect
 from tracejit.autograph.loops import LONG, for_, while_
@@ -63,7 +64,7 @@ from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
 from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, in_place, iterated, negative
 from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
-from tracejit.autograph.reads import evaluated, whole
+from tracejit.autograph.reads import whole
 from tracejit.autograph.stores import changed, part_to_change, store
 from tracejit.autograph.texts import formatted, joined
 from tracejit.autograph.values import Optional, Undefined, names, several
@@ -515,7 +516,8 @@ def filtered(x: Any) -> Any:
 __all__ = [
     "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "caught",
     "changed", "compare", "converted", "decided", "delete_attribute", "delete_item",
-    "eagerly", "entered", "evaluated", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence",
+    "eagerly", "entered", "evaluate", "evaluated", "execute", "for_", "formatted", "here", "if_", "if_exp",
+    "in_place", "is_sequence",
     "joined", "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "store",
-    "thrown", "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
+    "thrown", "variables", "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

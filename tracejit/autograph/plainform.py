@@ -9,7 +9,7 @@ from typing import Any
 
 from tracejit.autograph import stores
 from tracejit.autograph.convert import Factories, convert
-from tracejit.autograph.expressions import NOT_CALLED
+from tracejit.autograph.expressions import is_pythons
 from tracejit.autograph.names import Liveness, captured, declared, params_of, stored, written
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.plainer import ItemsAssigned
@@ -108,7 +108,7 @@ class _Plain(Converter):
         if isinstance(func, ast.Name) and func.id == "super" and not node.args and self.first:
             return at(ast.Call(func, [name_of("__class__"), name_of(self.first)], []), node)
         self.generic_visit(node)
-        if not (isinstance(func, ast.Name) and (func.id in NOT_CALLED or func.id.startswith("ag__"))):
+        if not is_pythons(func):
             if not (isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id == "ag__"):
                 node.func = at(call("eagerly", node.func), node.func)
         return node

@@ -41,6 +41,10 @@ def recorded() -> Iterator[Reads]:
         _current.reads = before
 
 
+def are_recorded() -> bool:
+    return _current.reads is not None
+
+
 @contextmanager
 def listed() -> Iterator[Found]:
     """The places that are read in this block, whatever was read or written before."""
@@ -331,14 +335,13 @@ def hashed(key: Any) -> None:
         asked(key, asks=insides.KEY)
 
 
-def evaluated(source: Any, namespace: dict[str, Any]) -> Any:
-    """`source`, whose code `eval` or `exec` runs in a namespace."""
+def evaluated(source: Any, namespace: dict[str, Any]) -> None:
+    """`eval` or `exec` runs the code of `source` in a namespace."""
     for name in loaded_names(source) if _current.reads is not None else ():
         if "__builtins__" in namespace:
             _current.reads.variable(namespace, name)  # type: ignore[union-attr]
         else:
             item(namespace, name)
-    return source
 
 
 def item(x: Any, key: Any) -> None:

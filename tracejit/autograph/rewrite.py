@@ -10,7 +10,7 @@ from typing import Any
 
 from tracejit.autograph.assignments import Assignments
 from tracejit.autograph.exits import VALUE, Exits
-from tracejit.autograph.expressions import Expressions
+from tracejit.autograph.expressions import Expressions, seeing
 from tracejit.autograph.names import Liveness, captured, declared, params_of, rebound, stored, unset_somewhere, written
 from tracejit.autograph.numberloops import as_written
 from tracejit.autograph.plainer import Plainer
@@ -52,6 +52,7 @@ class Converter(Assignments, Expressions):
         body = list(node.body)
         self.globals, self.nonlocals = declared(body)
         params = params_of(node.args)
+        body = seeing(body, (written(body) | params) - self.globals)
         named = [*node.args.posonlyargs, *node.args.args]
         self.first = named[0].arg if named else ""
         exits = Exits()

@@ -6,7 +6,9 @@ import gc
 import io
 import itertools
 import logging
+import pdb
 import random
+import sys
 import threading
 import warnings
 import weakref
@@ -476,6 +478,31 @@ def test_logging_shows_the_values_of_the_call(caplog):
         "x is tj.Tensor(1.0, shape=(), dtype=float32)", f"twice {tj.constant(2.0)}",
         "x is tj.Tensor(4.0, shape=(), dtype=float32)", f"twice {tj.constant(8.0)}",
     ]  # fmt: skip
+    first = f.python_function.__code__.co_firstlineno
+    assert {(r.filename, r.funcName) for r in caplog.records} == {("test_effects.py", "f")}
+    assert [r.lineno - first for r in caplog.records] == [2, 3] * 2
+
+
+@pytest.mark.parametrize("name", ["breakpoint", "set_trace"])
+def test_breakpoints_stop_in_each_call(monkeypatch, name):
+    seen = []
+
+    def set_trace():
+        seen.append(float(sys._getframe(1).f_locals["y"]))
+
+    monkeypatch.setattr(sys, "breakpointhook", set_trace)
+    monkeypatch.setattr(pdb, "set_trace", set_trace)
+    stop = {"breakpoint": breakpoint, "set_trace": pdb.set_trace}[name]
+
+    @tj.function
+    def f(x):
+        y = x * 2
+        stop()
+        return y
+
+    with pytest.warns(ConversionWarning, match="stops in it") as said:
+        out = [float(f(tj.constant(v))) for v in (1.0, 2.0)]
+    assert len(said) == 1 and out == seen == [2.0, 4.0]
 
 
 # --- failures, ends, what cannot be replayed --------------------------------------------------------------------------

@@ -40,10 +40,20 @@ def deleted(x):
     return y * 2.0
 
 
+def deleted_again(x):
+    if x > 0:
+        y = x
+    del y
+    return x
+
+
 @pytest.mark.parametrize(
     "f, kind",
-    [(variable, UnboundLocalError), (attribute, AttributeError), (loop_variable, NameError), (deleted, NameError)],
-)
+    [
+        (variable, UnboundLocalError), (attribute, AttributeError), (loop_variable, NameError), (deleted, NameError),
+        (deleted_again, UnboundLocalError),
+    ],
+)  # fmt: skip
 def test_what_is_not_set_raises_the_error_of_plain_python(f, kind):
     traced = tj.function(f, strict=True)
     assert float(traced(ONE)) == float(f(ONE))
@@ -52,6 +62,16 @@ def test_what_is_not_set_raises_the_error_of_plain_python(f, kind):
             g(MINUS_ONE)
     with pytest.raises(tj.errors.ControlFlowError, match="without a value"):
         traced(MINUS_ONE)
+
+
+def test_what_has_no_value_is_not_deleted():
+    def f(x):
+        del y  # noqa: F821
+        return x
+
+    for g in (f, tj.function(f, strict=True)):
+        with pytest.raises(UnboundLocalError):
+            g(ONE)
 
 
 def test_an_unset_variable_is_caught_in_the_function():

@@ -157,6 +157,26 @@ def comparisons(log):
     return f
 
 
+def comparisons_with_none(log):
+    @dataclasses.dataclass
+    class D:
+        x: float
+        y: object = None
+
+    class C:
+        def __eq__(self, other):
+            log.append(other is None)
+            return NotImplemented if other is None else True
+
+        __hash__ = None
+
+    def f(x):
+        a, c = D(1.0, D(2.0)), C()
+        return [x if t else -x for t in (a == None, None == a, a == a.y, c == None, None == c, c != None, 1 == c)]  # noqa: E711
+
+    return f
+
+
 def signs_and_items(log):
     class C:
         def __init__(self, v):

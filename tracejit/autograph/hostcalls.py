@@ -6,10 +6,11 @@ import contextvars
 import copy
 import functools
 import io
+import os
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tracejit.autograph.branches import traced
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.reachable import state_of
 from tracejit.context import context, tracing
-from tracejit.errors import ArgumentError, ConversionError, locate
+from tracejit.errors import ArgumentError, ConversionError, code_at, locate, user_frame
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, float64, int64
 from tracejit.ops import host
@@ -41,6 +42,9 @@ def replacement(f: Any) -> Callable[..., Any] | None:
     """What to call in the place of a function whose calls are for the run of the program; None for all others."""
     if type(f) is types.BuiltinFunctionType and f in _CLOCKS:
         return functools.partial(_drawn, f)
+    if f is breakpoint or f is getattr(sys.modules.get("pdb"), "set_trace", ...):
+        stops = context.trace is not None and (f is not breakpoint or os.environ.get("PYTHONBREAKPOINT") != "0")
+        return functools.partial(_stopping, f) if stops else None  # type: ignore[arg-type]
     owner = getattr(f, "__self__", None)
     if f is getattr(sys.modules.get("numpy.random"), "seed", ...) and context.trace is not None:
         return functools.partial(_said, f)  # type: ignore[arg-type]
@@ -307,7 +311,19 @@ def check_scope(x: Any) -> None:
 
 
 def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs], host.Drawn)
+    if (at := user_frame(2)) is None:
+        host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs], host.Drawn)
+        return
+    code = code_at(at, "ag__call(*ag__args, **ag__kwargs)")  # loggers name the function that calls them
+
+    def say(values: Sequence[Any]) -> None:
+        exec(code, {"ag__call": f, "ag__args": values[0], "ag__kwargs": values[1]})
+
+    host.say(say, [list(args), kwargs], host.Drawn)
+
+
+def _stopping(f: Any, *args: Any, **kwargs: Any) -> None:
+    raise locate(ConversionError(f"{f.__name__}() stops in it", remedy="call it in `with tj.debug():`"))
 
 
 def _in_context(f: Any, x: Any) -> Any:

@@ -191,7 +191,8 @@ class Liveness:
             return read(s.subject) | inside
         if not isinstance(s, SCOPES):
             self._hold(s, after - self._killed(s))
-        return (after - self._killed(s)) | read(s)
+        gone = written([s]) if isinstance(s, ast.Delete) else set()  # which have to have a value
+        return (after - self._killed(s)) | read(s) | gone
 
     def _hold(self, node: ast.AST, names: set[str]) -> None:
         self.held[node] = self.held.get(node, set()) | names | _read_after_calls(node)

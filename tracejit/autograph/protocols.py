@@ -132,10 +132,16 @@ def _asked(op: str, a: Any, b: Any) -> Any:
     for method, x, y in tries:
         if method is MISSING or method is None:
             continue
-        made = callee(method)(x, y) if _is_own(method) else method.__get__(x, type(x))(y)
+        made = callee(method)(x, y) if _is_own(method) else _bound(method, x)(y)
         if made is not NotImplemented:
             return made
     return NotImplemented
+
+
+def _bound(method: Any, x: Any) -> Any:
+    if x is None:  # which descriptors take for no object
+        return functools.partial(method, x)
+    return method.__get__(x, type(x)) if hasattr(type(method), "__get__") else method
 
 
 def _differs(a: Any, b: Any) -> Any:

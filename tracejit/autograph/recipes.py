@@ -28,6 +28,7 @@ from tracejit.autograph.holders import MANY, Outside, parts_of
 from tracejit.autograph.lasts import as_one
 from tracejit.autograph.origins import Leaf, Origin
 from tracejit.autograph.places import age
+from tracejit.autograph.results import kept_key
 from tracejit.autograph.values import Either, Optional
 from tracejit.context import tracing
 from tracejit.errors import ConversionError, LeakedTensorError, Location
@@ -110,7 +111,7 @@ class Recipes:
         self._doing.add(id(x))
         try:
             if isinstance(x, dict):
-                items = [(k, self.of(v)) for k, v in x.items()]
+                items = [(self.key(k), self.of(v)) for k, v in x.items()]
             elif isinstance(x, (list, tuple, set, deque)):
                 items = [(None, self.of(v)) for v in x]
             else:
@@ -118,6 +119,9 @@ class Recipes:
             return container(x, items, x if known_as is None else known_as)
         finally:
             self._doing.discard(id(x))
+
+    def key(self, k: Any) -> Any:
+        return kept_key(k, self.loc)
 
     def _fresh(self, x: Any) -> bool:
         """Whether each call has to make it: containers always, other objects if they hold traced tensors."""

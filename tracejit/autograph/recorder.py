@@ -336,18 +336,19 @@ class Recorder(Deferring):
         if r.kind == "taken":
             return None
         if r.kind == "set":
+            values.key(r.owner.at)
             do = effects.put if path is None else effects.put_field(r.owner.at)
             return Effect(do, r.owner.lasting(), path, [values.of(r.value)], r.loc, empties=True)
         if r.kind == "item":
-            return Effect(effects.put_item(r.key), r.owner, path, [values.of(r.value)], r.loc, empties=True)
+            return Effect(effects.put_item(values.key(r.key)), r.owner, path, [values.of(r.value)], r.loc, empties=True)
         if r.kind == "delete":
-            return Effect(effects.delete_item(r.key), r.owner, path, [], r.loc)
+            return Effect(effects.delete_item(values.key(r.key)), r.owner, path, [], r.loc)
         if r.kind == "whole":
             return Effect(places.refill, r.owner, path, [values.inside(r.value)], r.loc)
         args, kwargs = r.value
         if r.kind == "update" and args and type(args[0]) is dict and any(type(v) is Optional for v in args[0].values()):
             fills = [values.of(v) for v in args[0].values()]
-            return Effect(effects.put_items(list(args[0])), r.owner, path, fills, r.loc, empties=True)
+            return Effect(effects.put_items([*map(values.key, args[0])]), r.owner, path, fills, r.loc, empties=True)
         fills = [values.of(x) for x in (*args, *kwargs.values())]
         return Effect(effects.call(r.kind, len(args), list(kwargs)), r.owner, path, fills, r.loc)
 

@@ -9,6 +9,8 @@ from tracejit.autograph import growing
 from tracejit.autograph.lasts import as_one
 from tracejit.autograph.nests import is_record
 from tracejit.autograph.values import Either, Optional
+from tracejit.errors import ConversionError, Location, locate
+from tracejit.ops import host
 from tracejit.tree import fields_of, others
 
 
@@ -28,6 +30,15 @@ class Result:
 
     def __init__(self, x: Any) -> None:
         self.container = x
+
+
+def kept_key(k: Any, loc: Location | None = None) -> Any:
+    """The key of a dict that outlives the trace. Raises `ConversionError` for a tensor of the trace."""
+    if host.is_traced(k) or (type(k) is tuple and any(map(host.is_traced, k))):
+        error = ConversionError("a tensor is the key of a dict that is kept", remedy="use a number or a string as key")
+        error.where = [] if loc is None else [loc]
+        raise error if error.where else locate(error)
+    return k
 
 
 def as_leaves(
@@ -52,7 +63,7 @@ def _result(x: Any, held: Callable[[Any], bool], known: dict[int, tuple[Any, Any
     if type(x) is Optional:
         return Optional(x.name, x.flag, as_leaves(x.value, held, known), x.none, x.loc)
     if type(x) is dict:
-        made = {k: as_leaves(y, held, known) for k, y in x.items()}
+        made = {kept_key(k): as_leaves(y, held, known) for k, y in x.items()}
         return made if any(y is not x[k] for k, y in made.items()) else x
     if type(x) is list or isinstance(x, tuple):
         items = [as_leaves(y, held, known) for y in x]

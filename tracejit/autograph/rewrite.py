@@ -255,7 +255,8 @@ class Converter(Assignments, Expressions):
     def visit_Delete(self, node: ast.Delete) -> Any:
         """A variable that is deleted has no value, which branches and loops can carry."""
         own = {t.id for t in node.targets if isinstance(t, ast.Name)} & self.locals
-        gone = [at(set_(n, call("undefined", ast.Constant(n))), node) for n in sorted(own)]
+        asks = [ast.Expr(call("value_of", name_of(n), ast.Constant(n))) for n in sorted(own & self.risky)]
+        gone = [at(s, node) for s in (*asks, *[set_(n, call("undefined", ast.Constant(n))) for n in sorted(own)])]
         node.targets = [t for t in node.targets if not (isinstance(t, ast.Name) and t.id in own)]
         if not node.targets:
             return gone

@@ -64,6 +64,17 @@ def test_what_is_not_set_raises_the_error_of_plain_python(f, kind):
         traced(MINUS_ONE)
 
 
+def test_a_variable_of_a_loop_without_steps_names_both_lines():
+    def f(x):
+        for v in x:
+            z = v * 2
+        return z
+
+    first = f.__code__.co_firstlineno
+    with pytest.raises(UnboundLocalError, match=f"'z' .* at test_error_kinds.py:{first + 2}"):
+        tj.function(f)(tj.zeros((0,)))
+
+
 def test_what_has_no_value_is_not_deleted():
     def f(x):
         del y  # noqa: F821

@@ -17,7 +17,7 @@ from tracejit.autograph.failures import raised, tentative
 from tracejit.autograph.numberloops import are_numbers, of_numbers
 from tracejit.autograph.ranges import Counter, is_many, length_of, row_of
 from tracejit.autograph.staging import as_number, counter, scanned, staged
-from tracejit.autograph.values import Either, Optional
+from tracejit.autograph.values import Either, Optional, told_where
 from tracejit.context import context
 from tracejit.errors import (
     ControlFlowError,
@@ -329,6 +329,8 @@ def _steps(it: Any, body: Part, more: Part | None, get: Part, put: Part, names: 
             return
         if not go:
             return
+    if not done and context.trace is not None:
+        put(told_where(get(), names))
 
 
 def _rolled(

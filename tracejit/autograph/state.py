@@ -407,8 +407,9 @@ class _List(Part):
                     raise Changes({(self.name, -1)})  # what decides was known in the step that was traced for nothing
                 if rest if self.ragged else len(rest) == self.more:
                     return rest
-        more = "a known number of" if self.ragged else self.more
-        raise locate(ConversionError(f"{self.name!r} does not get {more} tensors in each step of the loop"))
+        more = "a known number of tensors" if self.ragged else "a tensor" if self.more == 1 else f"{self.more} tensors"
+        text = str(self.name) if self.name.startswith("the ") else repr(str(self.name))
+        raise locate(ConversionError(f"not every step of a loop adds {more} to {text}, as the first does"))
 
     def _last(self, value: Any) -> list[Any]:
         """The items at the end, which the next step may read."""

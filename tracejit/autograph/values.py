@@ -73,6 +73,13 @@ class Undefined:
         raise locate(self.fail())
 
 
+def told_where(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """Variables after a loop without a step: of those without a value it is known where a step would have set them."""
+    at = user_frame()
+    unset = [type(x) is Undefined and x.loc is None for x in values]
+    return [Undefined(x.name, set_at(n, at)) if u else x for u, x, n in zip(unset, values, names, strict=True)]
+
+
 class Optional:
     """A variable that has a value on some paths only: `flag`, a 0-d bool, says whether; else it is None or unset."""
 

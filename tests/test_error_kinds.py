@@ -249,3 +249,31 @@ def test_the_traceback_of_an_error_of_the_program_ends_at_the_users_line(f, args
             g(*args)
         last = traceback.extract_tb(caught.value.__traceback__)[-1]
         assert (last.name, last.line) == (f.__name__, line)
+
+
+def positive(x):
+    assert x > 0, "negative"
+    return x
+
+
+def one_key(x):
+    if x > 0:
+        d = {"a": x}
+    else:
+        d = {"b": x}
+    return d["a"]
+
+
+@pytest.mark.parametrize("inner, line", [(positive, 1), (one_key, 5)])
+def test_tracebacks_of_errors_at_run_time_have_the_lines_of_the_user_only(inner, line):
+    def f(x):
+        return inner(x)
+
+    traced = tj.function(f, strict=True)
+    for _ in range(2):
+        assert float(traced(ONE)) == 1.0
+        with pytest.raises((AssertionError, KeyError)) as caught:
+            traced(MINUS_ONE)
+        frames = [(e.filename, e.name, e.lineno) for e in traceback.extract_tb(caught.value.__traceback__)[1:]]
+        first = inner.__code__.co_firstlineno
+        assert frames == [(__file__, "f", f.__code__.co_firstlineno + 1), (__file__, inner.__name__, first + line)]

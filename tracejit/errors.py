@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import linecache
 import os
@@ -474,26 +473,6 @@ def hide_frames(error: BaseException) -> None:
         if deep or isinstance(chain, TracejitError) or not ends_inside(chain.__traceback__):
             chain.__traceback__ = trim(chain.__traceback__)  # for those, too, who do not ask the error for it
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
-
-
-def raise_at(lines: list[Location], error: BaseException) -> None:
-    """Raise an error whose traceback goes through these lines of the user's code, the last of them innermost."""
-    if not lines:
-        raise error
-    first, *rest = lines
-    code = code_at(first, "raise ag__error" if len(lines) == 1 else "ag__next()")
-    exec(code, {"ag__error": error, "ag__next": lambda: raise_at(rest, error)})
-
-
-def code_at(at: Location, text: str) -> CodeType:
-    """Statements the frame of which is that of a line of the user's."""
-    body = ast.parse(text).body
-    for n in (x for s in body for x in ast.walk(s)):
-        if hasattr(n, "lineno"):
-            n.lineno = n.end_lineno = at.line or 1  # type: ignore[attr-defined]
-            n.col_offset, n.end_col_offset = at.columns or (0, 0)  # type: ignore[attr-defined]
-    code: CodeType = compile(ast.Module(body, []), at.file, "exec")
-    return code.replace(co_name=at.function)
 
 
 def without_frames(f: Callable[P, R]) -> Callable[P, R]:

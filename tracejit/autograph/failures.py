@@ -27,9 +27,9 @@ from tracejit.errors import (
     locate,
     location_at,
     parts,
-    raise_at,
     user_frame,
 )
+from tracejit.frames import raise_at
 from tracejit.ir.graph import Node
 from tracejit.ir.text import walk
 from tracejit.ops.check import ERRORS

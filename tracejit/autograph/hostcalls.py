@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from tracejit.autograph.branches import traced
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.reachable import state_of
 from tracejit.context import context, tracing
-from tracejit.errors import ArgumentError, ConversionError, code_at, locate, user_frame
+from tracejit.errors import ArgumentError, ConversionError, locate, user_frame
+from tracejit.frames import call_at
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, as_dtype, float64, int64
 from tracejit.ops import host
@@ -314,12 +315,8 @@ def _said(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     if (at := user_frame(2)) is None:
         host.say(lambda values: f(*values[0], **values[1]), [list(args), kwargs], host.Drawn)
         return
-    code = code_at(at, "ag__call(*ag__args, **ag__kwargs)")  # loggers name the function that calls them
-
-    def say(values: Sequence[Any]) -> None:
-        exec(code, {"ag__call": f, "ag__args": values[0], "ag__kwargs": values[1]})
-
-    host.say(say, [list(args), kwargs], host.Drawn)
+    say = functools.partial(call_at, at, f)  # loggers name the function that calls them
+    host.say(lambda values: say(*values), [list(args), kwargs], host.Drawn)
 
 
 def _stopping(f: Any, *args: Any, **kwargs: Any) -> None:

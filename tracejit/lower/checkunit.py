@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tracejit.errors import TracejitError, raise_at
+from tracejit.errors import TracejitError
+from tracejit.frames import raiser
 from tracejit.ir.graph import Node
 from tracejit.lower.binding import Binding
 from tracejit.lower.hostunit import HostUnit
@@ -20,19 +21,18 @@ def failure(
 ) -> Callable[[int], None]:
     """A function of the frame's address that raises a check's error; `ins` read its operands."""
     attrs = at_sizes(n.attrs, dict(sizes))
+    lines = [n.loc, *n.loc.calls] if n.loc is not None else []
 
-    def fail(frame: int) -> None:
-        lines = [n.loc, *n.loc.calls] if n.loc is not None else []
-        failed = None
+    def made(frame: int) -> BaseException | None:
         try:
             n.op.numpy(*[read(frame) for read in ins], **attrs)
         except Exception as e:
-            failed = e.with_traceback(None)
-        if isinstance(failed, TracejitError):
-            failed.where = lines
-        if failed is not None:
-            raise_at(lines[::-1], failed)
+            if isinstance(e, TracejitError):
+                e.where = lines
+            return e.with_traceback(None)
+        return None
 
+    fail = raiser(lines[::-1], made)
     fail.__qualname__ = f"{attrs['error']}: {attrs['message']}"
     return fail
 

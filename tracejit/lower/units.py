@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tracejit.errors import OutOfRangeError, raise_at
+from tracejit.errors import OutOfRangeError
+from tracejit.frames import raiser
 from tracejit.ir.dim import Dim
 from tracejit.ir.graph import Node, Value
 from tracejit.ir.sizes import is_unit, product
@@ -74,12 +75,14 @@ def _impossible(b: Binding, inst: Instance) -> list[StepRecord]:
         return []
     source = empty[0].source
 
-    def refuse(frame: int) -> None:
-        error = OutOfRangeError("gather from an axis of size 0")
-        error.where = [source.loc] if source is not None and source.loc is not None else []
-        raise_at(error.where, error)
+    where = [source.loc] if source is not None and source.loc is not None else []
 
-    return [Host(refuse)]
+    def made(frame: int) -> OutOfRangeError:
+        error = OutOfRangeError("gather from an axis of size 0")
+        error.where = where
+        return error
+
+    return [Host(raiser(where, made))]
 
 
 class LoopUnit(Unit):

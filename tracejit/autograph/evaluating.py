@@ -80,7 +80,10 @@ def execute(*args: Any, **kwargs: Any) -> Any:
 
 def variables(found: dict[str, Any], kind: str) -> Any:
     """What `locals()`, `vars()` or `dir()`, the `kind`, gives of the user's variables."""
-    own = found.setdefault(f"{AG}own", {})  # up to Python 3.12 all calls in a function give one dict
+    own, given = found.setdefault(f"{AG}own", ({}, set()))  # up to Python 3.12 all calls in a function give one dict
+    for n in given - found.keys():
+        own.pop(n, None)
+    given.update(found)
     for n, x in found.items():
         if type(x) is Optional and not x.none:
             raise locate(ConversionError(f"{kind}() is asked for, and a tensor decides whether {n!r} has a value"))

@@ -14,6 +14,7 @@ class M:
 
 
 m, rates, kept, G = M(), {"lr": 1.0}, [], 1.0
+exec = exec  # a name of the module for Python's own
 
 
 def scaled(x):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import builtins
 import functools
 import operator
 import re
@@ -80,9 +81,9 @@ calls.keep["converted_as"] = convert
 
 def _definition(f: types.FunctionType, kind: type[Converter] = Converter) -> ast.FunctionDef:
     node = tree_of(f)
-    code = f.__code__
+    code, there = f.__code__, f.__globals__
     own = {*code.co_freevars, *code.co_varnames, *code.co_cellvars}
-    mark_users(node, [n for n in NOT_CALLED if n in own or n in f.__globals__])
+    mark_users(node, [n for n in NOT_CALLED if n in own or there.get(n, vars(builtins)[n]) is not vars(builtins)[n]])
     if isinstance(node, ast.FunctionDef):
         node.name = "ag__function"  # the user's name means what it means around the function
         node.returns = None

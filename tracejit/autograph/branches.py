@@ -16,10 +16,10 @@ from tracejit.autograph.attempts import Identities
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.failures import Unreachable, reaches_end
 from tracejit.autograph.insides import HOLDING, ORDER
+from tracejit.autograph.merging import merge
 from tracejit.autograph.nests import is_record
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.parts import only, zeros_like
-from tracejit.autograph.state import merge
 from tracejit.autograph.values import Either, Optional, Undefined
 from tracejit.context import context
 from tracejit.errors import ControlFlowError, ConversionError, LeakedTensorError, ShapeError, locate

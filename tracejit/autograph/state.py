@@ -1,279 +1,50 @@
-"""Variables carried through branches and loops: which of their parts are tensors, and how two versions become one."""
+"""Variables carried through loops: which of their parts are tensors, and what stays as it is."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograph import chosen, growing, origins, piles, places
+from tracejit.autograph import chosen, growing, piles
 from tracejit.autograph.growing import Before, Pile, Stacked
+from tracejit.autograph.merging import (
+    absent,
+    as_one,
+    check_none,
+    flag_of,
+    in_order,
+    merge,
+    no_value,
+    perhaps_none,
+    standing_for,
+)
 from tracejit.autograph.nests import (
     Wholes,
-    holds_lists,
     in_place_of,
-    is_mutable,
-    is_record,
     item,
     keys_of,
     like_of,
     shares,
-    stands_for,
 )
 from tracejit.autograph.parts import (
     ArrayPart,
     Changes,
-    Made,
     Part,
     PilePart,
     clash,
     fixed_pile,
     grows_perhaps,
-    merged_piles,
     zeros_like,
 )
-from tracejit.autograph.values import Contents, Kept, Optional, Undefined, is_none, no_value_of, set_at
+from tracejit.autograph.values import Contents, Optional, Undefined, is_none, no_value_of, set_at
 from tracejit.context import context
-from tracejit.errors import ConversionError, Location, locate, user_frame
+from tracejit.errors import ConversionError, Location, locate
 from tracejit.ir.op import OPS
-from tracejit.ops.regions import RETURNED, Region, agreed, is_value, same
-from tracejit.tensor import Operand, Tensor, convert
-from tracejit.tree import LEAF, Structure, flatten, unflatten
+from tracejit.ops.regions import RETURNED, is_value, same
+from tracejit.tensor import Operand, Tensor
+from tracejit.tree import Structure, flatten, unflatten
 
 
-def _absent(x: Any) -> bool:
-    return x is None or type(x) is Undefined
-
-
-def _check_none(name: str, *values: Any) -> None:
-    """An attribute is None, or it is not there: what is one or the other here would be either."""
-    none = [v is None or (type(v) is Optional and v.none) for v in values]
-    if type(name) is Kept and any(none) and any(type(v) is Undefined for v in values):
-        raise locate(ConversionError(f"{str(name)!r} is None in one branch or step, and is not there in another"))
-
-
-def _bool(flag: bool) -> Tensor:
-    return convert(flag)
-
-
-# --- branches ---------------------------------------------------------------------------------------------------------
-def merge(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    """How a variable's value after two branches is made from the node's results. Adds to `pairs` what it needs."""
-    _check_none(name, x, y)
-    if same(x, y):
-        return lambda made: x
-    if _absent(x) and _absent(y):
-        return lambda made: no_value_of(name, x, y)
-    for v in (x, y):
-        places.merged(v)
-    if _as_one(name, x, y) and (made := chosen.merged(a, x, b, y, pairs)) is not None:
-        return made
-    if _absent(x) or _absent(y) or type(x) is Optional or type(y) is Optional:
-        return _perhaps(name, a, x, b, y, pairs)
-    if is_mutable(x) and type(x) is type(y) and type(name) is not Contents:
-        return _in_place_of_both(name, a, x, b, y, pairs)
-    return _merged(name, a, x, b, y, pairs)
-
-
-def _in_place_of_both(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    """How a container is made that is one in one branch and another in the other: a single one wherever these stand."""
-    if (x_y := (id(x), id(y))) in a.joined:
-        return a.joined[x_y][0]  # type: ignore[no-any-return]
-    origin, new, box = origins.at_join(a, x, b, y, pairs), _merged(name, a, x, b, y, pairs), list[Any]()
-
-    def make(made: Sequence[Tensor]) -> Any:
-        if not box:
-            box.append(new(made))
-            places.comes_from(box[0], origin(made))
-        return box[0]
-
-    a.joined[x_y] = make, x, y
-    return make
-
-
-def _merged(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    """How a value is made from its parts."""
-    if type(x) is dict and type(y) is dict and list(x) != list(y):
-        return _dicts(name, a, x, b, y, pairs)
-    if growing.is_pile(x) or growing.is_pile(y):
-        piled = merged_piles(name, a, x, b, y, pairs)
-        return lambda made: _standing_for(piled(made), x, y)
-    if type(x) is list and type(y) is list and (joined := _lists(name, a, x, b, y, pairs)) is not None:
-        return lambda made: _standing_for(joined(made), x, y)
-    if (made := _sharing(name, a, x, b, y, pairs)) is not None:
-        sharing = made
-        return lambda made: _standing_for(sharing(made), x, y)
-    fx, sx = flatten(x)
-    fy, sy = flatten(y)
-    if sx != sy:
-        if type(x) is dict and type(y) is dict:
-            make = _by_key(name, a, x, b, y, pairs)
-            return lambda made: in_place_of(make(made), x, y)
-        raise locate(clash(name, x, y, "in one branch, in the other"))
-    if hasattr(type(x), "__tree_fields__"):
-        fx, fy = (
-            [a.call(zeros_like, q) if p is None and isinstance(q, Operand) else p for p, q in zip(fx, fy, strict=True)],
-            [b.call(zeros_like, p) if q is None and isinstance(p, Operand) else q for p, q in zip(fx, fy, strict=True)],
-        )
-    parts = [_leaf(name, a, p, b, q, pairs) for p, q in zip(fx, fy, strict=True)]
-    return lambda made: in_place_of(growing.unflattened(sx, [p(made) for p in parts]), x, y)
-
-
-def _as_one(name: str, x: Any, y: Any) -> bool:
-    """Whether two values are looked at as a whole, and not part by part."""
-    if type(name) is Contents or (any(map(is_record, (x, y))) and any(map(_perhaps_none, (x, y)))):
-        return False
-    s = flatten(x)[1]
-    return s == LEAF or s != flatten(y)[1] or places.by_identity()
-
-
-def _standing_for(new: Any, *others: Any) -> Any:
-    if is_mutable(new):
-        stands_for(new, *others)
-    return new
-
-
-def _sharing(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made | None:
-    """How a container is made that holds some of the same containers in both branches: these stay the objects that they
-    are, and what the branches have put into them is merged at their own places."""
-    return _by_key(name, a, x, b, y, pairs) if shares(x, y) or holds_lists(x, y) else None
-
-
-def _by_key(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    """How a list, tuple or dict is made whose items are merged one by one."""
-    inner = str(name) if type(name) is Contents else name  # of what it holds it counts which containers these are
-    parts = [(k, merge(inner, a, item(x, k), b, item(y, k), pairs)) for k in keys_of(x)]
-
-    def make(made: Sequence[Tensor]) -> Any:
-        return like_of(x, [p(made) for _, p in parts])
-
-    return make
-
-
-def _lists(
-    name: str, a: Region, x: list[Any], b: Region, y: list[Any], pairs: list[tuple[Tensor, Tensor]]
-) -> Made | None:
-    """How a list is made to which the branches add, unless both add the same number of items."""
-    n = next((i for i, (p, q) in enumerate(zip(x, y)) if not same(p, q)), min(len(x), len(y)))
-    rests = x[n:], y[n:]
-    if len(x) == len(y) and not any(type(v) is Stacked for rest in rests for v in rest):
-        return None
-    if not all(is_value(v) or (type(v) is Stacked and growing.bounded(v)) for rest in rests for v in rest):
-        return merged_piles(name, a, x, b, y, pairs)
-    kind = growing.kind_of([*rests[0], *rests[1]])
-    dtype = None if kind else growing.common([*rests[0], *rests[1]])
-    given = [r.call(growing.packed, rest, kind, dtype) if rest else None for r, rest in zip((a, b), rests, strict=True)]
-    most = max(g[0].shape[0] for g in given if g is not None)
-    full: list[Any] = [g and r.call(growing.padded, *g, most) for r, g in zip((a, b), given, strict=True)]
-    first, second = full
-    rx, mx = first or a.call(growing.nothing, second[0])
-    ry, my = second or b.call(growing.nothing, first[0])
-    if tuple(rx.shape) != tuple(ry.shape):
-        raise locate(clash(name, x, y, "in one branch, in the other"))
-    k = len(pairs)
-    pairs += [agreed(a, rx, b, ry, name), (mx, my)]
-    return lambda made: piles.listed(*x[:n], Stacked([made[k]], made[k + 1], kind))
-
-
-def _in_order(name: str, x: dict[Any, Any], y: dict[Any, Any]) -> dict[Any, None]:
-    """The keys of two versions of a dict. Of one that is changed in place they stand as in either."""
-    keys = dict.fromkeys([*x, *y])
-    if type(name) is not Contents or [k for k in keys if k in y] == list(y):
-        return keys
-    found, a, b = dict[Any, None](), deque(x), deque(y)
-    while a or b:
-        if not (a and a[0] in y and a[0] not in found and a[0] != b[0]):
-            k = a.popleft() if a else b.popleft()
-        elif b[0] not in x or b[0] in found:
-            k = b.popleft()
-        else:
-            raise locate(ConversionError(f"{name} has its keys in another order after a branch or step"))
-        found[k] = None
-    return found
-
-
-def _dicts(
-    name: str, a: Region, x: dict[Any, Any], b: Region, y: dict[Any, Any], pairs: list[tuple[Tensor, Tensor]]
-) -> Made:
-    """How a dict is made to which branches add keys: those of one branch are there where it is taken."""
-    keys = _in_order(name, x, y)
-    if any((k not in x or k not in y) and {**y, **x}[k] is None for k in keys):  # not there, and None: both no value
-        raise locate(clash(name, x, y, "in one branch, in the other"))
-    of = {k: f"{name}[{k!r}]" for k in keys}
-    parts = {k: merge(of[k], a, x.get(k, Undefined(of[k])), b, y.get(k, Undefined(of[k])), pairs) for k in keys}
-
-    def make(made: Sequence[Tensor]) -> Any:
-        new = {k: p(made) for k, p in parts.items()}
-        growing.noted(new)
-        return _standing_for(new, x, y)
-
-    return make
-
-
-def _leaf(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    if same(x, y):
-        return lambda made: x
-    if (made := chosen.merged(a, x, b, y, pairs)) is not None:
-        return made
-    if any(v is None or type(v) is Optional for v in (x, y)):
-        return _perhaps(name, a, x, b, y, pairs)
-    if not (is_value(x) and is_value(y)):
-        raise locate(clash(name, x, y, "in one branch, in the other"))
-    k = len(pairs)
-    pairs.append(agreed(a, x, b, y, name))
-    return lambda made: made[k]
-
-
-def _perhaps(name: str, a: Region, x: Any, b: Region, y: Any, pairs: list[tuple[Tensor, Tensor]]) -> Made:
-    """One branch sets the variable, or both perhaps."""
-    fx, fy = _flag(a, x), _flag(b, y)
-    none = is_none(name, x, y)
-    vx = x.value if type(x) is Optional else x
-    vy = y.value if type(y) is Optional else y
-    if _absent(vx):
-        vx = a.call(_zeros, vy, b)
-    elif _absent(vy):
-        vy = b.call(_zeros, vx, a)
-    loc = next((v.loc for v in (x, y) if type(v) is Optional), None) or set_at(name, user_frame(3))
-    k = len(pairs)
-    pairs.append((fx, fy))
-    value = merge(name, a, vx, b, vy, pairs)
-    return lambda made: Optional(name, made[k], value(made), none, loc)
-
-
-def _flag(r: Region, x: Any) -> Tensor:
-    if type(x) is Optional:
-        return x.flag
-    return r.call(_bool, not _absent(x))
-
-
-def _is_of_outside(x: Any, r: Region) -> bool:
-    """Whether a list or dict was there before a branch: it is the same one in the other branch."""
-    if type(x) not in (list, dict) or places.is_new(x):
-        return False
-    own = r.trace.builder.scope
-    return not any(isinstance(v, Operand) and getattr(v._a, "scope", None) == own for v in flatten(x)[0])
-
-
-def _zeros(like: Any, of: Region | None = None) -> Any:
-    """Zeros where the other branch has tensors; what is no tensor as it is, and containers that have places too."""
-    if of is not None and (id(like) in of.changed or _is_of_outside(like, of)):
-        return like
-    if type(like) is tuple or (of is not None and type(like) in (list, dict) and not growing.has_grown(like)):
-        made = like_of(like, [_zeros(like[k], of) for k in keys_of(like)])
-        return made if type(made) is tuple else places.filler(made, False)
-    leaves, s = flatten(like)
-    return places.filler(unflatten(s, [_no_value(x) for x in leaves]))
-
-
-def _no_value(x: Any) -> Any:
-    """What stands for a leaf where it has no value."""
-    if type(x) is Optional:
-        return None
-    return zeros_like(x) if is_value(x) or type(x) is Pile else chosen.any_of(x)
-
-
-# --- loops ------------------------------------------------------------------------------------------------------------
 class Template:
     """How the variables of a loop's state are taken apart into tensors, and put together again."""
 
@@ -324,15 +95,13 @@ def settle(
     carried: set[tuple[str, int]],
 ) -> Template:  # fmt: skip
     """The template for a loop's variables, from their values before and after a step, and what is known to change."""
-    return Template(
-        names, before, [_part(n, x, y, loc, carried) for n, x, y in zip(names, before, after, strict=True)]
-    )
+    return Template(names, before, [_part(n, x, y, loc, carried) for n, x, y in zip(names, before, after, strict=True)])
 
 
 def _fixed(name: str, x: Any) -> Part:
     def take(y: Any) -> list[Any]:
-        _check_none(name, x, y)
-        if not (same(x, y) or (_absent(x) and no_value_of(name, x, y) is x and _absent(y))):
+        check_none(name, x, y)
+        if not (same(x, y) or (absent(x) and no_value_of(name, x, y) is x and absent(y))):
             raise Changes({(name, -1)}, {(name, -1): y})
         return []
 
@@ -340,12 +109,12 @@ def _fixed(name: str, x: Any) -> Part:
 
 
 def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> Part:
-    _check_none(name, x, y)
-    if _absent(x) and _absent(y):
+    check_none(name, x, y)
+    if absent(x) and absent(y):
         y = getattr(changing, "set_to", {}).get((name, -1), y)
         if no_value_of(name, x, y) is None:
             x = None
-            if _absent(y):
+            if absent(y):
                 return _fixed(name, None)
     if growing.is_pile(x) and type(y) is list:
         kept = growing.is_pile(y) and x[0] is y[0] and (name, -1) not in changing
@@ -355,13 +124,13 @@ def _part(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[s
         if type(name) is Contents:
             return part
         return Part(part.first, lambda leaves: in_place_of(part.make(leaves), x, y), part.take)
-    if (same(x, y) or (_absent(x) and _absent(y))) and (name, -1) not in changing:
+    if (same(x, y) or (absent(x) and absent(y))) and (name, -1) not in changing:
         return _fixed(name, x)
-    if _as_one(name, x, y) and (pick := _pick((name, -1), x, y, changing)) is not None:
+    if as_one(name, x, y) and (pick := _pick((name, -1), x, y, changing)) is not None:
         return Part([pick.first], lambda leaves: pick.make(leaves[0]), lambda v: [pick.take(v)])
     if same(x, y) and not is_value(x):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
-    if _absent(x) or type(x) is Optional or type(y) is Optional or _absent(y):
+    if absent(x) or type(x) is Optional or type(y) is Optional or absent(y):
         return _optional(name, x, y, set_at(name, loc), changing)
     if hasattr(type(y), "grown_since") and type(x) is type(y) and y.grown_since(x):
         return ArrayPart(name, x, y.grown_since(x))
@@ -439,7 +208,7 @@ class _List(Part):
 
     def _standing(self, new: Any) -> Any:
         """After no step at all, it is the list of before."""
-        return new if type(self.name) is Contents else _standing_for(new, self.x)
+        return new if type(self.name) is Contents else standing_for(new, self.x)
 
 
 class _Dict(Part):
@@ -448,7 +217,7 @@ class _Dict(Part):
     def __init__(
         self, name: str, x: dict[Any, Any], y: dict[Any, Any], loc: Location | None, changing: set[tuple[str, int]]
     ) -> None:  # fmt: skip
-        of = {k: f"{name}[{k!r}]" for k in _in_order(name, x, y)}
+        of = {k: f"{name}[{k!r}]" for k in in_order(name, x, y)}
         none = {k: Undefined(n) for k, n in of.items()}
         if any(x.get(k, y.get(k)) is None for k in of):
             raise locate(clash(name, x, y, "before a step of the loop, after it"))
@@ -460,7 +229,7 @@ class _Dict(Part):
                 made[k] = p.make(leaves[i : i + len(p.first)])
                 i += len(p.first)
             growing.noted(made)
-            return made if type(name) is Contents else _standing_for(made, x, y)
+            return made if type(name) is Contents else standing_for(made, x, y)
 
         def take(value: Any) -> list[Any]:
             if type(value) is not dict or set(value) - set(of) or any(p.more for p in parts.values()):
@@ -479,7 +248,7 @@ class _Shared(Part):
         def make(leaves: Sequence[Any]) -> Any:
             rest = iter(leaves)
             made = like_of(x, [p.make([next(rest) for _ in p.first]) for p in parts])
-            return made if type(name) is Contents else _standing_for(made, x, y)
+            return made if type(name) is Contents else standing_for(made, x, y)
 
         def take(value: Any) -> list[Any]:
             if type(value) is not type(x) or keys_of(value) != keys_of(x) or any(p.more for p in parts):
@@ -525,9 +294,9 @@ def _item(at: tuple[str, int], x: Any, y: Any, s: Structure, changing: set[tuple
     if (pick := _pick(at, x, y, changing)) is not None:
         return Part([pick.first], lambda leaves: pick.make(leaves[0]), lambda v: [pick.take(v)])
     found = getattr(changing, "set_to", {}).get(at, y)
-    if _perhaps_none(x) or _perhaps_none(found):
+    if perhaps_none(x) or perhaps_none(found):
         y = found
-        if all(is_value(v) or _perhaps_none(v) for v in (x, y)) and not (_absent(x) and _absent(y)):
+        if all(is_value(v) or perhaps_none(v) for v in (x, y)) and not (absent(x) and absent(y)):
             return _optional(f"{at[0]}[{at[1]}]", x, y, None, changing)
     if not (is_value(x) and is_value(y)):
         error = clash(at[0], x, y, "before a step of the loop, after it")
@@ -535,15 +304,11 @@ def _item(at: tuple[str, int], x: Any, y: Any, s: Structure, changing: set[tuple
         raise locate(error)
 
     def take(v: Any) -> list[Any]:
-        if _perhaps_none(v):
+        if perhaps_none(v):
             raise Changes({at}, {at: v})
         return [v]
 
     return Part([x], lambda leaves: leaves[0], take)
-
-
-def _perhaps_none(x: Any) -> bool:
-    return _absent(x) or type(x) is Optional
 
 
 def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tuple[str, int]]) -> Part:
@@ -552,31 +317,31 @@ def _optional(name: str, x: Any, y: Any, loc: Location | None, changing: set[tup
     none = is_none(name, x, y) or returns_none in changing
     vx = x.value if type(x) is Optional else x
     vy = y.value if type(y) is Optional else y
-    like = vy if _absent(vx) else vx
+    like = vy if absent(vx) else vx
     if growing.has_grown(like):
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
     copied = [(f"a copy of {name}", -1), (f"a copy of {name} and what it holds", -1)]
     left = [c for c in copied if c not in changing]
     wholes = Wholes(like if left else None, len(left) == 1)
     named = wholes.named(like)
-    start = _like(named) if _absent(vx) else named
+    start = _like(named) if absent(vx) else named
     leaves, shape = flatten(start)
     if shape != flatten(named)[1]:  # one of several containers is among what it may be
         raise locate(clash(name, x, y, "before a step of the loop, after it"))
     value = _nest(name, leaves, *_unlike(named), changing)
-    flag = x.flag if type(x) is Optional else _bool(not _absent(x))
+    flag = x.flag if type(x) is Optional else flag_of(not absent(x))
 
     def make(leaves: Sequence[Any]) -> Any:
         made = in_place_of(wholes.back(value.make(leaves[1:])), wholes.back(start), like)
         return Optional(name, leaves[0], made, none, loc)
 
     def take(v: Any) -> list[Any]:
-        _check_none(name, x, y, v)
+        check_none(name, x, y, v)
         if name == RETURNED and not none and is_none(name, v):
             raise Changes({returns_none})
-        if _absent(v):
-            return [_bool(False), *value.take(start)]
-        flag, v = (v.flag, v.value) if type(v) is Optional else (_bool(True), v)
+        if absent(v):
+            return [flag_of(False), *value.take(start)]
+        flag, v = (v.flag, v.value) if type(v) is Optional else (flag_of(True), v)
         try:
             return [flag, *value.take(wholes.named(v))]
         except ConversionError:
@@ -605,7 +370,7 @@ class _Different(float):
 def _like(x: Any) -> Any:
     """Zeros of the types of a nest that another region made."""
     leaves, s = flatten(x)
-    return unflatten(s, [_no_value(v) for v in leaves])
+    return unflatten(s, [no_value(v) for v in leaves])
 
 
 __all__ = ["Template", "context", "merge", "settle"]

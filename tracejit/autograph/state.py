@@ -205,7 +205,6 @@ class _List(Part):
         every, mask = rows.parts
         return self._standing(piles.listed(*self.x, growing.of_steps(every, mask, self.kind)))
 
-
     def _standing(self, new: Any) -> Any:
         """After no step at all, it is the list of before."""
         return new if type(self.name) is Contents else standing_for(new, self.x)

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.autograph import branches, chosen, places, reads
+from tracejit.autograph import branches, chosen, logic, places, reads
 from tracejit.autograph.branches import Part, decided, if_exp
 from tracejit.autograph.chosen import Chosen, is_among, is_constant, left, refused
 from tracejit.autograph.owners import is_users
@@ -97,7 +97,7 @@ def compared(op: str, a: Any, b: Any) -> Any:
     except TypeError:
         answers = [None]
     if not all(type(r) is bool for r in answers):
-        return each_way(lambda v, w: branches._compared(op, v, w), (a, b), {})
+        return each_way(lambda v, w: logic.compares(op, v, w), (a, b), {})
     if op in _DENIED:
         answers = [not r for r in answers]
     if type(b) is not Chosen:
@@ -112,7 +112,7 @@ def _of_both(a: Chosen, b: Chosen, answers: Sequence[bool]) -> Any:
     found: Any = False
     for i, k in enumerate(left(a)):
         own = [m for m, r in zip(left(b), answers[i * n : i * n + n], strict=True) if r]
-        hit = branches.and_(lambda k=k: is_among(a, [k]), lambda own=own: is_among(b, own))  # type: ignore[misc]
+        hit = logic.and_(lambda k=k: is_among(a, [k]), lambda own=own: is_among(b, own))  # type: ignore[misc]
         found = hit if found is False else OPS["logical_or"](found, hit) if hit is not False else found
     return OPS["cast"](found, dtype=bool_, weak=True) if isinstance(found, Operand) else found
 
@@ -120,9 +120,9 @@ def _of_both(a: Chosen, b: Chosen, answers: Sequence[bool]) -> Any:
 def _asks(op: str) -> Callable[[Any, Any], Any] | None:
     """How a comparison is made of known values; what is neither True nor False is not for us to say."""
     if op == "is":
-        return branches._is
+        return logic.is_one
     if op == "in":
-        return lambda v, w: branches._in(v, w) if _is_simple(v) and type(w) in _PLAIN else None
+        return lambda v, w: logic.is_in(v, w) if _is_simple(v) and type(w) in _PLAIN else None
     if op == "==":
         return lambda v, w: v == w if _is_simple(v) and _is_simple(w) else None
     return lambda v, w: _ORDERS[op](v, w) if is_constant(v) and is_constant(w) else None

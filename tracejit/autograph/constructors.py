@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import branches, calls, places, reads
+from tracejit.autograph import calls, logic, places, reads
 from tracejit.autograph.calls import assign, called, callee
 from tracejit.autograph.nests import is_record
 from tracejit.autograph.owners import is_users
@@ -143,8 +143,8 @@ def _equal(f: types.FunctionType, x: Any, y: Any) -> Any:
     if type(x) is not type(y):
         return NotImplemented
     pairs = [(calls.load(x, n), calls.load(y, n)) for n in names]
-    asked = [lambda a=a, b=b: branches.compare(("==",), a, lambda: b) for a, b in pairs if a is not b]
-    return branches.not_(branches.not_(branches.and_(*asked))) if asked else True
+    asked = [lambda a=a, b=b: logic.compare(("==",), a, lambda: b) for a, b in pairs if a is not b]
+    return logic.not_(logic.not_(logic.and_(*asked))) if asked else True
 
 
 calls.keep.update(constructor=constructor, new=made_by, equal=_equal)

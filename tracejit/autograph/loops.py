@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tracejit.autograph import growing, hostcalls, places, ranges, reads, yields
-from tracejit.autograph.branches import Part, State, and_, asks, branches, decided, ended_unevenly, if_, traced
+from tracejit.autograph.branches import Part, State, asks, branches, decided, ended_unevenly, if_, traced
 from tracejit.autograph.failures import raised, tentative
+from tracejit.autograph.logic import and_
 from tracejit.autograph.numberloops import are_numbers, of_numbers
 from tracejit.autograph.ranges import Counter, is_many, length_of, row_of
 from tracejit.autograph.staging import as_number, counter, scanned, staged

@@ -35,19 +35,7 @@ from tracejit.autograph import (
     stores,
     watching,
 )
-from tracejit.autograph.branches import (
-    Part,
-    and_,
-    asked,
-    compare,
-    decided,
-    if_,
-    if_exp,
-    none_of,
-    not_,
-    or_,
-    traced,
-)
+from tracejit.autograph.branches import Part, asked, decided, if_, if_exp, traced
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
 from tracejit.autograph.choices import each_way, for_each, is_in_key
 from tracejit.autograph.chosen import Chosen
@@ -55,6 +43,7 @@ from tracejit.autograph.contexts import entered, passing
 from tracejit.autograph.evaluating import evaluate, evaluated, execute, variables
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, thrown
 from tracejit.autograph.librarycalls import effect
+from tracejit.autograph.logic import and_, compare, none_of, not_, or_
 from tracejit.autograph.loops import LONG, for_, while_
 from tracejit.autograph.mutations import mutated
 from tracejit.autograph.numbers import picked

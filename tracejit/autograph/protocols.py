@@ -22,6 +22,7 @@ from tracejit.autograph import (
     hostcalls,
     insides,
     listops,
+    logic,
     mutations,
     picking,
     piles,
@@ -154,7 +155,7 @@ def _differs(a: Any, b: Any) -> Any:
             made = callee(raw(type(x), "__ne__"))(x, y)
         elif _is_own(raw(type(x), "__eq__")):
             made = callee(raw(type(x), "__eq__"))(x, y)
-            made = made if made is NotImplemented else branches.not_(made)
+            made = made if made is NotImplemented else logic.not_(made)
         else:
             continue
         if made is not NotImplemented:

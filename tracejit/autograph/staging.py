@@ -8,10 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from tracejit.autograph import aliases, origins, piles, places, stores
-from tracejit.autograph.branches import Box, Narrow, Part, State, and_, decided, traced
+from tracejit.autograph.branches import Box, Narrow, Part, State, decided, traced
 from tracejit.autograph.chosen import MOST
 from tracejit.autograph.failures import reaches_end
 from tracejit.autograph.growing import Wanted, refused
+from tracejit.autograph.logic import and_
 from tracejit.autograph.parts import Carried
 from tracejit.autograph.ranges import row_of, tensors_of, with_rows
 from tracejit.autograph.rooms import LEVELS, Rooms, Short

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.autograph import calls, places
-from tracejit.autograph.branches import Part, not_
+from tracejit.autograph.branches import Part
 from tracejit.autograph.hostcalls import Yields
+from tracejit.autograph.logic import not_
 from tracejit.autograph.places import Place
 from tracejit.autograph.rewrite import Converter
 from tracejit.autograph.source import NoSource, NotConverted

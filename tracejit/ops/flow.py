@@ -10,8 +10,9 @@ import numpy as np
 
 from tracejit.autograph import places
 from tracejit.autograph.attempts import Unheard, unheard
-from tracejit.autograph.branches import State, and_, if_exp
+from tracejit.autograph.branches import State, if_exp
 from tracejit.autograph.calls import callee, keep
+from tracejit.autograph.logic import and_
 from tracejit.autograph.loops import staged
 from tracejit.autograph.ranges import TensorRange, counted
 from tracejit.context import context, tracing

@@ -1,5 +1,7 @@
 """What Python calls by itself in a traced function - constructors, operators, iterators - means what it means there."""
 
+import collections
+import collections.abc
 import contextlib
 import dataclasses
 import functools
@@ -172,7 +174,8 @@ def comparisons_with_none(log):
 
     def f(x):
         a, c = D(1.0, D(2.0)), C()
-        return [x if t else -x for t in (a == None, None == a, a == a.y, c == None, None == c, c != None, 1 == c)]  # noqa: E711
+        asked = a == None, None == a, a == a.y, c == None, None == c, c != None, 1 == c  # noqa: E711
+        return x * sum([2.0**k for k, t in enumerate(asked) if t])
 
     return f
 
@@ -374,10 +377,75 @@ def descriptors(log):
     return f
 
 
+def mappings(log):
+    class M:
+        def __init__(self, x):
+            self.of = {"lr": x, "mu": x * 2.0}
+
+        def keys(self):
+            log.append(1.0)
+            return self.of.keys()
+
+        def __getitem__(self, k):
+            log.append(2.0)
+            return self.of[k]
+
+    class Entries(collections.abc.Mapping):
+        def __init__(self, **entries):
+            self.of = entries
+
+        def __getitem__(self, k):
+            log.append(3.0)
+            return self.of[k]
+
+        def __iter__(self):
+            return iter(self.of)
+
+        def __len__(self):
+            return len(self.of)
+
+    def f(x):
+        a, b, c = dict(M(x)), dict(Entries(lr=x, mu=1.0)), dict(collections.UserDict(lr=x), mu=2.0)
+        d = dict(collections.ChainMap({"lr": 3.0}, {"mu": x}), q=1.0)
+        return a["lr"] + a["mu"] * b["mu"] + b["lr"] + c["lr"] * c["mu"] + d["lr"] * d["mu"]
+
+    return f
+
+
+def what_is_gone_through(log):
+    class V:
+        def __init__(self, *v):
+            self.v = v
+
+        def __iter__(self):
+            return iter(self.v)
+
+        def __len__(self):
+            return len(self.v)
+
+        def __add__(self, other):
+            return V(*[a + b for a, b in zip(self, other)])
+
+        def __radd__(self, other):
+            return self
+
+        def __call__(self, x):
+            return x * sum(self)
+
+    def f(x):
+        a = sum([V(x, 1.0), V(2.0, x)], V(3.0, 4.0))
+        b = functools.reduce(lambda p, q: p + q, [V(x, x)], V(0.5, 0.25))
+        c = [*map(V(1.0, 2.0), V(x, x + 1.0))]
+        d = [*enumerate(V(x, 3.0), len(V(1.0)))]
+        return sum(a) + sum(b, 10.0) + sum(c) + d[1][0] * d[0][1]
+
+    return f
+
+
 CASES = [
     init, new, post_init, post_init_frozen, post_init_slots, inherited_init, made_in_a_loop, made_in_branches, addition,
     in_place, comparisons, signs_and_items, contexts, manager, generator, iterator, by_index, functions_given,
-    dispatched, descriptors,
+    dispatched, descriptors, mappings, what_is_gone_through, comparisons_with_none,
 ]  # fmt: skip
 
 

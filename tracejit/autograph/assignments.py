@@ -214,7 +214,8 @@ class Assignments(ast.NodeTransformer):
 
 
 class _Leaves(ast.NodeTransformer):
-    """Puts names in the place of the attributes and items in a tuple of targets."""
+    """Puts names in the place of the attributes and items in a tuple of targets, and of the variables behind them,
+    which are to be what they were until then."""
 
     def __init__(self, name: Callable[[], str], found: list[tuple[ast.expr, str]]) -> None:
         self.name, self.found = name, found
@@ -225,6 +226,9 @@ class _Leaves(ast.NodeTransformer):
         return at(name_of(name, True), node)  # type: ignore[no-any-return]
 
     visit_Subscript = visit_Attribute  # type: ignore[assignment]
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.visit_Attribute(node) if self.found else node  # type: ignore[arg-type]
 
 
 def _places_in(x: ast.expr) -> bool:

@@ -335,9 +335,12 @@ def callee(f: Any) -> Any:
 
 _CALLABLE = (types.FunctionType, types.MethodType, functools.partial, Cached)
 LOOKING: list[Any] = [_length, load, _has, breakpoint]
+_FIRST, _BEHIND, _SECOND = slice(1), slice(1, None), slice(1, 2)
+# Functions that go through arguments, and where these stand.
 _CONSUMERS = {
-    list, tuple, set, frozenset, dict, sum, sorted, zip_, enumerate_, map, filter, functools.reduce,
-    itertools.accumulate, itertools.chain, itertools.islice,
+    **dict.fromkeys((list, tuple, set, frozenset, dict, sum, sorted, itertools.accumulate, itertools.islice), _FIRST),
+    enumerate_: _FIRST, map: _BEHIND, filter: _BEHIND, functools.reduce: _SECOND, zip_: slice(None),
+    itertools.chain: slice(None),
 }  # fmt: skip
 _HIGHER = {
     map, filter, sorted, functools.reduce, itertools.accumulate, itertools.starmap, itertools.takewhile,
@@ -418,10 +421,11 @@ def _heard(f: Any) -> Any:
         if any(g is c for c in _HIGHER):
             args = tuple([handed(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
             kwargs = {k: handed(x) if isinstance(x, _CALLABLE) else x for k, x in kwargs.items()}
-        if any(g is c for c in _CONSUMERS):
-            args = tuple([keep["iterated"](x) for x in args])
-            for x in args:
+        if (at := next((w for c, w in _CONSUMERS.items() if g is c), None)) is not None:
+            through = [_pairs(x) if _is_mapping(g, x) else keep["iterated"](x) for x in args[at]]
+            for x in through:
                 hostcalls.check_iterator(x)
+            args = (*args[: at.start or 0], *through, *args[(at.start or 0) + len(through) :])
         elif not ours:
             hostcalls.check_given(h, [*args, *kwargs.values()])
         if ours:
@@ -487,6 +491,18 @@ def _given(f: Any, x: Any) -> Any:
         return items_of(x) if growing.is_grown(x) else x
     as_it_is = f is array.stack or getattr(f, "__module__", None) == TEXTS
     return growing.rows_of(x) if growing.is_grown(x) and not as_it_is else x
+
+
+def _is_mapping(f: Any, x: Any) -> bool:
+    """Whether `dict` asks an object that is no dict for its keys and items."""
+    return f is dict and not isinstance(x, dict) and hasattr(x, "keys")
+
+
+def _pairs(x: Any) -> Any:
+    if not is_users(type(x)):
+        return x
+    get = callee(x.__getitem__)
+    return [(k, get(k)) for k in keep["iterated"](callee(x.keys)())]
 
 
 def _is_error(f: Any) -> bool:

@@ -70,6 +70,18 @@ def several_targets(x):
     return a, b, i, j
 
 
+def deleted(x):
+    seen, d = [], {"a": 1.0, "b": 2.0, "c": 3.0}
+
+    def key(k):
+        seen.append(len(d))
+        return k
+
+    y = z = x
+    del d[key("a")], y, d[key("b")], z
+    return seen, d
+
+
 FUNCTIONS = [f for f in list(globals().values()) if getattr(f, "__code__", None) and f.__module__ == __name__]
 FUNCTIONS.remove(cells)
 

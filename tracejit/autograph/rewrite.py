@@ -254,6 +254,8 @@ class Converter(Assignments, Expressions):
 
     def visit_Delete(self, node: ast.Delete) -> Any:
         """A variable that is deleted has no value, which branches and loops can carry."""
+        if len(node.targets) > 1:
+            return self.block([at(ast.Delete([t]), node) for t in node.targets])
         own = {t.id for t in node.targets if isinstance(t, ast.Name)} & self.locals
         asks = [ast.Expr(call("value_of", name_of(n), ast.Constant(n))) for n in sorted(own & self.risky)]
         gone = [at(s, node) for s in (*asks, *[set_(n, call("undefined", ast.Constant(n))) for n in sorted(own)])]

@@ -71,7 +71,7 @@ def _as_number(x: Any) -> Any:
 
 def _exact(x: Any, p: Value) -> Any:
     """A Python number, of a loop's state or of a branch, as a tensor as precise as it was traced."""
-    return OPS["cast"](x, dtype=p.dtype) if p.type.weak else x
+    return OPS["cast"](x, dtype=p.dtype) if p.type.weak or x.type.weak else x
 
 
 def _calls(n: Node) -> bool:
@@ -337,7 +337,8 @@ def _uneven_scan(n: Node, xs: list[Any], has: Marks, b: Batch, counts: Any, tota
         return [OPS["add"](at, -1 if back else 1), *kept], made
 
     begin = OPS["sub"](total, 1) if back else OPS["cast"](0, dtype=int64)
-    first = [begin, *_aligned(xs[:k], has[:k], [True] * k, b)]
+    own = [_exact(x, p) for x, p in zip(xs, body.params[:k], strict=False)]
+    first = [begin, *_aligned(own, has[:k], [True] * k, b)]
     rows = _by_steps(xs[k : k + m], has[k:], b)
     last, made = along(step, first, rows, flatten(list(rows))[1], attrs["length"], back)
     return [*last[1:], *[b.rows_first(y) for y in made]]

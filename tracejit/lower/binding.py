@@ -214,11 +214,16 @@ class Binding:
         return KernelStep(address, operands, tasks, name)
 
     def run(self, block: Block) -> list[StepRecord]:
-        """The steps of a block's units, one after the other."""
+        """The steps of a block's units, one after the other.
+
+        A size that is known around it stays in the slot it has there: the block may be left out.
+        """
         steps: list[StepRecord] = []
+        known = dict(self.dynamic)
         for u in block.units:
             self.now += 1
             steps += moved(u.steps(self), len(steps))
+        self.dynamic |= known
         return steps
 
     def run_all(self, p: Program, commit: Callable[[int], object] | None) -> list[StepRecord]:

@@ -45,7 +45,8 @@ def _shape(shape: tuple[Any, ...], b: Binding) -> Callable[[Words], tuple[int, .
     known = tuple([size_at(d, b.sizes) if not (symbols_in(d) - b.sizes.keys()) else d for d in shape])
     if not any(isinstance(d, Dim) for d in known):
         return lambda words: known
-    sizes, dynamic = dict(b.sizes), b.dynamic
+    # the slots of now: a loop that comes later may tell the same size in another one
+    sizes, dynamic = dict(b.sizes), dict(b.dynamic)
 
     def now(words: Words) -> tuple[int, ...]:
         at = {**sizes, **{s: words[slot] for s, slot in dynamic.items()}}

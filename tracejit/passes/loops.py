@@ -25,11 +25,11 @@ def share(graph: Graph) -> Graph:
     """
     wider: dict[tuple[Any, ...], Node] = {}
     for n in graph.nodes:
-        if n.op.name in ("scan", "while_saving"):
-            wider[_key(n)] = max(n, wider.get(_key(n), n), key=lambda x: len(x.outs))
+        for key in ((_key(n), _told(n)), (_key(n), None)) if n.op.name in ("scan", "while_saving") else ():
+            wider[key] = max(n, wider.get(key, n), key=lambda x: len(x.outs))
     replaced: dict[Node, Node] = {}
     for n in graph.nodes:
-        w = wider.get(_key(n)) if n.op.name in _LOOPS else None
+        w = wider.get((_key(n), _told(n))) if n.op.name in _LOOPS else None
         k = len(n.attr("body").results) if w is not None else 0
         if w is not None and w is not n and w.attr("body").results[:k] == n.attr("body").results:
             replaced[n] = w
@@ -45,6 +45,11 @@ def _key(n: Node) -> tuple[Any, ...]:
         return ("scan", n.inputs, body.params, states, rest)
     cond: Graph = n.attr("cond")
     return ("while", n.inputs, cond.params, cond.results, body.params, states)
+
+
+def _told(n: Node) -> Any:
+    """The size that a loop tells: what follows from one that keeps its states is of that size, and of no other."""
+    return n.attr("steps") if n.op.name == "while_saving" else None
 
 
 def _replayed(graph: Graph, replaced: dict[Node, Node]) -> Graph:

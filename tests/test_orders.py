@@ -100,3 +100,17 @@ def test_a_list_from_outside_is_sorted_in_each_call():
         for v in (1.0, 3.0, 2.0):
             f(tj.constant(v))
     assert list(map(float, log)) == [3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
+def test_the_least_and_greatest_of_python_numbers_are_python_numbers(dtype):
+    def f(x):
+        n = 10
+        while n > 3 and tj.reduce_sum(x) < 100:
+            n = n - 1
+        return x * max(n, 1), x + min(n, 3), x - max([n, 2, 5]), max(2**40, n) - 2**40, min(n, 7) / 2
+
+    x = tj.constant([1, 2], dtype)
+    for got, want in zip(tj.function(f)(x), f(x), strict=True):
+        assert getattr(got, "dtype", float) == getattr(want, "dtype", float) or not hasattr(want, "dtype")
+        np.testing.assert_allclose(got, want)

@@ -16,6 +16,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops.found import is_open
 from tracejit.ops.regions import as_test
+from tracejit.pynumbers import arithmetic
 from tracejit.tensor import Operand
 
 
@@ -38,7 +39,7 @@ def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
                 return OPS[f"reduce_{plain.__name__}"](args[0], axis=(0,))
             args = tuple(_items(args[0]))
         if any(isinstance(a, Optional) or (isinstance(a, Operand) and compared(a)) for a in args):
-            return functools.reduce(lambda a, b: OPS[pick](a, b), args)
+            return functools.reduce(lambda a, b: arithmetic(OPS[pick], (a, b), {}), args)
         reads.state(*args, asks=insides.ORDER)
         return plain(*args) if len(args) > 1 else args[0]
 

@@ -329,3 +329,24 @@ def test_gradients_inside_and_behind(among):
 
 def test_gradients_asked_twice_of_what_is_computed_again():
     agree(recomputed, [tape_twice, tj.function])
+
+
+@pytest.mark.parametrize("chain", [(accumulator, jacobian_of_tape), (tape, jacobian), (hessian,)])
+def test_calls_of_one_traced_function_take_different_numbers_of_steps(chain):
+    def step(x, n):
+        k = 0
+        while total(x) < 5 + n:
+            x = x * 1.5 + tj.sin(x)
+            k += n
+        return x * k
+
+    def f(x, step):
+        n = 1
+        while total(x) < 30:
+            x = step(x, n) + x
+            n += 1
+        return total(x * x)
+
+    traced, plain = functools.partial(f, step=tj.function(step)), functools.partial(f, step=step)
+    x = tj.constant(X)
+    np.testing.assert_allclose(applied(chain, traced)(x), applied(chain, plain)(x), rtol=1e-9)

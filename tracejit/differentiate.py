@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tracejit.autodiff.apart import apart
 from tracejit.autodiff.forward import ForwardAccumulator, by_double_vjp
 from tracejit.autodiff.reverse import zeros_like
 from tracejit.autodiff.tape import GradientTape
@@ -188,6 +189,12 @@ class Differentiable:
             self._plain = graph_executable(self.graph, self.numerics, self.faults)
         return run_flat(self._plain, values)
 
+    def again(self, values: Sequence[Tensor], call: _Call) -> Sequence[Tensor]:
+        """The results as part of a derivative of a call: in a trace its operations, of which all tapes hear."""
+        if context.trace is not None:
+            return replay(apart(self.graph, call), values)
+        return self(values) if context.tapes else self.run(values)
+
     def __call__(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Run the graph, which must be free of Variables, and let the tapes know."""
         halves = self.halves()
@@ -240,7 +247,7 @@ class _Call:
         of, found = self.of.tangent(moved)
         if found:
             given = [*values, *[t for t, there in zip(tangents, moved, strict=True) if there]]
-            ys = replay(of.graph, given) if context.trace is not None else of(given) if context.tapes else of.run(given)
+            ys = of.again(given, self)
             for i, t in zip(found, ys, strict=True):
                 made[i] = t
         return tuple(made)
@@ -255,8 +262,7 @@ class _Call:
         if context.trace is not None or context.tapes or (of.acts and not all(present)):
             gradient, linked = of.gradient(present)
             given = [*values, *[g for g in gs if g is not None]]
-            trace, tapes = context.trace is not None, context.tapes
-            grads = replay(gradient.graph, given) if trace else gradient(given) if tapes else gradient.run(given)
+            grads = gradient.again(given, self)
             by_param = dict(zip(linked, grads, strict=True))
         else:
             halves = of.halves()

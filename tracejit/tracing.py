@@ -85,6 +85,7 @@ class Trace:
         self.in_backward: TracejitError | None = None  # why tapes outside cannot ask for gradients of it
         self.calls: list[set[int]] = []  # the Variables read after each call of a function that stays Python
         self.unnamed: list[Any] = []  # what is known of those that such functions do not name
+        self.sizes: dict[str, dict[Any, Dim | None]] = {}  # what sizes are called that calls of traced functions tell
         self.keeping: dict[Any, Any] = {}  # loops that are gone through again for gradients, keeping their states
 
     # --- values -------------------------------------------------------------------------------------------------

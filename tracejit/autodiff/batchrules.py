@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.ir.dim import Dim
-from tracejit.ir.graph import Attrs
+from tracejit.ir.graph import Attrs, Const
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.sizes import is_unit, product
 from tracejit.ir.types import int64
@@ -71,6 +71,8 @@ class Batch:
     def _size(self, x: Any) -> Any:
         if type(x) is tuple:
             return tuple([self._size(y) for y in x])
+        if type(x) is Const and x.array is None and x.shape:
+            return Const(None, x.splat, self._size(x.shape), x.dtype, None if x.owner is None else x.owner())
         if not isinstance(x, Dim) or not x.symbols & self.sizes.keys():
             return x
         known: dict[str, Any] = {s: self.sizes.get(s, Dim.symbol(s, 2)) for s in x.symbols}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tracejit.ir.dim import FOUND, Dim
-from tracejit.ir.graph import Graph, Node, Value
+from tracejit.ir.graph import Builder, Const, Graph, Node, Value
 
 # operations, and the attributes that name what they tell
 TELLERS = {"while_saving": "steps", "count_up": "size", "positions": "size", "tell": "size"}
@@ -101,3 +102,27 @@ def tellers_of(graph: Graph) -> dict[str, Value]:
             if v is not None:
                 out.setdefault(s, v)
     return out
+
+
+def renamed(x: Any, names: Mapping[str, Any]) -> Any:
+    """A size, a shape, an attribute or a graph with other sizes in the place of those of these names."""
+    if isinstance(x, Dim):
+        if x.symbols.isdisjoint(names):
+            return x
+        sizes: dict[str, Any] = {s: Dim.symbol(s, LIKELY if s.startswith(PREFIX) else 2) for s in x.symbols}
+        return x.evaluate({**sizes, **names})
+    if type(x) is tuple:
+        return tuple([renamed(y, names) for y in x])
+    if type(x) is Const and x.array is None:
+        shape = renamed(x.shape, names)
+        return x if shape == x.shape else Const(None, x.splat, shape, x.dtype)
+    if type(x) is not Graph or symbols_in(x).union(told_within(x)).isdisjoint(names):
+        return x
+    b = Builder()
+    env = {p: b.param(type(p.type)(p.dtype, renamed(p.type.shape, names), p.type.weak), p.origin) for p in x.params}
+    for n in x.nodes:
+        b.loc = n.loc
+        outs = b.emit(n.op, tuple([env[v] for v in n.inputs]), renamed(n.attrs, names))
+        env.update(zip(n.outs, outs, strict=True))
+    b.loc = None
+    return b.finish(x.name, [env[r] for r in x.results])

@@ -16,6 +16,7 @@ from tracejit.autograph.effects import Moving
 from tracejit.backends import reference
 from tracejit.config import config
 from tracejit.errors import ControlFlowError, Faults, TracejitError, ends_inside
+from tracejit.intervals import Limits
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Graph, Value
@@ -60,6 +61,13 @@ class Leaf:
     param: int = -1
     python: type | None = None
     value: Any = None
+    limits: Limits | None = None  # of an integer
+
+
+    @property
+    def narrowed(self) -> tuple[int, ...]:
+        """Its limits, where they are not all that an input may be."""
+        return (self.limits.low, self.limits.high) if self.limits is not None and self.limits.narrowed else ()
 
 
 @dataclass
@@ -178,7 +186,7 @@ class Executable:
                 p = params[leaf.param]
                 if leaf.kind == "scalar":
                     assert leaf.python is not None
-                    out.append(ScalarArg(b.slot(p), leaf.python, p.dtype.np))
+                    out.append(ScalarArg(b.slot(p), leaf.python, p.dtype.np, *leaf.narrowed))
                 else:
                     out.append(TensorArg(b.slot(p), p.dtype.np, tuple(size_at(d, sizes) for d in p.shape)))
             return out

@@ -38,6 +38,8 @@ def _guards(c: Concrete) -> Iterator[str]:
         names = [g.label for g in c.reads.guards]
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         yield f"  holds as long as these stay the same: {', '.join(names[:20])}{more}"
+    if limits := c.narrowed():
+        yield f"  holds for {', '.join(limits)}"
 
 
 def _notes(c: Concrete) -> Iterator[str]:

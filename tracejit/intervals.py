@@ -14,6 +14,37 @@ INT64: Interval = (int(int64.min), int(int64.max))
 PYTHON: Interval = (-INT64[1], INT64[1])  # Python integers in a trace, of which each has a negative
 
 
+class Limits:
+    """Between which numbers an integer that a trace takes has to be; it is `now` in the call for which that is made."""
+
+    __slots__ = ("low", "high", "now")
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self.low, self.high = INT32
+
+    def narrow(self, low: int, high: int) -> Interval:
+        """Keep it on the side of these limits on which it is now."""
+        if self.now < low:
+            low, high = INT32[0], low - 1
+        elif self.now > high:
+            low, high = high + 1, INT32[1]
+        self.low, self.high = max(self.low, low), min(self.high, high)
+        return self.low, self.high
+
+    def hold(self, n: int) -> bool:
+        return self.low <= n <= self.high
+
+    @property
+    def narrowed(self) -> bool:
+        return (self.low, self.high) != INT32
+
+    def __str__(self) -> str:
+        if self.low == INT32[0]:
+            return f"up to {self.high}"
+        return f"from {self.low} on" if self.high == INT32[1] else f"from {self.low} to {self.high}"
+
+
 def fits(a: Interval, b: Interval) -> bool:
     """Whether all of a lies in b."""
     return b[0] <= a[0] and a[1] <= b[1]

@@ -38,6 +38,7 @@ from tracejit.errors import (
     without_frames,
 )  # fmt: skip
 from tracejit.fitting import Taken
+from tracejit.intervals import Limits
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import newest, untold
 from tracejit.ir.graph import Graph, Value
@@ -114,6 +115,7 @@ class Concrete(NativeCallable, Described):
         self.executable.timing.trace_ms = trace_ms
         self.returns = self._returns()
         self.calls = self.used = 0
+        self.limited = {i: (x.param, x.limits) for i, x in enumerate(parts.leaves) if x.limits and x.narrowed}
         self.reads: Guards | None = None  # what must be as it was outside the arguments
         self.effects: Effects | None = None  # what follows each call
         self.apart: Apart | None = None  # what it takes its arguments not to be
@@ -162,6 +164,17 @@ class Concrete(NativeCallable, Described):
     def sizes(self, shapes: list[tuple]) -> dict[str, int] | None:
         """The sizes of the symbols for these argument shapes, None if they do not fit."""
         return sizes_of(self.shapes, self.guards, shapes)
+
+    def takes(self, inputs: Sequence[Any]) -> bool:
+        """Whether numbers among the inputs are where they have to be for the windows that the trace has."""
+        return all(limits.hold(inputs[k]) for k, limits in self.limited.values())
+
+    def narrowed(self) -> list[str]:
+        """Of the numbers that are inputs, those that say where slices lie: from where to where they do so alike."""
+        found = [(self.taken.told(i), limits) for i, (_, limits) in self.limited.items()]
+        if self.effects is not None:
+            found += [(m.place.name, m.limits) for m in self.effects.moving if m.limits.narrowed]
+        return [f"{name} {limits}" for name, limits in found]
 
     def still_holds(self) -> bool:
         """Whether what was read outside the arguments is as it was."""
@@ -385,7 +398,8 @@ def _parameters(
             number = TensorType(float64 if type(x) is float else int32, (), True)
             t = trace.param(number, functools.partial(fitting.told, i))
             trace.scalars[t._a] = i
-            infos.append(Leaf("scalar", k, type(x)))
+            limits = trace.numbers.setdefault(t._a, Limits(x)) if type(x) is int else None
+            infos.append(Leaf("scalar", k, type(x), limits=limits))
             # arithmetic among Python integers must not overflow where Python's does not
             wide = (("dtype", int64), ("weak", True))
             args.append(t if type(x) is float else trace.emit(OPS["cast"], (t._a,), wide))

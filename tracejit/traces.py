@@ -31,6 +31,16 @@ class Numbers:
     def __init__(self) -> None:
         self.open: set[int] = set()
         self.closed: set[int] = set()
+        self.alone: set[tuple[int, Any]] = set()  # values of open ones that have a trace of their own all the same
+
+    def constants(self, leaves: list) -> set[int]:
+        """The arguments that are constants for their values in a call."""
+        return {i for i, n in self.alone if type(leaves[i]) is type(n) and leaves[i] == n}
+
+
+def _differ(a: tuple[Kind, ...], b: tuple[Kind, ...]) -> set[int]:
+    """The leaves of which two keys of one structure say something else."""
+    return {i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y}
 
 
 class Traces(Inspectable):
@@ -58,7 +68,10 @@ class Traces(Inspectable):
             return f"{Taken(self.__name__, self._arguments, structure, (), ()).told(i)} of {self.__name__}"
 
         while True:
-            kinds, shapes, inputs = kinds_of(leaves, self._static.get(structure, ()), told)
+            static = self._static.get(structure, ())
+            if (numbers := self._numbers.get(structure)) is not None and numbers.alone:
+                static = numbers.constants(leaves).union(static)
+            kinds, shapes, inputs = kinds_of(leaves, static, told)
             key = (structure, kinds)
             if key not in self.traces and self._opened(structure, kinds, leaves):
                 continue
@@ -68,7 +81,9 @@ class Traces(Inspectable):
                     if c.unasked and context.tapes:
                         continue
                     sizes = c.sizes(shapes)
-                    if sizes is not None and (wanted is None or c.is_open(wanted)) and c.still_holds():
+                    if sizes is None or (wanted is not None and not c.is_open(wanted)):
+                        continue
+                    if c.takes(inputs) and c.still_holds():
                         c.used = next(self._clock)
                         return c, inputs, sizes
                 try:
@@ -78,7 +93,7 @@ class Traces(Inspectable):
                     self._static.setdefault(structure, set()).update(need.params)
                     continue
                 except Exception:
-                    if self.memories[key].close(set(self.memories[key].open)) or self._close(structure, None):
+                    if self._as_constants(key, leaves):
                         continue  # as constants they may do
                     raise
                 self._keep(key, c)
@@ -94,16 +109,27 @@ class Traces(Inspectable):
     def _opened(self, structure: Any, kinds: tuple[Kind, ...], leaves: list) -> bool:
         """Whether a number among the arguments, with a trace for each value so far, is now an input."""
         static = self._static.get(structure)
-        numbers = self._numbers.setdefault(structure, Numbers()) if static else None
-        for i in static or ():
-            if numbers is None or i in numbers.closed or type(leaves[i]) not in (int, float):
-                continue
-            rest = kinds[:i], kinds[i + 1 :]
-            if sum(s == structure and (k[:i], k[i + 1 :]) == rest for s, k in self.traces) >= VALUES:
-                self._static[structure] -= {i}
-                numbers.open.add(i)
-                return True
-        return False
+        if not static:
+            return False
+        numbers = self._numbers.setdefault(structure, Numbers())
+        steering = [i for i in static if i not in numbers.closed and type(leaves[i]) in (int, float)]
+        among = set(steering)
+        like = [k for s, k in self.traces if s == structure and _differ(k, kinds) <= among] if steering else ()
+        found = {i for i in steering if len({k[i] for k in like}) >= VALUES}
+        self._static[structure] -= found
+        numbers.open |= found
+        return bool(found)
+
+    def _as_constants(self, key: tuple, leaves: list) -> bool:
+        """A trace with open numbers has failed: they are constants after all, where there is a trace for other places
+        of slices only those of this call; whether one of them was none."""
+        memory, numbers = self.memories[key], self._numbers.get(key[0])
+        if not any(c.narrowed() for c in self.traces.get(key, ())):
+            return memory.close(set(memory.open)) or self._close(key[0], None)
+        now = {(i, leaves[i]) for i in numbers.open} - numbers.alone if numbers is not None else set()
+        if numbers is not None:
+            numbers.alone = numbers.alone | now  # another thread may go through those
+        return memory.leave_alone() or bool(now)
 
     def _close(self, structure: Any, params: set[Any] | None) -> bool:
         """These arguments, or all, are constants after all; whether one of them was none."""
@@ -161,7 +187,11 @@ class Traces(Inspectable):
             self.memories[key].varying |= found
             self.memories[key].unfix(changing)
             changes = latest.reads.changes() if latest.reads is not None else []
-            reason = "; ".join(changes[:3]) or "a value that the function changes has another type"
+            reason = "; ".join(changes[:3]) or (
+                "a number says that a slice leaves its axis, or does so no longer"
+                if latest.narrowed()
+                else "a value that the function changes has another type"
+            )
             reason = "a tape may ask for gradients" if latest.unasked and not changes else reason
             return refreshed(latest.shapes, shapes, fixed), reason
         return widened(earlier[-1].shapes, shapes, fixed)

@@ -12,7 +12,7 @@ from tracejit import context as _context
 from tracejit.context import context
 from tracejit.errors import Abandoned, ControlFlowError, TracejitError, locate
 from tracejit.identity import IdentityMap
-from tracejit.intervals import INT32, Interval, bounds, fits
+from tracejit.intervals import INT32, Interval, Limits, bounds, fits
 from tracejit.ir.dim import Dim
 from tracejit.ir.found import symbols_in
 from tracejit.ir.graph import Attrs, Builder, Const, Graph, Value, freeze
@@ -70,6 +70,7 @@ class Trace:
         self.heard = False  # whether tapes listen outside, to which a constant in here would be nothing
         self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
         self.open: set[Any] = set()  # those of which conditions are left to the run, as they are of tensors
+        self.numbers: dict[Value, Limits] = {}  # of parameters that are Python integers
         self.notes: dict[str, None] = {}  # what `explain` says of the dtypes of branches and loops
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers
@@ -153,10 +154,11 @@ class Trace:
         attrs: Attrs = (("value", Const(None, x, (), d)),)
         return self.emit(constant, (), (*attrs, ("weak", True)) if weak else attrs)
 
-    def need_value(self, v: Value, test: bool = False) -> None:
+    def need_value(self, v: Value, test: bool = False, bound: bool = False) -> None:
         """Python wants a value that follows from Python numbers only: trace again with those as constants.
 
-        `test`: it is for a condition or the like, which can be left to the run of the program too.
+        `test`: it is for a condition or the like, which can be left to the run of the program too. `bound`: it is for a
+        bound of a slice, of which that is so if any of it is a number that may be left to the run.
         """
         if self.alone:  # of a graph, not of a function, which nobody traces again; what it is made from has been asked
             return
@@ -180,7 +182,8 @@ class Trace:
                 return
             else:
                 stack += x.node.inputs
-        if (found or symbols) and not (test and not symbols and found <= self.open):
+        left = found <= self.open and ((test and not symbols) or (bound and found))
+        if (found or symbols) and not left:
             raise NeedStatic(found, symbols)
 
     def _narrowed(self, v: Value, to: DType) -> None:

@@ -63,6 +63,7 @@ class Memory:
         self.fixed: set[tuple] = set()  # places whose numbers steer Python control flow
         self.open: set[tuple] = set()  # places whose numbers did, with a trace for each: conditions are left to the run
         self.closed: set[tuple] = set()  # where that did not work
+        self.alone: set[tuple[tuple, Any]] = set()  # values of open ones that have a trace of their own all the same
         self.ahead: dict[int, Ahead] = {}
         self.births = 0  # traces that made Variables
         self.local: set[Site | None] = set()
@@ -105,6 +106,19 @@ class Memory:
         self.closed |= found
         self.fixed |= found
         return bool(found)
+
+    def leave_alone(self) -> bool:
+        """The numbers that are at open places now are constants; whether any was none."""
+        there = {k: p.now() for k, p in {**self.moving, **self.varying}.items() if k in self.open}
+        values = [(k, p.get()) for k, p in there.items() if p is not None]
+        found = {(k, n) for k, n in values if type(n) in (int, float)} - self.alone
+        self.alone |= found
+        return bool(found)
+
+    def is_constant(self, key: tuple, value: Any) -> bool:
+        """Whether a number at a place is none of a trace's inputs."""
+        number = type(value) in (int, float)
+        return key in self.fixed or (number and key in self.open and (key, value) in self.alone)
 
     def fix(self, params: set[Any]) -> bool:
         """Whether Python needs the values at places only, which are constants from now on."""

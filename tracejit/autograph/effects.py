@@ -16,6 +16,7 @@ from tracejit import forks
 from tracejit.autograph.places import Place, own
 from tracejit.autograph.values import Undefined
 from tracejit.errors import Location
+from tracejit.intervals import Limits
 from tracejit.runtime import memory
 from tracejit.tensor import Operand, Tensor
 from tracejit.tree import Structure, own_slots, unflatten
@@ -136,7 +137,7 @@ def _refill(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
 class Moving:
     """A number or tensor at a place that changes: read again for each call, into a fixed array."""
 
-    __slots__ = ("place", "python", "_a", "tensor")
+    __slots__ = ("place", "python", "_a", "tensor", "limits")
 
     def __init__(self, place: Place, value: Any) -> None:
         self.place = place
@@ -146,12 +147,13 @@ class Moving:
         else:
             self._a = np.zeros((), np.float64 if self.python is float else np.int32)
         self.tensor: Any = None  # what tapes know it by
+        self.limits = Limits(value if self.python is int else 0)
 
     def fits(self) -> bool:
         """Whether there is such a value at the place now."""
         x = self.place.get()
         if self.python is not None:
-            return type(x) is self.python and (self.python is float or -(2**31) <= x < 2**31)
+            return type(x) is self.python and (self.python is float or self.limits.hold(x))
         return type(x) is Tensor and x._a.dtype == self._a.dtype and x._a.shape == self._a.shape
 
     def read(self) -> None:

@@ -87,7 +87,7 @@ class Recorder(Deferring):
             if there is None:  # another object may come to have its key
                 del self.memory.moving[key]
                 continue
-            if key in self.memory.fixed or not _moves(there.get()):
+            if self.memory.is_constant(key, there.get()) or not _moves(there.get()):
                 continue
             t = self._input(key, place, there.get())
             owner = there.owner
@@ -96,7 +96,9 @@ class Recorder(Deferring):
             there.put(t)
         for key, place in self.memory.varying.items():
             there = place.now()
-            if there is not None and key not in {*self.memory.fixed, *self.memory.moving} and _moves(there.get()):
+            if there is None or key in self.memory.moving or self.memory.is_constant(key, there.get()):
+                continue
+            if _moves(there.get()):
                 reads.stand_in(key, self._input(key, place, there.get()))
 
     def _input(self, key: tuple, place: Place, value: Any) -> Tensor:
@@ -105,6 +107,8 @@ class Recorder(Deferring):
         self.moving.append((m, t._a))
         if m.python is not None:
             self.trace.scalars[t._a] = key  # type: ignore[assignment]
+            if m.python is int:
+                self.trace.numbers[t._a] = m.limits
             if key in self.memory.open:
                 self.trace.open.add(key)
             if m.python is int:
@@ -237,7 +241,7 @@ class Recorder(Deferring):
         late = [values.of(x) for x in self._late]
         self.trace.builder.loc = None
         used = {v for n in self.trace.builder.nodes for v in n.inputs} | set(values.results)
-        moving = [m for m, v in self.moving if v in used]
+        moving = [m for m, v in self.moving if v in used or m.limits.narrowed]
         made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments, late)
         there = any(steps) or made.moving or self._deferred or self.kept_variables
         self._raws, self.made, self.log, self._returned = [], {}, {}, []  # what only these hold
@@ -261,7 +265,7 @@ class Recorder(Deferring):
     def moving_among(self, results: Iterable[Value]) -> list[Moving]:
         """The inputs that the graph takes, which has these results."""
         every = {v for n in self.trace.builder.nodes for v in n.inputs} | set(results)
-        return [m for m, v in self.moving if v in every]
+        return [m for m, v in self.moving if v in every or m.limits.narrowed]
 
     def restore(self) -> None:
         """Let the places hold what they held before the trace."""

@@ -149,7 +149,8 @@ def title(c: Any) -> list[str]:
     symbols = c.executable.symbols
     sizes = f"Sizes that may differ from call to call: {', '.join(symbols)}."
     sizes = sizes if symbols else "Traced for these sizes only."
-    return [f"Made from {f.__name__}{where}.", "", sizes]
+    limits = [f"For {', '.join(found)} only."] if (found := c.narrowed()) else []
+    return [f"Made from {f.__name__}{where}.", "", sizes, *limits]
 
 
 def argument_name(function: Any, path: str) -> str:

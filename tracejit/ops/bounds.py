@@ -15,7 +15,7 @@ from tracejit.ops import index as I
 from tracejit.ops import shape as S
 from tracejit.ops.args import Size, as_size, require
 from tracejit.ops.check import check, named, require_room
-from tracejit.ops.counted import inside
+from tracejit.ops.counted import inside, settle
 from tracejit.ops.creation import counter
 from tracejit.ops.extents import computed, extent, is_late, listed_numbers, number, numbers
 from tracejit.ops.found import as_number, told
@@ -50,7 +50,7 @@ def bound(b: Any) -> Bound:
         return as_number(b)  # type: ignore[no-any-return]
     if not computed(b):
         return b  # type: ignore[no-any-return]
-    found = numbers(b, "a slice bound")
+    found = numbers(b, "a slice bound", bound=True)
     if len(found) != 1:
         raise locate(ShapeError(f"a slice bound is one integer, not a tensor {b.type}"))
     return bound(found[0]) if isinstance(found[0], Dim) else found[0]
@@ -134,6 +134,7 @@ def window(s: slice, d: Size) -> Window | tuple[Size, Size, int]:
         return places.start, len(places), step
     if step == 1 and isinstance(d, Dim) and (part := _known_part(first, last, d)) is not None:
         return part
+    settle(first, last, d, step)
     if (found := inside(first, last, d, step)) is not None:
         begin, count = found
         return Window(convert(begin, int64), count, step) if isinstance(begin, Tensor) else (begin, count, step)
@@ -164,7 +165,7 @@ def block(x: Operand, begin: Any, size: Any) -> Tensor:
         for k in given if isinstance(given, (list, tuple)) else ():
             if isinstance(k, Operand) and not all(map(is_unit, k.shape)):
                 raise locate(ShapeError(f"{what} is one integer, not a tensor {k.type}"))
-    starts, counts = listed_numbers(begin, "begin"), listed_numbers(size, "size")
+    starts, counts = listed_numbers(begin, "begin", bound=True), listed_numbers(size, "size", bound=True)
     if not len(starts) == len(counts) == x.ndim:
         found = f"{len(starts)} and {len(counts)}"
         raise locate(ShapeError(f"begin and size need a number for each axis of {x.type}, not {found}"))

@@ -96,6 +96,27 @@ def inside(first: Any, last: Any, d: Size, step: int) -> tuple[Any, Size] | None
     return start, apart.rest if step == 1 else (apart.rest + step - 1) // step
 
 
+def settle(first: Any, last: Any, d: Size, step: int) -> None:
+    """Where one number of the call says where a slice of a known length begins: the trace is for calls in which that
+    lies as it does now, within an axis of size d or beyond one of its ends."""
+    if step < 1 or last is None or type(d) is not int:
+        return
+    a, b = (_sum_of(0 if x is None else x) for x in (first, last))
+    steering = [v for v in a.terms if v in getattr(_trace_of(v), "numbers", ())]
+    if b.plus(a, -1).terms or len(steering) != 1:
+        return
+    (v,) = steering
+    k = a.terms[v]
+    low, high = (x.plus(Sum({v: k}, 0), -1).limits() for x in (a, b))
+    if low is None or high is None or not type(low[0]) is type(high[1]) is int:
+        return
+    ends = -low[0], d - high[1]  # between which the multiple of the number has to be
+    least, most = (-(-ends[0] // k), ends[1] // k) if k > 0 else (-(ends[1] // -k), -ends[0] // -k)
+    if least <= most:
+        trace = _trace_of(v)
+        trace.limits[v] = trace.bounds[v] = trace.numbers[v].narrow(least, most)
+
+
 def at_least(n: Size, low: int) -> bool:
     """Whether a size is known never to be below a number; nothing is decided for that."""
     return n.compare(low, ">=") is True if isinstance(n, Dim) else n >= low

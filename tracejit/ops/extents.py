@@ -71,8 +71,9 @@ def whole_extents(x: Any) -> tuple[Size, ...]:
     return shape
 
 
-def numbers(x: Operand, what: str) -> list[int | Dim | Tensor]:
-    """The elements of an integer tensor: known ones as numbers, the others as 0-d tensors."""
+def numbers(x: Operand, what: str, bound: bool = False) -> list[int | Dim | Tensor]:
+    """The elements of an integer tensor: known ones as numbers, the others as 0-d tensors. `bound`: they are those of a
+    slice, which can be left to the run where Python numbers have another value in each call."""
     if x.dtype.kind not in "iu":
         raise locate(DTypeError(f"{what} must hold integers, not {x.dtype.name}"))
     if isinstance(x, Variable):
@@ -87,18 +88,18 @@ def numbers(x: Operand, what: str) -> list[int | Dim | Tensor]:
             continue
         if e is None:
             e = reshape(slice_(x, start=(i,), size=(1,), step=(1,)), shape=())._a
-        trace.need_value(e)  # what follows from Python numbers alone becomes a constant
+        trace.need_value(e, bound=bound)  # what follows from Python numbers alone becomes a constant
         out.append(trace.told.get(e, wrap(e)))
     return out
 
 
-def listed_numbers(x: Any, what: str) -> list[Any]:
+def listed_numbers(x: Any, what: str, bound: bool = False) -> list[Any]:
     """The integers of a tensor or of nested lists in order: known ones as numbers, the others as 0-d tensors."""
     if not computed(x):
         return [n for row in x for n in listed_numbers(row, what)] if _nested(x) else list(as_sizes(x, what))
     if isinstance(x, Operand):
-        return numbers(x if len(x.shape) < 2 else reshape(x, shape=(product(tuple(x.shape)),)), what)
-    return [n for row in x for n in listed_numbers(row, what)]
+        return numbers(x if len(x.shape) < 2 else reshape(x, shape=(product(tuple(x.shape)),)), what, bound)
+    return [n for row in x for n in listed_numbers(row, what, bound)]
 
 
 def _nested(x: Any) -> bool:

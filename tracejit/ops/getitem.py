@@ -395,7 +395,7 @@ def strided_slice(
         masks = begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask
         if (quick := traced(strided_slice, input_, begin, end, strides, *masks)) is not None:
             return quick
-    b, e = listed_numbers(begin, "begin"), listed_numbers(end, "end")
+    b, e = listed_numbers(begin, "begin", bound=True), listed_numbers(end, "end", bound=True)
     s = (1,) * len(b) if strides is None else as_sizes(strides, "strides")
     if not len(b) == len(e) == len(s):
         raise locate(ShapeError(f"begin, end and strides differ in length: {b}, {e}, {s}"))

@@ -163,6 +163,11 @@ def _bind_int(f: Fn, frame: Val, rec: Val, obj: Val) -> None:
         f.guard(f.cmp("eq", f.cast("sext", low, "i64"), n), "miss")
         f.store(low, p)
 
+    def within(p: Val) -> None:
+        f.guard(f.cmp("sge", n, word(f, rec, Scalar.LOW)), "miss")
+        f.guard(f.cmp("sle", n, word(f, rec, Scalar.HIGH)), "miss")
+        f.store(f.cast("trunc", n, "i32"), p)
+
     x = f.cast("sitofp", n, "double")  # by way of double, as NumPy converts
     _bind_scalar(
         f,
@@ -170,6 +175,7 @@ def _bind_int(f: Fn, frame: Val, rec: Val, obj: Val) -> None:
         rec,
         {
             Format.I32: small,
+            Format.WITHIN: within,
             Format.I64: lambda p: f.store(n, p),
             Format.F32: lambda p: f.store(f.cast("fptrunc", x, "float"), p),
             Format.F64: lambda p: f.store(x, p),

@@ -146,6 +146,8 @@ class _Encoder:
         if isinstance(a, StaticArg):
             return [Arg.STATIC, a.by_value, id(a.object)]
         if isinstance(a, ScalarArg):
+            if a.low is not None and a.high is not None:
+                return [_NUMBERS[a.python], a.slot, Format.WITHIN, next(self.values), a.low, a.high]
             return [_NUMBERS[a.python], a.slot, FORMATS[a.python, a.dtype.name], next(self.values)]
         return [Arg.ARRAY, a.slot, id(a.dtype), len(a.shape), self.dims(a.shape), self.ref()]
 

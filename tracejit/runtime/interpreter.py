@@ -131,6 +131,8 @@ def _scalar(value: object, a: ScalarArg) -> npt.NDArray[Any] | None:
         bits = 32 if a.dtype.name == "int32" else 64
         if not -(1 << bits - 1) <= value < 1 << bits - 1:  # type: ignore[operator]
             return None
+        if a.low is not None and not a.low <= value <= a.high:  # type: ignore[operator]
+            return None
     with np.errstate(over="ignore"):
         return np.array(float(value) if a.dtype.kind == "f" else value, a.dtype)  # type: ignore[arg-type]
 

@@ -29,12 +29,14 @@ class ScalarArg:
     """A number of exactly the Python type `python` (bool, int, float): `slot` points to it, converted to `dtype`.
 
     An int that `dtype` cannot hold does not match. dtypes: bool for bool; int32, int64, float32, float64 for int;
-    float32, float64 for float.
+    float32, float64 for float. Where there are limits, an int32 outside of `low` … `high` does not match.
     """
 
     slot: int
     python: type
     dtype: np.dtype[Any]
+    low: int | None = None
+    high: int | None = None
 
 
 @record

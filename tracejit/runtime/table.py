@@ -26,9 +26,10 @@ class Array(IntEnum):
 
 
 class Scalar(IntEnum):
-    """The words of a Python scalar argument: its value goes to the frame word VALUE, its address to SLOT."""
+    """The words of a Python scalar argument: its value goes to the frame word VALUE, its address to SLOT. One in the
+    format WITHIN, which is an int32, lies between LOW and HIGH."""
 
-    ARG, SLOT, FORMAT, VALUE = range(4)
+    ARG, SLOT, FORMAT, VALUE, LOW, HIGH = range(6)
 
 
 class Out(IntEnum):
@@ -65,7 +66,7 @@ class Static(IntEnum):
 
 
 class Format(IntEnum):
-    F32, F64, I32, I64, BOOL = range(5)
+    F32, F64, I32, I64, BOOL, WITHIN = range(6)
 
 
 class Result(IntEnum):

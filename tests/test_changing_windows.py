@@ -235,6 +235,21 @@ def test_position_that_others_set() -> None:
     assert look.stats()["traces"] <= FEW + 1  # that it steers is found out when it has become an input
 
 
+def test_an_argument_and_an_attribute_at_once() -> None:
+    plain, traced, rng = Loader(DATA), Loader(tj.constant(DATA)), random.Random(7)
+
+    def f(loader: Any, i: int) -> Any:
+        loader.pos = (loader.pos + 2) % 5
+        return loader.data[loader.pos + i : loader.pos + i + 2], loader.data[..., loader.pos - i : 3]
+
+    g = tj.function(lambda i: f(traced, i))
+    for _ in range(30):
+        i = rng.randint(-9, 9)
+        same(g(i), f(plain, i))
+        assert traced.pos == plain.pos
+    assert g.stats()["traces"] <= 12
+
+
 class Ring:
     def __init__(self, buffer: Any) -> None:
         self.buffer, self.pos, self.n = buffer, 0, 0

@@ -172,6 +172,15 @@ def test_numbers_of_another_type_or_size_do_not_match(lib, run, python, dtype, w
     assert run(identity_plan(lib, ScalarArg(0, python, dtype), dtype, "copy1"), [wrong]) is NotImplemented
 
 
+@pytest.mark.parametrize("low, high", [(-3, 4), (-(2**31), -7), (5, 2**31 - 1), (2, 2)])
+def test_integers_with_limits_match_within_them(lib, run, low, high):
+    plan = identity_plan(lib, ScalarArg(0, int, I32, low, high), I32, "copy4")
+    for n in (low, high, (low + high) // 2):
+        assert run(plan, [n])[()] == n
+    for n in (low - 1, high + 1, 2**31, 2**70, -(2**70), float(low)):
+        assert run(plan, [n]) is NotImplemented
+
+
 def test_static_arguments_are_told_by_identity_or_as_equal_ints_and_strings(run):
     def plan(value):
         return Plan(Tensor, args=[StaticArg(value)], returns=Returns("single", [Constant("hit")]))

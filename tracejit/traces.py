@@ -89,8 +89,9 @@ class Traces(Inspectable):
                 try:
                     c = self._trace(key, leaves, structure, kinds, shapes, wanted)
                 except NeedStatic as need:
-                    self._close(structure, need.params)
-                    self._static.setdefault(structure, set()).update(need.params)
+                    params = {i for i in need.params if type(i) is int}  # of places the attempt has taken note
+                    self._close(structure, params)
+                    self._static.setdefault(structure, set()).update(params)
                     continue
                 except Exception:
                     if self._as_constants(key, leaves):

@@ -182,8 +182,11 @@ class Trace:
                 return
             else:
                 stack += x.node.inputs
-        left = found <= self.open and ((test and not symbols) or (bound and found))
-        if (found or symbols) and not left:
+        if bound and found:
+            symbols.clear()
+        if test or bound:
+            found -= self.open
+        if found or symbols:
             raise NeedStatic(found, symbols)
 
     def _narrowed(self, v: Value, to: DType) -> None:

@@ -235,7 +235,8 @@ def _argument_text(a: Argument) -> str:
     if isinstance(a, TensorArg):
         return f"{_array(a.dtype, a.shape)} -> %{a.slot}"
     if isinstance(a, ScalarArg):
-        return f"{a.python.__name__} as {a.dtype.name} -> %{a.slot}"
+        limits = "" if a.low is None else f" from {a.low} to {a.high}"
+        return f"{a.python.__name__} as {a.dtype.name}{limits} -> %{a.slot}"
     return f"is {a.object!r}"
 
 

@@ -204,6 +204,7 @@ class Operand:
 
     def __hash__(self) -> int:
         only_known(self, "hash()")
+        asks_which(self)
         return id(self) >> 4
 
     def __str__(self) -> str:
@@ -460,6 +461,12 @@ def only_known(x: Operand, what: str) -> None:
     a = x._a
     if type(a) is Value and a.type.weak and context.trace is not None:
         raise _no_value(x, what)
+
+
+def asks_which(x: Operand) -> None:
+    """It counts which tensor it is, and not only what is in it."""
+    if (told := getattr(context.trace, "asks_which", None)) is not None:
+        told(x)
 
 
 def _source(v: Value, at: Callable[[Location], str]) -> str:

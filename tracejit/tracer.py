@@ -15,7 +15,7 @@ from tracejit.arguments import TensorSpec
 from tracejit.autodiff.gradientnodes import settle
 from tracejit.autograph import places, reads
 from tracejit.autograph.apart import Apart
-from tracejit.autograph.attempts import Identities, MadeHere, Memory, MovingPlaces
+from tracejit.autograph.attempts import Identities, MadeHere, Memory, MovingPlaces, TensorItems
 from tracejit.autograph.effects import Effects, Pending
 from tracejit.autograph.failures import result_of
 from tracejit.autograph.ranges import TensorRange
@@ -52,7 +52,7 @@ from tracejit.runtime.guards import Guards
 from tracejit.runtime.records import Constant, Returns
 from tracejit.symbols import axes_of, sizes_of, symbols_of
 from tracejit.tensor import Operand, Tensor, Variable, strong
-from tracejit.tracing import NeedStatic, Trace
+from tracejit.tracing import NeedStatic, SameTensors, Trace
 
 _OUT = object()
 ATTEMPTS = 512  # attempts at one trace that each find out something more, before the function runs as plain Python
@@ -254,7 +254,7 @@ def trace_once(
     for _ in range(ATTEMPTS):
         try:
             return _attempt(function, leaves, structure, kinds, patterns, shapes, reason, memory, open_by)
-        except (MovingPlaces, MadeHere, Identities) as e:
+        except (MovingPlaces, TensorItems, SameTensors, MadeHere, Identities) as e:
             memory.learn(e)
         except NeedStatic as need:
             if not memory.fix(need.params):

@@ -67,6 +67,7 @@ class Traces(Inspectable):
         def told(i: int) -> str:
             return f"{Taken(self.__name__, self._arguments, structure, (), ()).told(i)} of {self.__name__}"
 
+        given_up: dict[tuple, Any] | None = None  # inputs that stand for tensors in containers
         while True:
             static = self._static.get(structure, ())
             if (numbers := self._numbers.get(structure)) is not None and numbers.alone:
@@ -96,6 +97,10 @@ class Traces(Inspectable):
                 except Exception:
                     if self._as_constants(key, leaves):
                         continue  # as constants they may do
+                    memory = self.memories[key]
+                    if given_up is None and (given_up := memory.without_items()) is not None:
+                        continue
+                    memory.with_items(given_up)  # they were not the reason
                     raise
                 self._keep(key, c)
                 sizes = c.sizes(shapes)
@@ -187,6 +192,7 @@ class Traces(Inspectable):
             found, changing = varying([c.reads for c in stale if c.reads is not None])
             self.memories[key].varying |= found
             self.memories[key].unfix(changing)
+            self.memories[key].has_changed(latest.reads)
             changes = latest.reads.changes() if latest.reads is not None else []
             reason = "; ".join(changes[:3]) or (
                 "a number says that a slice leaves its axis, or does so no longer"

@@ -51,6 +51,10 @@ class NeedStatic(Abandoned):
         self.params, self.symbols = params, symbols
 
 
+class SameTensors(Abandoned):
+    """It is asked whether tensors are one that stand in containers from outside, where one may stand twice."""
+
+
 class Trace:
     """Stands where NumPy stood while a function is traced.
 
@@ -71,6 +75,7 @@ class Trace:
         self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
         self.open: set[Any] = set()  # those of which conditions are left to the run, as they are of tensors
         self.numbers: dict[Value, Limits] = {}  # of parameters that are Python integers
+        self.items: set[Value] = set()  # inputs that stand for items of containers, some of which may be one tensor
         self.notes: dict[str, None] = {}  # what `explain` says of the dtypes of branches and loops
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers
@@ -122,6 +127,14 @@ class Trace:
         if id(t) not in self.constants:
             self.constants[id(t)] = (t, self.emit(constant, (), (("value", Const(a, owner=t)),)))
         return self.constants[id(t)][1]._a
+
+    def asks_which(self, x: Any) -> None:
+        """It counts which tensor it is, and not only what is in it."""
+        t = self
+        while t.parent is not None:
+            t = t.parent
+        if type(x._a) is Value and x._a in t.items:
+            raise SameTensors
 
     def known_bounds(self, v: Value) -> Interval:
         """Of a Python integer of this trace, or of one around it."""

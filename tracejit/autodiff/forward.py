@@ -13,6 +13,7 @@ from tracejit.context import context, listen, unlisten
 from tracejit.errors import ArgumentError, GradientError, ShapeError, locate
 from tracejit.ir.op import OPS
 from tracejit.ir.types import show_shape
+from tracejit.operand import asks_which
 from tracejit.tensor import Operand, Tensor, convert
 from tracejit.tree import flatten, map_structure
 
@@ -41,6 +42,7 @@ class ForwardAccumulator:
             d = convert(t, x.dtype)
             if tuple(d.shape) != tuple(x.shape):
                 raise locate(ShapeError(f"a tangent of {show_shape(d.shape)} for a primal of {show_shape(x.shape)}"))
+            asks_which(x)
             self._tangents[id(x)] = (x, d)
         self._recording = False
 

@@ -14,6 +14,7 @@ from tracejit.context import context, listen, unlisten
 from tracejit.errors import ArgumentError, ConversionError, GradientError, locate
 from tracejit.ir.graph import Value
 from tracejit.ir.op import OPS, Op
+from tracejit.operand import asks_which
 from tracejit.tensor import Operand, Tensor, Variable, convert
 from tracejit.tree import Structure, flatten, unflatten
 
@@ -73,6 +74,7 @@ class GradientTape:
                 raise locate(ArgumentError(f"tape.watch takes tensors and Variables, not {type(x).__name__}"))
             if x.dtype.kind not in "fc":
                 raise locate(GradientError(f"{x.type} has no derivative: only floating dtypes have"))
+            asks_which(x)
             self._watched[id(x)] = x
             if isinstance(x, Variable):
                 self._variables[id(x)] = x

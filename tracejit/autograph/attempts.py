@@ -6,12 +6,15 @@ import copy
 import itertools
 import threading
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tracejit.autograph.items import changing, lasting
 from tracejit.autograph.places import Place
 from tracejit.errors import Abandoned, ConversionError, locate
+from tracejit.runtime.guards import Guards
+from tracejit.tracing import SameTensors
 
 BIRTHS = 8  # calls for equal arguments that may make Variables before the function runs as plain Python
 PLACES = 4096  # places that are inputs before something must be wrong with them
@@ -26,6 +29,14 @@ calling = _Calling()
 
 class MovingPlaces(Abandoned):
     """The function reads and writes numbers or tensors at these places, which become inputs: trace again."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = places
+
+
+class TensorItems(Abandoned):
+    """The function reads all of containers that it changes, or that have been changed, with tensors at these places,
+    which become inputs: trace again."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.places = places
@@ -60,6 +71,10 @@ class Memory:
     def __init__(self) -> None:
         self.moving: dict[tuple, Place] = {}
         self.varying: dict[tuple, Place] = {}  # places that are only read, whose numbers are inputs too
+        self.tensors: dict[tuple, Place] = {}  # in containers of which everything is read
+        self.seen = Counter[Any]()  # how often such containers held other tensors than before
+        self.one_each = False  # whether those that are one tensor are one input
+        self.as_they_are = False  # whether there are none of them, since it did not work
         self.fixed: set[tuple] = set()  # places whose numbers steer Python control flow
         self.open: set[tuple] = set()  # places whose numbers did, with a trace for each: conditions are left to the run
         self.closed: set[tuple] = set()  # where that did not work
@@ -69,15 +84,39 @@ class Memory:
         self.local: set[Site | None] = set()
         self.by_identity = False  # whether containers that branches choose are told apart, and not made anew
 
-    def learn(self, found: MovingPlaces | MadeHere | Identities) -> None:
+    def learn(self, found: MovingPlaces | TensorItems | SameTensors | MadeHere | Identities) -> None:
         if isinstance(found, Identities):
             self.by_identity = True
+        elif isinstance(found, SameTensors):
+            self.one_each = True
+        elif isinstance(found, TensorItems):
+            self.take_in(found.places)
         elif isinstance(found, MadeHere):
             self.local |= found.sites
         else:
             self.moving.update({p.key: p.lasting() for p in found.places})
             if len(self.moving) > PLACES:
                 raise locate(ConversionError("the places that are written to are others in each attempt at a trace"))
+
+    def take_in(self, found: Sequence[Place]) -> None:
+        """Tensors in containers are inputs from now on."""
+        if not self.as_they_are:
+            self.tensors.update({p.key: lasting(p) for p in found})
+
+    def has_changed(self, latest: Guards | None) -> None:
+        """The latest trace does not hold any more."""
+        self.take_in(changing(latest, self.seen))
+
+    def without_items(self) -> dict[tuple, Place] | None:
+        """Let tensors in containers be what they are; what there was in their place."""
+        if not self.tensors:
+            return None
+        found, self.tensors, self.as_they_are = self.tensors, {}, True
+        return found
+
+    def with_items(self, found: dict[tuple, Place] | None) -> None:
+        if found is not None:
+            self.tensors, self.as_they_are = found, False
 
     def count_births(self) -> None:
         self.births += 1

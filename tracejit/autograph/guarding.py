@@ -68,6 +68,7 @@ class Reads:
         self.sources: dict[int, list[Any]] = {}  # of containers, from which others they were filled
         self.changed: dict[int, Any] = {}  # containers that it writes to, as they were before
         self.inputs: dict[tuple[Any, ...], Any] = {}  # what stands for numbers that are inputs
+        self._inside: dict[int, tuple[set[Any], Any]] = {}  # of containers, which items are, and what they held before
         self._known: dict[int, tuple[Any, str]] = {}  # containers from outside, each with what it is called
         self._whole: set[int] = set()
         self._loose: set[tuple[Any, ...]] = set()  # what code that is not converted may have read, or changed
@@ -94,10 +95,11 @@ class Reads:
         if key in self.guards:
             return
         self._alive.append(owner)
-        if id(owner) not in self.changed:
+        if id(owner) not in self.changed and id(owner) not in self._inside:
             self.guards[key] = make(key, label, owner)
             return
-        self.guards[key] = guard = make(key, label, self.changed[id(owner)])
+        before = self.changed[id(owner)] if id(owner) in self.changed else self._inside[id(owner)][1]
+        self.guards[key] = guard = make(key, label, before)
         guard.owner = reference(owner)
 
     def loosely(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
@@ -106,6 +108,24 @@ class Reads:
         if key not in self.guards and key not in self.written:
             self.record(make, key, label, owner)
             self._loose.add(key)
+
+    def everything(self, make: Any, called: str, x: Any) -> None:
+        """All items of a container, of those that are inputs only what the trace depends on."""
+        if id(x) in self._inside and make is not Length:
+            make = functools.partial(make, inputs=frozenset(self._inside[id(x)][0]))
+        self.record(make, ("items", id(x), ("all",)), f"items of {type(x).__name__} {called}", x)
+
+    def stand_inside(self, x: Any, keys: set[Any], before: Any) -> None:
+        """The tensors at these indices or keys of a container are inputs."""
+        self._inside[id(x)] = keys, before
+        self._alive.append(x)
+
+    def end_inside(self) -> None:
+        """Of containers that hold inputs, and that were reached, the trace is for such items."""
+        for i in self._inside:
+            if i in self._known:
+                x, called = self._known[i]
+                self.everything(Whole if type(x) in CONTAINERS else rare.Snapshot, called, x)
 
     def forget(self, key: tuple[Any, ...]) -> None:
         """What was at a place does not matter."""
@@ -283,6 +303,8 @@ class Reads:
                 self._list(Item, ("items", id(x), key), f"item {called}[{key!r}]", x)
                 self._item_of_changed(x, key)
                 return
+            if id(x) in self._inside and type(x) is list and key % max(len(x), 1) in self._inside[id(x)][0]:
+                return  # counted from the other end
             self.record(Item, ("items", id(x), key), f"item {called}[{key!r}]", x)
             with _nothing(LookupError):
                 self.found(_item(x, key), f"{called}[{key!r}]")
@@ -369,8 +391,7 @@ class Reads:
         seen.add(id(x))
         if called is not None:
             self._whole.add(id(x))
-            make: type[Guard] = Whole if len(x) <= MOST else Length
-            self.record(make, ("items", id(x), ("all",)), f"items of {type(x).__name__} {called}", x)
+            self.everything(Whole if len(x) <= MOST else Length, called, x)
         for k, y in x.items() if isinstance(x, dict) else enumerate(x):
             if type(y) in CONTAINERS or type(y) is tuple:
                 if called is not None:

@@ -20,6 +20,7 @@ from tracejit.context import context
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
+from tracejit.operand import asks_which
 from tracejit.ops.found import as_number
 from tracejit.ops.host import python_kind
 from tracejit.ops.regions import as_test
@@ -83,6 +84,9 @@ def is_one(a: Any, b: Any) -> Any:
             return OPS["logical_not"](x.flag)
     if (listener := places.listener()) is not None:
         listener.compared(a, b)
+        if a is not b and isinstance(a, Operand) and isinstance(b, Operand):
+            asks_which(a)
+            asks_which(b)
     return a is b
 
 

@@ -40,6 +40,7 @@ from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
+from tracejit.operand import asks_which
 from tracejit.ops.found import as_number
 from tracejit.ops.host import python_kind
 from tracejit.runtime.guards import raw
@@ -338,9 +339,16 @@ def _hash(x: Any) -> int:
     return hash(x)
 
 
+def _id(x: Any) -> int:
+    if isinstance(x, Operand):
+        asks_which(x)
+    return id(x)
+
+
 for _op, _f in _FUNCTIONS.items():
     replace(_f, functools.partial(binary, _op))
 replace(builtins.abs, of_user("__abs__", builtins.abs))
+replace(builtins.id, _id)
 replace(builtins.hash, of_user("__hash__", _hash))
 replace(builtins.iter, lambda x, *end: builtins.iter(iterated(x), *end))
 replace(builtins.reversed, of_user("__reversed__", builtins.reversed))

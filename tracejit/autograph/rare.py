@@ -124,6 +124,6 @@ def everything(reads: Reads, x: Any) -> None:
             reads.found(part, f"{called}.maps[{i}]")
             everything(reads, part) if is_container(part) else reads.whole(part)  # type: ignore[arg-type]
         return
-    reads.record(Snapshot, ("items", id(x), ("all",)), f"items of {type(x).__name__} {called}", x)
+    reads.everything(Snapshot, called, x)
     for i, y in enumerate(Snapshot.items(x)):
         reads.found(y, f"{called}[{i}]")

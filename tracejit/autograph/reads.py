@@ -130,6 +130,23 @@ def stand_in(key: tuple[Any, ...], x: Any) -> None:
         _current.reads.inputs[key] = x
 
 
+def stand_inside(owner: Any, keys: set[Any], before: Any) -> None:
+    """The tensors at these indices or keys of a container, which held this before, are inputs of the trace."""
+    if _current.reads is not None:
+        _current.reads.stand_inside(owner, keys, before)
+
+
+def same_tensors(make: Any, at: tuple[Any, ...], owner: Any) -> None:
+    """The trace is for tensors at these places of which the same ones are one."""
+    if _current.reads is not None:
+        _current.reads.record(make, ("same", id(owner), at), "which tensors in containers are one", owner)
+
+
+def is_everything_read(x: Any) -> bool:
+    """Whether everything in a container is read."""
+    return _current.reads is not None and ("items", id(x), ("all",)) in _current.reads.guards
+
+
 def given(kind: str, owner: Any, at: Any) -> Any:
     """The input that stands for what is at a place; None if there is none, or it has been written to."""
     if _current.reads is None or not _current.reads.inputs:
@@ -415,7 +432,8 @@ def settled() -> list[Any]:
     r = _current.reads
     if r is None:
         return []
-    for x in (r.written, r.changed, r.sources, r._known, r._alive):
+    r.end_inside()
+    for x in (r.written, r.changed, r.sources, r._known, r._alive, r._inside):
         x.clear()  # type: ignore[attr-defined]
     return list(r.guards.values())
 

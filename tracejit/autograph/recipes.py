@@ -11,6 +11,7 @@ from typing import Any
 from tracejit.autograph.chosen import Chosen, parts_called
 from tracejit.autograph.effects import (
     Fill,
+    Moving,
     Path,
     container,
     either,
@@ -62,6 +63,8 @@ class Recipes:
         self.results: list[Value] = []
         self.loc: Location | None = None  # the line of the effect at hand
         self._doing: set[int] = set()
+        self.inputs: dict[Value, Moving] = {}  # those that stand for tensors at places
+        self.kept: list[Moving] = []  # of these the ones that are kept elsewhere
 
     def of(self, x: Any) -> Fill:
         if isinstance(x, Operand):
@@ -150,6 +153,9 @@ class Recipes:
             raise refused("a Variable made in a branch or loop is kept outside of it", self.loc)
         if not host.is_traced(x):
             return known(x)
+        if (moving := self.inputs.get(x._a)) is not None:  # type: ignore[call-overload]
+            self.kept.append(moving)
+            return lambda outputs, made: moving.tensor  # the very one
         python = python_kind(x)
         return self._output(x, python, (lambda x: x) if python is None else exact)
 

@@ -8,8 +8,8 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tracejit.autograph import effects, growing, places, reads
-from tracejit.autograph.attempts import Ahead, Memory, MovingPlaces, Unheard
+from tracejit.autograph import effects, growing, items, places, reads
+from tracejit.autograph.attempts import Ahead, Memory, MovingPlaces, TensorItems, Unheard
 from tracejit.autograph.deferring import Deferring
 from tracejit.autograph.effects import Effect, Effects, Moving, Path, Pending, follow
 from tracejit.autograph.holders import Note, Outside, held_elsewhere, parts_of
@@ -64,6 +64,7 @@ class Recorder(Deferring):
         self.said = set[int]()  # the identities of libraries' objects that the program calls for what they do
         self.outside: Outside | None = None  # what others hold, of what effects and results are made of
         self.draws_arrays = False  # whether arrays of random numbers are tensors in it
+        self.items = set[tuple]()  # the keys of tensors in containers that are inputs
         self._on_arguments = set[Path]()
         self._returned: list[Any] = []
         self._look_at(arguments, ())
@@ -82,6 +83,9 @@ class Recorder(Deferring):
     # --- inputs -------------------------------------------------------------------------------------------------------
     def begin(self) -> None:
         """Put inputs of the trace at the places that are known to move."""
+        self.items = items.stand_in(list(self.memory.tensors.values()), self._input, self.memory.one_each)
+        if not self.memory.one_each:
+            self.trace.items = {v for m, v in self.moving if m.place.key in self.items}
         for key, place in list(self.memory.moving.items()):
             there = place.now()
             if there is None:  # another object may come to have its key
@@ -199,7 +203,7 @@ class Recorder(Deferring):
         value = value[1] if isinstance(old, dict) and type(value) is tuple else value  # of popitem
         there = old.values() if isinstance(old, dict) else old
         if any(value is y for y in there) and id(owner) not in self.made:
-            self._raws.append(Raw("taken", owner, None, None, loc))
+            self._raws.append(Raw("taken", owner, None, value, loc))
 
     # --- the program --------------------------------------------------------------------------------------------------
     def finish(self, returned: list[Any]) -> tuple[Effects | None, list[Value]]:
@@ -231,17 +235,19 @@ class Recorder(Deferring):
             if id(p.owner) not in outside:
                 p.put(value)
         raws = [r if r is not None and _owner(r) in outside else None for r in self._raws]
+        self._check_items(raws)
         self._check(raws)
         self._check_moving(raws)
         self.tell_apart(outside)
         self._check_wholes()
         self.kept_variables = self._kept(raws, outside)
         values = Recipes(self.trace, outside, self.given, self._on_arguments, self.told_apart)
+        values.inputs = {v: m for m, v in self.moving if m.python is None}
         steps = [None if r is None else self._effect(r, values) for r in raws]
         late = [values.of(x) for x in self._late]
         self.trace.builder.loc = None
         used = {v for n in self.trace.builder.nodes for v in n.inputs} | set(values.results)
-        moving = [m for m, v in self.moving if v in used or m.limits.narrowed]
+        moving = [m for m, v in self.moving if v in used or m.limits.narrowed or m in values.kept]
         made = Effects(steps, self.pending, moving, len(values.results), self._on_arguments, late)
         there = any(steps) or made.moving or self._deferred or self.kept_variables
         self._raws, self.made, self.log, self._returned = [], {}, {}, []  # what only these hold
@@ -303,10 +309,26 @@ class Recorder(Deferring):
                 raise refused("a value is taken out of a container that outlives the call", r.loc)
 
     def _check_wholes(self) -> None:
-        """Of a container that is read as a whole no item is an input."""
-        found = {m.place.key for m, _ in self.moving if reads.is_whole(m.place.now())}
+        """Of a container that is read as a whole only tensors are inputs."""
+        moving = [m.place for m, _ in self.moving if m.place.key not in self.items]
+        found = {p.key for p in moving if reads.is_whole(p.now())}
         if found:
             raise NeedStatic(found, set())  # type: ignore[arg-type]
+
+    def _check_items(self, raws: Sequence[Raw | None]) -> None:
+        """Tensors in containers that are changed are inputs, if all of them are read, or some are taken out."""
+        if self.memory.as_they_are:
+            return
+        changed = {id(x): x for x in self._changed_containers(raws)}
+        taken = {id(r.owner) for r in raws if r is not None and r.kind == "taken" and items.is_known(r.value)}
+        every = [x for i, x in changed.items() if i in taken or reads.is_everything_read(x)]
+        found = [p for x in every for p in items.tensors_in(x) if p.key not in self.items]
+        if found:
+            raise TensorItems(found)
+
+    def _changed_containers(self, raws: Sequence[Raw | None]) -> list[Any]:
+        every = [r.owner for r in raws if r is not None and r.kind != "set"] + [t.owner for t in self._deferred]
+        return [x for x in every if id(x) not in self.given]
 
     def _kept(self, raws: Sequence[Raw | None], outside: Outside) -> list[Variable]:
         """The Variables made in the trace that outlive it."""

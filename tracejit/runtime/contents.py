@@ -7,12 +7,13 @@ import collections
 import ctypes
 import struct
 import types
+from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
 
 from tracejit.runtime import layout
-from tracejit.runtime.guards import Check, Guard, Unknown, Words
+from tracejit.runtime.guards import Check, Guard, Unknown, Words, formed
 from tracejit.runtime.held import MISSING, Parts
 
 LARGE: Final = 1 << 20  # bytes from which on numbers are not kept a second time for native code
@@ -153,12 +154,14 @@ SNAPSHOTS: Final = (
 
 
 class Snapshot(Guard):
-    """All that a container holds which is none of `CONTAINERS`: of a class made from them, or of another kind."""
+    """All that a container holds which is none of `CONTAINERS`: of a class made from them, or of another kind. Of
+    tensors that are `inputs`, at these indices, only the form."""
 
-    __slots__ = ()
+    __slots__ = ("inputs",)
 
-    def __init__(self, key: tuple[Any, ...], label: str, owner: Any) -> None:
-        super().__init__(key, label, owner, Parts(self.items(owner), list, "its items"))
+    def __init__(self, key: tuple[Any, ...], label: str, owner: Any, inputs: Collection[Any] = ()) -> None:
+        self.inputs = inputs
+        super().__init__(key, label, owner, Parts(formed(owner, self.items(owner), inputs), list, "its items"))
 
     @staticmethod
     def items(x: Any) -> list[Any]:
@@ -175,7 +178,8 @@ class Snapshot(Guard):
         return list(kind.__iter__(x))
 
     def now(self) -> Any:
-        return self.items(self.owner())
+        x = self.owner()
+        return formed(x, self.items(x), self.inputs)
 
     def change(self) -> str:
         return f"{self.label} changed"

@@ -9,12 +9,15 @@ import struct
 import types
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import IntEnum
 from typing import Any, Final
 
+import numpy as np
+
 from tracejit.runtime import layout
 from tracejit.runtime.held import MISSING, Held, Parts, is_plain, reference, shown
+from tracejit.tensor import Tensor
 
 CONTAINERS: Final = frozenset((list, dict, set, collections.OrderedDict, collections.defaultdict, collections.Counter))
 KEYS: Final = frozenset((int, bool, str, bytes, type(None)))  # looking these up in a dict runs no code of the user's
@@ -334,21 +337,25 @@ class Length(Guard):
 
 
 class Whole(Guard):
-    """All items of a container, in order."""
+    """All items of a container, in order; of tensors that are `inputs`, at these indices or keys, only the form."""
 
-    __slots__ = ()
+    __slots__ = ("inputs",)
 
-    def __init__(self, key: tuple[Any, ...], label: str, owner: Any) -> None:
-        super().__init__(key, label, owner, Parts(_items(owner), list, "its items"))
+    def __init__(self, key: tuple[Any, ...], label: str, owner: Any, inputs: Collection[Any] = ()) -> None:
+        self.inputs = inputs
+        super().__init__(key, label, owner, Parts(formed(owner, _items(owner), inputs), list, "its items"))
 
     def now(self) -> Any:
-        return _items(self.owner())
+        x = self.owner()
+        return formed(x, _items(x), self.inputs)
 
     def change(self) -> str:
         return f"{self.label} changed"
 
     def words(self, w: Words) -> None:
         x = self.owner()
+        if self.inputs:
+            raise Unknown
         if type(x) is list:
             w.array(Check.LIST, x, x)
         elif type(x) is dict or type(x) is collections.defaultdict:
@@ -363,6 +370,18 @@ def _items(x: Any) -> list[Any]:
     if isinstance(x, dict):
         return [part for pair in x.items() for part in pair]
     return list(x)
+
+
+def formed(x: Any, items: list[Any], inputs: Collection[Any]) -> list[Any]:
+    """What a container holds, with the dtypes and shapes of the tensors at these indices or keys in their place."""
+    if isinstance(x, dict):
+        return [form_of(y) if i % 2 and items[i - 1] in inputs else y for i, y in enumerate(items)] if inputs else items
+    return [form_of(y) if i in inputs else y for i, y in enumerate(items)] if inputs else items
+
+
+def form_of(x: Any) -> Any:
+    """The dtype and shape of a tensor; all else as it is."""
+    return ("tensor", x._a.dtype.str, x._a.shape) if type(x) is Tensor and type(x._a) is np.ndarray else x
 
 
 # --- all guards of a trace --------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Recipes:
         self.results: list[Value] = []
         self.loc: Location | None = None  # the line of the effect at hand
         self._doing: set[int] = set()
+        self._outputs: dict[int, tuple[Operand, Fill]] = {}
         self.inputs: dict[Value, Moving] = {}  # those that stand for tensors at places
         self.kept: list[Moving] = []  # of these the ones that are kept elsewhere
 
@@ -157,7 +158,11 @@ class Recipes:
             self.kept.append(moving)
             return lambda outputs, made: moving.tensor  # the very one
         python = python_kind(x)
-        return self._output(x, python, (lambda x: x) if python is None else exact)
+        if python is not None:
+            return self._output(x, python, exact)
+        if id(x) not in self._outputs:
+            self._outputs[id(x)] = x, self._output(x, None)
+        return self._outputs[id(x)][1]  # one tensor wherever it is put
 
     def _output(self, x: Operand, python: type | None, exactly: Callable[[Any], Any] = lambda x: x) -> Fill:
         try:

@@ -52,7 +52,7 @@ class NeedStatic(Abandoned):
 
 
 class SameTensors(Abandoned):
-    """It is asked whether tensors are one that stand in containers from outside, where one may stand twice."""
+    """It is asked whether tensors are one that stand at places outside, where one may stand twice."""
 
 
 class Trace:
@@ -75,7 +75,7 @@ class Trace:
         self.scalars: dict[Value, int] = {}  # parameters that are Python numbers → the argument leaf
         self.open: set[Any] = set()  # those of which conditions are left to the run, as they are of tensors
         self.numbers: dict[Value, Limits] = {}  # of parameters that are Python integers
-        self.items: set[Value] = set()  # inputs that stand for items of containers, some of which may be one tensor
+        self.items: set[Value] = set()  # inputs that stand for tensors at places, some of which may be one
         self.notes: dict[str, None] = {}  # what `explain` says of the dtypes of branches and loops
         self.checked: set[Any] = set()  # conditions that a check was emitted for
         self.bounds: dict[Value, Interval] = {}  # of Python integers

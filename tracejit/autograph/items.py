@@ -84,24 +84,29 @@ class Same(Guard):
         return f"{self.label} changed"
 
 
-def stand_in(known: Iterable[Place], make: Callable[[tuple, Place, Any], Tensor], one_each: bool) -> set[tuple]:
-    """Put inputs of the trace in the place of tensors in containers; the keys of the places. With `one_each` those that
-    are one tensor are one input, and the trace is for others of which the same ones are one."""
-    there = [(p, now) for p in known if (now := p.now()) is not None and is_known(now.get())]
+def stand_in(
+    inside: dict[tuple, Place], others: Iterable[Place], make: Callable[[tuple, Place, Any], Tensor], one_each: bool
+) -> set[tuple]:
+    """Put inputs of the trace in the place of tensors: of those in containers of which everything is read, the keys of
+    which are the result, and of others. With `one_each` those that are one tensor are one input, and the trace is for
+    others of which the same ones are one."""
+    there = [(p, now) for p in (*inside.values(), *others) if (now := p.now()) is not None and is_known(now.get())]
     by_owner: dict[int, list[Place]] = {}
     for _, now in there:
-        by_owner.setdefault(id(now.owner), []).append(now)
+        if now.key in inside:
+            by_owner.setdefault(id(now.owner), []).append(now)
     for same in by_owner.values():
         owner = same[0].owner
-        places.remember(places.Items(owner))
         reads.stand_inside(owner, {p.at for p in same}, places.snapshot(owner))
     if one_each and there:
-        reads.same_tensors(Same, tuple([lasting(p) for p, _ in there]), there[0][1].owner)
+        reads.same_tensors(Same, tuple([p for p, _ in there]), there[0][1].owner)
     made: dict[int, tuple[Any, Tensor]] = {}
     for place, now in there:
-        value = now.get()
+        if not is_known(value := now.get()):  # by another index
+            continue
         if not one_each or id(value) not in made:
             made[id(value)] = value, make(place.key, place, value)
+        places.remember(places.Items(now.owner) if place.key[0] == "items" else now)
         reads.written(place.key, now.owner)
         now.put(made[id(value)][1])
-    return {p.key for p, _ in there}
+    return {p.key for p, _ in there if p.key in inside}

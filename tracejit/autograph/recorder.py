@@ -83,9 +83,10 @@ class Recorder(Deferring):
     # --- inputs -------------------------------------------------------------------------------------------------------
     def begin(self) -> None:
         """Put inputs of the trace at the places that are known to move."""
-        self.items = items.stand_in(list(self.memory.tensors.values()), self._input, self.memory.one_each)
+        others = [p for k, p in self.memory.moving.items() if k not in self.memory.fixed]
+        self.items = items.stand_in(self.memory.tensors, others, self._input, self.memory.one_each)
         if not self.memory.one_each:
-            self.trace.items = {v for m, v in self.moving if m.place.key in self.items}
+            self.trace.items = {v for _, v in self.moving}
         for key, place in list(self.memory.moving.items()):
             there = place.now()
             if there is None:  # another object may come to have its key

@@ -440,3 +440,189 @@ def test_an_object_of_which_the_deque_ends():
     del h, a
     gc.collect()
     assert ends() is None
+
+
+Pair = collections.namedtuple("Pair", "h c")
+
+
+class Cell:
+    def __init__(self):
+        self.state = (tj.zeros((3,)), tj.ones((3,)))
+        self.pair = Pair(tj.zeros((3,)), (tj.ones((3,)), 2.0))
+        self.cache = [(tj.zeros((3,)), tj.ones((3,))), (tj.ones((3,)), tj.ones((3,)))]
+        self.kept = {"s": (tj.zeros((3,)), 0.5), "n": [1]}
+        self.steps = collections.deque([(tj.zeros((3,)), 1.0)] * 3, maxlen=3)
+        self.rows = [(tj.ones((3,)), tj.zeros((3,)))]
+        self.h = tj.zeros((3,))
+        self.count = 0
+
+
+def agree_on_cells(f, traces, between=lambda a, i, x: None, calls=7):
+    plain, cell = Cell(), Cell()
+    traced = tj.function(lambda x: f(cell, x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConversionWarning)
+        for i in range(calls):
+            x = c([i + 1.0, 2.0, -1.0])
+            results = []
+            for a, run in ((plain, lambda x: f(plain, x)), (cell, traced)):
+                between(a, i, x)
+                results.append(values(run(x)))
+            assert results[0] == results[1], i
+            assert shown(vars(plain), {}) == shown(vars(cell), {}), i
+            assert type(cell.pair) is Pair
+    if traces is not None:
+        assert traced.experimental_get_tracing_count() == traces
+
+
+def of_a_tuple(a, x):
+    h, k = a.state
+    a.state = (h * 0.5 + x, k)
+    return h + k
+
+
+def of_a_record(a, x):
+    a.pair = a.pair._replace(h=a.pair.h + x)
+    h, (k, n) = a.pair
+    a.pair = Pair(k, (h, n))
+    return h * n + k
+
+
+def of_a_cache(a, x):
+    out = 0.0
+    for i in range(2):
+        h, k = a.cache[i]
+        a.cache[i] = (h * 0.5 + x, k + 1.0)
+        out = out + h + k
+    a.count += 1
+    return out
+
+
+def of_a_key(a, x):
+    h, n = a.kept["s"]
+    a.kept["s"] = (h + x * n, n)
+    return h
+
+
+def of_steps(a, x):
+    a.steps.append((x, 1.0))
+    states, rewards = zip(*a.steps, strict=True)
+    return tj.stack(list(states)) * sum(rewards)
+
+
+def of_rows(a, x):
+    a.rows.append((x, x * 2.0))
+    a.rows.pop(0)
+    return [h + k for h, k in a.rows]
+
+
+@pytest.mark.parametrize("f", [of_a_tuple, of_a_record, of_a_cache, of_a_key, of_steps, of_rows])
+def test_tensors_in_tuples(f):
+    agree_on_cells(f, 1)
+
+
+def test_tuples_of_another_form():
+    def between(a, i, x):
+        if i == 2:
+            a.state = (tj.ones((1,)), x + 1.0)
+        if i == 3:
+            a.state = (x + 1.0, x + 2.0)
+        if i == 5:
+            a.state = [x + 1.0, x + 2.0]
+        if i == 6:
+            a.state = (2.0, x + 1.0)
+
+    agree_on_cells(of_a_tuple, None, between)
+
+
+def test_a_tuple_of_another_length():
+    def f(a, x):
+        out = sum(a.state)
+        a.state = (*a.state[1:], x)
+        return out, len(a.state)
+
+    agree_on_cells(f, 3, lambda a, i, x: setattr(a, "state", (x + 1.0,) * (i // 2 + 1)), 6)
+
+
+@pytest.mark.parametrize("f", [lambda a, x: a.h * x, lambda a, x: a.state[0] + x, lambda a, x: a.cache[0][0] * x])
+def test_what_callers_replace_becomes_an_input(f):
+    def between(a, i, x):
+        a.h = x + 1.0
+        a.state = (x + 2.0, x + 3.0)
+        a.cache[0] = (x + 1.0, x + 2.0)
+
+    agree_on_cells(f, 4, between, 12)
+
+
+def test_an_item_that_is_counted_from_both_ends():
+    def f(a, x):
+        a.rows[-1] = (a.rows[0][0] + x, a.rows[-1][1])
+        return a.rows[0][0] + a.rows[-1][1]
+
+    agree_on_cells(f, 1)
+
+
+def test_gradients_of_tensors_in_tuples():
+    def f(a, x):
+        with tj.GradientTape() as tape:
+            tape.watch(a.state)
+            y = tj.reduce_sum(a.state[0] * a.state[1] * x)
+        g = tape.gradient(y, a.state)
+        a.state = tuple([s - 0.1 * d for s, d in zip(a.state, g, strict=True)])
+        return y
+
+    agree_on_cells(f, 1)
+
+
+def test_a_tensor_of_before_that_is_compared_with_one_from_outside():
+    def f(a, x):
+        n = 2.0 if a.h is KEPT else 1.0
+        a.h = a.h if a.count == 2 else x * 2.0
+        return x * n
+
+    def between(a, i, x):
+        a.count = i
+        if i in (1, 2):
+            a.h = KEPT
+
+    plain, cell = Cell(), Cell()
+    traced = tj.function(lambda x: f(cell, x))
+    with pytest.warns(ConversionWarning, match="is another one from outside"):
+        for i in range(5):
+            x = c([i + 1.0, 2.0])
+            for a in (plain, cell):
+                between(a, i, x)
+            assert values(f(plain, x)) == values(traced(x))
+
+
+KEPT = tj.ones((3,))
+
+
+def test_attributes_that_are_one_tensor():
+    def f(a, x):
+        n = 2.0 if a.h is a.other else 1.0
+        a.h = a.h + x
+        a.other = a.h if n == 1.0 else x * 1.0
+        return x * n
+
+    agree_on_cells(f, None, lambda a, i, x: None if i else setattr(a, "other", a.h))
+
+
+def test_one_new_tensor_in_two_places_is_one():
+    def f(a, x):
+        a.h = x * 2.0
+        a.rows.append((a.h, a.h))
+        a.rows.pop(0)
+        a.state = (a.rows[0][0], a.h)
+        return a.h
+
+    agree_on_cells(f, 1)
+
+
+def test_containers_that_tuples_hold_tensors_of_are_as_before_when_it_is_traced_again():
+    def f(a, x):
+        (h, k), _ = a.cache
+        a.cache[1] = (k, x)
+        return (h + x) * (2.0 if a.rows[0][0] is a.rows[0][1] else 1.0)
+
+    agree_on_cells(f, 1)

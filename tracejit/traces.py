@@ -9,7 +9,7 @@ from typing import Any
 from tracejit import forks, tree
 from tracejit.arguments import TensorSpec
 from tracejit.autograph import places
-from tracejit.autograph.attempts import Memory
+from tracejit.autograph.attempts import Items, Memory
 from tracejit.autograph.failures import recursion_explained
 from tracejit.autograph.varying import VALUES, varying
 from tracejit.context import context
@@ -67,7 +67,7 @@ class Traces(Inspectable):
         def told(i: int) -> str:
             return f"{Taken(self.__name__, self._arguments, structure, (), ()).told(i)} of {self.__name__}"
 
-        given_up: dict[tuple, Any] | None = None  # inputs that stand for tensors in containers
+        given_up: Items | None = None  # inputs that stand for tensors in containers
         while True:
             static = self._static.get(structure, ())
             if (numbers := self._numbers.get(structure)) is not None and numbers.alone:

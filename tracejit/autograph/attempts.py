@@ -38,8 +38,8 @@ class TensorItems(Abandoned):
     """The function reads all of containers that it changes, or that have been changed, with tensors at these places,
     which become inputs: trace again."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self.places = places
+    def __init__(self, inside: Sequence[Place], single: Sequence[Place]) -> None:
+        self.inside, self.single = inside, single
 
 
 class MadeHere(Abandoned):
@@ -65,6 +65,9 @@ def unheard(what: str) -> Unheard:
 Site = tuple[str, int]
 
 
+Items = tuple[dict[tuple, Place], dict[tuple, Place]]
+
+
 class Memory:
     """What earlier attempts at a trace have found out."""
 
@@ -72,6 +75,7 @@ class Memory:
         self.moving: dict[tuple, Place] = {}
         self.varying: dict[tuple, Place] = {}  # places that are only read, whose numbers are inputs too
         self.tensors: dict[tuple, Place] = {}  # in containers of which everything is read
+        self.single: dict[tuple, Place] = {}  # tensors at other places, and in tuples there
         self.seen = Counter[Any]()  # how often such containers held other tensors than before
         self.one_each = False  # whether those that are one tensor are one input
         self.as_they_are = False  # whether there are none of them, since it did not work
@@ -90,7 +94,7 @@ class Memory:
         elif isinstance(found, SameTensors):
             self.one_each = True
         elif isinstance(found, TensorItems):
-            self.take_in(found.places)
+            self.take_in(found.inside, found.single)
         elif isinstance(found, MadeHere):
             self.local |= found.sites
         else:
@@ -98,25 +102,28 @@ class Memory:
             if len(self.moving) > PLACES:
                 raise locate(ConversionError("the places that are written to are others in each attempt at a trace"))
 
-    def take_in(self, found: Sequence[Place]) -> None:
-        """Tensors in containers are inputs from now on."""
+    def take_in(self, inside: Sequence[Place], single: Sequence[Place]) -> None:
+        """Tensors in containers of which everything is read, and at single places, are inputs from now on."""
         if not self.as_they_are:
-            self.tensors.update({p.key: lasting(p) for p in found})
+            self.tensors.update({p.key: lasting(p) for p in inside})
+            self.single.update({p.key: lasting(p) for p in single})
 
     def has_changed(self, latest: Guards | None) -> None:
         """The latest trace does not hold any more."""
-        self.take_in(changing(latest, self.seen))
+        self.take_in(*changing(latest, self.seen))
 
-    def without_items(self) -> dict[tuple, Place] | None:
+    def without_items(self) -> Items | None:
         """Let tensors in containers be what they are; what there was in their place."""
-        if not self.tensors:
+        if not self.tensors and not self.single:
             return None
-        found, self.tensors, self.as_they_are = self.tensors, {}, True
+        found = self.tensors, self.single
+        self.tensors, self.single, self.as_they_are = {}, {}, True
         return found
 
-    def with_items(self, found: dict[tuple, Place] | None) -> None:
+    def with_items(self, found: Items | None) -> None:
         if found is not None:
-            self.tensors, self.as_they_are = found, False
+            self.tensors, self.single = found
+            self.as_they_are = False
 
     def count_births(self) -> None:
         self.births += 1

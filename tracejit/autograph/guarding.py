@@ -68,6 +68,7 @@ class Reads:
         self.sources: dict[int, list[Any]] = {}  # of containers, from which others they were filled
         self.changed: dict[int, Any] = {}  # containers that it writes to, as they were before
         self.inputs: dict[tuple[Any, ...], Any] = {}  # what stands for numbers that are inputs
+        self._formed: dict[tuple[Any, ...], Guard] = {}  # by place, what is told of the tensors there that are inputs
         self._inside: dict[int, tuple[set[Any], Any]] = {}  # of containers, which items are, and what they held before
         self._known: dict[int, tuple[Any, str]] = {}  # containers from outside, each with what it is called
         self._whole: set[int] = set()
@@ -88,6 +89,8 @@ class Reads:
         if self.listed is not None:
             self._list(make, key, label, owner)
         if key in self.written:
+            if key in self._formed:
+                self.guards["form", *key] = self._formed.pop(key)
             return
         if key in self._loose:
             self._loose.discard(key)
@@ -105,7 +108,9 @@ class Reads:
     def loosely(self, make: Make, key: tuple[Any, ...], label: str, owner: Any) -> None:
         """Code that is not converted may read a place. Where it changes it too, of which nothing is told, that is its
         own doing."""
-        if key not in self.guards and key not in self.written:
+        if key in self._formed:
+            self.record(make, key, label, owner)
+        elif key not in self.guards and key not in self.written:
             self.record(make, key, label, owner)
             self._loose.add(key)
 
@@ -303,8 +308,10 @@ class Reads:
                 self._list(Item, ("items", id(x), key), f"item {called}[{key!r}]", x)
                 self._item_of_changed(x, key)
                 return
-            if id(x) in self._inside and type(x) is list and key % max(len(x), 1) in self._inside[id(x)][0]:
-                return  # counted from the other end
+            other = ("items", id(x), key - len(x) if key >= 0 else key + len(x)) if type(x) is list else ()
+            if other in self.written and ("items", id(x), key) not in self.written:  # counted from the other end
+                self.length(x)
+                return
             self.record(Item, ("items", id(x), key), f"item {called}[{key!r}]", x)
             with _nothing(LookupError):
                 self.found(_item(x, key), f"{called}[{key!r}]")

@@ -94,9 +94,12 @@ def held_elsewhere(ours: list[Any], notes: list[Any], known: set[int]) -> Outsid
 def _references(notes: list[Any]) -> Counter[int]:
     """How often each object is referred to by what was written down of the trace."""
     found: Counter[int] = Counter()
-    todo = list(notes)
+    todo, seen = list(notes), set[int]()
     while todo:
         x = todo.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
         function = type(x) is types.FunctionType
         for y in [c.cell_contents for c in x.__closure__ or ()] if function else gc.get_referents(x):
             found[id(y)] += 1

@@ -1,21 +1,24 @@
-"""Tensors in lists, dicts and deques from outside of which everything is read: they become inputs of the trace."""
+"""Tensors in lists, dicts, deques and tuples from outside that are read as a whole: they become inputs of the trace."""
 
 from __future__ import annotations
 
 import collections
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from tracejit.autograph import places, reads
 from tracejit.autograph.places import Entry, Place, Row
+from tracejit.autograph.varying import VALUES, place_of
 from tracejit.ir.graph import Value
 from tracejit.runtime.contents import Snapshot
-from tracejit.runtime.guards import Guard, Guards, Whole
+from tracejit.runtime.guards import Guard, Guards, Whole, form_of
+from tracejit.runtime.held import is_plain
 from tracejit.tensor import Tensor
 
 MOST: Final = 256  # tensors of a container; each is copied in each call
 CHANGES: Final = 2  # after so many a container that the function itself does not change holds inputs
+SINGLE_CHANGES: Final = VALUES - 1  # the same of other places
 _ROWS: Final = (list, collections.deque)
 _DICTS: Final = (dict, collections.OrderedDict, collections.defaultdict)
 
@@ -42,14 +45,72 @@ class LastingItem(Place):
             place.put(value)
 
 
+class Part(Place):
+    """A tensor in a tuple, which stands at another place and is made anew to put one there."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: Place, path: tuple[int, ...]) -> None:
+        self.key, self.name, self.at, self.base = ("part", base.key, path), base.name, path, base
+
+    @property
+    def owner(self) -> Any:  # type: ignore[override]
+        return self.base.owner
+
+    def get(self) -> Any:
+        x = self.base.get()
+        for i in self.at:
+            x = x[i] if isinstance(x, tuple) and i < len(x) else None
+        return x
+
+    def put(self, value: Any) -> None:
+        self.base.put(_with(self.base.get(), self.at, value))
+
+    def now(self) -> Place | None:
+        base = self.base.now()
+        return None if base is None else Part(base, self.at)
+
+
+def _with(x: Any, path: tuple[int, ...], value: Any) -> Any:
+    """A tuple with another tensor at a path."""
+    if not path:
+        return value
+    return tuple.__new__(type(x), [_with(y, path[1:], value) if i == path[0] else y for i, y in enumerate(x)])
+
+
+def _paths(x: Any) -> list[tuple[int, ...]]:
+    """Where the tensors are in a tuple of tensors, plain values and such tuples, or in a tensor; [] for all else."""
+    if is_known(x):
+        return [()]
+    if not _is_tuple(x) or len(x) > MOST or not all(is_plain(y) or _paths(y) for y in x):
+        return []
+    return [(i, *p) for i, y in enumerate(x) for p in _paths(y)]
+
+
+def _is_tuple(x: Any) -> bool:
+    if type(x) is tuple or not isinstance(x, tuple):
+        return type(x) is tuple
+    return not type(x).__dictoffset__ and str(type(x).__new__.__module__).startswith("namedtuple_")
+
+
+def _part(place: Place, path: tuple[int, ...]) -> Place:
+    return Part(place, path) if path else place
+
+
+def holds_tensors(place: Place) -> bool:
+    """Whether at a place there is a tensor, or a tuple with tensors."""
+    return 0 < len(_paths(place.get())) <= MOST
+
+
 def tensors_in(x: Any) -> list[Place]:
-    """The places of the tensors in a container; none of a container of the user's own class, or of very many."""
+    """The places of a container that hold tensors; none of one of the user's own class, or of very many."""
     if type(x) in _ROWS:
-        found: list[Place] = [Row("items", f"[{i}]", x, i) for i, y in enumerate(x) if is_known(y)]
+        every: list[Place] = [Row("items", f"[{i}]", x, i) for i in range(len(x))] if len(x) <= reads.MOST else []
     elif type(x) in _DICTS:
-        found = [Entry("items", repr(k), x, k) for k, y in x.items() if is_known(y) and reads.hashable(k)]
+        every = [Entry("items", repr(k), x, k) for k in x if reads.hashable(k)]
     else:
         return []
+    found = [p for p in every if holds_tensors(p)]
     return found if len(found) <= MOST else []
 
 
@@ -58,17 +119,36 @@ def is_known(x: Any) -> bool:
 
 
 def lasting(place: Place) -> Place:
-    return LastingItem(place) if type(place.owner).__weakrefoffset__ else place
+    """The place for use after the trace: containers that can end are not kept alive by it."""
+    if place.key[0] == "items":
+        return LastingItem(place) if type(place.owner).__weakrefoffset__ else place
+    return place.lasting()
 
 
-def changing(latest: Guards | None, seen: collections.Counter[Any]) -> list[Place]:
-    """The tensors in containers that are not as they were in the latest trace, if it is not for the first time."""
-    found: list[Place] = []
+def changing(latest: Guards | None, seen: collections.Counter[Any]) -> tuple[list[Place], list[Place]]:
+    """The places of tensors that are not as they were in the latest trace, and have not been before: those in
+    containers, and single ones."""
+    inside, single = list[Place](), list[Place]()
     for g in latest.guards if latest is not None else ():
-        if isinstance(g, (Whole, Snapshot)) and g.owner() is not None and not g.holds():
-            seen[g.key] += 1
-            found += tensors_in(g.owner()) if seen[g.key] >= CHANGES else []
-    return found
+        if g.owner() is None or g.holds():
+            continue
+        whole = isinstance(g, (Whole, Snapshot))
+        place = None if whole else place_of(g)
+        seen[g.key] += 1
+        if whole and seen[g.key] >= CHANGES:
+            inside += tensors_in(g.owner())
+        elif place is not None and seen[g.key] >= SINGLE_CHANGES:
+            single += [place] if holds_tensors(place) else []
+    return inside, single
+
+
+class Formed(Guard):
+    """The dtypes and shapes of the tensors at a place, `key[2]`, or in a tuple there."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        return form_of(self.key[2].get())
 
 
 class Same(Guard):
@@ -85,16 +165,27 @@ class Same(Guard):
 
 
 def stand_in(
-    inside: dict[tuple, Place], others: Iterable[Place], make: Callable[[tuple, Place, Any], Tensor], one_each: bool
-) -> set[tuple]:
+    inside: dict[tuple, Place], single: dict[tuple, Place], others: dict[tuple, Place],
+    make: Callable[[tuple, Place, Any], Tensor], one_each: bool,
+) -> set[tuple]:  # fmt: skip
     """Put inputs of the trace in the place of tensors: of those in containers of which everything is read, the keys of
-    which are the result, and of others. With `one_each` those that are one tensor are one input, and the trace is for
-    others of which the same ones are one."""
-    there = [(p, now) for p in (*inside.values(), *others) if (now := p.now()) is not None and is_known(now.get())]
+    which are the result, of those at places that are read one by one, of which the forms are told, and of others. With
+    `one_each` those that are one tensor are one input, and the trace is for others of which the same ones are one."""
+    every = [(p, p.now()) for p in {**others, **single, **inside}.values()]
+    known = [(p, now, _paths(now.get())) for p, now in every if now is not None]
     by_owner: dict[int, list[Place]] = {}
-    for _, now in there:
-        if now.key in inside:
+    there = list[tuple[Place, Place]]()
+    for place, now, paths in known:
+        if len(paths) > MOST:
+            continue
+        if paths and now.key in inside:
             by_owner.setdefault(id(now.owner), []).append(now)
+        elif paths and now.key in single:
+            guard = Formed(("form", id(now.owner), place), f"{now.key[0]} {now.name}", now.owner)
+            reads.stand_at(now.key, guard)
+        elif paths != [()]:
+            continue
+        there += [(_part(place, p), _part(now, p)) for p in paths]
     for same in by_owner.values():
         owner = same[0].owner
         reads.stand_inside(owner, {p.at for p in same}, places.snapshot(owner))
@@ -106,7 +197,8 @@ def stand_in(
             continue
         if not one_each or id(value) not in made:
             made[id(value)] = value, make(place.key, place, value)
-        places.remember(places.Items(now.owner) if place.key[0] == "items" else now)
-        reads.written(place.key, now.owner)
+        base = now.base if type(now) is Part else now
+        places.remember(places.Items(base.owner) if base.key[0] == "items" else base)
+        reads.written(base.key, base.owner)
         now.put(made[id(value)][1])
-    return {p.key for p, _ in there if p.key in inside}
+    return {p.key for p, now in there if (now.base if type(now) is Part else now).key in inside}

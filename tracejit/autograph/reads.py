@@ -17,7 +17,7 @@ from tracejit.autograph.mentioned import names_for
 from tracejit.autograph.owners import is_users, loaded_names
 from tracejit.autograph.source import is_library
 from tracejit.runtime.cachedcalls import Kept
-from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Item, Names, raw
+from tracejit.runtime.guards import CONTAINERS, Attribute, Cell, Guard, Item, Names, raw
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 LARGEST = 1 << 20  # bytes of arrays that are looked after while code runs that is not converted
@@ -134,6 +134,16 @@ def stand_inside(owner: Any, keys: set[Any], before: Any) -> None:
     """The tensors at these indices or keys of a container, which held this before, are inputs of the trace."""
     if _current.reads is not None:
         _current.reads.stand_inside(owner, keys, before)
+
+
+def stand_at(key: tuple[Any, ...], guard: Guard) -> None:
+    """What is at a place, or the tensors in it, are inputs: when it is read the trace is for such ones."""
+    if _current.reads is not None:
+        _current.reads._formed[key] = guard
+
+
+def is_read(key: tuple[Any, ...]) -> bool:
+    return _current.reads is not None and key in _current.reads.guards
 
 
 def same_tensors(make: Any, at: tuple[Any, ...], owner: Any) -> None:
@@ -433,7 +443,7 @@ def settled() -> list[Any]:
     if r is None:
         return []
     r.end_inside()
-    for x in (r.written, r.changed, r.sources, r._known, r._alive, r._inside):
+    for x in (r.written, r.changed, r.sources, r._known, r._alive, r._inside, r._formed):
         x.clear()  # type: ignore[attr-defined]
     return list(r.guards.values())
 

@@ -83,8 +83,8 @@ class Recorder(Deferring):
     # --- inputs -------------------------------------------------------------------------------------------------------
     def begin(self) -> None:
         """Put inputs of the trace at the places that are known to move."""
-        others = [p for k, p in self.memory.moving.items() if k not in self.memory.fixed]
-        self.items = items.stand_in(self.memory.tensors, others, self._input, self.memory.one_each)
+        others = {k: p for k, p in self.memory.moving.items() if k not in self.memory.fixed}
+        self.items = items.stand_in(self.memory.tensors, self.memory.single, others, self._input, self.memory.one_each)
         if not self.memory.one_each:
             self.trace.items = {v for _, v in self.moving}
         for key, place in list(self.memory.moving.items()):
@@ -323,9 +323,17 @@ class Recorder(Deferring):
         changed = {id(x): x for x in self._changed_containers(raws)}
         taken = {id(r.owner) for r in raws if r is not None and r.kind == "taken" and items.is_known(r.value)}
         every = [x for i, x in changed.items() if i in taken or reads.is_everything_read(x)]
-        found = [p for x in every for p in items.tensors_in(x) if p.key not in self.items]
-        if found:
-            raise TensorItems(found)
+        inside = [p for x in every for p in items.tensors_in(x) if p.key not in self.memory.tensors]
+        single = [p for p in self._tuples(raws) if p.key not in {*self.memory.tensors, *self.memory.single}]
+        if inside or single:
+            raise TensorItems(inside, single)
+
+    @staticmethod
+    def _tuples(raws: Sequence[Raw | None]) -> list[Place]:
+        """The places of tuples with tensors that are read and replaced."""
+        every = [r.owner if r.kind == "set" else _item_place(r) for r in raws if r is not None]
+        there = [p for p in every if p is not None and reads.is_read(p.key) and isinstance(p.get(), tuple)]
+        return [p for p in there if items.holds_tensors(p)]
 
     def _changed_containers(self, raws: Sequence[Raw | None]) -> list[Any]:
         every = [r.owner for r in raws if r is not None and r.kind != "set"] + [t.owner for t in self._deferred]

@@ -9,11 +9,12 @@ from tracejit.autograph import aliases, places, reads
 from tracejit.autograph.apart import Apart, given_at
 from tracejit.autograph.attempts import Identities, Memory, calling
 from tracejit.autograph.chosen import Chosen
-from tracejit.autograph.effects import Path
+from tracejit.autograph.effects import Moving, Path
 from tracejit.autograph.holders import MANY, Outside, parts_of
 from tracejit.autograph.origins import Origin
 from tracejit.autograph.recipes import refused
 from tracejit.errors import Location, user_frame
+from tracejit.ir.graph import Value
 from tracejit.tensor import Operand, Tensor
 from tracejit.tree import flatten
 
@@ -27,6 +28,7 @@ class StandIns:
     log: places.Log
     made: dict[int, Any]
     given: dict[int, Path]
+    moving: list[tuple[Moving, Value]]
 
     def __init__(self) -> None:
         self.fillers: dict[int, Any] = {}  # what stands where branches have no value
@@ -94,12 +96,22 @@ class StandIns:
             if self.by_identity:
                 raise refused("two containers are compared that are one, or not, as a tensor decides", user_frame(3))
             raise Identities
+        if type(a) is type(b) is Tensor and a is not b and self._may_be_one(a, b):
+            said = "it is asked whether a tensor at a place that changes is another one from outside"
+            raise refused(said, user_frame(3))
         self.asks_identity |= id(a) in self.given and id(b) in self.given
         for x, y in ((a, b), (b, a)):
             if id(x) in self.given and (name := self.theirs(y)) is not None:
                 if given_at(self.given[id(x)]) is y:
                     raise refused(f"{name} is an argument too, and it is asked whether it is", user_frame(3))
                 self._compared.add(id(x))
+
+    def _may_be_one(self, a: Tensor, b: Tensor) -> bool:
+        """Whether one is an input that stands for what is at a place, and the other a tensor from outside."""
+        inputs = {v for _, v in self.moving}
+        from_outside = [type(x._a) is not Value or x._a.node is None for x in (a, b)]
+        places = [type(x._a) is Value and x._a in inputs for x in (a, b)]
+        return all(from_outside) and places[0] != places[1]
 
     def mixed(self, variables: Sequence[Any]) -> None:
         """Several Variables become one tensor, which is that of one of them."""

@@ -25,13 +25,13 @@ def varying(earlier: Sequence[Guards]) -> tuple[dict[tuple[Any, ...], Place], se
         if len({x for x in values if type(x) is type(now)}) < VALUES:
             continue
         keys.add(g.key)
-        if (place := _place(g)) is not None:
+        if (place := place_of(g)) is not None:
             keys.add(place.key)
             found[place.key] = place.lasting()
     return found, keys
 
 
-def _place(g: Guard) -> Place | None:
+def place_of(g: Guard) -> Place | None:
     """Where the value lies, if converted code reads it in no other way than by asking for it there."""
     x, at = g.owner(), g.key[2]
     if type(g) is Attribute and at in (own_dict(x) or ()):

@@ -380,7 +380,9 @@ def formed(x: Any, items: list[Any], inputs: Collection[Any]) -> list[Any]:
 
 
 def form_of(x: Any) -> Any:
-    """The dtype and shape of a tensor; all else as it is."""
+    """The dtype and shape of a tensor, also of those in tuples; all else as it is."""
+    if isinstance(x, tuple):
+        return (f"{type(x).__module__}.{type(x).__qualname__}", *map(form_of, x))
     return ("tensor", x._a.dtype.str, x._a.shape) if type(x) is Tensor and type(x._a) is np.ndarray else x
 
 

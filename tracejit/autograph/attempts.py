@@ -14,6 +14,7 @@ from tracejit.autograph.items import changing, lasting
 from tracejit.autograph.places import Place
 from tracejit.errors import Abandoned, ConversionError, locate
 from tracejit.runtime.guards import Guards
+from tracejit.runtime.held import reference
 from tracejit.tracing import SameTensors
 
 BIRTHS = 8  # calls for equal arguments that may make Variables before the function runs as plain Python
@@ -35,10 +36,10 @@ class MovingPlaces(Abandoned):
 
 
 class TensorItems(Abandoned):
-    """The function reads all of containers that it changes, or that have been changed, with tensors at these places,
-    which become inputs: trace again."""
+    """The function reads all of these containers, which it changes, or tuples at places to which it writes: the tensors
+    in them become inputs: trace again."""
 
-    def __init__(self, inside: Sequence[Place], single: Sequence[Place]) -> None:
+    def __init__(self, inside: Sequence[Any], single: Sequence[Place]) -> None:
         self.inside, self.single = inside, single
 
 
@@ -65,7 +66,8 @@ def unheard(what: str) -> Unheard:
 Site = tuple[str, int]
 
 
-Items = tuple[dict[tuple, Place], dict[tuple, Place]]
+Containers = dict[int, Callable[[], Any]]  # by identity, weakly if possible
+Items = tuple[Containers, dict[tuple, Place]]
 
 
 class Memory:
@@ -74,7 +76,7 @@ class Memory:
     def __init__(self) -> None:
         self.moving: dict[tuple, Place] = {}
         self.varying: dict[tuple, Place] = {}  # places that are only read, whose numbers are inputs too
-        self.tensors: dict[tuple, Place] = {}  # in containers of which everything is read
+        self.inside: Containers = {}  # those in which tensors are inputs
         self.single: dict[tuple, Place] = {}  # tensors at other places, and in tuples there
         self.seen = Counter[Any]()  # how often such containers held other tensors than before
         self.one_each = False  # whether those that are one tensor are one input
@@ -102,10 +104,10 @@ class Memory:
             if len(self.moving) > PLACES:
                 raise locate(ConversionError("the places that are written to are others in each attempt at a trace"))
 
-    def take_in(self, inside: Sequence[Place], single: Sequence[Place]) -> None:
-        """Tensors in containers of which everything is read, and at single places, are inputs from now on."""
+    def take_in(self, inside: Sequence[Any], single: Sequence[Place]) -> None:
+        """Tensors in containers, and at single places, are inputs from now on."""
         if not self.as_they_are:
-            self.tensors.update({p.key: lasting(p) for p in inside})
+            self.inside.update({id(x): reference(x) for x in inside})
             self.single.update({p.key: lasting(p) for p in single})
 
     def has_changed(self, latest: Guards | None) -> None:
@@ -114,15 +116,15 @@ class Memory:
 
     def without_items(self) -> Items | None:
         """Let tensors in containers be what they are; what there was in their place."""
-        if not self.tensors and not self.single:
+        if not self.inside and not self.single:
             return None
-        found = self.tensors, self.single
-        self.tensors, self.single, self.as_they_are = {}, {}, True
+        found = self.inside, self.single
+        self.inside, self.single, self.as_they_are = {}, {}, True
         return found
 
     def with_items(self, found: Items | None) -> None:
         if found is not None:
-            self.tensors, self.single = found
+            self.inside, self.single = found
             self.as_they_are = False
 
     def count_births(self) -> None:

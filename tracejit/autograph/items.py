@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tracejit.autograph import places, reads
@@ -125,10 +125,9 @@ def lasting(place: Place) -> Place:
     return place.lasting()
 
 
-def changing(latest: Guards | None, seen: collections.Counter[Any]) -> tuple[list[Place], list[Place]]:
-    """The places of tensors that are not as they were in the latest trace, and have not been before: those in
-    containers, and single ones."""
-    inside, single = list[Place](), list[Place]()
+def changing(latest: Guards | None, seen: collections.Counter[Any]) -> tuple[list[Any], list[Place]]:
+    """The containers, and single places of tensors, that are not as they were in the latest trace, nor before."""
+    inside, single = list[Any](), list[Place]()
     for g in latest.guards if latest is not None else ():
         if g.owner() is None or g.holds():
             continue
@@ -136,7 +135,7 @@ def changing(latest: Guards | None, seen: collections.Counter[Any]) -> tuple[lis
         place = None if whole else place_of(g)
         seen[g.key] += 1
         if whole and seen[g.key] >= CHANGES:
-            inside += tensors_in(g.owner())
+            inside += [g.owner()] if tensors_in(g.owner()) else []
         elif place is not None and seen[g.key] >= SINGLE_CHANGES:
             single += [place] if holds_tensors(place) else []
     return inside, single
@@ -165,30 +164,27 @@ class Same(Guard):
 
 
 def stand_in(
-    inside: dict[tuple, Place], single: dict[tuple, Place], others: dict[tuple, Place],
+    inside: Sequence[Any], single: dict[tuple, Place], others: dict[tuple, Place],
     make: Callable[[tuple, Place, Any], Tensor], one_each: bool,
 ) -> set[tuple]:  # fmt: skip
     """Put inputs of the trace in the place of tensors: of those in containers of which everything is read, the keys of
     which are the result, of those at places that are read one by one, of which the forms are told, and of others. With
     `one_each` those that are one tensor are one input, and the trace is for others of which the same ones are one."""
-    every = [(p, p.now()) for p in {**others, **single, **inside}.values()]
-    known = [(p, now, _paths(now.get())) for p, now in every if now is not None]
-    by_owner: dict[int, list[Place]] = {}
     there = list[tuple[Place, Place]]()
-    for place, now, paths in known:
-        if len(paths) > MOST:
+    for x in inside:
+        if found := tensors_in(x):
+            reads.stand_inside(x, {p.at for p in found}, places.snapshot(x))
+            there += [(_part(lasting(p), path), _part(p, path)) for p in found for path in _paths(p.get())]
+    keys = {p.key for p, _ in there}
+    for place in {**others, **single}.values():
+        now = place.now()
+        paths = [] if now is None or any(x is now.owner for x in inside) else _paths(now.get())
+        if now is None or not 0 < len(paths) <= MOST or (paths != [()] and now.key not in single):
             continue
-        if paths and now.key in inside:
-            by_owner.setdefault(id(now.owner), []).append(now)
-        elif paths and now.key in single:
+        if now.key in single:
             guard = Formed(("form", id(now.owner), place), f"{now.key[0]} {now.name}", now.owner)
             reads.stand_at(now.key, guard)
-        elif paths != [()]:
-            continue
         there += [(_part(place, p), _part(now, p)) for p in paths]
-    for same in by_owner.values():
-        owner = same[0].owner
-        reads.stand_inside(owner, {p.at for p in same}, places.snapshot(owner))
     if one_each and there:
         reads.same_tensors(Same, tuple([p for p, _ in there]), there[0][1].owner)
     made: dict[int, tuple[Any, Tensor]] = {}
@@ -201,4 +197,4 @@ def stand_in(
         places.remember(places.Items(base.owner) if base.key[0] == "items" else base)
         reads.written(base.key, base.owner)
         now.put(made[id(value)][1])
-    return {p.key for p, now in there if (now.base if type(now) is Part else now).key in inside}
+    return keys

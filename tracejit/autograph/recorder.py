@@ -84,7 +84,8 @@ class Recorder(Deferring):
     def begin(self) -> None:
         """Put inputs of the trace at the places that are known to move."""
         others = {k: p for k, p in self.memory.moving.items() if k not in self.memory.fixed}
-        self.items = items.stand_in(self.memory.tensors, self.memory.single, others, self._input, self.memory.one_each)
+        inside = [x for ref in self.memory.inside.values() if (x := ref()) is not None]
+        self.items = items.stand_in(inside, self.memory.single, others, self._input, self.memory.one_each)
         if not self.memory.one_each:
             self.trace.items = {v for _, v in self.moving}
         for key, place in list(self.memory.moving.items()):
@@ -323,8 +324,9 @@ class Recorder(Deferring):
         changed = {id(x): x for x in self._changed_containers(raws)}
         taken = {id(r.owner) for r in raws if r is not None and r.kind == "taken" and items.is_known(r.value)}
         every = [x for i, x in changed.items() if i in taken or reads.is_everything_read(x)]
-        inside = [p for x in every for p in items.tensors_in(x) if p.key not in self.memory.tensors]
-        single = [p for p in self._tuples(raws) if p.key not in {*self.memory.tensors, *self.memory.single}]
+        known = self.memory.inside
+        inside = [x for x in every if not (id(x) in known and known[id(x)]() is x) and items.tensors_in(x)]
+        single = [p for p in self._tuples(raws) if p.key not in self.memory.single and id(p.owner) not in known]
         if inside or single:
             raise TensorItems(inside, single)
 

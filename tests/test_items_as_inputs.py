@@ -626,3 +626,12 @@ def test_containers_that_tuples_hold_tensors_of_are_as_before_when_it_is_traced_
         return (h + x) * (2.0 if a.rows[0][0] is a.rows[0][1] else 1.0)
 
     agree_on_cells(f, 1)
+
+
+def test_numbers_beside_a_tensor_that_is_read_by_its_key_stay_inputs():
+    def f(a, x):
+        a.kept["n"] = a.kept["n"] + 1 if isinstance(a.kept["n"], int) else 0
+        a.kept["t"] = x * 1.0 if a.kept.get("t") is None else a.kept["t"] + x * a.kept["n"]
+        return a.kept["t"]
+
+    agree_on_cells(f, 2, calls=12)

@@ -17,7 +17,7 @@ from tracejit.autograph import dicts, growing, insides, rare
 from tracejit.autograph.owners import global_names, imported_names, is_library_module, is_users
 from tracejit.runtime import layout
 from tracejit.runtime.classguards import Below, ClassPart
-from tracejit.runtime.contents import Asked, Content, Form, ModuleAttribute, class_items
+from tracejit.runtime.contents import Asked, Content, Form, Forms, ModuleAttribute, class_items
 from tracejit.runtime.guards import (
     CONTAINERS,
     Attribute,
@@ -126,11 +126,11 @@ class Reads:
         self._alive.append(x)
 
     def end_inside(self) -> None:
-        """Of containers that hold inputs, and that were reached, the trace is for such items."""
-        for i in self._inside:
-            if i in self._known:
+        """Of containers that hold inputs, and that were reached, the trace is for tensors of such forms."""
+        for i, (keys, _) in self._inside.items():
+            if i in self._known and ("items", i, ("all",)) not in self.guards:
                 x, called = self._known[i]
-                self.everything(Whole if type(x) in CONTAINERS else rare.Snapshot, called, x)
+                self.record(Forms, ("form", i, tuple(keys)), f"tensors in {type(x).__name__} {called}", x)
 
     def forget(self, key: tuple[Any, ...]) -> None:
         """What was at a place does not matter."""

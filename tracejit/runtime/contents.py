@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from tracejit.runtime import layout
-from tracejit.runtime.guards import Check, Guard, Unknown, Words, formed
+from tracejit.runtime.guards import Check, Guard, Unknown, Words, form_of, formed
 from tracejit.runtime.held import MISSING, Parts
 
 LARGE: Final = 1 << 20  # bytes from which on numbers are not kept a second time for native code
@@ -151,6 +151,16 @@ SNAPSHOTS: Final = (
     list, dict, set, collections.deque, bytearray, array.array, types.MappingProxyType, memoryview, ctypes.Array,
     np.void,
 )  # fmt: skip
+
+
+class Forms(Guard):
+    """The dtypes and shapes of the tensors in a container at some indices or keys, `key[2]`."""
+
+    __slots__ = ()
+
+    def now(self) -> Any:
+        x, there = self.owner(), (lambda k: k in x) if isinstance(self.owner(), dict) else (lambda k: k < len(x))
+        return tuple([form_of(x[k]) if there(k) else MISSING for k in self.key[2]])
 
 
 class Snapshot(Guard):

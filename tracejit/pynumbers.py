@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.context import context
-from tracejit.errors import DivisionError, locate
+from tracejit.errors import DivisionError, TracedValueError, locate
 from tracejit.intervals import PYTHON, bounds, fits
 from tracejit.ir.dim import Dim
 from tracejit.ir.hooks import Hooks
@@ -156,6 +156,8 @@ def _only_of_numbers(name: str) -> property:
 
     def get(x: Operand) -> Any:
         _steers(x)
+        if is_number(x):
+            raise locate(TracedValueError(f"{name!r} asks for the value of a Python number of a loop or branch"))
         raise AttributeError(f"{type(x).__name__!r} object has no attribute {name!r}")
 
     return property(get, doc=f"`{name}` of a Python number that a trace takes.")

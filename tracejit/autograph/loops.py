@@ -15,7 +15,7 @@ from tracejit.autograph import growing, hostcalls, places, ranges, reads, yields
 from tracejit.autograph.branches import Part, State, asks, branches, decided, ended_unevenly, if_, traced
 from tracejit.autograph.failures import raised, tentative
 from tracejit.autograph.logic import and_
-from tracejit.autograph.numberloops import are_numbers, of_numbers
+from tracejit.autograph.numberloops import MANY, are_numbers, of_numbers
 from tracejit.autograph.ranges import Counter, is_many, length_of, row_of
 from tracejit.autograph.staging import as_number, counter, scanned, staged
 from tracejit.autograph.values import Either, Optional, told_where
@@ -233,16 +233,17 @@ def _loop(
 
 def for_(
     it: Any, body: Part, more: Part | None, get: Part, put: Part, names: Sequence[str], plain: Part | None = None,
-    read: Part | None = None,
+    read: Part | None = None, flat: bool = False,
 ) -> None:  # fmt: skip
-    """A `for` statement: `more` says whether no `break` was met; `plain` and `read` as in `while_`."""
+    """A `for` statement: `more` says whether no `break` was met; `plain` and `read` as in `while_`; `flat` says
+    that there is no loop within it."""
     if isinstance(it, Optional):
         it = it.get()
     it = asks["iterated"](it)
     it = ranges.items_of(it) if growing.is_grown(it) else it
     reads.whole(reads.content(it))
     hostcalls.check_iterator(it)
-    if plain is not None and of_numbers(it) and len(it) < LONG and are_numbers(read):
+    if plain is not None and of_numbers(it) and len(it) < (MANY if flat else LONG) and are_numbers(read):
         plain(it)
         return
     if type(it) is hostcalls.Yields and yields.go_through(it, body, more, get, put, names):

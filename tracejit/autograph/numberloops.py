@@ -10,6 +10,7 @@ from typing import Any
 
 from tracejit.autograph.syntax import AG, at, is_call, name_of
 
+MANY = 10_000  # steps up to which a loop without others within it runs while the function is traced
 _FUNCTIONS = ("abs", "bool", "complex", "divmod", "float", "int", "len", "max", "min", "pow", "range", "round")
 _KNOWN = {id(getattr(builtins, n)) for n in _FUNCTIONS}
 _NUMBERS = (int, float, bool, complex, str, type(None))

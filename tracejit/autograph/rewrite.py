@@ -239,7 +239,7 @@ class Converter(Assignments, Expressions):
     def _of_numbers(
         self, node: ast.While | ast.For, state: Sequence[str], made: list[ast.stmt]
     ) -> list[ast.expr]:
-        """Two more arguments for a loop that may compute with Python's numbers alone: the loop as it is written, and
+        """More arguments for a loop that may compute with Python's numbers alone: the loop as it is written, and
         what it reads."""
         if written([node]) & (self.globals | self.nonlocals) or (loop := as_written(node)) is None:
             return []
@@ -250,7 +250,9 @@ class Converter(Assignments, Expressions):
         own = (written([node]) | stored([node])) - self.live.entry.get(node, set())
         values = ast.Tuple([name_of(n) for n in sorted(read - own)], ast.Load())
         made.append(at(define(f"ag__plain{self.count}", args, [*self._outer(state), plain]), node))
-        return [name_of(f"ag__plain{self.count}"), lambda_of(values)]
+        numbers = [name_of(f"ag__plain{self.count}"), lambda_of(values)]
+        others = any(isinstance(n, (ast.For, ast.While)) for s in node.body for n in ast.walk(s))
+        return numbers if others or isinstance(node, ast.While) else [*numbers, ast.Constant(True)]
 
     def visit_Delete(self, node: ast.Delete) -> Any:
         """A variable that is deleted has no value, which branches and loops can carry."""

@@ -1,6 +1,7 @@
 """What libraries' code does outside of a traced function is done in each call, in order; where not, it is said."""
 
 import configparser
+import contextlib
 import csv
 import datetime
 import io
@@ -205,3 +206,53 @@ def test_a_file_is_written_and_read_in_each_call(tmp_path):
 def test_library_objects_without_a_hash_are_called():
     p, q = np.polynomial.Polynomial([1.0, 2.0]), np.poly1d([1.0, 2.0])
     assert float(tj.function(lambda x: x * p(2.0) + q(3.0))(tj.constant(1.0))) == 10.0
+
+
+def _redirected(wrap):
+    @wrap
+    def f(x):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            print("value", x)
+        return out.getvalue()
+
+    return f
+
+
+def _assigned(wrap):
+    @wrap
+    def f(x):
+        before, sys.stdout = sys.stdout, io.StringIO()
+        try:
+            print("value", x)
+            return sys.stdout.getvalue()
+        finally:
+            sys.stdout = before
+
+    return f
+
+
+class _Quiet:
+    def __enter__(self):
+        self.before, sys.stdout = sys.stdout, io.StringIO()
+        return sys.stdout
+
+    def __exit__(self, *error):
+        sys.stdout = self.before
+
+
+def _quiet(wrap):
+    @wrap
+    def f(x):
+        with _Quiet() as out:
+            print("value", x)
+        return out.getvalue()
+
+    return f
+
+
+@pytest.mark.parametrize("make", [_redirected, _assigned, _quiet])
+def test_prints_go_where_they_are_sent(make):
+    f, want = make(tj.function), [make(lambda f: f)(tj.constant(v)) for v in (1.0, 2.0)]
+    with pytest.warns(ConversionWarning, match="sent elsewhere"):
+        assert [f(tj.constant(v)) for v in (1.0, 2.0)] == want

@@ -180,3 +180,55 @@ def test_a_tensor_makes_it_a_loop_of_the_program():
     assert float(traced(tj.constant(5), tj.constant(2.0))) == 10
     assert float(traced(tj.constant(7), tj.constant(2.0))) == 14
     assert len(traced.traces) == 1 if hasattr(traced, "traces") else True
+
+
+def generator_of_numbers(x):
+    s = 12345
+    for _ in range(2000):
+        s = (6364136223846793005 * s + 1442695040888963407) % 2**64
+    return x * (s % 1000)
+
+
+def hashed(x):
+    h = 7
+    for i in range(500):
+        h = h * 31 + i
+    return x * (h % 101)
+
+
+def powers(x):
+    t = 0.0
+    for n in range(100):
+        t += float(5**n) % 7
+    return x * t
+
+
+def lengths(x):
+    t = 0
+    for n in range(300):
+        t += n.bit_length()
+    return x * t
+
+
+def lengths_in_branches(x):
+    for n in range(300):
+        if x > n:
+            x = x + n.bit_length()
+    return x
+
+
+@pytest.mark.parametrize("f", [generator_of_numbers, hashed, powers, lengths, lengths_in_branches])
+def test_large_integers_and_their_methods(f):
+    assert float(tj.function(f, strict=True)(tj.constant(1.0))) == float(f(tj.constant(1.0)))
+
+
+def length_of_a_count(x):
+    n = 0
+    while x > n:
+        n += 1
+    return x * n.bit_length()
+
+
+def test_a_method_of_a_number_that_the_program_finds():
+    with pytest.warns(ConversionWarning, match="bit_length"):
+        assert float(tj.function(length_of_a_count)(tj.constant(5.0))) == 15.0

@@ -1,5 +1,6 @@
 """Functions that give several tensors by name, as TensorFlow's do: eagerly, traced, in branches and loops."""
 
+import collections
 import pickle
 
 import numpy as np
@@ -65,3 +66,18 @@ def test_they_go_through_branches_and_loops():
     assert every["all"].indices.numpy().tolist() == [4, 0]
     values, indices = every["all"]
     assert values is every["all"].values and indices is every["all"].indices
+
+
+def test_a_named_tuple_without_fields_and_rows_named_by_word():
+    none = collections.namedtuple("none", "")
+    assert tj.function(lambda x: (none(), x))(tj.constant(1.0))[0] == none()
+    rows = tj.function(lambda x: [i * v for i, v in enumerate(iterable=[x, x + 1], start=1)])(tj.constant(1.0))
+    assert [float(r) for r in rows] == [1.0, 4.0]
+
+
+@pytest.mark.parametrize("name", ["shape", "numpy", "no_such_thing"])
+def test_asking_what_a_tensor_has_makes_no_trace_in_each_call(name):
+    f = tj.function(lambda x: x * 2 if hasattr(x, name) else x + getattr(x, name, 1.0))
+    for v in (1.0, 2.0, 3.0):
+        assert float(f(tj.constant(v))) == (v + 1.0 if name == "no_such_thing" else v * 2)
+    assert f.experimental_get_tracing_count() == 1

@@ -193,7 +193,7 @@ def _build(s: Structure, it: Iterator[Any], complete: list) -> Any:
         return complete[s.keys[0]]
     values = [_build(c, it, complete) for c in s.children]
     if issubclass(s.kind, tuple):
-        return s.kind(*values) if s.keys and isinstance(s.keys[0], str) else s.kind(values)
+        return s.kind(*values) if hasattr(s.kind, "_fields") else s.kind(values)
     made = _made(s, values)
     complete.append(made)
     return made

@@ -92,7 +92,8 @@ def load(x: Any, name: str, *default: Any) -> Any:
         places.assigned(x)
     if isinstance(x, Operand):
         found = hostcalls.of_array(x, name)
-        if type(x).__dictoffset__ and (is_users(type(x)) or raw(type(x), name) is MISSING):
+        perhaps_set = type(x).__dictoffset__ and (is_users(type(x)) or raw(type(x), name) is MISSING)
+        if perhaps_set and not host.is_traced(x):
             reads.attribute(x, name)
         return getattr(x, name, *default) if found is None else found
     if growing.is_grown(x) and (own_way := listops.bound(x, name)) is not None:
@@ -247,7 +248,8 @@ def _perhaps_set(holder: Any, value: Optional, x: Any, name: str, *default: Any)
 
 
 def _has(x: Any, name: str) -> bool:
-    reads.attribute(x, name)
+    if not host.is_traced(x):
+        reads.attribute(x, name)
     found = _set_perhaps(x, name)
     if found is None and not isinstance(x, Operand | type):
         of_class = raw(type(x), name)

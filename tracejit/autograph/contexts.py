@@ -54,6 +54,8 @@ def entered(x: Any) -> Any:
     cls = type(x)
     if context.trace is None or cls.__module__.startswith("tracejit."):
         return x
+    if isinstance(x, contextlib.redirect_stdout | contextlib.redirect_stderr):
+        raise locate(ConversionError("what it prints is sent elsewhere for a while"))
     reads.special(cls, "__enter__", "__exit__")
     reads.asked(x, asks=("__enter__",))
     enter, leave = raw(cls, "__enter__"), raw(cls, "__exit__")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
+import sys
 import threading
 import types
 import weakref
@@ -17,6 +18,7 @@ from tracejit.autograph import growing, reads
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.values import Contents, Kept, Undefined, several
 from tracejit.context import context
+from tracejit.errors import ConversionError, locate
 
 ALL: Any = object()  # in the place of a key: any item of a container may change
 _CONTAINERS = (list, dict, set, collections.deque)
@@ -362,6 +364,8 @@ def restore(log: Log) -> None:
 # --- what converted code calls before it writes -----------------------------------------------------------------------
 def attribute(owner: Any, name: str) -> None:
     """`owner.name = …` follows."""
+    if owner is sys and name in ("stdout", "stderr") and _logs.stack:
+        raise locate(ConversionError("what it prints is sent elsewhere"))
     if _logs.stack:
         note(Attribute("attribute", Kept(f"{type(owner).__name__}.{name}"), owner, name))
 

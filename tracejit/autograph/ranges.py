@@ -127,10 +127,10 @@ def _must_agree(lengths: Sequence[Any]) -> None:
             OPS["check"](same, error="ArgumentError", message="zip() has arguments of different lengths")
 
 
-def enumerate_(x: Any, start: int = 0) -> Any:
-    if is_many(x):
-        return Rows([Counter(start), x], lambda i, row: (i, row))
-    return builtins.enumerate(x, start)
+def enumerate_(iterable: Any, start: int = 0) -> Any:
+    if is_many(iterable):
+        return Rows([Counter(start), iterable], lambda i, row: (i, row))
+    return builtins.enumerate(iterable, start)
 
 
 _INDEXED = (list, tuple, builtins.range, str, bytes, np.ndarray)

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from tracejit.autograph.names import TRIES
-from tracejit.autograph.syntax import at, call, name_of, set_
+from tracejit.autograph.syntax import at, call, lambda_of, name_of, set_
 
 Block = ast.With | ast.Match | ast.Try | ast.TryStar
 VALUE, RETURNED = "ag__value", "ag__returned"
@@ -140,7 +140,12 @@ class Exits:
         self.overridden = around
         if left and s.orelse:  # which an exit in the body passes over
             parts[1] = self.guarded(left, s.orelse, loop, False, s)
-        return at(type(s)(parts[0] or [ast.Pass()], handlers, parts[1], parts[2]), s), names
+        made = at(type(s)(parts[0] or [ast.Pass()], handlers, parts[1], parts[2]), s)
+        ends = [self.flag(n) for n in self.names_of(s.finalbody, loop)]
+        if not ends:
+            return made, names
+        asked = lambda_of(ast.Tuple([name_of(n) for n in ends], ast.Load()))
+        return at(ast.With([ast.withitem(call("leaving", asked))], [made]), s), names
 
     # --- loops --------------------------------------------------------------------------------------------------------
     def loop(self, s: ast.While | ast.For, outer: tuple[str, str] | None) -> tuple[list[ast.stmt], list[str]]:

@@ -175,6 +175,26 @@ def abandoned() -> bool:
     return isinstance(sys.exception(), NOT_CAUGHT)
 
 
+class leaving:
+    """A `try` of which the `finally` may leave what is around it, and with that ends an error: `flags` says it."""
+
+    __slots__ = ("_flags",)
+
+    def __init__(self, flags: Callable[[], tuple[Any, ...]]) -> None:
+        self._flags = flags
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> bool:
+        if kind is None or not issubclass(kind, Exception) or issubclass(kind, NOT_CAUGHT):
+            return False
+        flags = self._flags()
+        if not all(type(f) is bool for f in flags):
+            raise locate(ConversionError(f"a tensor decides whether a `finally` ends {kind.__name__}"))
+        return any(flags)
+
+
 def _is_users(e: Exception) -> bool:
     """Whether plain Python would raise the error too."""
     if "ag_raised" in e.__dict__:

@@ -256,3 +256,37 @@ def test_prints_go_where_they_are_sent(make):
     f, want = make(tj.function), [make(lambda f: f)(tj.constant(v)) for v in (1.0, 2.0)]
     with pytest.warns(ConversionWarning, match="sent elsewhere"):
         assert [f(tj.constant(v)) for v in (1.0, 2.0)] == want
+
+
+def _raising_in_a_test(case, state):
+    def change():
+        state.append(1.0)
+        raise ValueError
+
+    case.assertRaises(ValueError, change)
+    return len(state)
+
+
+def _cleaning_up(case, state):
+    case.addCleanup(state.append, 2.0)
+    case.doCleanups()
+    return sum(state)
+
+
+@pytest.mark.parametrize("do", [_raising_in_a_test, _cleaning_up])
+def test_what_a_library_calls_back_is_seen_behind_the_call(do):
+    def run(wrap):
+        case, state = unittest.TestCase(), []
+        f = wrap(lambda x: x * do(case, state))
+        return [(float(f(tj.constant(v))), list(state)) for v in (1.0, 2.0, 3.0)]
+
+    with pytest.warns(ConversionWarning):
+        assert run(tj.function) == run(lambda f: f)
+
+
+def test_asserts_are_of_the_very_objects():
+    case, a = unittest.TestCase(), [1.0]
+    b = [a]
+    tj.function(lambda x: case.assertIs(b[0], a) or x, strict=True)(tj.constant(1.0))
+    with pytest.raises(AssertionError):
+        tj.function(lambda x: case.assertIs(b[0], [1.0]) or x, strict=True)(tj.constant(1.0))

@@ -39,6 +39,7 @@ _LOOKING = {
     "savez_compressed",
 }  # fmt: skip
 _PLAIN = (int, float, complex, str, bytes, type(None), Operand, Enum, PurePath, type, types.ModuleType, host.Text)
+_CALLED = (types.FunctionType, types.MethodType, functools.partial)
 
 
 def effect(f: Any) -> Any:
@@ -95,15 +96,20 @@ def _each_time(f: Any, *args: Any, **kwargs: Any) -> None:
         return
     name = getattr(f, "__name__", None) or type(f).__name__
     owner = _owner(f)
-    if is_users(type(owner)) and own_dict(owner) is not None and not _stands_alone(owner):
+    if is_users(type(owner)) and own_dict(owner) is not None and not _stands_alone(owner, name):
         called(f)(*args, **kwargs)
         return
-    looks = name in _LOOKING or _stands_alone(owner)
+    looks = name in _LOOKING or _stands_alone(owner, name)
+    if looks and name in ("assertIs", "assertIsNot"):  # which ask for the very objects
+        f(*args, **kwargs)
+        return
     given = flatten([args, kwargs])[0] if looks else [*args, *kwargs.values()]
     others = [x for x in given if not isinstance(x, _PLAIN) and not (type(x) is tuple and _are_plain(x))]
     if looks and any(_is_own(x) and not isinstance(x, np.ndarray) for x in others):
         f(*args, **kwargs)
         return
+    if any(isinstance(x, _CALLED) for x in others):
+        raise locate(ConversionError(f"{name}() of a library is given a function, which may change something"))
     if failures.may_catch():
         raise locate(ConversionError(f"{name}() of a library is called in a `try` that would catch its errors"))
     if owner is os.environ or (others and not looks):
@@ -121,9 +127,10 @@ def _are_plain(xs: tuple[Any, ...]) -> bool:
     return all(isinstance(x, _PLAIN) or (type(x) is tuple and _are_plain(x)) for x in xs)
 
 
-def _stands_alone(owner: Any) -> bool:
-    """Whether the methods of a library's class are for their own sake, as those of test cases."""
-    return isinstance(owner, getattr(sys.modules.get("unittest"), "TestCase", ()))
+def _stands_alone(owner: Any, name: str) -> bool:
+    """Whether a method of a library's class is for its own sake, as those of test cases."""
+    cases = getattr(sys.modules.get("unittest"), "TestCase", ())
+    return name.startswith(("assert", "fail")) and isinstance(owner, cases)
 
 
 _registries: dict[str, dict[Any, Any]] = {}  # by files, of what has been warned of there

@@ -442,10 +442,27 @@ def what_is_gone_through(log):
     return f
 
 
+def by_index_to_a_stop(log):
+    class Numbers:
+        def __getitem__(self, i):
+            log.append(i)
+            if i > 2:
+                raise StopIteration
+            return i
+
+    def f(x):
+        for v in Numbers():
+            x = x + v
+        return x * sum(Numbers()) + sum([v for v in Numbers()])
+
+    return f
+
+
 CASES = [
     init, new, post_init, post_init_frozen, post_init_slots, inherited_init, made_in_a_loop, made_in_branches, addition,
     in_place, comparisons, signs_and_items, contexts, manager, generator, iterator, by_index, functions_given,
     dispatched, descriptors, mappings, what_is_gone_through, comparisons_with_none,
+    by_index_to_a_stop,
 ]  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Loops of traced functions that compute with Python's numbers alone: they run as they are written."""
 
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -232,3 +234,26 @@ def length_of_a_count(x):
 def test_a_method_of_a_number_that_the_program_finds():
     with pytest.warns(ConversionWarning, match="bit_length"):
         assert float(tj.function(length_of_a_count)(tj.constant(5.0))) == 15.0
+
+
+def of_fractions(x):
+    t = Fraction(1)
+    for i in range(1, 100):
+        t = t * i / (i + 1)
+    return x * float(t)
+
+
+def of_decimals(x):
+    t = Decimal(1)
+    for i in range(100):
+        if x > i:
+            x = x + float(t)
+        t = t * i + 1
+        if t > 1000:
+            t = Decimal(1)
+    return x
+
+
+@pytest.mark.parametrize("f", [of_fractions, of_decimals])
+def test_other_numbers_in_long_loops(f):
+    assert abs(float(tj.function(f, strict=True)(tj.constant(2.0))) - float(f(tj.constant(2.0)))) < 1e-3

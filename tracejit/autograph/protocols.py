@@ -38,11 +38,13 @@ from tracejit.autograph.failures import ending
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.source import is_library
 from tracejit.autograph.values import Either
+from tracejit.errors import TracedValueError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.operand import asks_which
 from tracejit.ops.found import as_number
 from tracejit.ops.host import python_kind
+from tracejit.pynumbers import is_number
 from tracejit.runtime.guards import raw
 from tracejit.runtime.held import MISSING
 from tracejit.tensor import Operand, convert
@@ -103,7 +105,7 @@ def binary(op: str, a: Any, b: Any) -> Any:
         if op in _COMPARED and type(a) in insides.HOLDING and type(b) in insides.HOLDING:
             reads.state(a, b, asks=insides.ORDER)
         reads.asked(a, b, asks=_METHODS[op])
-        made = _FUNCTIONS[op](a, b)
+        made = _of_numbers(_FUNCTIONS[op], a, b)
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
             arrays.used(arrays.among([a, b]), made)
         if type(made) in _NEW:
@@ -111,6 +113,17 @@ def binary(op: str, a: Any, b: Any) -> Any:
         return arrays.fresh(made) if type(made) is np.ndarray else made
     made = _asked(op, a, b)
     return _FUNCTIONS[op](a, b) if made is NotImplemented else made
+
+
+def _of_numbers(f: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    try:
+        return f(a, b)
+    except TypeError:
+        for x, y in ((a, b), (b, a)):
+            if type(x).__module__ in ("fractions", "decimal") and is_number(y):
+                kind = type(x).__name__
+                raise locate(TracedValueError(f"a {kind} is computed with a number of a loop or branch")) from None
+        raise
 
 
 def _asked(op: str, a: Any, b: Any) -> Any:
@@ -203,7 +216,7 @@ def in_place(op: str, a: Any, b: Any) -> Any:
             reads.whole(a)
             places.items(a)
         mutations.check_bytes(a)
-        made = IN_PLACE[op](a, b)
+        made = _of_numbers(IN_PLACE[op], a, b)
     growing.noted(made)
     if isinstance(b, np.ndarray) or (isinstance(a, np.ndarray) and made is not a):
         arrays.used(arrays.among([a, b]), made)
@@ -318,7 +331,7 @@ def _by_index(x: Any, get: Callable[..., Any]) -> Iterator[Any]:
         try:
             with ending(IndexError):
                 row = get(x, i)
-        except IndexError:
+        except (IndexError, StopIteration):
             return
         yield row
         i += 1

@@ -453,7 +453,7 @@ def by_index_to_a_stop(log):
     def f(x):
         for v in Numbers():
             x = x + v
-        return x * sum(Numbers()) + sum([v for v in Numbers()])
+        return x * sum(Numbers()) + sum([v + 1 for v in Numbers()])
 
     return f
 

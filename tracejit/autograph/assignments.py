@@ -133,8 +133,9 @@ class Assignments(ast.NodeTransformer):
         return out
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
-        if node.value is None or isinstance(node.target, ast.Name):
-            return self._noted(node, [node.target])
+        """Annotations of variables do nothing, and may not stand where a part shares them with what is around."""
+        if node.value is None:
+            return at(ast.Pass(), node) if isinstance(node.target, ast.Name) else self._noted(node, [node.target])
         return self.visit_Assign(at(ast.Assign([node.target], node.value), node))
 
     def visit_AugAssign(self, node: ast.AugAssign) -> Any:

@@ -69,6 +69,8 @@ def entered(x: Any) -> Any:
         gen.managed = True
     watches = [] if is_users(cls) else watching.entered(x, enter, leave)
     kinds: tuple[type, ...] = getattr(x, "_exceptions", ()) if isinstance(x, contextlib.suppress) else ()
+    if not is_users(cls) and cls.__module__ != "contextlib" and _swallows(leave.__code__):
+        kinds = (Exception,)
     if is_users(cls):
         kinds = (Exception,) if _swallows(leave.__code__) else ()
         enter, leave = callee(enter), callee(leave)

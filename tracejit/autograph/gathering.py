@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import insides, orders, places, reads
-from tracejit.autograph.branches import compared, traced
+from tracejit.autograph.branches import compared, decided, traced
 from tracejit.autograph.calls import handed, keep, replace
 from tracejit.autograph.hostcalls import check_iterator
+from tracejit.autograph.loops import with_acts
 from tracejit.autograph.values import Optional
+from tracejit.errors import ConversionError, locate
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops.found import is_open
@@ -59,7 +61,23 @@ def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(x, Operand) and len(x.shape) == 1 and is_open(x.shape[0]):
             hit = OPS[f"reduce_{plain.__name__}"](OPS["cast"](x, dtype=bool_), axis=(0,))
             return OPS["cast"](hit, dtype=bool_, weak=True)
-        found = _items(x) if not isinstance(x, Operand) else [x[i] for i in range(len(x))]
+        if isinstance(x, Operand):
+            return joined([x[i] for i in range(len(x))])
+        check_iterator(x)
+        rows, found = iter(keep["iterated"](x)), list[Any]()
+        ends = plain is builtins.any
+        while True:
+            y, acts = with_acts(lambda: decided(next(rows, ...))) if found else (decided(next(rows, ...)), False)
+            if acts:
+                raise locate(ConversionError(f"a tensor decides how far {plain.__name__}() goes"))
+            if y is ...:
+                return joined(found) if found else not ends
+            if isinstance(y, Operand) and traced(y):
+                found.append(y)
+            elif bool(y) == ends:
+                return ends
+
+    def joined(found: list[Any]) -> Any:
         if any(isinstance(y, Operand) and traced(y) for y in found):
             return functools.reduce(lambda a, b: OPS[join](as_test(a), as_test(b)), found)
         return plain(found)

@@ -17,6 +17,7 @@ from tracejit.autograph.insides import HOLDING, ORDER
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.values import Optional
 from tracejit.context import context
+from tracejit.errors import TracedValueError, locate
 from tracejit.ir.dim import Dim
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
@@ -121,6 +122,8 @@ def is_in(x: Any, container: Any) -> Any:
             elif hit:
                 return True
         return found
+    if isinstance(x, Operand) and isinstance(container, (str, bytes, bytearray)):
+        raise locate(TracedValueError(f"a {type(container).__name__} is asked for a tensor's value"))
     held: Any = container if isinstance(container, _GONE_THROUGH) else ()
     if held or is_users(type(x)):
         reads.state(x, *held, asks=ORDER)

@@ -64,7 +64,7 @@ def while_(
     whole = test if more is None else functools.partial(and_, more, test)
     unrolled, earlier = Unrolled(), tuple[Any, ...]()
     while True:
-        go, acts = _asked(lambda: decided(whole()))
+        go, acts = with_acts(lambda: decided(whole()))
         if traced(go):
             break
         if not go:
@@ -191,7 +191,7 @@ def _copies(left: int, test: Part, body: Part, more: Part, get: Part, put: Part,
         step()
 
 
-def _asked(test: Part) -> tuple[Any, bool]:
+def with_acts(test: Part) -> tuple[Any, bool]:
     """A condition, and whether asking for it does anything else."""
     trace: Any = context.trace
     if trace is None:

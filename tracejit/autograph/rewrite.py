@@ -105,6 +105,9 @@ class Converter(Assignments, Expressions):
         inner.locals = params_of(node.args)
         return at(ast.Lambda(node.args, inner.visit(node.body)), node)
 
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return node  # what awaits is called by others
+
     def visit_TypeAlias(self, node: ast.AST) -> ast.AST:
         return node  # whose value is evaluated when it is asked for
 

@@ -16,8 +16,8 @@ from tracejit.autodiff.gradientnodes import settle
 from tracejit.autograph import places, reads
 from tracejit.autograph.apart import Apart
 from tracejit.autograph.attempts import Identities, MadeHere, Memory, MovingPlaces, TensorItems
+from tracejit.autograph.carried import result_of
 from tracejit.autograph.effects import Effects, Pending
-from tracejit.autograph.failures import result_of
 from tracejit.autograph.ranges import TensorRange
 from tracejit.autograph.recorder import Recorder
 from tracejit.autograph.results import as_leaves

@@ -322,6 +322,8 @@ def callee(f: Any) -> Any:
     if isinstance(f, types.BuiltinFunctionType):
         if type(f.__self__) is str and (made := keep["string"](f)) is not None:
             return made
+        if f.__name__ == "add_note" and isinstance(f.__self__, BaseException):
+            return keep["note"](f)
         return keep["new"](f) if f.__name__ == "__new__" and isinstance(f.__self__, type) else _replaced.get(f, f)
     if type(f) in _SLOTS and (own := keep["slot"](f)) is not None:
         return own

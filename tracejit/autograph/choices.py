@@ -12,6 +12,7 @@ from typing import Any
 from tracejit.autograph import branches, chosen, logic, places, reads
 from tracejit.autograph.branches import Part, decided, if_exp
 from tracejit.autograph.chosen import Chosen, is_among, is_constant, left, refused
+from tracejit.autograph.failures import MARK
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.values import Either, several
 from tracejit.errors import ShapeError, TracejitError, ends_inside
@@ -70,7 +71,7 @@ def _of_one(f: Part, v: Any) -> Any:
         return f(v)
     except Exception as e:
         if not (isinstance(e, TracejitError) or ends_inside(e.__traceback__)):
-            e.__dict__["ag_raised"] = True
+            e.__dict__[MARK] = True
         raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from tracejit.autograph.chosen import Chosen, mapped, refused
 from tracejit.autograph.values import Optional
-from tracejit.context import context, tracing
+from tracejit.context import context
 from tracejit.errors import (
     Abandoned,
     ControlFlowError,
@@ -21,28 +20,27 @@ from tracejit.errors import (
     OutOfRangeError,
     TracedValueError,
     TracejitError,
-    calls,
     ends_inside,
     is_internal,
     locate,
     location_at,
-    parts,
     user_frame,
 )
-from tracejit.frames import raise_at
 from tracejit.ir.graph import Node
 from tracejit.ir.text import walk
 from tracejit.ops.check import ERRORS
-from tracejit.ops.host import Callback, Noting, Text, host_call
+from tracejit.ops.host import Noting, Text, host_call
 from tracejit.pynumbers import LIMITS
-from tracejit.tensor import Operand, convert, quietly, wrap
-from tracejit.tree import flatten, unflatten
+from tracejit.tensor import Operand
+from tracejit.tree import flatten
 
 Catch = tuple[Any, tuple[type, ...], Location | None]  # the trace around a `try`, what it catches, where it stands
 
 
 # what ends a trace, which the user's `except` clauses let pass: plain Python raises nothing there
 NOT_CAUGHT = (Abandoned, ConversionError, TracedValueError)
+MARK = "ag_raised"  # the attribute of an error that the user's code has raised
+later: list[Callable[[Exception], None]] = []  # how an error is left to the run of the program
 
 
 class Unreachable(ConversionError):
@@ -68,7 +66,7 @@ def raised(error: Any, *cause: Any) -> Any:
     if type(error) is Chosen:
         raise refused(error, "is raised")
     if isinstance(error, Exception) and context.trace is not None:
-        error.__dict__["ag_raised"] = True
+        error.__dict__[MARK] = True
     if isinstance(error, BaseException):
         for c in cause:
             error.__cause__ = c() if isinstance(c, type) else c
@@ -140,34 +138,12 @@ def reaches_end(part: Callable[[], Any]) -> bool:
         _state.in_region = True
         raise
     except Exception as e:
-        if not _is_users(e):
+        if not is_users_error(e):
             raise
         _refuse_caught(e)
-        _raise_later(e)
+        later[-1](e)
         return False
     return True
-
-
-def result_of(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """What a traced function returns; None where it always raises an error that only the program can make."""
-    try:
-        return f(*args, **kwargs)
-    except Unreachable:
-        return None
-    except Exception as e:
-        leaves = flatten(list(e.args))[0]
-        raised = e.__dict__.pop("ag_raised", None) is not None
-        waits = raised and any(isinstance(x, (Text, Operand, Chosen)) for x in leaves)
-        if not waits and not ((raised or _is_users(e)) and _acts()):
-            raise
-        _raise_later(e)
-        return None
-
-
-def _acts() -> bool:
-    """Whether the program does something, or fails, before it comes here."""
-    trace: Any = context.trace
-    return trace is not None and any(not n.pure for n in trace.builder.nodes)
 
 
 def abandoned() -> bool:
@@ -195,9 +171,9 @@ class leaving:
         return any(flags)
 
 
-def _is_users(e: Exception) -> bool:
+def is_users_error(e: Exception) -> bool:
     """Whether plain Python would raise the error too."""
-    if "ag_raised" in e.__dict__:
+    if MARK in e.__dict__:
         return True
     if _state.tentative or isinstance(e, (RecursionError, MemoryError, Warning)):
         return False
@@ -206,67 +182,13 @@ def _is_users(e: Exception) -> bool:
     return not ends_inside(e.__traceback__)
 
 
-def _raise_later(e: Exception) -> None:
-    lines = []
-    if not isinstance(e, TracejitError):  # which know their lines
-        found = [(f, tb) for f, tb in _frames(e) if not is_internal(f.f_code.co_filename)]
-        inner = bool(found) and found[0][0].f_code in parts
-        around = calls(sys._getframe(2), inner)  # the error of an `assert` comes from a function of ours on its line
-        own = [x for i, x in enumerate(found, 1) if i == len(found) or found[i][0].f_code not in parts]
-        lines = [*reversed(around), *[location_at(f, tb) for f, tb in own]]
-    kept, cause, alone = _copied(e), e.__cause__, e.__suppress_context__  # the error itself holds the frames
-    tensors: list[Any] = []
-    taken = [_taken(x, tensors) for x in e.args]
-
-    def run(*arrays: Any) -> tuple[()]:
-        values = [wrap(quietly(array.copy)) for array in arrays]
-        with tracing(None):
-            made = _copied(kept)
-            made.args = tuple([p(values) for p in taken])
-        made.__cause__, made.__suppress_context__ = cause, alone
-        raise_at(lines, made)
-        return ()
-
-    host_call(*tensors, f=Callback(run, f"raise {type(e).__name__}"), types=())
-
-
-def _frames(e: Exception) -> list[Any]:
+def frames_of(e: BaseException) -> list[Any]:
+    """The frames of an error's traceback and where they are, the outermost first."""
     out, tb = [], e.__traceback__
     while tb is not None:
         out.append((tb.tb_frame, tb.tb_lasti))
         tb = tb.tb_next
     return out
-
-
-def _copied(e: Exception) -> Exception:
-    """An equal error without a traceback."""
-    try:
-        made = copy.copy(e)
-        made.__dict__.update(e.__dict__)
-    except Exception:
-        made = e
-    made.__dict__.pop("ag_raised", None)
-    return made.with_traceback(None)
-
-
-def _taken(x: Any, tensors: list[Any]) -> Callable[[list[Any]], Any]:
-    """How an argument of an error is made from the values of tensors, to which it adds what it needs."""
-    k = len(tensors)
-    if isinstance(x, Text):
-        own = x.tensors()
-        tensors += own
-        return lambda values: x.filled(values[k : k + len(own)])
-    if isinstance(x, Operand):
-        tensors.append(convert(x))
-        return lambda values: values[k]
-    if type(x) is Chosen:
-        tensors.append(x.index)
-        return lambda values: x.values[int(values[k])]
-    leaves, structure = flatten(x)
-    if structure.kind is None:
-        return lambda values: x
-    parts = [_taken(y, tensors) for y in leaves]
-    return lambda values: unflatten(structure, [p(values) for p in parts])
 
 
 # --- recursion --------------------------------------------------------------------------------------------------------
@@ -281,7 +203,7 @@ def recursion_explained() -> Iterator[None]:
 
 
 def _recursion(e: RecursionError) -> ConversionError:
-    found = [(f, at) for f, at in _frames(e) if not is_internal(f.f_code.co_filename)]
+    found = [(f, at) for f, at in frames_of(e) if not is_internal(f.f_code.co_filename)]
     names = [f.f_code.co_name for f, _ in found]
     names = [n for i, n in enumerate(names) if i == 0 or names[i - 1] != n][-64:]  # a function's parts are one
     period = next((p for p in range(1, 17) if names[-2 * p :] == 2 * names[-p:]), 1)

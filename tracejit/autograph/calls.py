@@ -50,7 +50,7 @@ def own_method(x: Any, name: str) -> types.FunctionType | None:
     if not is_users(cls):
         reads.asked(x, asks=(name,))
         return None
-    reads.special(cls, name)
+    reads.special(x, name)
     f = raw(cls, name)
     if insides.is_others(f):
         reads.state(x)
@@ -138,7 +138,7 @@ def load(x: Any, name: str, *default: Any) -> Any:
     if isinstance(x, type) and insides.is_installed(get := raw(type(raw(x, name)), "__get__")):
         reads.library(get, raw(x, name), (x,))
     if of_class is MISSING:
-        reads.special(type(x), "__getattr__")
+        reads.special(x, "__getattr__")
     fallback = raw(type(x), "__getattr__") if of_class is MISSING else None
     there = raw(x, name) is not MISSING if isinstance(x, type) else name in (own_dict(x) or ())
     if type(fallback) is types.FunctionType and not there:
@@ -261,7 +261,7 @@ def _has(x: Any, name: str) -> bool:
 
 def assign(x: Any, name: str, value: Any) -> None:
     """What `object.__setattr__` does; setters of the user's are converted."""
-    reads.special(type(x), name)
+    reads.special(x, name)
     of_class = raw(type(x), name)
     setter = raw(type(of_class), "__set__") if of_class is not MISSING else MISSING
     if type(of_class) is property and of_class.fset is not None:
@@ -329,7 +329,7 @@ def callee(f: Any) -> Any:
         return own
     if type(f) in (operator.attrgetter, operator.itemgetter, operator.methodcaller):
         return keep["getter"](f)
-    reads.special(type(f), "__call__")
+    reads.special(f, "__call__")
     call = inspect.getattr_static(type(f), "__call__", None)
     if type(call) is types.FunctionType and "keep" not in type(f).__dict__:
         g = callee(call)

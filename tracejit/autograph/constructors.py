@@ -20,7 +20,7 @@ def constructor(cls: type) -> Callable[..., Any] | None:
     """What to call in the place of a class of the user's; None for all others."""
     if not is_users(cls):
         return None
-    reads.special(type(cls), "__call__")
+    reads.special(cls, "__call__")
     call = raw(type(cls), "__call__")
     if type(call) is types.FunctionType:
         return None if is_library(call) else types.MethodType(callee(call), cls)
@@ -28,14 +28,14 @@ def constructor(cls: type) -> Callable[..., Any] | None:
 
 
 def _construct(cls: type, /, *args: Any, **kwargs: Any) -> Any:
-    reads.special(cls, "__new__", "__init__")
+    reads.of_class(cls, "__new__", "__init__")
     new = raw(cls, "__new__")
     new = new.__func__ if isinstance(new, staticmethod) else new
     x = callee(new)(cls, *args, **kwargs) if type(new) is types.FunctionType else new(cls, *args, **kwargs)
     if type(new) is not types.FunctionType or (isinstance(x, tuple) and hasattr(cls, "_fields")):
         places.born(x)  # a named tuple too, whose `__new__` is not converted
     if isinstance(x, cls):
-        reads.special(type(x), "__init__")
+        reads.special(x, "__init__")
         init = raw(type(x), "__init__")
         if type(init) is not types.FunctionType:
             type(x).__init__(x, *args, **kwargs)  # type: ignore[misc]

@@ -56,7 +56,7 @@ def entered(x: Any) -> Any:
         return x
     if isinstance(x, contextlib.redirect_stdout | contextlib.redirect_stderr):
         raise locate(ConversionError("what it prints is sent elsewhere for a while"))
-    reads.special(cls, "__enter__", "__exit__")
+    reads.special(x, "__enter__", "__exit__")
     reads.asked(x, asks=("__enter__",))
     enter, leave = raw(cls, "__enter__"), raw(cls, "__exit__")
     if _is_for_others(x) or not all(isinstance(f, types.FunctionType) for f in (enter, leave)):

@@ -135,7 +135,7 @@ def _static(x: Any, name: str, *default: Any) -> Any:
 
 def _callable(x: Any) -> bool:
     """Python's `callable`."""
-    reads.special(type(x), "__call__")
+    reads.special(x, "__call__")
     return callable(x)
 
 

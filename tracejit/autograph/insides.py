@@ -134,6 +134,7 @@ def state(reads: Reads, *given: Any, asks: Iterable[str] = (), names: frozenset[
             reads.found(x, called)
             rare.everything(reads, x)
         if is_users(type(x)):
+            rare.kind(reads, x)
             todo += [(y, name, None) for name, y in _attributes(reads, x)]
         elif (not called and holds_state(x)) or (within < _WITHIN and is_open(x)):
             within += bool(called)

@@ -120,7 +120,7 @@ def item(x: Any, key: Any) -> Any:
     if isinstance(x, np.ndarray) and not isinstance(key, Operand):
         arrays.used(arrays.among([key]), None)
         return arrays.fresh(reads.array_item(x, key, x[key]))
-    reads.special(type(x), "__getitem__")
+    reads.special(x, "__getitem__")
     get = raw(type(x), "__getitem__") if not isinstance(x, Operand) else None
     if type(get) is types.FunctionType:
         if insides.is_others(get):
@@ -205,7 +205,7 @@ def set_attribute(x: Any, name: str, value: Any) -> None:
     if type(x) is Chosen:
         for_each(x, lambda v: set_attribute(v, name, value))
         return
-    reads.special(type(x), "__setattr__")
+    reads.special(x, "__setattr__")
     setter = raw(type(x), "__setattr__")
     if insides.is_others(setter):
         watching.asked(setter, x, name, value)
@@ -236,7 +236,7 @@ def delete_attribute(x: Any, name: str) -> None:
         callee(f)(x, name)
         return
     hostcalls.check_set(x, raw(type(x), "__delattr__"), f"attribute {name}")
-    reads.special(type(x), "__delattr__")
+    reads.special(x, "__delattr__")
     _by_slot(raw(type(x), "__delattr__"), delattr, x, name)
 
 

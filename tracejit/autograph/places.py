@@ -73,6 +73,8 @@ class Attribute(Place):
 
     def get(self) -> Any:
         own, name = getattr(self.owner, "__dict__", None), self.at
+        if name == "__class__":
+            return type(self.owner)
         if isinstance(self.owner, type):
             return vars(self.owner).get(name, Undefined(name))
         slot = type(getattr(type(self.owner), name, None)) is types.MemberDescriptorType
@@ -89,6 +91,8 @@ class Attribute(Place):
             if type(self.get()) is not Undefined:
                 (delattr if kept[1] else plain.__delattr__)(self.owner, self.at)
         elif self.get() is not value:
+            if self.at == "__class__" and not isinstance(value, type):
+                raise locate(ConversionError(f"a tensor decides which class a {cls.__name__} is of"))
             (setattr if kept[0] else plain.__setattr__)(self.owner, self.at, value)
 
     def lasting(self) -> Place:

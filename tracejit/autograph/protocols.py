@@ -131,8 +131,8 @@ def _asked(op: str, a: Any, b: Any) -> Any:
     name, other = _METHODS[op]
     if op == "!=":
         return _differs(a, b)
-    reads.special(type(a), name)
-    reads.special(type(b), other)
+    reads.special(a, name)
+    reads.special(b, other)
     first, second = raw(type(a), name), raw(type(b), other)
     if insides.is_others(first) or insides.is_others(second):
         reads.state(a, b)
@@ -162,7 +162,7 @@ def _bound(method: Any, x: Any) -> Any:
 def _differs(a: Any, b: Any) -> Any:
     """`a != b`, which is what `__eq__` denies where a class has no `__ne__`."""
     for x, y in ((a, b), (b, a)):
-        reads.special(type(x), "__ne__", "__eq__")
+        reads.special(x, "__ne__", "__eq__")
         if insides.is_others(raw(type(x), "__eq__")):
             reads.state(x, y)
         if _is_own(raw(type(x), "__ne__")):

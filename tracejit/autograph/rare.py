@@ -76,6 +76,8 @@ def defaults(reads: Reads, f: types.FunctionType) -> None:
 def kind(reads: Reads, x: Any) -> None:
     """The class of an object of the user's, which may be given another."""
     if type(x).__weakrefoffset__ and not isinstance(x, type) and is_users(type(x)) and not reads.is_own(x):
+        if ("attribute", id(x), "__class__") in reads.written:
+            return
         reads.record(Kind, ("class", id(x), ""), f"class of {shown(x)}", x)
 
 

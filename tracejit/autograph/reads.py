@@ -251,8 +251,15 @@ def attribute(owner: Any, name: str) -> None:
         _current.reads.attribute(owner.__func__ if type(owner) is types.MethodType else owner, name)
 
 
-def special(cls: type, *names: str) -> None:
-    """What Python looks for in the class of an object, and not in the object."""
+def special(x: Any, *names: str) -> None:
+    """What Python looks for in the class of an object, which may be given another, and not in the object."""
+    if _current.reads is not None and is_users(cls := type(x)):
+        rare.kind(_current.reads, x)
+        of_class(cls, *names)
+
+
+def of_class(cls: type, *names: str) -> None:
+    """What a class has under these names."""
     if _current.reads is not None and is_users(cls):
         for name in names:
             _current.reads.of_class(cls, name)
@@ -356,7 +363,7 @@ def setting(owner: Any, name: str) -> None:
 def hashed(key: Any) -> None:
     """Python looks a key up: by its hash, and whether it is equal to another."""
     if _current.reads is not None and (is_users(type(key)) or type(key) is tuple):
-        special(type(key), *insides.KEY)
+        special(key, *insides.KEY)
         state(key, asks=insides.KEY)
     else:
         asked(key, asks=insides.KEY)

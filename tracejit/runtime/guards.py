@@ -115,7 +115,8 @@ class Words:
         rows: list[tuple[int, ...]] = []
         for where, entries in self.groups.items():
             rows += [(*where, *[0] * (RECORD - len(where))), *entries]
-        rows += self.single
+        known = {where[1:] for where in self.groups if where[0] == Check.OWNER}  # objects of which the class is asked
+        rows += [r for r in self.single if r[0] != Check.POINTER or (r[1] - layout.TYPE, r[2]) not in known]
         at = 8 * (1 + RECORD * (len(rows) + len(self.arrays)))
         tail: list[int] = []
         for kind, container, n, values in self.arrays:

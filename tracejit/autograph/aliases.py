@@ -26,8 +26,9 @@ from tracejit.context import context
 from tracejit.errors import is_internal
 from tracejit.identity import IdentityMap
 from tracejit.ir.graph import Node, Value
+from tracejit.ir.op import OPS
 from tracejit.runtime.guards import own_dict
-from tracejit.tensor import Operand, Tensor
+from tracejit.tensor import Operand, Tensor, wrap
 
 Lines = list[tuple[int, int, frozenset[str]]]
 Place = tuple[int, Any]  # an object, and where in it
@@ -68,6 +69,18 @@ def are_one(a: Any, b: Any) -> bool:
     if x is y:  # else what is computed twice is one value
         return x.node is not None and (_shown_by(x.node) is not None or x.node.op.family == "control")
     return not _owners(x).isdisjoint(_owners(y))
+
+
+def alone(t: Tensor, value: Any) -> Tensor:
+    """A tensor that was made of a value, as one with memory of its own."""
+    a = t._a
+    if type(a) is Value:
+        shown = a.node is not None and _shown_by(a.node) is not None
+        return OPS["identity"](t) if shown or (isinstance(value, Tensor) and value._a is a) else t  # type: ignore[no-any-return]
+    b = value._a if isinstance(value, Tensor) else value
+    if isinstance(b, np.ndarray) and np.may_share_memory(a, b):
+        return wrap(a.copy())
+    return t
 
 
 def _owners(v: Value) -> set[Any]:

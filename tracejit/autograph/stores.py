@@ -184,7 +184,7 @@ def _with_item(x: Any, key: Any, value: Any) -> Tensor:
     _count.now = count() + 1
     if type(value) is Changed:
         return with_item(x, key, value.value, IN_PLACE[value.op])
-    return with_item(x, key, value)
+    return aliases.alone(with_item(x, key, value), value)  # one item may be all of it
 
 
 def _check_views(path: Sequence[Step], said: str) -> None:

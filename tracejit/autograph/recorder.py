@@ -359,7 +359,9 @@ class Recorder(Deferring):
         found: dict[tuple, Place] = {}
         told = {*[m.place.key for m, _ in self.moving], *self.memory.moving, *self.memory.fixed}
         for r in raws:
-            place = None if r is None else r.owner if r.kind == "set" else _item_place(r)
+            if r is None or _owner(r) in self.given:  # what was there is an argument
+                continue
+            place = r.owner if r.kind == "set" else _item_place(r)
             if place is not None and place.key not in told and _moves(place.get()) and not _is_computed(place):
                 found[place.key] = place
         if found:

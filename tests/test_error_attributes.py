@@ -139,6 +139,17 @@ def caused_at_once(x, n):
     return x
 
 
+def meanwhile(x, n):
+    try:
+        if x > 1:
+            raise Hot("in", x=x, k=n, deeper={"in": [[x]]})
+    except Hot as e:
+        if n > 2:
+            raise e
+        raise Needs("out", len(e.info) + len(e.info["deeper"]))
+    return x
+
+
 def group(x, n):
     if x > 1:
         raise ExceptionGroup("several", [Hot("one", x=x), Needs("two", n)])
@@ -156,7 +167,7 @@ def looked_at(x, n):
 
 FUNCTIONS = [
     by_name, by_argument, deep, late, slotted, of_system, always, after_effect, loop, of_object, caused,
-    caused_at_once, group, looked_at,
+    caused_at_once, meanwhile, group, looked_at,
 ]  # fmt: skip
 
 
@@ -173,7 +184,7 @@ def shown(x):
 
 
 def told(e):
-    return None if e is None else (shown(e), str(e), told(e.__cause__), e.__suppress_context__)
+    return None if e is None else (shown(e), str(e), told(e.__cause__), told(e.__context__), e.__suppress_context__)
 
 
 def outcomes(f):

@@ -122,7 +122,8 @@ def _take(x: Any, own: dict[int, Any]) -> bool:
             own[id(x)] = x
         return id(x) in own
     if isinstance(x, _CONTAINERS):
-        made = watching.is_own(x) or reads.label(x) is None
+        made = watching.is_own(x) or reads.label(x) is None  # which those have too that objects of its own hold
+        made = made or (_has_traced(x, {}) and not reads.is_changed(x))
     elif isinstance(x, BaseException) and own:  # one that led to another
         own[id(x)] = x
         made = any([_take(y, own) for y in _parts(x)]) or watching.is_own(x)  # noqa: C419
@@ -135,6 +136,14 @@ def _take(x: Any, own: dict[int, Any]) -> bool:
     for y in _parts(x):
         _take(y, own)
     return True
+
+
+def _has_traced(x: Any, seen: dict[int, Any]) -> bool:
+    """Whether there are traced tensors in containers within one another."""
+    if not isinstance(x, (*_CONTAINERS, tuple)) or id(x) in seen:
+        return _waits(x)
+    seen[id(x)] = x
+    return any(_has_traced(y, seen) for y in _parts(x))
 
 
 def _is_made(x: Any) -> bool:

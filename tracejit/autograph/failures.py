@@ -103,6 +103,16 @@ def caught(error: Any) -> Any:
     return error.value if type(error) is Optional else error
 
 
+def meanwhile(error: Any, handled: Any) -> Any:
+    """What such a handler raises."""
+    if isinstance(error, type) and issubclass(error, BaseException):
+        error = error()
+    handled = caught(handled)
+    if isinstance(error, BaseException) and isinstance(handled, BaseException) and error is not handled:
+        error.__context__ = handled
+    return error
+
+
 @contextmanager
 def tentative(counting: bool = False) -> Iterator[None]:
     """A block that is given up if something goes wrong: errors that the user's code does not ask for leave it.

@@ -41,7 +41,7 @@ from tracejit.autograph.choices import each_way, for_each, is_in_key
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.contexts import entered, passing
 from tracejit.autograph.evaluating import evaluate, evaluated, execute, variables
-from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, leaving, thrown
+from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, leaving, meanwhile, thrown
 from tracejit.autograph.librarycalls import effect
 from tracejit.autograph.logic import and_, compare, none_of, not_, or_
 from tracejit.autograph.loops import LONG, for_, while_
@@ -506,6 +506,7 @@ __all__ = [
     "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "caught", "changed",
     "compare", "converted", "decided", "delete_attribute", "delete_item", "eagerly", "entered", "evaluate",
     "evaluated", "execute", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence", "joined",
-    "leaving", "load", "made", "names", "negative", "none_of", "not_", "or_", "part_to_change", "passing", "store",
+    "leaving", "load", "made", "meanwhile", "names", "negative", "none_of", "not_", "or_", "part_to_change",
+    "passing", "store",
     "thrown", "variables", "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

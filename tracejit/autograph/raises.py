@@ -86,9 +86,11 @@ class _Sites:
         return [at(ast.Assign([target], made), s), at(ast.Break(), s)]
 
     def again(self, s: ast.stmt) -> ast.stmt:
-        """A statement of a handler, in which `raise` alone raises what it has caught."""
+        """A statement of a handler, in which `raise` alone raises what it has caught, and others tell of that."""
         if isinstance(s, ast.Raise) and s.exc is None:
             s.exc = at(call("caught", name_of(self.error)), s)
+        elif isinstance(s, ast.Raise) and s.exc is not None and self.keeps:
+            s.exc = at(call("meanwhile", s.exc, name_of(self.error)), s)
         elif not isinstance(s, SCOPES):
             for block in _blocks(s):
                 block[:] = map(self.again, block)

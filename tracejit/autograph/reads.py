@@ -75,6 +75,12 @@ def changed(owner: Any, before: Any) -> None:
         _current.reads.changed.setdefault(id(owner), before)
 
 
+def is_changed(x: Any) -> bool:
+    """Whether the trace has put something into a container that was there before it."""
+    r = _current.reads
+    return r is not None and (id(x) in r.changed or any(owner is x for owner in r.written.values()))
+
+
 def array_read(x: Any) -> None:
     """An array is read: refused where the program writes to its memory when it runs."""
     if _current.reads is not None and _current.reads.deferred:

@@ -43,6 +43,25 @@ class Slotted(Exception):
     __slots__ = ("need",)
 
 
+class Frozen(Exception):
+    def __init__(self, value):
+        object.__setattr__(self, "value", value)
+
+    def __setattr__(self, name, value):
+        raise TypeError("frozen")
+
+
+class Given(Exception):
+    def __init__(self, message, **attributes):
+        super().__init__(message)
+        self.__dict__.update(attributes)
+
+
+class Bag:
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
 class Late(Exception):
     pass
 
@@ -156,6 +175,36 @@ def group(x, n):
     return x
 
 
+def frozen(x, n):
+    if x > 1:
+        raise Frozen(x)
+    return x
+
+
+def given(x, n):
+    if x > 1:
+        raise Given("hot", part=Part(x), many=[x, (n, [n])])
+    return x
+
+
+def bag(x, n):
+    y = x
+    if x > 1:
+        o = Bag(a=x)
+        y = o.a + n
+    return y
+
+
+def itself(x, n):
+    e = Late("hot")
+    e.x, e.rows = x, [x]
+    e.rows.append(e.rows)
+    e.me = e
+    if x > 1:
+        raise e
+    return x
+
+
 def looked_at(x, n):
     try:
         if x > 1:
@@ -167,7 +216,8 @@ def looked_at(x, n):
 
 FUNCTIONS = [
     by_name, by_argument, deep, late, slotted, of_system, always, after_effect, loop, of_object, caused,
-    caused_at_once, meanwhile, group, looked_at,
+    caused_at_once, meanwhile, group, looked_at, frozen, given,
+    bag,
 ]  # fmt: skip
 
 
@@ -204,6 +254,15 @@ def outcomes(f):
 def test_attributes_hold_the_values_of_the_call(f):
     expected = outcomes(f)
     assert outcomes(tj.function(f, strict=True)) == expected
+
+
+def test_an_error_that_holds_itself():
+    f = tj.function(itself, strict=True)
+    for v in (2.0, 3.0):
+        with pytest.raises(Late) as info:
+            f(tj.constant(v), 1)
+        e = info.value
+        assert e.me is e and e.rows[1] is e.rows and float(e.x) == float(e.rows[0]) == v
 
 
 def test_errors_of_two_calls_share_nothing_that_the_function_made():

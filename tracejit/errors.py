@@ -471,7 +471,7 @@ def hide_frames(error: BaseException) -> None:
         if deep and isinstance(chain.__context__, (TracejitError, RecursionError)):
             chain.__suppress_context__ = True
         if deep or isinstance(chain, TracejitError) or not ends_inside(chain.__traceback__):
-            chain.__traceback__ = trim(chain.__traceback__)  # for those, too, who do not ask the error for it
+            chain.with_traceback(trim(chain.__traceback__))  # for those, too, who do not ask the error for it
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 import types
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from types import FrameType
@@ -12,7 +15,7 @@ from typing import Any
 from tracejit.autograph import failures, reads, watching
 from tracejit.autograph.calls import keep
 from tracejit.autograph.chosen import Chosen
-from tracejit.autograph.effects import Fill
+from tracejit.autograph.effects import Fill, filled
 from tracejit.autograph.holders import Outside
 from tracejit.autograph.recipes import Recipes
 from tracejit.context import context, tracing
@@ -23,7 +26,7 @@ from tracejit.runtime.guards import raw
 from tracejit.tensor import Operand, Tensor, Variable, convert, quietly, wrap
 from tracejit.tree import attributes_of, own_slots
 
-_CONTAINERS = (list, dict, set)
+_CONTAINERS: Any = (list, dict, set)
 _OF_CLASSES = 1 << 9  # the flag of classes that are not C's
 
 
@@ -160,15 +163,16 @@ def _parts(x: Any) -> Iterable[Any]:
 
 def _state(x: BaseException) -> dict[str, Any]:
     """What an error keeps beside its arguments, also what its class of C's keeps."""
-    every = [*own_slots(type(x)), *[k for c in _bases(x)[:-2] for k, m in vars(c).items() if type(m) is _COMPUTED]]
+    every = [*own_slots(type(x)), *[k for c in _bases(x)[:-3] for k, m in vars(c).items() if type(m) is _COMPUTED]]
     return {k: getattr(x, k) for k in every if hasattr(x, k)} | {k: v for k, v in vars(x).items() if k != failures.MARK}
 
 
 _COMPUTED = types.GetSetDescriptorType
 
 
-def _bases(x: BaseException) -> list[type]:
-    return [c for c in type(x).__mro__ if not c.__flags__ & _OF_CLASSES and c is not object]
+def _bases(x: Any) -> list[type]:
+    """The classes of C's that an object's class is made from, the nearest first."""
+    return [c for c in type(x).__mro__ if not c.__flags__ & _OF_CLASSES]
 
 
 def _led(x: BaseException) -> list[BaseException]:
@@ -180,34 +184,68 @@ def _led(x: BaseException) -> list[BaseException]:
 
 # --- recipes ----------------------------------------------------------------------------------------------------------
 class _Errors(Recipes):
-    """Recipes that make errors, each of them once."""
+    """Recipes that make errors, each of them once. They hold nothing of what the errors hold: what others hold counts
+    as theirs when the trace ends."""
 
     def of(self, x: Any) -> Fill:
         if isinstance(x, Variable) and _is_assigned(x):  # which a call that raises takes back
             return super().of(convert(x))
-        if not isinstance(x, BaseException) or id(x) in self.outside:
+        key = id(x)
+        if key in self._doing and not isinstance(x, Operand):
+            return lambda values, made: made[key]
+        if not isinstance(x, BaseException) or key in self.outside:
             return super().of(x)
-        if id(x) in self._doing:
-            return lambda values, made: made[id(x)]
         error, lines = self.error(x), _lines(x, None)
-        return lambda values, made: made[id(x)] if id(x) in made else _with_traceback(error(values, made), lines)
+        return lambda values, made: made[key] if key in made else _with_traceback(error(values, made), lines)
 
     def error(self, x: BaseException) -> Fill:
-        self._doing.add(id(x))
-        kind, base, led = type(x), _bases(x)[0], _led(x)
+        key, kind, base, led = id(x), type(x), _bases(x)[0], _led(x)
+        self._doing.add(key)
         args, state = [self.of(y) for y in x.args], {k: self.of(y) for k, y in _state(x).items()}
         before = {k: self.of(y) for k in ("__cause__", "__context__") if (y := getattr(x, k)) in led}
-        self._doing.discard(id(x))
+        self._doing.discard(key)
 
         def fill(values: Sequence[Tensor], made: dict[int, Any]) -> Any:
             own = tuple([f(values, made) for f in args])
-            made[id(x)] = new = base.__new__(kind, *own)  # what its own class does to make one it has done
-            new.args = own
+            made[key] = new = base.__new__(kind, *own)  # what its own class does to make one it has done
+            object.__setattr__(new, "args", own)
             for k, f in [*before.items(), *state.items()]:
                 _put(new, k, f(values, made))
             return new
 
         return fill
+
+    def _fresh(self, x: Any) -> bool:
+        return True  # what the function has made, each call has to make
+
+    def inside(self, x: Any, known_as: Any = None) -> Fill:
+        key, make = id(x), _maker(x)
+        self._doing.add(key)
+        items = self._items(x)
+        self._doing.discard(key)
+
+        def fill(values: Sequence[Tensor], made: dict[int, Any]) -> Any:
+            if key not in made and isinstance(make, type):
+                own = [f(values, made) for _, f in items]
+                made[key] = make(*own) if hasattr(make, "_fields") else make(own)
+            elif key not in made:
+                made[key] = new = make()
+                filled(new, [(k, f(values, made)) for k, f in items])
+            return made[key]
+
+        return fill
+
+
+def _maker(x: Any) -> Callable[..., Any]:
+    """What makes an empty container or object like this one; for a tuple, its class."""
+    if isinstance(x, tuple):
+        return type(x)
+    kind = next((k for k in (*_CONTAINERS, deque) if isinstance(x, k)), None)
+    if kind is None:
+        return functools.partial(_bases(x)[0].__new__, type(x))
+    empty = copy.copy(x)
+    kind.clear(empty)
+    return functools.partial(copy.copy, empty)
 
 
 def _is_assigned(v: Variable) -> bool:
@@ -237,6 +275,7 @@ def _with_traceback(e: BaseException, lines: list[Location]) -> BaseException:
         raise_at(lines, e)
     except BaseException as raised:
         assert raised is e
-        e.__traceback__ = trim(e.__traceback__)
-    e.__context__, e.__cause__, e.__suppress_context__ = before
+        e.with_traceback(trim(e.__traceback__))
+    for name, value in zip(("__context__", "__cause__", "__suppress_context__"), before, strict=True):
+        object.__setattr__(e, name, value)
     return e

@@ -103,13 +103,14 @@ def container(x: Any, items: Sequence[tuple[Any, Fill]], known_as: Any) -> Fill:
                 made[key] = kind(*values) if hasattr(kind, "_fields") else kind(values)
             else:
                 made[key] = new = copy.copy(x)
-                _refill(new, [(k, f(outputs, made)) for k, f in items])
+                filled(new, [(k, f(outputs, made)) for k, f in items])
         return made[key]
 
     return fill
 
 
-def _refill(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
+def filled(new: Any, items: Sequence[tuple[Any, Any]]) -> None:
+    """Let a container hold these, or an object have these attributes."""
     if isinstance(new, list):
         new[:] = [y for _, v in items for y in (v if type(v) is Splice else [v])]
     elif isinstance(new, set):

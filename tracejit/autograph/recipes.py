@@ -114,15 +114,17 @@ class Recipes:
         """A container made anew, once in the place of each that is known as this one."""
         self._doing.add(id(x))
         try:
-            if isinstance(x, dict):
-                items = [(self.key(k), self.of(v)) for k, v in x.items()]
-            elif isinstance(x, (list, tuple, set, deque)):
-                items = [(None, self.of(v)) for v in x]
-            else:
-                items = [(k, self.of(v)) for k, v in attributes_of(x).items()]
+            items = self._items(x)
             return container(x, items, x if known_as is None else known_as)
         finally:
             self._doing.discard(id(x))
+
+    def _items(self, x: Any) -> list[tuple[Any, Fill]]:
+        if isinstance(x, dict):
+            return [(self.key(k), self.of(v)) for k, v in x.items()]
+        if isinstance(x, (list, tuple, set, deque)):
+            return [(None, self.of(v)) for v in x]
+        return [(k, self.of(v)) for k, v in attributes_of(x).items()]
 
     def key(self, k: Any) -> Any:
         return kept_key(k, self.loc)

@@ -18,6 +18,7 @@ from tracejit.autograph.syntax import (
     is_plain,
     loaded,
     name_of,
+    places_in,
     set_,
     whole_of,
 )  # fmt: skip
@@ -36,7 +37,7 @@ class Assignments(ast.NodeTransformer):
         (target, *more) = node.targets
         if isinstance(target, (ast.Tuple, ast.List)):
             node.value = at(call("each", node.value), node.value)
-        if more or (isinstance(target, (ast.Tuple, ast.List)) and _places_in(target)):
+        if more or (isinstance(target, (ast.Tuple, ast.List)) and places_in(target)):
             return self._one_by_one(node)
         if isinstance(target, ast.Subscript):
             return self._stored(node, target)
@@ -230,10 +231,6 @@ class _Leaves(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return self.visit_Attribute(node) if self.found else node  # type: ignore[arg-type]
-
-
-def _places_in(x: ast.expr) -> bool:
-    return any(isinstance(y, (ast.Attribute, ast.Subscript)) and not isinstance(y.ctx, ast.Load) for y in ast.walk(x))
 
 
 def _changed(op: ast.operator, left: ast.expr, right: ast.expr) -> ast.expr:

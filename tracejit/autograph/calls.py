@@ -283,6 +283,7 @@ _replaced: dict[Any, Callable[..., Any]] = {
     builtins.print: host.print_python, builtins.len: _length, builtins.getattr: load, builtins.hasattr: _has,
     builtins.next: hostcalls.following,
 }  # fmt: skip
+PREPARED: list[tuple[Any, Callable[..., Any]]] = []  # by functions, what becomes of their arguments, or the result
 keep: dict[str, Callable[..., Any]] = {}
 WRAPPERS: dict[types.CodeType | None, Callable[..., Any]] = {}  # functions of Python's around the user's, by their code
 _SLOTS = (types.WrapperDescriptorType, types.MethodWrapperType)
@@ -395,11 +396,16 @@ def _heard(f: Any) -> Any:
     owner, whole = (None, False) if ours else _of_others(g, h)
     if module == "tracejit.optimizers.schedules":
         owner = getattr(g, "__self__", g)
+    prepare = next((p for k, p in PREPARED if h is k), None)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         hostcalls.check_said(h if h is g else f, args)
         if (made := listops.consumed(f, args, kwargs)) is not listops.OPEN:
             return made
+        if prepare is not None and args:
+            made, args, kwargs = prepare(*args, **kwargs)
+            if args is None:
+                return made
         if ours:
             places.looked_at(h, args, kwargs)
             if (of_list := listops.of_list(h, args, kwargs)) is not listops.OPEN:

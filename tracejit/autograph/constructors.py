@@ -147,4 +147,4 @@ def _equal(f: types.FunctionType, x: Any, y: Any) -> Any:
     return logic.not_(logic.not_(logic.and_(*asked))) if asked else True
 
 
-calls.keep.update(constructor=constructor, new=made_by, equal=_equal)
+calls.keep.update(constructor=constructor, construct=_construct, new=made_by, equal=_equal)

@@ -65,7 +65,7 @@ def entered(x: Any) -> Any:
         return x
     if isinstance(x, contextlib.ExitStack):
         places.made(x)
-    if type(gen := getattr(x, "gen", None)) is Yields:
+    if isinstance(x, contextlib._GeneratorContextManager) and type(gen := x.gen) is Yields:
         gen.managed = True
     watches = [] if is_users(cls) else watching.entered(x, enter, leave)
     kinds: tuple[type, ...] = getattr(x, "_exceptions", ()) if isinstance(x, contextlib.suppress) else ()

@@ -14,6 +14,7 @@ from typing import Any
 
 from tracejit.autograph import calls, places, reads
 from tracejit.autograph.calls import WRAPPERS, assign, called, callee, load, replace
+from tracejit.autograph.owners import is_users
 from tracejit.runtime.guards import raw
 
 
@@ -54,16 +55,25 @@ def _slot(f: Any) -> Callable[..., Any] | None:
         return functools.partial(_unset, f)
     if f is object.__setattr__ or f is type.__setattr__:
         return assign
+    if f is type.__call__:
+        return _by_type
     if f is object.__getattribute__:
         return _generic
     if type(f) is types.MethodWrapperType and f.__objclass__ in (object, type):
         if f.__name__ == "__setattr__":
             return functools.partial(assign, f.__self__)
+        if f.__name__ == "__call__" and isinstance(f.__self__, type) and is_users(f.__self__):
+            return types.MethodType(calls.keep["construct"], f.__self__)
         if f.__name__ == "__getattribute__" and f.__objclass__ is object:
             return functools.partial(_generic, f.__self__)
     if type(getattr(f, "__self__", None)) is types.MemberDescriptorType and f.__name__ == "__set__":
         return functools.partial(_set_slot, f.__self__)
     return None
+
+
+def _by_type(cls: type, /, *args: Any, **kwargs: Any) -> Any:
+    """What `type.__call__` does."""
+    return (calls.keep["construct"] if is_users(cls) else type.__call__)(cls, *args, **kwargs)
 
 
 def _set_slot(slot: types.MemberDescriptorType, x: Any, value: Any) -> None:

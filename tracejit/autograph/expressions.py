@@ -7,7 +7,7 @@ import copy
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from tracejit.autograph.syntax import AG, BINARY, at, call, globals_call, lambda_of, name_of, whole_of
+from tracejit.autograph.syntax import AG, BINARY, at, call, globals_call, lambda_of, name_of, places_in, whole_of
 
 NOT_CALLED = {
     "super", "locals", "globals", "vars", "eval", "exec", "dir",
@@ -67,14 +67,18 @@ class Expressions(ast.NodeTransformer):
 
     def visit_Dict(self, node: ast.Dict) -> Any:
         self.generic_visit(node)
-        node.values = [v if k is not None else at(call("whole", v), v) for k, v in zip(node.keys, node.values)]
+        node.values = [v if k is not None else at(call("keyed", v), v) for k, v in zip(node.keys, node.values)]
+        node.keys = [k and _as_key(k) for k in node.keys]
         return at(call("made", node), node)
 
     def visit_List(self, node: ast.List) -> Any:
         self.generic_visit(node)
         return at(call("made", node), node) if isinstance(getattr(node, "ctx", ast.Load()), ast.Load) else node
 
-    visit_Set = visit_List  # type: ignore[assignment]
+    def visit_Set(self, node: ast.Set) -> Any:
+        self.generic_visit(node)
+        node.elts = [_as_key(x) for x in node.elts]
+        return at(call("made", node), node)
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         if isinstance(node.test, ast.Constant) and hasattr(node, "ag_seen"):
@@ -140,7 +144,7 @@ class Expressions(ast.NodeTransformer):
         words = [ast.keyword(k.arg, self.visit(k.value)) for k in node.keywords]
         for k in words:
             if k.arg is None:
-                k.value = at(call("whole", k.value), k.value)
+                k.value = at(call("keyed", k.value), k.value)
         return at(ast.Call(func, args, words), node)
 
     def visit_ListComp(self, node: ast.ListComp) -> Any:
@@ -148,12 +152,17 @@ class Expressions(ast.NodeTransformer):
         for g in node.generators:
             g.ifs = [at(call("filtered", self.visit(x)), x) for x in g.ifs]
         node.elt = self.visit(node.elt)
+        if isinstance(node, ast.SetComp):
+            node.elt = _as_key(node.elt)
         for g in node.generators:
-            g.iter = at(call("rows", self.visit(g.iter)), g.iter)
+            g.iter = self._rows(g)
         name = "generated" if hasattr(node, "ag_first") else "comprehended"
         return at(call("made", node), node) if loop is None else self._or_loop(node, name, loop)
 
     visit_GeneratorExp = visit_SetComp = visit_ListComp  # type: ignore[assignment]
+
+    def _rows(self, g: ast.comprehension) -> Any:
+        return at(call("not_told" if places_in(g.target) else "rows", self.visit(g.iter)), g.iter)
 
     def _or_loop(self, node: ast.ListComp | ast.DictComp, name: str, loop: list[ast.expr]) -> Any:
         """A comprehension that may become a loop, which is for `name` to say."""
@@ -168,7 +177,9 @@ class Expressions(ast.NodeTransformer):
         (g, *more) = node.generators
         at_once = isinstance(node, (ast.ListComp, ast.DictComp)) or hasattr(node, "ag_at_once")
         at_once = at_once or hasattr(node, "ag_first")
-        if more or g.is_async or not at_once or any(_binds(n) or _sees_all(n) for n in ast.walk(node)):
+        if more or g.is_async or not at_once or places_in(g.target):
+            return None
+        if any(_binds(n) or _sees_all(n) for n in ast.walk(node)):
             return None
 
         def of_row(x: ast.expr) -> ast.expr:
@@ -184,9 +195,9 @@ class Expressions(ast.NodeTransformer):
         pair = at(ast.Tuple([node.key, node.value], ast.Load()), node.key)
         loop = self._as_loop(node, pair) if node.generators[0].ifs else None
         for g in node.generators:
-            g.iter = at(call("rows", self.visit(g.iter)), g.iter)
+            g.iter = self._rows(g)
             g.ifs = [at(call("filtered", self.visit(x)), x) for x in g.ifs]
-        node.key, node.value = self.visit(node.key), self.visit(node.value)
+        node.key, node.value = _as_key(self.visit(node.key)), self.visit(node.value)
         return at(call("made", node), node) if loop is None else self._or_loop(node, "chosen", loop)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> Any:
@@ -198,6 +209,12 @@ class Expressions(ast.NodeTransformer):
             else:
                 parts.append(v)
         return at(call("joined", *parts), node)
+
+
+def _as_key(x: ast.expr) -> ast.expr:
+    """What becomes a key of a dict or set."""
+    plain = isinstance(x, (ast.Constant, ast.JoinedStr, ast.Starred))
+    return x if plain else at(call("key", x), x)  # type: ignore[no-any-return]
 
 
 def is_pythons(func: ast.expr) -> bool:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
+import operator
+import types
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import insides, orders, places, reads
+from tracejit.autograph import backcalls, insides, orders, places, reads, specials
 from tracejit.autograph.branches import compared, decided, traced
-from tracejit.autograph.calls import handed, keep, replace
+from tracejit.autograph.calls import PREPARED, callee, handed, keep, own_method, replace
 from tracejit.autograph.hostcalls import check_iterator
 from tracejit.autograph.loops import with_acts
+from tracejit.autograph.owners import is_users
+from tracejit.autograph.ranges import range_
 from tracejit.autograph.values import Optional
 from tracejit.errors import ConversionError, locate
 from tracejit.ir.op import OPS
@@ -35,7 +40,10 @@ def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
             every = args if len(args) > 1 else args[0]
             return orders.at_end(_items(every), handed(key), plain, kwargs)
         if kwargs or not args:
-            return plain(*(args if len(args) != 1 else [_items(args[0])]), **kwargs)
+            items = _items(args[0]) if len(args) == 1 else args
+            if items and (own := orders.ordered(items)) is not items:
+                return plain(own).of
+            return plain(*(args if len(args) != 1 else [items]), **kwargs)
         if len(args) == 1:
             if isinstance(args[0], Operand) and args[0].shape:
                 return OPS[f"reduce_{plain.__name__}"](args[0], axis=(0,))
@@ -43,7 +51,9 @@ def _best(pick: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         if any(isinstance(a, Optional) or (isinstance(a, Operand) and compared(a)) for a in args):
             return functools.reduce(lambda a, b: arithmetic(OPS[pick], (a, b), {}), args)
         reads.state(*args, asks=insides.ORDER)
-        return plain(*args) if len(args) > 1 else args[0]
+        if (own := orders.ordered(args)) is not args:
+            return plain(own).of
+        return backcalls.calling(specials.ORDER, plain, args) if args else plain(args)
 
     return best
 
@@ -53,6 +63,34 @@ def sorted_(x: Any, /, *, key: Any = None, reverse: Any = False) -> list[Any]:
     items = _items(x)
     reads.state(*items, asks=insides.ORDER)
     return places.made(orders.in_order(items, None if key is None else handed(key), reverse))  # type: ignore[no-any-return]
+
+
+# --- what C code is given that asks objects of the user's -------------------------------------------------------------
+def _summed(x: Any, /, start: Any = 0) -> Any:
+    """Python's sum of objects of the user's; of all else, what it is to go through."""
+    items = _items(x) if isinstance(x, types.GeneratorType) or is_users(type(x)) else x
+    if type(items) in (list, tuple) and any(map(is_users, {type(start), *map(type, items)})):
+        return functools.reduce(callee(operator.add), items, start), None, {}
+    return None, (items, start), {}
+
+
+def _indices(*args: Any) -> Any:
+    found = [own_method(x, "__index__") for x in args]
+    return None, tuple([x if f is None else callee(f)(x) for x, f in zip(args, found, strict=True)]), {}
+
+
+def _listed(*args: Any, **kwargs: Any) -> Any:
+    """What the rows of a generator are is known before they are hashed."""
+    rows = [_items(x) if isinstance(x, types.GeneratorType) else keep["keyed"](x) for x in args]
+    return None, tuple(rows), kwargs
+
+
+def _accumulated(x: Any, func: Any = None, **kwargs: Any) -> Any:
+    return None, (x, callee(operator.add) if func is None else func), kwargs
+
+
+PREPARED += [(sum, _summed), (range_, _indices), (itertools.accumulate, _accumulated)]
+PREPARED += [(k, _listed) for k in (set, frozenset, dict)]
 
 
 def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:

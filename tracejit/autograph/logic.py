@@ -5,12 +5,13 @@ from __future__ import annotations
 import builtins
 import collections
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, dicts, growing, places, reads
+from tracejit.autograph import arrays, backcalls, dicts, growing, places, reads, specials
 from tracejit.autograph.branches import Part, asks, decided, if_exp, traced
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.insides import HOLDING, ORDER
@@ -128,7 +129,8 @@ def is_in(x: Any, container: Any) -> Any:
     if held or is_users(type(x)):
         reads.state(x, *held, asks=ORDER)
     reads.asked(container, asks=("__contains__", "__iter__", "__getitem__"))
-    return (int(x) if isinstance(x, Dim) and not isinstance(container, builtins.range) else x) in container
+    x = int(x) if isinstance(x, Dim) and not isinstance(container, builtins.range) else x
+    return backcalls.calling(specials.LOOKED_FOR, operator.contains, container, x)
 
 
 def _is_hashed_by_itself(x: Any) -> bool:
@@ -141,11 +143,16 @@ def _equal(a: Any, b: Any) -> Any:
     for x, y in ((a, b), (b, a)):
         if isinstance(x, Dim) and isinstance(y, (int, float, Dim)) and type(y) is not bool:
             return x.equals(y)  # type: ignore[arg-type]
-    return a == b
+    return _of_held(operator.eq, a, b)
+
+
+def _of_held(f: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    """A comparison, which asks what containers hold too."""
+    return backcalls.calling(ORDER, f, a, b) if isinstance(a, HOLDING) and isinstance(b, HOLDING) else f(a, b)
 
 
 def _different(a: Any, b: Any) -> Any:
-    return not _equal(a, b) if isinstance(a, Dim) or isinstance(b, Dim) else a != b
+    return not _equal(a, b) if isinstance(a, Dim) or isinstance(b, Dim) else _of_held(operator.ne, a, b)
 
 
 def compares(op: str, a: Any, b: Any) -> Any:

@@ -15,7 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import branches, dicts, failures, growing, hostcalls, listops, places, reads
+from tracejit.autograph import (
+    backcalls,
+    branches,
+    dicts,
+    failures,
+    growing,
+    hostcalls,
+    listops,
+    places,
+    reads,
+    specials,
+)
 from tracejit.autograph.deferring import NO_RESULT
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.reads import MOST
@@ -65,7 +76,8 @@ def mutated(
     places.remember_items(x)
     recorder.calls(x, name, args, kwargs)
     try:
-        value = own(x, *args, **kwargs) if own else (getattr(x, name) if do is None else do)(*args, **kwargs)
+        call = functools.partial(own, x) if own else getattr(x, name) if do is None else do
+        value = backcalls.calling_back(_asked(x, name, args), call, *args, ag_but=x, **kwargs)
     except Exception:
         places.failed(x)
         raise
@@ -75,6 +87,14 @@ def mutated(
     if name in TAKING and not unused and not recorder.elsewhere:
         recorder.takes(x, value, user_frame(2))
     return value
+
+
+def _asked(x: Any, name: str, args: tuple) -> list[types.MethodType]:
+    """The methods of the user's that a container's own may call."""
+    if isinstance(x, list | collections.deque) and name not in ("sort", "remove", "extend", "__iadd__"):
+        return []
+    names = specials.ORDER | specials.ITEMS if name in _FILLING else specials.ORDER
+    return specials.among((*args, x) if name in ("sort", "remove") else args, names)
 
 
 def _read(x: Any, name: str, unused: bool, args: tuple) -> None:

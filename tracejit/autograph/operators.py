@@ -32,14 +32,17 @@ from tracejit.autograph import (
     places,
     protocols,
     reads,
+    specials,
     stores,
     watching,
 )
+from tracejit.autograph.backcalls import class_ends, class_starts
 from tracejit.autograph.branches import Part, asked, decided, if_, if_exp, traced
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
 from tracejit.autograph.choices import each_way, for_each, is_in_key
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.contexts import entered, passing
+from tracejit.autograph.displays import key, keyed, not_told
 from tracejit.autograph.evaluating import evaluate, evaluated, execute, variables
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, leaving, meanwhile, thrown
 from tracejit.autograph.librarycalls import effect
@@ -48,6 +51,7 @@ from tracejit.autograph.loops import LONG, for_, while_
 from tracejit.autograph.mutations import mutated
 from tracejit.autograph.numbers import picked
 from tracejit.autograph.numbers import sliced as sliced_by
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
@@ -174,7 +178,8 @@ class _Sliced:
 
 def sliced(x: Any) -> Any:
     """`x`, of which a slice is taken."""
-    return _Sliced(x) if type(x) is list or isinstance(x, (np.ndarray, *SEVERAL)) else whole(x)
+    own = type(x) is list or isinstance(x, (np.ndarray, *SEVERAL)) or own_method(x, "__getitem__") is not None
+    return _Sliced(x) if own else whole(x)
 
 
 def operand(x: Any) -> Any:
@@ -189,7 +194,7 @@ def each(x: Any) -> Any:
     if type(x) in (list, tuple) and any(growing.is_grown(y) or growing.is_partial(y) for y in x):
         return x
     hostcalls.check_iterator(x)
-    return whole(reads.content(watching.steps_of(x)))
+    return whole(reads.content(iterated(x) if is_users(type(x)) else watching.steps_of(x)))
 
 
 def _got(x: dict[Any, Any], key: Any, *default: Any) -> Any:
@@ -237,6 +242,14 @@ def delete_attribute(x: Any, name: str) -> None:
         return
     hostcalls.check_set(x, raw(type(x), "__delattr__"), f"attribute {name}")
     reads.special(x, "__delattr__")
+    of_class = raw(type(x), name)
+    if type(of_class) is property and of_class.fdel is not None:
+        hostcalls.check_set(x, of_class.fdel, f"attribute {name}")
+        callee(of_class.fdel)(x)
+        return
+    if (delete := own_method(of_class, "__delete__")) is not None:
+        callee(delete)(of_class, x)
+        return
     _by_slot(raw(type(x), "__delattr__"), delattr, x, name)
 
 
@@ -284,7 +297,7 @@ def _method(x: Any, name: str, unused: bool) -> Any:
 
 def _sort(x: list[Any], *, key: Any = None, reverse: Any = False) -> None:
     """`x.sort()`"""
-    if key is None and not orders.is_unknown(x):
+    if key is None and not orders.is_unknown(x) and not specials.among(x, specials.ORDER):
         mutated(places.listener(), x, "sort", True, (), {"reverse": reverse})
         return
     new = orders.in_order(whole(x), None if key is None else callee(key), reverse)
@@ -504,9 +517,5 @@ def filtered(x: Any) -> Any:
 
 __all__ = [
     "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "caught", "changed",
-    "compare", "converted", "decided", "delete_attribute", "delete_item", "eagerly", "entered", "evaluate",
-    "evaluated", "execute", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence", "joined",
-    "leaving", "load", "made", "meanwhile", "names", "negative", "none_of", "not_", "or_", "part_to_change",
-    "passing", "store",
-    "thrown", "variables", "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
+    "class_ends", "class_starts", "compare", "converted", "decided", "delete_attribute", "delete_item", "eagerly", "entered", "evaluate", "evaluated", "execute", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence", "joined", "key", "keyed", "leaving", "load", "made", "meanwhile", "names", "negative", "none_of", "not_", "not_told", "or_", "part_to_change", "passing", "store", "thrown", "variables", "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.autograph import piles
+from tracejit.autograph import backcalls, piles, specials
+from tracejit.autograph.branches import decided
+from tracejit.autograph.calls import callee
 from tracejit.autograph.growing import Pile
+from tracejit.autograph.owners import is_users
 from tracejit.context import context
 from tracejit.ir.op import OPS
 from tracejit.ops.regions import is_value
@@ -19,7 +23,9 @@ def in_order(items: Sequence[Any], key: Callable[[Any], Any] | None, reverse: An
     keys = list(items) if key is None else [key(x) for x in items]
     found = _rows(items, keys)
     if found is None:
-        order = builtins.sorted(builtins.range(len(keys)), key=keys.__getitem__, reverse=bool(reverse))
+        shown, every = ordered(keys), builtins.range(len(keys))
+        held = specials.among(keys, specials.ORDER) if shown is keys else []
+        order = backcalls.calling_back(held, builtins.sorted, every, key=shown.__getitem__, reverse=bool(reverse))
         return [items[i] for i in order]
     p, row = found
     at = OPS["argsort"](row, axis=0, descending=bool(reverse))
@@ -27,12 +33,34 @@ def in_order(items: Sequence[Any], key: Callable[[Any], Any] | None, reverse: An
     return [piles.row_of(p, i) for i in builtins.range(len(items))]
 
 
+class _Ordered:
+    """An object of the user's, of which C code asks whether it comes before another, as converted code says."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __lt__(self, other: Any) -> Any:
+        return decided(callee(operator.lt)(self.of, other.of))
+
+    def __gt__(self, other: Any) -> Any:
+        return decided(callee(operator.gt)(self.of, other.of))
+
+
+def ordered(keys: Sequence[Any]) -> Sequence[Any]:
+    """What to compare in the place of some objects."""
+    return [_Ordered(k) for k in keys] if any(is_users(k) for k in set(map(type, keys))) else keys
+
+
 def at_end(items: Sequence[Any], key: Callable[[Any], Any], pick: Callable[..., Any], default: dict[str, Any]) -> Any:
     """What `min` or `max`, which is `pick`, gives for a key."""
     keys = [key(x) for x in items]
     found = _rows(items, keys)
     if found is None:
-        i = pick(builtins.range(len(keys)), key=keys.__getitem__, **dict.fromkeys(default, -1))
+        shown, every = ordered(keys), builtins.range(len(keys))
+        held = specials.among(keys, specials.ORDER) if shown is keys else []
+        i = backcalls.calling_back(held, pick, every, key=shown.__getitem__, **dict.fromkeys(default, -1))
         return items[i] if i >= 0 else default["default"]
     p, row = found
     return piles.row_of(p, OPS[f"arg{pick.__name__}"](row, axis=0))

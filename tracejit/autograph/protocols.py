@@ -14,6 +14,7 @@ import numpy as np
 
 from tracejit.autograph import (
     arrays,
+    backcalls,
     branches,
     calls,
     choices,
@@ -28,6 +29,7 @@ from tracejit.autograph import (
     piles,
     places,
     reads,
+    specials,
     texts,
     watching,
 )
@@ -80,6 +82,7 @@ _METHODS = {
 }
 SEVERAL = (Either, Chosen)
 _CONTAINERS = (list, dict, set, collections.deque)  # which take note of it themselves
+_HOLDING = (*insides.HOLDING, collections.deque)
 _NEW = (list, dict, set)  # which operators make anew
 IN_PLACE = {k: getattr(operator, f"i{n}") for k, n in _NAMES.items()}
 
@@ -105,14 +108,24 @@ def binary(op: str, a: Any, b: Any) -> Any:
         if op in _COMPARED and type(a) in insides.HOLDING and type(b) in insides.HOLDING:
             reads.state(a, b, asks=insides.ORDER)
         reads.asked(a, b, asks=_METHODS[op])
-        made = _of_numbers(_FUNCTIONS[op], a, b)
+        made = _plainly(op, a, b)
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
             arrays.used(arrays.among([a, b]), made)
         if type(made) in _NEW:
             return places.made(made)
         return arrays.fresh(made) if type(made) is np.ndarray else made
     made = _asked(op, a, b)
-    return _FUNCTIONS[op](a, b) if made is NotImplemented else made
+    return _plainly(op, a, b) if made is NotImplemented else made
+
+
+def _plainly(op: str, a: Any, b: Any) -> Any:
+    """What Python's own operator gives, which may call special methods of objects in containers."""
+    if isinstance(a, _HOLDING) or isinstance(b, _HOLDING) or is_users(type(a)) or is_users(type(b)):
+        names = (*_METHODS[op], *(specials.ORDER if op in _COMPARED else insides.NUMBER))
+        if op == "%":
+            names = (*names, *insides.TEXT, *specials.ITEMS)
+        return backcalls.calling(names, _FUNCTIONS[op], a, b)
+    return _of_numbers(_FUNCTIONS[op], a, b)
 
 
 def _of_numbers(f: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
@@ -347,6 +360,20 @@ def _steps(it: Any, step: Callable[..., Any]) -> Iterator[Any]:
         yield row
 
 
+def _following(x: Any, *default: Any) -> Any:
+    """Python's `next`; the steps of the user's iterators are converted."""
+    step = own_method(x, "__next__") if places.listener() is not None and places.is_made(x) else None
+    if step is None:
+        return hostcalls.following(x, *default)
+    try:
+        with ending(StopIteration):
+            return callee(step)(x)
+    except StopIteration:
+        if not default:
+            raise
+    return default[0]
+
+
 def _hash(x: Any) -> int:
     reads.hashed(x)
     return hash(x)
@@ -360,6 +387,8 @@ def _id(x: Any) -> int:
 
 for _op, _f in _FUNCTIONS.items():
     replace(_f, functools.partial(binary, _op))
+replace(builtins.next, _following)
+replace(builtins.round, of_user("__round__", builtins.round))
 replace(builtins.abs, of_user("__abs__", builtins.abs))
 replace(builtins.id, _id)
 replace(builtins.hash, of_user("__hash__", _hash))

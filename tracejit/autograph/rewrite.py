@@ -20,10 +20,12 @@ from tracejit.autograph.syntax import (
     call,
     define,
     is_call,
+    is_chain,
     is_generator,
     item,
     lambda_of,
     name_of,
+    places_in,
     private,
     set_,
     set_target,
@@ -111,14 +113,27 @@ class Converter(Assignments, Expressions):
     def visit_TypeAlias(self, node: ast.AST) -> ast.AST:
         return node  # whose value is evaluated when it is asked for
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """A class in a function: its methods are functions of their own."""
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        """A class in a function, whose body runs as it is: what it changes is looked for."""
+        plain = [copy.deepcopy(s) for s in node.body if not isinstance(s, ast.FunctionDef)]
+        plain += [at(ast.Expr(copy.deepcopy(d)), node) for d in node.decorator_list]
+        bases = [copy.deepcopy(b) for b in (*node.bases, *[k.value for k in node.keywords]) if is_chain(b)]
+        if not bases and all(map(_is_simple, plain)):
+            return self._class(node)
+        name = self._temporary()
+        body = at(define(f"{name}body", [], plain or [ast.Pass()]), node)
+        starts = call("class_starts", name_of(body.name), ast.Tuple(bases, ast.Load()))
+        ends = at(ast.Expr(call("class_ends", name_of(name))), node)
+        return [body, at(set_(name, starts), node), self._class(node), ends]
+
+    def _class(self, node: ast.ClassDef) -> ast.AST:
+        """A class: its methods are functions of their own."""
         body: list[Any] = []
         for s in node.body:
             if isinstance(s, ast.FunctionDef):
                 body.append(self.visit_FunctionDef(private(s, node.name.lstrip("_"))))
             else:
-                body.append(self.visit_ClassDef(s) if isinstance(s, ast.ClassDef) else s)
+                body.append(self._class(s) if isinstance(s, ast.ClassDef) else s)
         node.body = body
         node.decorator_list.append(at(ast.Attribute(name_of(AG), "made", ast.Load()), node))
         return node
@@ -174,6 +189,8 @@ class Converter(Assignments, Expressions):
             return None
         if isinstance(node, ast.For):
             node.iter = at(call("rows", self.visit(node.iter)), node.iter)
+            node.target, first = self._targeted(node.target)
+            node.body = [*first, *node.body]
         else:
             node.test = at(call("decided", self.visit(node.test)), node.test)
         node.body, node.orelse = self.block(node.body), self.block(node.orelse)
@@ -227,7 +244,8 @@ class Converter(Assignments, Expressions):
         stops = getattr(node, "ag_stop", [])
         row = "ag__row"
         assign = at(ast.Assign([node.target], name_of(row)), node.target)
-        body = self._part(f"ag__body{k}", state, node.body, node, [row], [assign])
+        first, rest = ([], [assign]) if places_in(node.target) else ([assign], [])
+        body = self._part(f"ag__body{k}", state, [*rest, *node.body], node, [row], first)
         more: ast.expr = ast.Constant(None)
         if stops:
             goes_on = ast.Return(call("none_of", *[name_of(n) for n in stops]))
@@ -319,10 +337,22 @@ class Converter(Assignments, Expressions):
         end = ast.Expr(ast.Call(ast.Attribute(name_of(name), "end", ast.Load()), [], []))
         return [at(set_(name, call("passing")), node), at(ast.Try([tried], [], [], [end]), node)]
 
+    def _targeted(self, target: ast.expr) -> tuple[ast.expr, list[ast.stmt]]:
+        """What Python assigns to in the place of a target with attributes or items in it, and how these get it."""
+        if not places_in(target):
+            return target, []
+        name = self._temporary()
+        return at(name_of(name, True), target), [at(ast.Assign([target], name_of(name)), target)]
+
     def visit_With(self, node: ast.With) -> Any:
-        for i in node.items:
+        for k, i in enumerate(node.items):
             i.context_expr = at(call("entered", self.visit(i.context_expr)), i.context_expr)
-            i.optional_vars = i.optional_vars and self.visit(i.optional_vars)
+            i.optional_vars, first = self._targeted(i.optional_vars) if i.optional_vars else (None, [])
+            if first:
+                more = node.items[k + 1 :]
+                inner = [at(ast.With(more, node.body), node)] if more else node.body
+                node.items, node.body = node.items[: k + 1], [*first, *inner]
+                break
         node.body = self.block(node.body)
         return node
 
@@ -336,3 +366,9 @@ class Converter(Assignments, Expressions):
     def visit_Expr(self, node: ast.Expr) -> Any:
         node.value.ag_unused = True  # type: ignore[attr-defined]
         return at(ast.Expr(self.visit(node.value)), node)
+
+
+def _is_simple(s: ast.stmt) -> bool:
+    """Whether a statement of a class's body only sets the class's names."""
+    changing = (ast.Call, ast.AugAssign, ast.Delete, ast.Import, ast.ImportFrom, ast.Nonlocal, ast.Global, ast.ClassDef)
+    return not any(isinstance(n, changing) for n in ast.walk(s)) and not places_in(s)

@@ -87,6 +87,11 @@ def define(name: str, args: list[str], body: list[ast.stmt]) -> ast.FunctionDef:
     return f
 
 
+def places_in(x: ast.AST) -> bool:
+    """Whether there are attributes or items in a target."""
+    return any(isinstance(y, (ast.Attribute, ast.Subscript)) and not isinstance(y.ctx, ast.Load) for y in ast.walk(x))
+
+
 def is_generator(node: ast.AST) -> bool:
     todo = list(ast.iter_child_nodes(node))
     while todo:

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tracejit.autograph import growing
+from tracejit.autograph import growing, specials
+from tracejit.autograph.backcalls import calling
 from tracejit.autograph.branches import traced
 from tracejit.autograph.calls import callee, keep, own_method, replace
 from tracejit.autograph.chosen import Chosen, is_constant, mapped
@@ -122,7 +123,7 @@ def formatted(x: Any, conversion: int = -1, spec: str = "") -> Any:
         return deferred([x, spec], lambda both: format(change(both[0]), both[1]))
     if isinstance(x, (list, tuple, dict, set, deque)):
         state(x, asks=TEXT)
-    return format(change(whole(content(x))), spec)
+    return calling(TEXT, lambda y: format(change(y), spec), whole(content(x)))
 
 
 def _of_chosen(x: Chosen, f: Callable[[Any], Any]) -> Any:
@@ -173,7 +174,7 @@ def _of_string(f: Any) -> Callable[..., Any] | None:
             if holds((args, kw)):
                 return deferred((args, kw), lambda both: s.format(*both[0], **both[1]))
             state(*args, *kw.values(), asks=() if "." in s or "[" in s else TEXT)
-            return f(*args, **kw)
+            return calling(specials.NAMES, f, *args, **kw)
 
         return put
     if name == "join":

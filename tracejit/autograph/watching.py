@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import arrays, places, reads
+from tracejit.autograph import arrays, places, reads, specials
 from tracejit.autograph.belongings import (
     CONTAINERS,
     Attributes,
@@ -65,11 +65,13 @@ def watched(f: Any, args: tuple, kwargs: dict[str, Any], told: bool = False) -> 
     name = getattr(f, "__name__", None) or type(f).__name__
     if isinstance(f, types.FunctionType) and is_internal(f.__code__.co_filename):
         return None  # this package's own, which may have a name and module of the user's function that it wraps
+    own = _specials(f, (*args, *kwargs.values()))
     if _looks(f):
-        args, kwargs = _called_back(f, (*args, *kwargs.values())), {}
+        args, kwargs = (*_called_back(f, (*args, *kwargs.values())), *own), {}
         f = None
         if not args:
             return None
+    args = (*args, *own)
     made = Watch(f, args, kwargs, told, str(name))
     return made if made.parts else None
 
@@ -85,6 +87,19 @@ def _called_back(f: Any, given: tuple) -> tuple:
     return tuple(found)
 
 
+def _specials(f: Any, given: tuple) -> list[types.MethodType]:
+    """The methods of the user's classes that a function may call of what it is given, and of what it is a method of."""
+    if any(f is g for g in _ASKING):
+        return []
+    if isinstance(f, types.FunctionType) and not is_library_code(f.__code__):
+        return []
+    if isinstance(f, type) and issubclass(f, (list, tuple, deque)):
+        return specials.among(given, specials.ITEMS, False)
+    owner = getattr(f, "__self__", None)
+    return specials.among((*given, owner) if isinstance(owner, (*CONTAINERS, tuple)) else given)
+
+
+_ASKING = (isinstance, issubclass, id, type, callable, super, object)
 _CALLING = {"re", "json", "_operator"}
 _COPYING = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)

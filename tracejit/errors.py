@@ -19,7 +19,7 @@ _CONTEXTS = contextmanager.__code__.co_filename  # code that is this package's o
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _IN_PLACE_OF_USERS = (
     "operators", "calls", "branches", "protocols", "constructors", "contexts", "texts", "choices", "mutations",
-    "stores",
+    "stores", "backcalls",
 )  # fmt: skip
 _FOR_USERS = tuple([os.path.join(_HERE, "autograph", f"{n}.py") for n in _IN_PLACE_OF_USERS])
 # what calls builtins for the user, whose errors are the user's, and is this package's own in all else

@@ -14,8 +14,10 @@ from tracejit.autograph.syntax import (
     call,
     define,
     globals_call,
+    is_call,
     is_chain,
     is_plain,
+    is_row,
     loaded,
     name_of,
     places_in,
@@ -37,6 +39,10 @@ class Assignments(ast.NodeTransformer):
         (target, *more) = node.targets
         if isinstance(target, (ast.Tuple, ast.List)):
             node.value = at(call("each", node.value), node.value)
+            if not more and not places_in(target) and any(map(is_row, target.elts)):
+                (first, *rest) = self._unpacked(target, node.value)
+                made = self.visit_Assign(first)
+                return [*(made if isinstance(made, list) else [made]), *rest]
         if more or (isinstance(target, (ast.Tuple, ast.List)) and places_in(target)):
             return self._one_by_one(node)
         if isinstance(target, ast.Subscript):
@@ -53,6 +59,16 @@ class Assignments(ast.NodeTransformer):
         return [*[at(n, node) for n in first], self.generic_visit(node)]
 
     # --- items --------------------------------------------------------------------------------------------------------
+    def _unpacked(self, target: ast.expr, value: ast.expr) -> list[Any]:
+        """An assignment of variables; what stands for tuples of them in a tuple is asked for its items after it."""
+        if not isinstance(target, (ast.Tuple, ast.List)):
+            return [at(ast.Assign([target], value), target)]
+        inner = [(k, x, self._temporary()) for k, x in enumerate(target.elts) if is_row(x)]
+        for k, x, name in inner:
+            target.elts[k] = at(name_of(name, True), x)
+        first = at(ast.Assign([target], value if is_call(value, "each") else call("unpacked", value)), target)
+        return [first, *[s for _, x, name in inner for s in self._unpacked(x, name_of(name))]]
+
     def _stored(self, node: ast.Assign, target: ast.Subscript) -> list[ast.stmt]:
         """An item is assigned: where it is one of a tensor, the tensor's name gets another tensor."""
         right = self._temporary()

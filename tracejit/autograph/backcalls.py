@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tracejit.autograph import places, specials
-from tracejit.autograph.reaching import is_library_code
+from tracejit.autograph.owners import is_users
 from tracejit.autograph.watching import Watch
 from tracejit.context import context
-from tracejit.runtime.guards import raw
 
 
 def calling(names: Iterable[str], f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -19,7 +18,7 @@ def calling(names: Iterable[str], f: Callable[..., Any], *args: Any, **kwargs: A
 
 
 def calling_back(
-    methods: list[types.MethodType], f: Callable[..., Any], *args: Any, ag_but: Any = None, **kwargs: Any
+    methods: Sequence[Callable[..., Any]], f: Callable[..., Any], *args: Any, ag_but: Any = None, **kwargs: Any
 ) -> Any:
     """Calls code of C's, which may call these methods, but is no call that could be made once more. What it does to
     `ag_but` is told elsewhere."""
@@ -36,15 +35,20 @@ def calling_back(
     return made
 
 
+def key(x: Any) -> Any:
+    """`x`, about to be a key: whether Python finds it changes something is tried before."""
+    found = specials.among([x], specials.KEY) if is_users(type(x)) or type(x) is tuple else []
+    if found and places.listener() is not None:
+        calling_back(found, lambda: [m(*[m.__self__] * (m.__name__ == "__eq__")) for m in found])
+    return x
+
+
 def class_starts(body: types.FunctionType, bases: tuple[Any, ...]) -> Watch | None:
     """The body of a class in a function is about to run, after those of its bases' methods that make classes."""
     if places.listener() is None or context.trace is None:
         return None
-    methods = [raw(b, "__init_subclass__") for b in bases if isinstance(b, type)]
-    kinds = {k for b in bases if isinstance(b, type) for k in (type(b), b) if issubclass(k, type)}
-    methods += [raw(k, n) for k in kinds for n in ("__prepare__", "__new__", "__init__", "__call__")]
-    found = [getattr(m, "__func__", m) for m in methods]
-    users = [m for m in found if type(m) is types.FunctionType and not is_library_code(m.__code__)]
+    named = [body.__globals__.get(n) for n in body.__code__.co_names]
+    users = specials.of_bases(bases, [k for k in named if isinstance(k, type)])
     return Watch(None, (body, *users), {}, False, "the body of a class")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import calls, reads
+from tracejit.autograph.backcalls import key
 from tracejit.autograph.calls import callee
 from tracejit.context import context, tracing
 from tracejit.errors import ConversionError, locate
@@ -26,6 +27,7 @@ def _called(f: Any, *args: Any, **kwargs: Any) -> Any:
     if f.cache_parameters()["maxsize"] == 0:
         return callee(f.__wrapped__)(*args, **kwargs)
     for x in flatten([args, kwargs])[0]:
+        key(x)
         if is_traced(x):
             hash(x)  # which asks for a number to be known
             raise locate(ConversionError(f"{f.__name__}(), which keeps its results, is called with a traced tensor"))

@@ -16,6 +16,7 @@ import numpy as np
 
 from tracejit.autograph import (
     arrays,
+    backcalls,
     choices,
     dicts,
     growing,
@@ -439,7 +440,7 @@ def _heard(f: Any) -> Any:
         elif not ours:
             hostcalls.check_given(h, [*args, *kwargs.values()])
         if ours:
-            made = hostcalls.result(g(*args, **kwargs), args)
+            made = hostcalls.result(backcalls.calling(insides.NUMBER, g, *args, **kwargs), args)
             arrays.used(given, made, True)
             return made
         if not _is_error(h):

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from tracejit.autograph import places, reads
+from tracejit.autograph import backcalls, places, reads, specials
 from tracejit.autograph.calls import LOOKING, callee, own_method, replace
 from tracejit.ir.dim import Dim
 from tracejit.ops.host import python_kind
@@ -74,6 +74,8 @@ def _type(*args: Any) -> Any:
     kind = python_type(args[0]) if len(args) == 1 else None
     if len(args) == 1:
         reads.kind(args[0])
+    elif len(args) == 3 and isinstance(args[1], tuple) and isinstance(args[2], dict):
+        return backcalls.calling_back(specials.of_bases(args[1], map(type, args[2].values())), type, *args)
     return type(*args) if kind is None else kind
 
 

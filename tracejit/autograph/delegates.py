@@ -133,6 +133,8 @@ def _environment(*args: Any, **kwargs: Any) -> Any:
 def _directory(*x: Any) -> list[str]:
     """Python's `dir`."""
     for y in x:
+        if (f := calls.own_method(y, "__dir__")) is not None:
+            return places.made(sorted(callee(f)(y)))  # type: ignore[no-any-return]
         reads.members(y)
     return places.made(dir(*x))  # type: ignore[no-any-return]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
-from tracejit.autograph import backcalls, calls, places, specials
-from tracejit.autograph.calls import callee, load, own_method
+from tracejit.autograph import calls, places
+from tracejit.autograph.calls import called, callee, load, own_method
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.protocols import iterated
+from tracejit.autograph.source import is_library
 from tracejit.autograph.reads import whole
 from tracejit.errors import ConversionError, locate
 
@@ -22,12 +24,20 @@ def keyed(x: Any) -> Any:
 calls.keep["keyed"] = keyed
 
 
-def key(x: Any) -> Any:
-    """`x`, about to be a key: whether Python finds it changes something is tried before."""
-    found = specials.among([x], specials.KEY) if is_users(type(x)) or type(x) is tuple else []
-    if found:
-        backcalls.calling_back(found, lambda: [m(*[m.__self__] * (m.__name__ == "__eq__")) for m in found])
-    return x
+def position(x: Any) -> Any:
+    """A position in a sequence, as an object of the user's gives it."""
+    f = own_method(x, "__index__") if is_users(type(x)) else None
+    return x if f is None else callee(f)(x)
+
+
+def positions(key: Any) -> Any:
+    """The same of the parts of a slice."""
+    return slice(position(key.start), position(key.stop), position(key.step)) if type(key) is slice else key
+
+
+def unpacked(x: Any) -> Any:
+    """`x`, of which Python takes every item: those of the user's iterators are converted."""
+    return iterated(x) if is_users(type(x)) else x
 
 
 def not_told(x: Any) -> Any:
@@ -35,3 +45,9 @@ def not_told(x: Any) -> Any:
     if places.listener() is not None:
         raise locate(ConversionError("a comprehension assigns to attributes or items", remedy="write it as a loop"))
     return x
+
+
+def decorating(f: Any) -> Any:
+    """What is called in the place of a decorator: converted if it is a function of the user's."""
+    g = getattr(f, "__func__", f)
+    return called(f) if type(g) is types.FunctionType and not is_library(g) else f

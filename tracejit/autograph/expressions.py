@@ -80,6 +80,11 @@ class Expressions(ast.NodeTransformer):
         node.elts = [_as_key(x) for x in node.elts]
         return at(call("made", node), node)
 
+    def visit_YieldFrom(self, node: ast.YieldFrom) -> Any:
+        self.generic_visit(node)
+        node.value = at(call("unpacked", node.value), node.value)
+        return node
+
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         if isinstance(node.test, ast.Constant) and hasattr(node, "ag_seen"):
             return self.generic_visit(node)

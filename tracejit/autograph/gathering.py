@@ -12,7 +12,7 @@ from typing import Any
 
 from tracejit.autograph import backcalls, insides, orders, places, reads, specials
 from tracejit.autograph.branches import compared, decided, traced
-from tracejit.autograph.calls import PREPARED, callee, handed, keep, own_method, replace
+from tracejit.autograph.calls import PREPARED, called, callee, handed, keep, own_method, replace
 from tracejit.autograph.hostcalls import check_iterator
 from tracejit.autograph.loops import with_acts
 from tracejit.autograph.owners import is_users
@@ -85,11 +85,20 @@ def _listed(*args: Any, **kwargs: Any) -> Any:
     return None, tuple(rows), kwargs
 
 
+def _applied(f: Any, *rows: Any) -> Any:
+    """What `map` or `filter` calls, where that is C's code and there are objects of the user's."""
+    plain = isinstance(f, types.BuiltinFunctionType | type | types.NoneType)
+    if plain and (any(isinstance(x, types.GeneratorType) for x in rows) or specials.among(rows)):
+        f = called(bool if f is None else f)
+    return None, (callee(f) if own_method(f, "__call__") else f, *rows), {}
+
+
 def _accumulated(x: Any, func: Any = None, **kwargs: Any) -> Any:
     return None, (x, callee(operator.add) if func is None else func), kwargs
 
 
 PREPARED += [(sum, _summed), (range_, _indices), (itertools.accumulate, _accumulated)]
+PREPARED += [(map, _applied), (filter, _applied)]
 PREPARED += [(k, _listed) for k in (set, frozenset, dict)]
 
 
@@ -118,6 +127,8 @@ def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     def joined(found: list[Any]) -> Any:
         if any(isinstance(y, Operand) and traced(y) for y in found):
             return functools.reduce(lambda a, b: OPS[join](as_test(a), as_test(b)), found)
+        if any(map(is_users, set(map(type, found)))):
+            return plain(callee(bool)(y) for y in found)
         return plain(found)
 
     return every

@@ -36,13 +36,14 @@ from tracejit.autograph import (
     stores,
     watching,
 )
-from tracejit.autograph.backcalls import class_ends, class_starts
+from tracejit.autograph.backcalls import class_ends, class_starts, key
+from tracejit.autograph.backcalls import key as as_key
 from tracejit.autograph.branches import Part, asked, decided, if_, if_exp, traced
 from tracejit.autograph.calls import assign, called, callee, converted, load, own_method, replace
 from tracejit.autograph.choices import each_way, for_each, is_in_key
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.contexts import entered, passing
-from tracejit.autograph.displays import key, keyed, not_told
+from tracejit.autograph.displays import decorating, keyed, not_told, position, positions, unpacked
 from tracejit.autograph.evaluating import evaluate, evaluated, execute, variables
 from tracejit.autograph.failures import NOT_CAUGHT, abandoned, catching, caught, here, leaving, meanwhile, thrown
 from tracejit.autograph.librarycalls import effect
@@ -102,12 +103,13 @@ def returned(x: Any) -> Any:
 
 def item(x: Any, key: Any) -> Any:
     """`x[key]`; the user's own `__getitem__` is converted too."""
+    key = as_key(key) if isinstance(x, dict) else positions(key)
     if type(x) in SEVERAL or type(key) in SEVERAL:
         return each_way(item, (x, key), {})
     if is_in_key(key):
         return each_way(lambda *k: item(x, k), key, {})
-    if (index := own_method(key, "__index__")) is not None and isinstance(x, (list, tuple, str)):
-        key = callee(index)(key)
+    if isinstance(x, (list, tuple, str)):
+        key = position(key)
     if growing.is_pile(x):
         return piles.item(x, key)
     if growing.is_grown(x):
@@ -178,7 +180,7 @@ class _Sliced:
 
 def sliced(x: Any) -> Any:
     """`x`, of which a slice is taken."""
-    own = type(x) is list or isinstance(x, (np.ndarray, *SEVERAL)) or own_method(x, "__getitem__") is not None
+    own = type(x) in (list, tuple, str) or isinstance(x, (np.ndarray, *SEVERAL)) or own_method(x, "__getitem__") is not None
     return _Sliced(x) if own else whole(x)
 
 
@@ -198,7 +200,7 @@ def each(x: Any) -> Any:
 
 
 def _got(x: dict[Any, Any], key: Any, *default: Any) -> Any:
-    reads.item(x, key)
+    reads.item(x, as_key(key))
     if not growing.is_partial(x):
         return x.get(key, *default)
     there, value = dicts.got(x, key)
@@ -316,6 +318,8 @@ def writes_items(x: Any, key: Any = places.ALL, deleted: bool = False) -> None:
     if x is os.environ and places.listener() is not None:
         raise locate(ConversionError("the environment is changed"))
     watching.check_items(x)
+    if isinstance(x, dict):
+        as_key(key)
     mutations.check_bytes(x)
     of_position = type(x) is list and isinstance(key, Operand)  # any item may be the one
     key = places.ALL if of_position else key
@@ -517,5 +521,9 @@ def filtered(x: Any) -> Any:
 
 __all__ = [
     "NOT_CAUGHT", "abandoned", "and_", "asked", "binary", "called", "callee", "catching", "caught", "changed",
-    "class_ends", "class_starts", "compare", "converted", "decided", "delete_attribute", "delete_item", "eagerly", "entered", "evaluate", "evaluated", "execute", "for_", "formatted", "here", "if_", "if_exp", "in_place", "is_sequence", "joined", "key", "keyed", "leaving", "load", "made", "meanwhile", "names", "negative", "none_of", "not_", "not_told", "or_", "part_to_change", "passing", "store", "thrown", "variables", "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
+    "class_ends", "class_starts", "compare", "converted", "decided", "decorating", "delete_attribute", "delete_item",
+    "eagerly", "entered", "evaluate", "evaluated", "execute", "for_", "formatted", "here", "if_", "if_exp",
+    "in_place", "is_sequence", "joined", "key", "keyed", "leaving", "load", "made", "meanwhile", "names", "negative",
+    "none_of", "not_", "not_told", "or_", "part_to_change", "passing", "store", "thrown", "unpacked", "variables",
+    "while_", "whole", "writes_attribute", "writes_cell", "writes_global", "writes_items",
 ]  # fmt: skip

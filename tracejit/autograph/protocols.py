@@ -123,7 +123,7 @@ def _plainly(op: str, a: Any, b: Any) -> Any:
     if isinstance(a, _HOLDING) or isinstance(b, _HOLDING) or is_users(type(a)) or is_users(type(b)):
         names = (*_METHODS[op], *(specials.ORDER if op in _COMPARED else insides.NUMBER))
         if op == "%":
-            names = (*names, *insides.TEXT, *specials.ITEMS)
+            names = (*specials.NAMES,)
         return backcalls.calling(names, _FUNCTIONS[op], a, b)
     return _of_numbers(_FUNCTIONS[op], a, b)
 
@@ -160,7 +160,10 @@ def _asked(op: str, a: Any, b: Any) -> Any:
     for method, x, y in tries:
         if method is MISSING or method is None:
             continue
-        made = callee(method)(x, y) if _is_own(method) else _bound(method, x)(y)
+        if insides.is_generated(method) and op != "==":
+            made = backcalls.calling(specials.ORDER, method, x, y)
+        else:
+            made = callee(method)(x, y) if _is_own(method) else _bound(method, x)(y)
         if made is not NotImplemented:
             return made
     return NotImplemented

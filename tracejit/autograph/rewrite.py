@@ -94,12 +94,16 @@ class Converter(Assignments, Expressions):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         inner = Converter(node.name, self)
-        node.decorator_list = [self.visit(d) for d in node.decorator_list]
+        node.decorator_list = [self._decorator(d) for d in node.decorator_list]
         made = inner.function(node)
         made.decorator_list = [*node.decorator_list, at(ast.Attribute(name_of(AG), "converted", ast.Load()), node)]
         made.args.defaults = [self.visit(d) for d in made.args.defaults]
         made.args.kw_defaults = [self.visit(d) if d is not None else None for d in made.args.kw_defaults]
         return made
+
+    def _decorator(self, d: ast.expr) -> Any:
+        known = isinstance(d, ast.Name) and d.id in ("property", "staticmethod", "classmethod")
+        return self.visit(d) if known else at(call("decorating", self.visit(d)), d)
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         Plainer("<lambda>").expression(node.body)
@@ -116,7 +120,6 @@ class Converter(Assignments, Expressions):
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         """A class in a function, whose body runs as it is: what it changes is looked for."""
         plain = [copy.deepcopy(s) for s in node.body if not isinstance(s, ast.FunctionDef)]
-        plain += [at(ast.Expr(copy.deepcopy(d)), node) for d in node.decorator_list]
         bases = [copy.deepcopy(b) for b in (*node.bases, *[k.value for k in node.keywords]) if is_chain(b)]
         if not bases and all(map(_is_simple, plain)):
             return self._class(node)
@@ -135,6 +138,7 @@ class Converter(Assignments, Expressions):
             else:
                 body.append(self._class(s) if isinstance(s, ast.ClassDef) else s)
         node.body = body
+        node.decorator_list = [self._decorator(d) for d in node.decorator_list]
         node.decorator_list.append(at(ast.Attribute(name_of(AG), "made", ast.Load()), node))
         return node
 
@@ -244,7 +248,7 @@ class Converter(Assignments, Expressions):
         stops = getattr(node, "ag_stop", [])
         row = "ag__row"
         assign = at(ast.Assign([node.target], name_of(row)), node.target)
-        first, rest = ([], [assign]) if places_in(node.target) else ([assign], [])
+        first, rest = ([], [assign]) if places_in(node.target) else (self._unpacked(node.target, name_of(row)), [])
         body = self._part(f"ag__body{k}", state, [*rest, *node.body], node, [row], first)
         more: ast.expr = ast.Constant(None)
         if stops:

@@ -43,7 +43,7 @@ _STORING = {
 }  # fmt: skip
 # What code may name, and call, that changes nothing.
 _HARMLESS = {
-    "NotImplemented", "isinstance", "type", "len", "int", "float", "str", "bool", "id", "tuple", "super", "getattr",
+    "NotImplemented", "object", "isinstance", "type", "len", "int", "float", "str", "bool", "id", "tuple", "super", "getattr",
     "hasattr", "issubclass", "TypeError", "ValueError", "AttributeError", "KeyError", "IndexError", "StopIteration",
 }  # fmt: skip
 _changing: IdentityMap[bool] = IdentityMap()
@@ -60,12 +60,14 @@ def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = Tr
             continue
         seen.add(id(x))
         methods = _of_class(type(x), names) if is_users(type(x)) else []
-        found += [types.MethodType(f, x) for f in methods if may_change(f)]
+        found += [types.MethodType(f, x) for f in methods if not is_library(f) and may_change(f)]
         held: list[Any] = []
         if isinstance(x, _HOLDING) and (nested or type(x) is tuple):
             held += [*dict.keys(x), *dict.values(x)] if isinstance(x, dict) else list(_kind(x).__iter__(x))
         if nested and methods:  # which may ask what the object holds
             held += (own_dict(x) or {}).values()
+        elif nested and isinstance(x, BaseException):
+            held += x.args
         todo += [y for y in held if type(y) not in _ATOMS]
     return found
 
@@ -78,6 +80,20 @@ def _kind(x: Any) -> Any:
 def _of_class(cls: type, names: frozenset[str]) -> list[types.FunctionType]:
     there = {n for k in cls.__mro__ if is_users(k) for n in names & vars(k).keys()}
     found = [raw(cls, n) for n in there]
+    return [f for f in found if type(f) is types.FunctionType]
+
+
+def of_bases(bases: Iterable[Any], values: Iterable[type] = ()) -> list[types.FunctionType]:
+    """The methods of the user's that the making of a class calls: of its bases and metaclass, and of what stands in
+    its body."""
+    methods: list[Any] = []
+    for b in bases:
+        if isinstance(b, type):
+            kinds = {k for k in (type(b), b) if issubclass(k, type)}
+            methods += [raw(k, n) for k in kinds for n in ("__prepare__", "__new__", "__init__", "__call__")]
+            methods.append(raw(b, "__init_subclass__"))
+    methods += [raw(k, "__set_name__") for k in values]
+    found = [getattr(m, "__func__", m) for m in methods]
     return [f for f in found if type(f) is types.FunctionType and not is_library(f)]
 
 

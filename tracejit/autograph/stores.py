@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.autograph import aliases, arrays, places
+from tracejit.autograph.backcalls import key as as_key
 from tracejit.autograph.calls import load
 from tracejit.autograph.choices import each_way, for_each
 from tracejit.autograph.chosen import Chosen, refused
@@ -91,7 +92,7 @@ def store(
         return each_way(
             lambda *keys: store(x, _with_keys(path, keys), value, name, said, pending, outer), _keys(path), {}
         )
-    owner, key = owners[-1], path[-1][1]
+    owner, key = owners[-1], as_key(path[-1][1])
     if type(value) is Changed and isinstance(value.of, np.ndarray):
         arrays.later(value.of, f"{value.op}=", key, value.value)
         return x

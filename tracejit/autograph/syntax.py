@@ -87,6 +87,11 @@ def define(name: str, args: list[str], body: list[ast.stmt]) -> ast.FunctionDef:
     return f
 
 
+def is_row(x: ast.AST) -> bool:
+    """Whether something stands for several things."""
+    return isinstance(x, (ast.Tuple, ast.List))
+
+
 def places_in(x: ast.AST) -> bool:
     """Whether there are attributes or items in a target."""
     return any(isinstance(y, (ast.Attribute, ast.Subscript)) and not isinstance(y.ctx, ast.Load) for y in ast.walk(x))

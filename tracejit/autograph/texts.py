@@ -229,7 +229,7 @@ def _printed(*args: Any, **options: Any) -> None:
     args = tuple(map(_with_texts, args))
     own = [bool(own_method(x, "__str__") or own_method(x, "__repr__")) or _chooses(x) for x in args]
     shown = [text_of(x) if mine or growing.has_grown(x) else x for x, mine in zip(args, own, strict=True)]
-    host.print_python(*map(_as_text, shown), **options)
+    calling(TEXT, host.print_python, *map(_as_text, shown), **options)
 
 
 keep["string"] = _of_string

@@ -9,8 +9,8 @@ from tracejit.autograph import calls, places
 from tracejit.autograph.calls import called, callee, load, own_method
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.protocols import iterated
-from tracejit.autograph.source import is_library
 from tracejit.autograph.reads import whole
+from tracejit.autograph.source import is_library
 from tracejit.errors import ConversionError, locate
 
 

@@ -7,7 +7,18 @@ import copy
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from tracejit.autograph.syntax import AG, BINARY, at, call, globals_call, lambda_of, name_of, places_in, whole_of
+from tracejit.autograph.syntax import (
+    AG,
+    BINARY,
+    at,
+    call,
+    globals_call,
+    is_row,
+    lambda_of,
+    name_of,
+    places_in,
+    whole_of,
+)
 
 NOT_CALLED = {
     "super", "locals", "globals", "vars", "eval", "exec", "dir",
@@ -167,12 +178,14 @@ class Expressions(ast.NodeTransformer):
     visit_GeneratorExp = visit_SetComp = visit_ListComp  # type: ignore[assignment]
 
     def _rows(self, g: ast.comprehension) -> Any:
-        return at(call("not_told" if places_in(g.target) else "rows", self.visit(g.iter)), g.iter)
+        if places_in(g.target):
+            return at(call("not_told", self.visit(g.iter)), g.iter)
+        return at(call("rows", self.visit(g.iter), *_unpacks(g)), g.iter)
 
     def _or_loop(self, node: ast.ListComp | ast.DictComp, name: str, loop: list[ast.expr]) -> Any:
         """A comprehension that may become a loop, which is for `name` to say."""
         first: Any = node.generators[0]
-        over, first.iter = first.iter.args[0], at(call("rows", name_of("ag__all")), node)
+        over, first.iter = first.iter.args[0], at(call("rows", name_of("ag__all"), *_unpacks(first)), node)
         given = ast.arguments([], [ast.arg("ag__all")], None, [], [], None, [])
         plain = ast.Lambda(given, at(call("made", node), node))
         return at(call(name, over, plain, *loop), node)
@@ -214,6 +227,10 @@ class Expressions(ast.NodeTransformer):
             else:
                 parts.append(v)
         return at(call("joined", *parts), node)
+
+
+def _unpacks(g: ast.comprehension) -> list[ast.expr]:
+    return [ast.Constant(True)] if is_row(g.target) else []
 
 
 def _as_key(x: ast.expr) -> ast.expr:

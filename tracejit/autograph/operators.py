@@ -180,8 +180,9 @@ class _Sliced:
 
 def sliced(x: Any) -> Any:
     """`x`, of which a slice is taken."""
-    own = type(x) in (list, tuple, str) or isinstance(x, (np.ndarray, *SEVERAL)) or own_method(x, "__getitem__") is not None
-    return _Sliced(x) if own else whole(x)
+    if type(x) in (list, tuple, str) or isinstance(x, (np.ndarray, *SEVERAL)):
+        return _Sliced(x)
+    return _Sliced(x) if own_method(x, "__getitem__") is not None else whole(x)
 
 
 def operand(x: Any) -> Any:
@@ -398,8 +399,8 @@ def assert_(test: Part, message: Part | None, text: str) -> None:
         if_(ok, lambda: None, fail, tuple, lambda new: None, (), ())
 
 
-def rows(x: Any) -> Any:
-    """What a comprehension goes through."""
+def rows(x: Any, unpacks: bool = False) -> Any:
+    """What a comprehension goes through, which takes the items of each row if it `unpacks`."""
     x = iterated(x)
     x = items_of(x) if growing.is_grown(x) else x
     hostcalls.check_iterator(x)
@@ -408,7 +409,8 @@ def rows(x: Any) -> Any:
         if isinstance(n, Dim):
             n = int(n)
         return [x[i] for i in builtins.range(n)]
-    return whole(reads.content(x))
+    x = whole(reads.content(x))
+    return [unpacked(y) for y in x] if unpacks and type(x) in (list, tuple) else x
 
 
 def comprehended(it: Any, plain: Part, item_of: Part, keeps: Part | None) -> Any:

@@ -43,8 +43,9 @@ _STORING = {
 }  # fmt: skip
 # What code may name, and call, that changes nothing.
 _HARMLESS = {
-    "NotImplemented", "object", "isinstance", "type", "len", "int", "float", "str", "bool", "id", "tuple", "super", "getattr",
-    "hasattr", "issubclass", "TypeError", "ValueError", "AttributeError", "KeyError", "IndexError", "StopIteration",
+    "NotImplemented", "object", "isinstance", "type", "len", "int", "float", "str", "bool", "id", "tuple", "super",
+    "getattr", "hasattr", "issubclass", "TypeError", "ValueError", "AttributeError", "KeyError", "IndexError",
+    "StopIteration",
 }  # fmt: skip
 _changing: IdentityMap[bool] = IdentityMap()
 

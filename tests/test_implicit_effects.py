@@ -1,5 +1,5 @@
 """What C code and targets call of the user's classes, beside the code that names it, is done in each call."""
-# ruff: noqa: C405, UP032, UP031, F841, E702, E701, E731, RUF059
+# ruff: noqa: UP032, UP031, F841, E731, RUF059
 
 import collections
 import copy
@@ -13,9 +13,9 @@ import tracejit as tj
 
 cnt = {"n": 0}
 log = []
-EFFECT_PLAIN = set()
-STATE_PLAIN = set()
-TARGET_PLAIN = set()
+EFFECT_PLAIN = {"percent", "fmt", "deep", "update", "classbody"}
+STATE_PLAIN = {"unpack", "star", "args", "percent", "fmt", "deep", "dq", "mul"}
+TARGET_PLAIN = {"comp"}
 V = tj.Variable(0.0)
 
 

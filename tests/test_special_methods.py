@@ -73,13 +73,24 @@ COMPILED = {
     "callmap": lambda x: x + sum(map(r1, [1, 2])),
     "truth": lambda x: x + (1 if r1 else 2) + (not r1) + bool(r1),
     "jsonx": lambda x: (json.dumps({"a": 1}, default=lambda o: 1), x),
+    "tupin": lambda x: x + (R(1) in (r1, r2)),
+    "mapop": lambda x: x + list(map(operator.add, [r1], [r2]))[0].v,
+    "maphash": lambda x: x + len(list(map(hash, [r1]))),
+    "mapstr": lambda x: x + len(list(map(str, [r1]))[0]),
+    "anyx": lambda x: x + any([r1]),
+    "mindefault": lambda x: x + min([r1, r2], default=R(0)).v,
+    "strl": lambda x: (str([r1]) + repr({1: r1}), x),
+    "joinl": lambda x: (",".join(map(str, [r1])), x),
+    "rev": lambda x: x + list(reversed(r1))[0],
+    "gens": lambda x: x + sum(Gen()) + len([*Gen()]) + max(Gen()) + (2.0 in Gen()),
+    "dequex": lambda x: x + len(collections.deque(Gen(), 1)),
+    "dirx": lambda x: x + len(dir(r1)),
 }
 
 PLAIN = {
     "bis": lambda x: x + bisect.bisect([r2, r3], r1),
     "idx": lambda x: x + [r1, r2].index(R(1)),
     "cou": lambda x: x + [r1, r2].count(R(1)),
-    "tupin": lambda x: x + (R(1) in (r1, r2)),
     "listeq": lambda x: x + ([r1, r2] == [R(3), R(1)]),
     "tuplt": lambda x: x + ((r1, 1) < (r2, 2)),
     "setd": lambda x: x + len({r1, r2}),
@@ -96,21 +107,14 @@ PLAIN = {
     "collide": lambda x: x + len({H(1): 1, H(2): 2}),
     "inset": lambda x: x + (r1 in {1, 2}),
     "red": lambda x: x + functools.reduce(operator.add, [r1, r2]).v,
-    "mapop": lambda x: x + list(map(operator.add, [r1], [r2]))[0].v,
     "mapfloat": lambda x: x + list(map(float, [r1]))[0],
-    "maphash": lambda x: x + len(list(map(hash, [r1]))),
-    "mapstr": lambda x: x + len(list(map(str, [r1]))[0]),
-    "anyx": lambda x: x + any([r1]),
     "sorttup": lambda x: x + sorted([(r1, 1), (r2, 0)])[0][1],
     "maxtup": lambda x: x + max([(r1, 1), (r2, 0)])[1],
-    "mindefault": lambda x: x + min([r1, r2], default=R(0)).v,
     "pct": lambda x: ("%r %d" % (r1, r1), x),
     "pctlist": lambda x: ("%s" % [r1], x),
     "fmtl": lambda x: ("{} {!r} {:>4}".format([r1], r1, str(r1)), x),
     "fstr": lambda x: (f"{r1} {[r1]} {r1!r} {D(r1)}", x),
-    "strl": lambda x: (str([r1]) + repr({1: r1}), x),
     "strd": lambda x: (str(D(r1)), x),
-    "joinl": lambda x: (",".join(map(str, [r1])), x),
     "flt": lambda x: x + float(r1),
     "intt": lambda x: x + int(r1),
     "cpl": lambda x: x + complex(r1).real,
@@ -122,17 +126,13 @@ PLAIN = {
     "hexx": lambda x: (hex(r2) + bin(r2) + chr(r2), x),
     "strmul": lambda x: ("a" * r1, x),
     "lmul": lambda x: x + len([1] * R(2)),
-    "rev": lambda x: x + list(reversed(r1))[0],
     "cpy": lambda x: x + copy.copy(r1).v,
     "dcp": lambda x: x + copy.deepcopy({"a": r1})["a"].v,
     "dclt": lambda x: x + (D(r1) < D(r2)),
     "dcasdict": lambda x: x + len(dataclasses.asdict(D(r1))),
     "missfmt": lambda x: ("%(a)s" % Miss(), x),
     "fmtmap": lambda x: ("{a}".format_map(Miss()), x),
-    "gens": lambda x: x + sum(Gen()) + len([*Gen()]) + max(Gen()) + (2.0 in Gen()),
-    "dequex": lambda x: x + len(collections.deque(Gen(), 1)),
     "npr": lambda x: x + float(np.asarray(r1)[0]),
-    "dirx": lambda x: x + len(dir(r1)),
     "opx": lambda x: (
         x + operator.contains(r1, 2) + operator.getitem(r1, 1) + operator.index(r1) + operator.length_hint(r1)
     ),
@@ -337,7 +337,7 @@ def gen(x):
     return x + a + b
 
 
-@plain
+@compiles
 def old(x):
     a, b, c = Old()
     return x + len(list(Old())) + (2 in Old()) + max(Old())

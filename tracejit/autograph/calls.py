@@ -27,6 +27,7 @@ from tracejit.autograph import (
     places,
     rare,
     reads,
+    specials,
     watching,
 )
 from tracejit.autograph.branches import if_exp
@@ -357,7 +358,8 @@ _HANDING_ON = (
     itertools.islice, itertools.repeat, itertools.cycle, itertools.starmap, id,
 )  # fmt: skip
 _MAKERS = (list, dict, set, collections.deque, collections.defaultdict, collections.OrderedDict)
-TEXTS = "tracejit.autograph.texts"
+TEXTS, NUMBERS = "tracejit.autograph.texts", "tracejit.autograph.numbers"
+_NUMBER = frozenset(insides.NUMBER)
 _BY_FRAME = {"inspect", "logging", "pdb", "sys", "traceback", "warnings"}  # what they do depends on who calls
 
 
@@ -440,7 +442,10 @@ def _heard(f: Any) -> Any:
         elif not ours:
             hostcalls.check_given(h, [*args, *kwargs.values()])
         if ours:
-            made = hostcalls.result(backcalls.calling(insides.NUMBER, g, *args, **kwargs), args)
+            asked = () if any(isinstance(x, _CALLABLE) for x in args) else specials.among(args, _NUMBER)
+            converts = asked and module.startswith("tracejit.autograph.") and module != NUMBERS
+            made = g(*args, **kwargs) if converts else backcalls.calling_back(asked, g, *args, **kwargs)
+            made = hostcalls.result(made, args)
             arrays.used(given, made, True)
             return made
         if not _is_error(h):

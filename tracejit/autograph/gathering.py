@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import functools
 import itertools
 import operator
@@ -81,8 +82,13 @@ def _indices(*args: Any) -> Any:
 
 def _listed(*args: Any, **kwargs: Any) -> Any:
     """What the rows of a generator are is known before they are hashed."""
-    rows = [_items(x) if isinstance(x, types.GeneratorType) else keep["keyed"](x) for x in args]
-    return None, tuple(rows), kwargs
+    return None, tuple([_rows(x) for x in args]), kwargs
+
+
+def _rows(x: Any) -> Any:
+    x = keep["keyed"](x)
+    own = is_users(type(x)) and not isinstance(x, (tuple, list, dict, set)) and own_method(x, "__iter__") is not None
+    return _items(x) if own or isinstance(x, types.GeneratorType) else x
 
 
 def _applied(f: Any, *rows: Any) -> Any:
@@ -99,7 +105,7 @@ def _accumulated(x: Any, func: Any = None, **kwargs: Any) -> Any:
 
 PREPARED += [(sum, _summed), (range_, _indices), (itertools.accumulate, _accumulated)]
 PREPARED += [(map, _applied), (filter, _applied)]
-PREPARED += [(k, _listed) for k in (set, frozenset, dict)]
+PREPARED += [(k, _listed) for k in (set, frozenset, dict, collections.Counter, collections.deque)]
 
 
 def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -129,6 +129,8 @@ def is_in(x: Any, container: Any) -> Any:
     if held or is_users(type(x)):
         reads.state(x, *held, asks=ORDER)
     reads.asked(container, asks=("__contains__", "__iter__", "__getitem__"))
+    if isinstance(container, (list, tuple)) and specials.among((x, *container), specials.KEY):
+        return any(y is x or decided(compares("==", y, x)) for y in container)
     x = int(x) if isinstance(x, Dim) and not isinstance(container, builtins.range) else x
     return backcalls.calling(specials.LOOKED_FOR, operator.contains, container, x)
 

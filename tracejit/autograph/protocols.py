@@ -317,7 +317,9 @@ def _contains(container: Any, x: Any) -> Any:
 def _looked_through(x: Any) -> Any:
     """What to look for something in, which may have to go through it."""
     hostcalls.check_iterator(x)
-    return watching.steps_of(x) if raw(type(x), "__contains__") is MISSING else x
+    if raw(type(x), "__contains__") is not MISSING:
+        return x
+    return iterated(x) if is_users(type(x)) else watching.steps_of(x)
 
 
 branches.asks.update(

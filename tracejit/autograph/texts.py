@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import growing, specials
-from tracejit.autograph.backcalls import calling
+from tracejit.autograph.backcalls import calling, calling_back
 from tracejit.autograph.branches import traced
 from tracejit.autograph.calls import callee, keep, own_method, replace
 from tracejit.autograph.chosen import Chosen, is_constant, mapped
 from tracejit.autograph.hostcalls import check_iterator
 from tracejit.autograph.insides import TEXT
+from tracejit.autograph.places import listener
 from tracejit.autograph.reads import content, state, whole
 from tracejit.autograph.values import Optional, several
 from tracejit.ir.dim import Dim
@@ -229,7 +230,10 @@ def _printed(*args: Any, **options: Any) -> None:
     args = tuple(map(_with_texts, args))
     own = [bool(own_method(x, "__str__") or own_method(x, "__repr__")) or _chooses(x) for x in args]
     shown = [text_of(x) if mine or growing.has_grown(x) else x for x, mine in zip(args, own, strict=True)]
-    calling(TEXT, host.print_python, *map(_as_text, shown), **options)
+    held = specials.among(shown, frozenset(TEXT))
+    if held and listener() is not None:  # which then are called when the program runs
+        calling_back(held, lambda: [str(x) for x in shown if not isinstance(x, Text)])
+    host.print_python(*map(_as_text, shown), **options)
 
 
 keep["string"] = _of_string

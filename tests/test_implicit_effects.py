@@ -1,5 +1,5 @@
 """What C code and targets call of the user's classes, beside the code that names it, is done in each call."""
-# ruff: noqa: UP032, UP031, F841, E731, RUF059
+# ruff: noqa: E731, E742, F841, RET504, RUF059, UP031, UP032
 
 import collections
 import copy

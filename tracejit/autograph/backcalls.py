@@ -20,18 +20,19 @@ def calling(names: Iterable[str], f: Callable[..., Any], *args: Any, **kwargs: A
 def calling_back(
     methods: Sequence[Callable[..., Any]], f: Callable[..., Any], *args: Any, ag_but: Any = None, **kwargs: Any
 ) -> Any:
-    """Calls code of C's, which may call these methods, but is no call that could be made once more. What it does to
-    `ag_but` is told elsewhere."""
+    """Calls code of C's, which may call these methods. What it does to `ag_but`, which it then changes, is told
+    elsewhere."""
     if not methods or places.listener() is None or context.trace is None:
         return f(*args, **kwargs)
     watch = Watch(None, methods, {}, False, " or ".join(sorted({m.__name__ for m in methods})))
+    watch.strict = True
     watch.parts = [p for p in watch.parts if p.of is not ag_but]
     try:
         made = f(*args, **kwargs)
     except Exception:
         watch.fail()
         raise
-    watch.end(made, _not_again)
+    watch.end(made, _not_again if ag_but is not None else lambda: f(*args, **kwargs))
     return made
 
 

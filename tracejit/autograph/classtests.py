@@ -75,7 +75,7 @@ def _type(*args: Any) -> Any:
     if len(args) == 1:
         reads.kind(args[0])
     elif len(args) == 3 and isinstance(args[1], tuple) and isinstance(args[2], dict):
-        return backcalls.calling_back(specials.of_bases(args[1], map(type, args[2].values())), type, *args)
+        return backcalls.calling_back(specials.of_bases(args[1], map(type, args[2].values())), type, *args, ag_but=type)
     return type(*args) if kind is None else kind
 
 

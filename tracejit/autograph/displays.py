@@ -26,7 +26,7 @@ calls.keep["keyed"] = keyed
 
 def position(x: Any) -> Any:
     """A position in a sequence, as an object of the user's gives it."""
-    f = own_method(x, "__index__") if is_users(type(x)) else None
+    f = own_method(x, "__index__") if is_users(type(x)) and not isinstance(x, int) else None
     return x if f is None else callee(f)(x)
 
 

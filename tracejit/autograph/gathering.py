@@ -76,7 +76,7 @@ def _summed(x: Any, /, start: Any = 0) -> Any:
 
 
 def _indices(*args: Any) -> Any:
-    found = [own_method(x, "__index__") for x in args]
+    found = [None if isinstance(x, int) else own_method(x, "__index__") for x in args]
     return None, tuple([x if f is None else callee(f)(x) for x, f in zip(args, found, strict=True)]), {}
 
 
@@ -103,7 +103,14 @@ def _accumulated(x: Any, func: Any = None, **kwargs: Any) -> Any:
     return None, (x, callee(operator.add) if func is None else func), kwargs
 
 
-PREPARED += [(sum, _summed), (range_, _indices), (itertools.accumulate, _accumulated)]
+def _grouped(x: Any, key: Any = None) -> Any:
+    if key is None and specials.among([x] if not isinstance(x, types.GeneratorType) else (), specials.KEY):
+        said = "itertools.groupby() compares objects whose `__eq__` may change something"
+        raise locate(ConversionError(said, remedy="give it a key"))
+    return None, (x, key), {}
+
+
+PREPARED += [(itertools.groupby, _grouped), (sum, _summed), (range_, _indices), (itertools.accumulate, _accumulated)]
 PREPARED += [(map, _applied), (filter, _applied)]
 PREPARED += [(k, _listed) for k in (set, frozenset, dict, collections.Counter, collections.deque)]
 

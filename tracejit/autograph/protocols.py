@@ -163,7 +163,8 @@ def _asked(op: str, a: Any, b: Any) -> Any:
         if insides.is_generated(method) and op != "==":
             made = backcalls.calling(specials.ORDER, method, x, y)
         else:
-            made = callee(method)(x, y) if _is_own(method) else _bound(method, x)(y)
+            asked = [] if _is_own(method) else specials.among((x, y))
+            made = callee(method)(x, y) if _is_own(method) else backcalls.calling_back(asked, _bound(method, x), y)
         if made is not NotImplemented:
             return made
     return NotImplemented

@@ -57,11 +57,13 @@ def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = Tr
     seen: set[int] = set()
     while todo and len(seen) < MOST:
         x = todo.pop()
+        if type(x) is np.ndarray and x.dtype == object and x.size < MOST:
+            x = x.tolist()
         if id(x) in seen or isinstance(x, _OPAQUE):
             continue
         seen.add(id(x))
         methods = _of_class(type(x), names) if is_users(type(x)) else []
-        found += [types.MethodType(f, x) for f in methods if not is_library(f) and may_change(f)]
+        found += [types.MethodType(f, x) for f in methods if not is_library(f) and _may(f, type(x))]
         held: list[Any] = []
         if isinstance(x, _HOLDING) and (nested or type(x) is tuple):
             held += [*dict.keys(x), *dict.values(x)] if isinstance(x, dict) else list(_kind(x).__iter__(x))
@@ -96,6 +98,15 @@ def of_bases(bases: Iterable[Any], values: Iterable[type] = ()) -> list[types.Fu
     methods += [raw(k, "__set_name__") for k in values]
     found = [getattr(m, "__func__", m) for m in methods]
     return [f for f in found if type(f) is types.FunctionType and not is_library(f)]
+
+
+def _may(f: types.FunctionType, cls: type) -> bool:
+    """Whether a method may change something, or asks for what a property gives that may."""
+    if may_change(f):
+        return True
+    found = [raw(cls, n) for n in f.__code__.co_names]
+    own = [p.fget for p in found if type(p) is property and type(p.fget) is types.FunctionType]
+    return any(map(may_change, own))
 
 
 def may_change(f: types.FunctionType) -> bool:

@@ -73,6 +73,7 @@ def watched(f: Any, args: tuple, kwargs: dict[str, Any], told: bool = False) -> 
             return None
     args = (*args, *own)
     made = Watch(f, args, kwargs, told, str(name))
+    made.strict = bool(own)
     return made if made.parts else None
 
 
@@ -122,6 +123,7 @@ class Watch:
     def __init__(self, f: Any, args: Iterable[Any], kwargs: dict[str, Any], told: bool, name: str) -> None:
         self.parts: list[Part] = []
         self.name = name
+        self.strict = False  # whether what is added counts as changed, though the call has failed
         self._listener = places.listener()
         self._seen: set[int] = set()
         self._todo: deque[tuple[Any, bool]] = deque()
@@ -308,7 +310,7 @@ class Watch:
         change, of = self._most()
         if given_up:
             self.undo()
-        elif change is Change.CHANGED and of is not None:
+        elif change >= (Change.ADDED if self.strict else Change.CHANGED) and of is not None:
             self.undo()
             raise self._refused(f"changes {of.said()}")
 

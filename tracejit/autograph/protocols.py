@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import collections
+import collections.abc
 import functools
 import operator
 import types
@@ -333,15 +334,34 @@ def iterated(x: Any) -> Any:
     """What to go through in the place of an object: its own iterator, with its steps converted."""
     if type(x) is Chosen:
         return choices.whole(x)
+    if type(x) in _VIEWS and is_users(type(x._mapping)):
+        return places.made(_viewed(x))
     if not is_users(type(x)):
         reads.asked(x, asks=("__iter__", "__next__", "__getitem__"))
         return watching.steps_of(x)
     f = own_method(x, "__iter__")
     it = x if f is None else callee(f)(x)
-    if f is None and raw(type(x), "__iter__") is MISSING and (get := own_method(x, "__getitem__")) is not None:
+    if f is None and raw(type(x), "__iter__") in _BY_INDEX and (get := own_method(x, "__getitem__")) is not None:
         return places.made(_by_index(x, callee(get)))
     step = own_method(it, "__next__")
     return it if step is None else places.made(_steps(it, callee(step)))
+
+
+_VIEWS = (collections.abc.KeysView, collections.abc.ValuesView, collections.abc.ItemsView)
+
+
+def _viewed(x: Any) -> Iterator[Any]:
+    """The keys, values or items of a mapping of the user's that `collections.abc` goes through."""
+    of = x._mapping
+    for k in iterated(of):
+        if type(x) is collections.abc.KeysView:
+            yield k
+        else:
+            value = calls.keep["item"](of, k)  # type: ignore[call-arg]
+            yield value if type(x) is collections.abc.ValuesView else (k, value)
+
+
+_BY_INDEX = (MISSING, collections.abc.Sequence.__iter__)
 
 
 def _by_index(x: Any, get: Callable[..., Any]) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import types
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, MappingView
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = Tr
             held += [*dict.keys(x), *dict.values(x)] if isinstance(x, dict) else list(_kind(x).__iter__(x))
         if nested and methods:  # which may ask what the object holds
             held += (own_dict(x) or {}).values()
+        elif isinstance(x, MappingView):
+            held += [getattr(x, "_mapping", None)]
         elif nested and isinstance(x, BaseException):
             held += x.args
         todo += [y for y in held if type(y) not in _ATOMS]

@@ -92,12 +92,13 @@ def _specials(f: Any, given: tuple) -> list[types.MethodType]:
     """The methods of the user's classes that a function may call of what it is given, and of what it is a method of."""
     if any(f is g for g in _ASKING):
         return []
-    if isinstance(f, types.FunctionType) and not is_library_code(f.__code__):
+    inner = getattr(f, "__func__", f)
+    if isinstance(inner, types.FunctionType) and not is_library_code(inner.__code__):
         return []
     if isinstance(f, type) and issubclass(f, (list, tuple, deque)):
         return specials.among(given, specials.ITEMS, False)
     owner = getattr(f, "__self__", None)
-    return specials.among((*given, owner) if isinstance(owner, (*CONTAINERS, tuple)) else given)
+    return specials.among((*given, owner))
 
 
 _ASKING = (isinstance, issubclass, id, type, callable, super, object)

@@ -18,13 +18,13 @@ def calling(names: Iterable[str], f: Callable[..., Any], *args: Any, **kwargs: A
 
 
 def calling_back(
-    methods: Sequence[Callable[..., Any]], f: Callable[..., Any], *args: Any, ag_but: Any = None, **kwargs: Any
+    methods: Sequence[Any], f: Callable[..., Any], *args: Any, ag_but: Any = None, **kwargs: Any
 ) -> Any:
     """Calls code of C's, which may call these methods. What it does to `ag_but`, which it then changes, is told
     elsewhere."""
     if not methods or places.listener() is None or context.trace is None:
         return f(*args, **kwargs)
-    watch = Watch(None, methods, {}, False, " or ".join(sorted({m.__name__ for m in methods})))
+    watch = Watch(None, methods, {}, False, " or ".join(sorted({getattr(m, "__name__", "") for m in methods} - {""})))
     watch.strict = True
     watch.parts = [p for p in watch.parts if p.of is not ag_but]
     try:
@@ -36,11 +36,15 @@ def calling_back(
     return made
 
 
+def _is_eq(m: Any) -> bool:
+    return isinstance(m, types.MethodType) and m.__name__ == "__eq__"
+
+
 def key(x: Any) -> Any:
     """`x`, about to be a key: whether Python finds it changes something is tried before."""
     found = specials.among([x], specials.KEY) if is_users(type(x)) or type(x) is tuple else []
     if found and places.listener() is not None:
-        calling_back(found, lambda: [m(*[m.__self__] * (m.__name__ == "__eq__")) for m in found])
+        calling_back(found, lambda: (hash(x), [m(m.__self__) for m in found if _is_eq(m)]))
     return x
 
 

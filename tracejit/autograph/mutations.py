@@ -89,7 +89,7 @@ def mutated(
     return value
 
 
-def _asked(x: Any, name: str, args: tuple) -> list[types.MethodType]:
+def _asked(x: Any, name: str, args: tuple) -> list[Any]:
     """The methods of the user's that a container's own may call."""
     if isinstance(x, list | collections.deque) and name not in ("sort", "remove", "extend", "__iadd__"):
         return []

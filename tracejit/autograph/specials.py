@@ -50,10 +50,12 @@ _HARMLESS = {
 _changing: IdentityMap[bool] = IdentityMap()
 
 
-def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = True) -> list[types.MethodType]:
-    """Those methods of objects, and of the objects that they hold where `nested`."""
+def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = True) -> list[Any]:
+    """Those methods of objects, and of the objects that they hold where `nested`; of further objects that have the same
+    methods the objects themselves."""
     todo = [x for x in given if type(x) not in _ATOMS]
-    found: list[types.MethodType] = []
+    found: list[Any] = []
+    known: set[types.FunctionType] = set()
     seen: set[int] = set()
     while todo and len(seen) < MOST:
         x = todo.pop()
@@ -63,7 +65,9 @@ def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = Tr
             continue
         seen.add(id(x))
         methods = _of_class(type(x), names) if is_users(type(x)) else []
-        found += [types.MethodType(f, x) for f in methods if not is_library(f) and _may(f, type(x))]
+        own = [f for f in methods if not is_library(f) and _may(f, type(x))]
+        found += [types.MethodType(f, x) for f in own if f not in known] or ([x] if own else [])
+        known.update(own)
         held: list[Any] = []
         if isinstance(x, _HOLDING) and (nested or type(x) is tuple):
             held += [*dict.keys(x), *dict.values(x)] if isinstance(x, dict) else list(_kind(x).__iter__(x))

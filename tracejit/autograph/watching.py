@@ -88,7 +88,7 @@ def _called_back(f: Any, given: tuple) -> tuple:
     return tuple(found)
 
 
-def _specials(f: Any, given: tuple) -> list[types.MethodType]:
+def _specials(f: Any, given: tuple) -> list[Any]:
     """The methods of the user's classes that a function may call of what it is given, and of what it is a method of."""
     if any(f is g for g in _ASKING):
         return []
@@ -132,6 +132,7 @@ class Watch:
         self._alive: list[Any] = []
         self._first = self._nodes()
         given = [*args, *kwargs.values()]
+        self._limit = MOST + 2 * len(given)
         is_numpys = str(getattr(f, "__module__", None)).partition(".")[0] == "numpy"
         owner = getattr(f, "__self__", None if isinstance(f, types.FunctionType) else f)
         self._told = {id(x): x for x in (owner, *given) if told and isinstance(x, (*CONTAINERS, np.ndarray))}
@@ -209,7 +210,7 @@ class Watch:
             raise self._refused("moves an iterator on")
 
     def _walk(self) -> None:
-        while self._todo and len(self._seen) < MOST:
+        while self._todo and len(self._seen) < self._limit:
             x, private = self._todo.popleft()
             if type(x) in _ATOMS or isinstance(x, _LEAVES) or id(x) in self._seen:
                 continue

@@ -8,7 +8,7 @@ from typing import Any
 from tracejit.autograph import calls, places
 from tracejit.autograph.calls import called, callee, load, own_method
 from tracejit.autograph.owners import is_users
-from tracejit.autograph.protocols import iterated
+from tracejit.autograph.protocols import goes_own_way, iterated
 from tracejit.autograph.reads import whole
 from tracejit.autograph.source import is_library
 from tracejit.errors import ConversionError, locate
@@ -37,7 +37,7 @@ def positions(key: Any) -> Any:
 
 def unpacked(x: Any) -> Any:
     """`x`, of which Python takes every item: those of the user's iterators are converted."""
-    return iterated(x) if is_users(type(x)) else x
+    return iterated(x) if goes_own_way(x) else x
 
 
 def not_told(x: Any) -> Any:

@@ -52,11 +52,10 @@ from tracejit.autograph.loops import LONG, for_, while_
 from tracejit.autograph.mutations import mutated
 from tracejit.autograph.numbers import picked
 from tracejit.autograph.numbers import sliced as sliced_by
-from tracejit.autograph.owners import is_users
 from tracejit.autograph.places import attribute as writes_attribute
 from tracejit.autograph.places import cell as writes_cell
 from tracejit.autograph.places import entry as writes_global
-from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, in_place, iterated, negative
+from tracejit.autograph.protocols import IN_PLACE, SEVERAL, binary, goes_own_way, in_place, iterated, negative
 from tracejit.autograph.ranges import Rows, is_many, items_of, length_of
 from tracejit.autograph.reads import whole
 from tracejit.autograph.stores import changed, part_to_change, store
@@ -197,7 +196,7 @@ def each(x: Any) -> Any:
     if type(x) in (list, tuple) and any(growing.is_grown(y) or growing.is_partial(y) for y in x):
         return x
     hostcalls.check_iterator(x)
-    return whole(reads.content(iterated(x) if is_users(type(x)) else watching.steps_of(x)))
+    return whole(reads.content(iterated(x) if goes_own_way(x) else watching.steps_of(x)))
 
 
 def _got(x: dict[Any, Any], key: Any, *default: Any) -> Any:

@@ -350,6 +350,11 @@ def iterated(x: Any) -> Any:
 _VIEWS = (collections.abc.KeysView, collections.abc.ValuesView, collections.abc.ItemsView)
 
 
+def goes_own_way(x: Any) -> bool:
+    """Whether going through an object may call functions of the user's."""
+    return is_users(type(x)) or type(x) in _VIEWS
+
+
 def _viewed(x: Any) -> Iterator[Any]:
     """The keys, values or items of a mapping of the user's that `collections.abc` goes through."""
     of = x._mapping

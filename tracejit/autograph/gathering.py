@@ -19,7 +19,6 @@ from tracejit.autograph.loops import with_acts
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import range_
 from tracejit.autograph.values import Optional
-from tracejit.errors import ConversionError, locate
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops.found import is_open
@@ -104,9 +103,8 @@ def _accumulated(x: Any, func: Any = None, **kwargs: Any) -> Any:
 
 
 def _grouped(x: Any, key: Any = None) -> Any:
-    if key is None and specials.among([x] if not isinstance(x, types.GeneratorType) else (), specials.KEY):
-        said = "itertools.groupby() compares objects whose `__eq__` may change something"
-        raise locate(ConversionError(said, remedy="give it a key"))
+    if key is None and isinstance(x, list | tuple):  # which is compared later, so it is tried before
+        backcalls.calling_back(specials.among([x], specials.KEY), lambda: sum(1 for _ in itertools.groupby(x)))
     return None, (x, key), {}
 
 

@@ -19,6 +19,7 @@ from tracejit.autograph.loops import with_acts
 from tracejit.autograph.owners import is_users
 from tracejit.autograph.ranges import range_
 from tracejit.autograph.values import Optional
+from tracejit.errors import ConversionError, locate
 from tracejit.ir.op import OPS
 from tracejit.ir.types import bool_
 from tracejit.ops.found import is_open

@@ -1,5 +1,6 @@
 """Small things of the language that mean in traced functions what they mean in Python."""
 
+import contextlib
 import statistics
 import unittest
 import warnings
@@ -98,3 +99,54 @@ def test_as_in_plain_python(f):
         warnings.simplefilter("always")
         assert outcomes(tj.function(f)) == outcomes(f)
     assert [w.category for w in said] == [ConversionWarning] * (FUNCTIONS.index(f) >= FIRST)
+
+
+class Counted(contextlib.ContextDecorator):
+    def __enter__(self):
+        SEEN.append("in")
+
+    def __exit__(self, *error):
+        SEEN.append("out")
+
+
+@contextlib.contextmanager
+def counted():
+    SEEN.append("begin")
+    yield
+    SEEN.append("end")
+
+
+@Counted()
+def doubled(x):
+    return x * 2 if x > 0 else x
+
+
+@counted()
+def tripled(x):
+    return x * 3 if x > 0 else x
+
+
+class Added:
+    def __init__(self, v):
+        self.v = v
+
+    def __radd__(self, other):
+        return self.v + len(other)
+
+    def __rmul__(self, other):
+        return self.v * len(other)
+
+    def __eq__(self, other):
+        SEEN.append("==")
+        return NotImplemented
+
+    __hash__ = None
+
+
+def added(x):
+    return [x] + Added(x) + "ab" * Added(x) + (Added(x) == 1) + (Added(x) != 1)
+
+
+@pytest.mark.parametrize("f", [lambda x: doubled(x) + len(SEEN), lambda x: tripled(x) + len(SEEN), added])
+def test_calls_of_special_methods(f):
+    assert outcomes(tj.function(f, strict=True)) == outcomes(f)

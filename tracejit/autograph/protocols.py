@@ -140,6 +140,9 @@ def _of_numbers(f: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
         raise
 
 
+_SEQUENCES = (list, tuple, str, bytes, bytearray, collections.deque)
+
+
 def _asked(op: str, a: Any, b: Any) -> Any:
     """What the methods of two objects say, in Python's order; NotImplemented if none is the user's."""
     name, other = _METHODS[op]
@@ -158,6 +161,8 @@ def _asked(op: str, a: Any, b: Any) -> Any:
         del tries[1]
     elif type(a) is not type(b) and issubclass(type(b), type(a)) and second is not raw(type(a), other):
         tries.reverse()
+    elif op in ("+", "*") and isinstance(a, _SEQUENCES) and _is_own(second):
+        tries.reverse()  # these are asked last
     for method, x, y in tries:
         if method is MISSING or method is None:
             continue
@@ -168,7 +173,7 @@ def _asked(op: str, a: Any, b: Any) -> Any:
             made = callee(method)(x, y) if _is_own(method) else backcalls.calling_back(asked, _bound(method, x), y)
         if made is not NotImplemented:
             return made
-    return NotImplemented
+    return a is b if op == "==" else NotImplemented
 
 
 def _bound(method: Any, x: Any) -> Any:
@@ -179,7 +184,10 @@ def _bound(method: Any, x: Any) -> Any:
 
 def _differs(a: Any, b: Any) -> Any:
     """`a != b`, which is what `__eq__` denies where a class has no `__ne__`."""
-    for x, y in ((a, b), (b, a)):
+    pairs, asked = [(a, b), (b, a)], False
+    if type(a) is not type(b) and issubclass(type(b), type(a)) and raw(type(b), "__ne__") is not raw(type(a), "__ne__"):
+        pairs.reverse()
+    for x, y in pairs:
         reads.special(x, "__ne__", "__eq__")
         if insides.is_others(raw(type(x), "__eq__")):
             reads.state(x, y)
@@ -190,9 +198,10 @@ def _differs(a: Any, b: Any) -> Any:
             made = made if made is NotImplemented else logic.not_(made)
         else:
             continue
+        asked = True
         if made is not NotImplemented:
             return made
-    return NotImplemented
+    return a is not b if asked else NotImplemented
 
 
 def _is_own(f: Any) -> bool:

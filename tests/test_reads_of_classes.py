@@ -5,6 +5,7 @@ import collections
 import ctypes
 import enum
 import functools
+import gc
 import inspect
 import io
 import operator
@@ -157,7 +158,12 @@ def classes_below_another():
     class C: ...
 
     kept = []
-    return lambda x: x * (1 + len(C.__subclasses__())), lambda: kept.append(type("D", (C,), {})), kept.clear
+
+    def end():
+        kept.clear()
+        gc.collect()  # classes are in cycles
+
+    return lambda x: x * (1 + len(C.__subclasses__())), lambda: kept.append(type("D", (C,), {})), end
 
 
 @scene()

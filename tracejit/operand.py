@@ -465,7 +465,7 @@ def only_known(x: Operand, what: str) -> None:
 
 def asks_which(x: Operand) -> None:
     """It counts which tensor it is, and not only what is in it."""
-    if type(x._a) is Value and (told := getattr(context.trace, "asks_which", None)) is not None:
+    if (told := getattr(context.trace, "asks_which", None)) is not None and type(x._a) is Value:
         told(x)
 
 

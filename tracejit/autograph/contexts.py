@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.autograph import places, reads, watching
-from tracejit.autograph.calls import called, callee, converted, replace
+from tracejit.autograph.calls import WRAPPERS, called, callee, converted, replace
 from tracejit.autograph.failures import NOT_CAUGHT, catching
 from tracejit.autograph.hostcalls import Yields
 from tracejit.autograph.owners import is_users
@@ -153,3 +153,18 @@ def _swallows(code: types.CodeType) -> bool:
             return True
         before = i
     return False
+
+
+def _decorated(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a `contextlib.ContextDecorator` makes of a function."""
+    own = dict(zip(f.__code__.co_freevars, [c.cell_contents for c in f.__closure__], strict=True))
+    x = own["self"]
+    if isinstance(x, contextlib._GeneratorContextManager):
+        x = contextlib._GeneratorContextManager(callee(x.func), x.args, x.kwds)  # type: ignore[attr-defined]
+    else:
+        x = called(x._recreate_cm)()
+    with entered(x):
+        return called(own["func"])(*args, **kwargs)
+
+
+WRAPPERS[contextlib.ContextDecorator()(len).__code__] = _decorated  # type: ignore[attr-defined]

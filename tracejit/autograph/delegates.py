@@ -14,7 +14,6 @@ from typing import Any
 
 from tracejit.autograph import calls, places, reads
 from tracejit.autograph.calls import WRAPPERS, assign, called, callee, load, replace
-from tracejit.autograph.contexts import entered
 from tracejit.autograph.owners import is_users
 from tracejit.runtime.guards import raw
 
@@ -41,23 +40,10 @@ def _managed(f: Any, *args: Any, **kwargs: Any) -> Any:
     return contextlib._GeneratorContextManager(callee(f.__wrapped__), args, kwargs)
 
 
-def _decorated(f: Any, *args: Any, **kwargs: Any) -> Any:
-    """What a `contextlib.ContextDecorator` makes of a function."""
-    own = dict(zip(f.__code__.co_freevars, [c.cell_contents for c in f.__closure__], strict=True))
-    x = own["self"]
-    if isinstance(x, contextlib._GeneratorContextManager):
-        x = contextlib._GeneratorContextManager(callee(x.func), x.args, x.kwds)  # type: ignore[attr-defined]
-    else:
-        x = called(x._recreate_cm)()
-    with entered(x):
-        return called(own["func"])(*args, **kwargs)
-
-
 _of_class = functools.singledispatchmethod(len).__get__(None, object)
 WRAPPERS.update({
     getattr(_of_class, "__code__", None): _dispatched_method,
     functools.singledispatch(len).__code__: _dispatched,  # type: ignore[attr-defined]
-    contextlib.ContextDecorator()(len).__code__: _decorated,  # type: ignore[attr-defined]
     contextlib.contextmanager(len).__code__: _managed,  # type: ignore[attr-defined, arg-type]
 })  # fmt: skip
 

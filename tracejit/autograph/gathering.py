@@ -30,6 +30,7 @@ from tracejit.tensor import Operand
 
 def _items(x: Any) -> list[Any]:
     check_iterator(x)
+    reads.whole(x)
     return list(keep["iterated"](x))
 
 

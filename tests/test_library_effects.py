@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import unittest.mock
 import uuid
 import warnings
@@ -290,3 +291,54 @@ def test_asserts_are_of_the_very_objects():
     tj.function(lambda x: case.assertIs(b[0], a) or x, strict=True)(tj.constant(1.0))
     with pytest.raises(AssertionError):
         tj.function(lambda x: case.assertIs(b[0], [1.0]) or x, strict=True)(tj.constant(1.0))
+
+
+def _rows_of_a_list(out, s, x):
+    s.rows.append(x)
+    csv.writer(out).writerow(s.rows)
+
+
+def _json_of_a_list(out, s, x):
+    s.rows.append([1])
+    json.dump({"rows": s.rows}, out)
+
+
+def _rows_by_a_writer(out, s, x):
+    s.rows.append(x)
+    s.writer.writerow(s.rows)
+
+
+@pytest.mark.parametrize("do", [_rows_of_a_list, _json_of_a_list, _rows_by_a_writer])
+@pytest.mark.filterwarnings("ignore::tracejit.errors.ConversionWarning")
+def test_what_a_library_writes_of_lists_is_what_they_hold(do):
+    def run(wrap):
+        out, s = io.StringIO(), types.SimpleNamespace(rows=[])
+        s.writer = csv.writer(out)
+        f = wrap(lambda x: do(out, s, x))
+        for v in (1.0, 2.0, 3.0):
+            f(tj.constant(v))
+        return out.getvalue()
+
+    assert run(tj.function) == run(lambda f: f)
+
+
+class _Counter:
+    n = 0
+
+
+def test_an_object_that_is_written_is_as_the_call_has_made_it():
+    def run(wrap):
+        out, c = io.BytesIO(), _Counter()
+
+        @wrap
+        def f(x):
+            c.n += 1
+            pickle.dump(c, out)
+            return x
+
+        for v in (1.0, 2.0):
+            f(tj.constant(v))
+        return out.getvalue()
+
+    with pytest.warns(ConversionWarning, match="dump"):
+        assert run(tj.function) == run(lambda f: f)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,13 +13,13 @@ from tracejit.autograph.watching import Watch
 from tracejit.context import context
 
 
-def calling(names: Iterable[str], f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def calling(names: Iterable[str], f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Calls code of C's, which may call the special methods with these names of what it is given."""
     return calling_back(specials.among((*args, *kwargs.values()), frozenset(names)), f, *args, **kwargs)
 
 
 def calling_back(
-    methods: Sequence[Any], f: Callable[..., Any], *args: Any, ag_but: Any = None, **kwargs: Any
+    methods: Sequence[Any], f: Callable[..., Any], /, *args: Any, ag_but: Any = None, **kwargs: Any
 ) -> Any:
     """Calls code of C's, which may call these methods. What it does to `ag_but`, which it then changes, is told
     elsewhere."""
@@ -44,8 +45,15 @@ def key(x: Any) -> Any:
     """`x`, about to be a key: whether Python finds it changes something is tried before."""
     found = specials.among([x], specials.KEY) if is_users(type(x)) or type(x) is tuple else []
     if found and places.listener() is not None:
-        calling_back(found, lambda: (hash(x), [m(m.__self__) for m in found if _is_eq(m)]))
+        calling_back(found, lambda: _tried(x, [m for m in found if _is_eq(m)]))
     return x
+
+
+def _tried(x: Any, equal: Sequence[types.MethodType]) -> None:
+    hash(x)
+    for m in equal:
+        with contextlib.suppress(Exception):  # which Python raises where it does compare
+            m(m.__self__)
 
 
 def class_starts(body: types.FunctionType, bases: tuple[Any, ...]) -> Watch | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.autograph import failures, hostcalls, mutations, places, watching
+from tracejit.autograph import failures, hostcalls, mutations, places, reads, watching
 from tracejit.autograph.calls import LOOKING, called, callee
 from tracejit.autograph.chosen import Chosen
 from tracejit.autograph.owners import is_users
@@ -114,6 +114,14 @@ def _each_time(f: Any, *args: Any, **kwargs: Any) -> None:
         raise locate(ConversionError(f"{name}() of a library is called in a `try` that would catch its errors"))
     if owner is os.environ or (others and not looks):
         raise locate(ConversionError(f"{name}() of a library is called, which may change what it is given"))
+    todo: list[Any] = [*args, *kwargs.values()]
+    while todo:  # what containers hold is said by the program, how many they hold is not
+        x = todo.pop()
+        if isinstance(x, (list, tuple, dict)):
+            reads.whole(x)
+            todo += x.values() if isinstance(x, dict) else x
+    if any(is_users(type(x)) and own_dict(x) for x in others):
+        raise locate(ConversionError(f"{name}() of a library is given an object that the call may have changed"))
     args, kwargs = map_structure(lambda x: x.copy() if isinstance(x, np.ndarray) else x, (args, kwargs))
     places.listener().said.add(id(owner))
     places.listener().said.update(map(id, others))

@@ -69,7 +69,7 @@ def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = Tr
         found += [types.MethodType(f, x) for f in own if f not in known] or ([x] if own else [])
         known.update(own)
         held: list[Any] = []
-        if isinstance(x, _HOLDING) and (nested or type(x) is tuple):
+        if issubclass(type(x), _HOLDING) and (nested or type(x) is tuple):
             held += [*dict.keys(x), *dict.values(x)] if isinstance(x, dict) else list(_kind(x).__iter__(x))
         if nested and methods:  # which may ask what the object holds
             held += (own_dict(x) or {}).values()
@@ -83,7 +83,7 @@ def among(given: Iterable[Any], names: frozenset[str] = NAMES, nested: bool = Tr
 
 def _kind(x: Any) -> Any:
     """The class of Python's own that a container is of."""
-    return next(k for k in _HOLDING if isinstance(x, k))
+    return next(k for k in _HOLDING if issubclass(type(x), k))
 
 
 def _of_class(cls: type, names: frozenset[str]) -> list[types.FunctionType]:

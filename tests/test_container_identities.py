@@ -299,6 +299,15 @@ def new_lists_of_chosen_items_in_steps(s, x, n, p):
     return x
 
 
+def kept_and_put_into_a_list_in_a_branch(s, x, n, p):
+    a = [x]
+    if x < 0.4:
+        if n > 0:
+            s.l = a
+        s.g.append(a)
+    return x
+
+
 COMPILED = [f for k, f in list(globals().items()) if getattr(f, "__module__", None) == __name__ and k[0].islower()]
 PLAIN = [one_in_one_branch_two_in_the_other, one_after_a_step_two_without, changed_where_it_was_perhaps_kept]
 PLAIN += [copied_in_steps_and_returned_early, chosen_in_a_branch_of_a_branch, new_lists_of_chosen_items_in_steps]

@@ -1,5 +1,6 @@
 """What libraries' code does outside of a traced function is done in each call, in order; where not, it is said."""
 
+import abc
 import configparser
 import contextlib
 import csv
@@ -342,3 +343,20 @@ def test_an_object_that_is_written_is_as_the_call_has_made_it():
 
     with pytest.warns(ConversionWarning, match="dump"):
         assert run(tj.function) == run(lambda f: f)
+
+
+def test_a_class_that_is_registered_is_so_in_the_next_call():
+    def run(wrap):
+        class Kind(metaclass=abc.ABCMeta):
+            pass
+
+        @wrap
+        def f(x):
+            before = isinstance("text", Kind)
+            Kind.register(str)
+            return x * isinstance("text", Kind) + 10 * before
+
+        return [float(f(tj.constant(2.0))) for _ in range(2)]
+
+    with pytest.warns(ConversionWarning, match="register"):
+        assert run(tj.function) == run(lambda f: f) == [2.0, 12.0]

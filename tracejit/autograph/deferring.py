@@ -126,7 +126,8 @@ class Deferring(StandIns):
 
     def _is_kept(self, x: Any) -> bool:
         """Whether a container is that of others, or may be used again."""
-        return id(x) in self.given or self.theirs(x) is not None or self.is_reachable([id(x), *self._in_place_of.get(id(x), ())])
+        those = [id(x), *self._in_place_of.get(id(x), ())]
+        return id(x) in self.given or self.theirs(x) is not None or self.is_reachable(those)
 
     def _later(self, x: Any) -> Any:
         """A container that a call in a branch or loop is given: what it holds when the function ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextvars
 import copy
 import functools
@@ -65,6 +66,8 @@ def replacement(f: Any) -> Callable[..., Any] | None:
         return functools.partial(following, owner)
     if places.listener() is None or context.trace is None:
         return None
+    if getattr(f, "__func__", None) is abc.ABCMeta.register and not _is_made(owner):
+        return functools.partial(_refused, f)
     if isinstance(owner, io.IOBase) and f.__name__ in _READS_FILES and not _is_own(owner):
         return functools.partial(_refused, f)
     if gives_nothing(f):

@@ -221,8 +221,10 @@ class ControlProgram:
         return [[np.asarray(x), np.asarray(y), v, np.asarray(k % 5, np.int32)] for k, (x, y, v) in enumerate(reals)]
 
 
-def control_program(seed: int, size: int, prints: bool = False, wide: bool = False) -> ControlProgram:
-    w = Writer(random.Random(seed), size, prints, wide)
+def control_program(
+    seed: int | random.Random, size: int, prints: bool = False, wide: bool = False
+) -> ControlProgram:  # fmt: skip
+    w = Writer(seed if isinstance(seed, random.Random) else random.Random(seed), size, prints, wide)
     for line in ("z, k, flag = x * y, 0, x > 0.07", "total, seen = {'x': x, 'y': y, 'z': z}, [x - y]"):
         w.emit(1, line)
     for line in WIDE.splitlines() if wide else ():

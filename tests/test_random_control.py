@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from random_control import ControlProgram, control_program
 
 import tracejit as tj
@@ -163,3 +165,22 @@ def test_gradients_of_wider_programs_agree(seed, folder):
 @pytest.mark.parametrize("seed", MORE)
 def test_many_values_of_wider_programs_agree(seed, folder):
     check_values(wide_program(seed), folder, 6)
+
+
+# --- drawn by hypothesis, which makes what fails smaller --------------------------------------------------------------
+DRAWN = {
+    "deadline": None, "database": None, "derandomize": True,
+    "phases": (Phase.generate, Phase.shrink), "suppress_health_check": list(HealthCheck),
+}  # fmt: skip
+
+
+@settings(max_examples=80, **DRAWN)
+@given(st.randoms(use_true_random=False), st.integers(2, 14), st.booleans())
+def test_values_of_drawn_programs_agree(folder, rng, size, wide):
+    check_values(control_program(rng, size, wide=wide), folder, 3)
+
+
+@settings(max_examples=25, **DRAWN)
+@given(st.randoms(use_true_random=False), st.integers(2, 8))
+def test_gradients_of_drawn_programs_agree(folder, rng, size):
+    check_gradients(control_program(rng, size), folder, 2)

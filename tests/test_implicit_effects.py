@@ -256,13 +256,7 @@ def effect_proxy(x):
         return x
 
 
-class Ids:  # hands out ids for ever
-    def __init__(s):
-        s.i = 0
-
-    def __iter__(s):
-        return s
-
+class Ids(Batches):  # hands out ids for ever
     def __next__(s):
         s.i += 1
         return float(s.i)

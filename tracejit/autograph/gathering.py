@@ -140,8 +140,6 @@ def _every(join: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     def joined(found: list[Any]) -> Any:
         if any(isinstance(y, Operand) and traced(y) for y in found):
             return functools.reduce(lambda a, b: OPS[join](as_test(a), as_test(b)), found)
-        if any(map(is_users, set(map(type, found)))):
-            return plain(callee(bool)(y) for y in found)
         return plain(found)
 
     return every

@@ -121,7 +121,9 @@ def binary(op: str, a: Any, b: Any) -> Any:
 
 def _plainly(op: str, a: Any, b: Any) -> Any:
     """What Python's own operator gives, which may call special methods of objects in containers."""
-    if isinstance(a, _HOLDING) or isinstance(b, _HOLDING) or is_users(type(a)) or is_users(type(b)):
+    joins = op in ("+", "*") and type(a) in (list, tuple)  # which asks nothing of what they hold
+    held = not joins and (isinstance(a, _HOLDING) or isinstance(b, _HOLDING))
+    if held or is_users(type(a)) or is_users(type(b)):
         names = (*_METHODS[op], *(specials.ORDER if op in _COMPARED else insides.NUMBER))
         if op == "%":
             names = (*specials.NAMES,)

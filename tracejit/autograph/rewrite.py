@@ -283,14 +283,12 @@ class Converter(Assignments, Expressions):
         """A variable that is deleted has no value, which branches and loops can carry."""
         if len(node.targets) > 1:
             return self.block([at(ast.Delete([t]), node) for t in node.targets])
-        own = {t.id for t in node.targets if isinstance(t, ast.Name)} & self.locals
-        asks = [ast.Expr(call("value_of", name_of(n), ast.Constant(n))) for n in sorted(own & self.risky)]
-        gone = [at(s, node) for s in (*asks, *[set_(n, call("undefined", ast.Constant(n))) for n in sorted(own)])]
-        node.targets = [t for t in node.targets if not (isinstance(t, ast.Name) and t.id in own)]
-        if not node.targets:
-            return gone
-        made = self._noted(node, node.targets)
-        return [*gone, *(made if isinstance(made, list) else [made])]
+        (target,) = node.targets
+        if not (isinstance(target, ast.Name) and target.id in self.locals):
+            return self._noted(node, node.targets)
+        name = ast.Constant(target.id)
+        asks = [ast.Expr(call("value_of", name_of(target.id), name))] if target.id in self.risky else []
+        return [at(s, node) for s in (*asks, set_(target.id, call("undefined", name)))]
 
     def visit_Return(self, node: ast.Return) -> Any:
         if node.value is None or is_call(node.value, "returned"):

@@ -435,7 +435,7 @@ def _heard(f: Any) -> Any:
             args = tuple([handed(x) if isinstance(x, _CALLABLE) or x is str or x is repr else x for x in args])
             kwargs = {k: handed(x) if isinstance(x, _CALLABLE) else x for k, x in kwargs.items()}
         if (at := next((w for c, w in _CONSUMERS.items() if g is c), None)) is not None:
-            through = [_pairs(x) if _is_mapping(g, x) else keep["iterated"](x) for x in args[at]]
+            through = [keep["iterated"](x) for x in args[at]]
             for x in through:
                 hostcalls.check_iterator(x)
             args = (*args[: at.start or 0], *through, *args[(at.start or 0) + len(through) :])
@@ -507,18 +507,6 @@ def _given(f: Any, x: Any) -> Any:
         return items_of(x) if growing.is_grown(x) else x
     as_it_is = f is array.stack or getattr(f, "__module__", None) == TEXTS
     return growing.rows_of(x) if growing.is_grown(x) and not as_it_is else x
-
-
-def _is_mapping(f: Any, x: Any) -> bool:
-    """Whether `dict` asks an object that is no dict for its keys and items."""
-    return f is dict and not isinstance(x, dict) and hasattr(x, "keys")
-
-
-def _pairs(x: Any) -> Any:
-    if not is_users(type(x)):
-        return x
-    get = callee(x.__getitem__)
-    return [(k, get(k)) for k in keep["iterated"](callee(x.keys)())]
 
 
 def _is_error(f: Any) -> bool:

@@ -15,7 +15,7 @@ from tracejit.errors import ConversionError, locate
 
 
 def keyed(x: Any) -> Any:
-    """`x`, which stands behind `**`."""
+    """`x`, which stands behind `**`, or of which a dict is made."""
     if isinstance(x, dict) or own_method(x, "__getitem__") is None or own_method(x, "keys") is None:
         return whole(x)
     return {k: calls.keep["item"](x, k) for k in iterated(callee(load(x, "keys"))())}  # type: ignore[call-arg]
